@@ -1,0 +1,78 @@
+"""Find brain tumours in MRI: BraTS cases in, networks trained, masks, scores and pictures out.
+
+The names below are the public face, loaded when first used: importing gliomask imports neither torch nor matplotlib.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gliomask import metrics
+    from gliomask.cases import Case, find_cases, read_case
+    from gliomask.engine import Inference
+    from gliomask.errors import InputError
+    from gliomask.evaluation import evaluate
+    from gliomask.labels import LabelConvention
+    from gliomask.model import Model, load_model
+    from gliomask.phantom import write_phantoms
+    from gliomask.pictures import draw_prediction
+    from gliomask.plan import Plan
+    from gliomask.prediction import predict
+    from gliomask.run import TrainConfig
+    from gliomask.training import train
+    from gliomask.volume import Volume
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Case": "cases",
+    "Inference": "engine",
+    "InputError": "errors",
+    "LabelConvention": "labels",
+    "Model": "model",
+    "Plan": "plan",
+    "TrainConfig": "run",
+    "Volume": "volume",
+    "draw_prediction": "pictures",
+    "evaluate": "evaluation",
+    "find_cases": "cases",
+    "load_model": "model",
+    "metrics": "",
+    "predict": "prediction",
+    "read_case": "cases",
+    "train": "training",
+    "write_phantoms": "phantom",
+}
+
+__all__ = [
+    "Case",
+    "Inference",
+    "InputError",
+    "LabelConvention",
+    "Model",
+    "Plan",
+    "TrainConfig",
+    "Volume",
+    "draw_prediction",
+    "evaluate",
+    "find_cases",
+    "load_model",
+    "metrics",
+    "predict",
+    "read_case",
+    "train",
+    "write_phantoms",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gliomask' has no attribute {name!r}")
+    home = _HOMES[name]
+    return getattr(import_module(f"gliomask.{home}"), name) if home else import_module(f"gliomask.{name}")
+
+
+def __dir__() -> list[str]:
+    return __all__

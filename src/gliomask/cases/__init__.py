@@ -1,0 +1,29 @@
+"""Cases: any BraTS year, MSD, nnU-Net or plain folders -> [Case], read as they lie."""
+
+from gliomask.cases.check import CaseReport, check_case
+from gliomask.cases.find import Problem, Survey, classify, find_cases, survey
+from gliomask.cases.layouts import LAYOUTS, Layout, get_layout, layout_of
+from gliomask.cases.nouns import MODALITIES, Case, Source, get_modality
+from gliomask.cases.read import label_values, read_case, read_mask, resolve_conventions
+
+__all__ = [
+    "LAYOUTS",
+    "MODALITIES",
+    "Case",
+    "CaseReport",
+    "Layout",
+    "Problem",
+    "Source",
+    "Survey",
+    "check_case",
+    "classify",
+    "find_cases",
+    "get_layout",
+    "get_modality",
+    "label_values",
+    "layout_of",
+    "read_case",
+    "read_mask",
+    "resolve_conventions",
+    "survey",
+]

@@ -1,0 +1,100 @@
+"""One case looked at closely: what it holds and everything wrong with it, as facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gliomask.cases.nouns import MODALITIES, Case
+from gliomask.cases.read import label_values, read_case
+from gliomask.errors import InputError
+from gliomask.labels import CONVENTIONS, check_labels, get_convention, oedema_is_outermost
+from gliomask.volume import Grid, Volume, read_volume
+
+# A skull-stripped brain fills 14-20 % of BraTS's grid and about half of its tightest box; air around a head is noise.
+_MOST_NONZERO = 0.6
+# Fewer voxels than this are said: a score on them is all or nothing.
+_FEW_VOXELS = 50
+# Brains are 60-200 mm across, child's to adult's; the field of view around one may be much wider.
+_FIELD_MM = (60.0, 500.0)
+
+
+@dataclass(frozen=True)
+class CaseReport:
+    """What `check_case` found."""
+
+    case: Case
+    grid: Grid | None
+    voxels: dict[str, int] = field(default_factory=dict)
+    """Voxels of each tissue in the mask; empty where there is no mask or its convention is not known."""
+    values: tuple[int, ...] = ()
+    """The numbers in the mask."""
+    problems: tuple[str, ...] = ()
+    """What keeps the case from being used."""
+    notes: tuple[str, ...] = ()
+    """What is odd, and does not."""
+
+
+def check_case(case: Case) -> CaseReport:
+    """Read a case whole and return what it holds and all that is wrong with it; raises nothing for bad input."""
+    problems: list[str] = []
+    notes: list[str] = []
+    volume = None
+    try:
+        volume = read_case(case, [modality for modality in MODALITIES if modality in case.images])
+        notes += _odd_images(volume)
+    except InputError as error:
+        problems.append(str(error).removeprefix(f"{case.id}: "))
+    voxels: dict[str, int] = {}
+    values: tuple[int, ...] = ()
+    if case.mask is not None:
+        try:
+            mask = read_volume(case.mask, mask=True)
+            values = tuple(label_values(mask))
+            voxels = _tissue_voxels(case, mask)
+            notes += _odd_mask(case, mask, voxels, volume)
+        except InputError as error:
+            problems.append(str(error))
+    return CaseReport(case, volume.grid if volume else None, voxels, values, tuple(problems), tuple(notes))
+
+
+def _tissue_voxels(case: Case, mask: Volume) -> dict[str, int]:
+    if case.convention is None:
+        return {}
+    convention = get_convention(case.convention)
+    check_labels(label_values(mask), convention, str(case.mask))
+    counts = np.bincount(mask.data.ravel(), minlength=256)
+    return {tissue: int(counts[value]) for value, tissue in sorted(convention.tissues.items())}
+
+
+def _odd_images(volume: Volume) -> list[str]:
+    notes = []
+    filled = float((volume.data != 0).any(axis=0).mean())
+    if filled > _MOST_NONZERO:
+        notes.append(f"{filled:.0%} of the voxels are not zero: is the skull still there?")
+    extent = [n * mm for n, mm in zip(volume.grid.shape, volume.spacing_mm, strict=True)]
+    if not all(_FIELD_MM[0] <= mm <= _FIELD_MM[1] for mm in extent):
+        notes.append("the field of view is " + " x ".join(f"{mm:.0f}" for mm in extent) + " mm: is the spacing right?")
+    if not np.allclose(volume.spacing_mm, 1, atol=0.01):
+        spacing = " x ".join(f"{mm:.3g}" for mm in volume.spacing_mm)
+        notes.append(f"voxels of {spacing} mm; BraTS has 1 mm (resampled on the way to the network, and back)")
+    return notes
+
+
+def _odd_mask(case: Case, mask: Volume, voxels: dict[str, int], volume: Volume | None) -> list[str]:
+    notes = []
+    if volume and (difference := volume.grid.difference(mask.grid)):
+        raise InputError(f"{case.mask}: its grid differs from that of the images in {difference}.")
+    if not mask.data.any():
+        return ["the mask is empty: no tumour"]
+    for tissue, count in voxels.items():
+        if count == 0 and tissue in ("NCR", "ED", "ET"):
+            notes.append(f"no {tissue}")
+        elif count < _FEW_VOXELS and count > 0:
+            notes.append(f"only {count} voxels of {tissue}")
+    if case.convention and not oedema_is_outermost(mask.data[0], CONVENTIONS[case.convention]):
+        notes.append(f"ED lies inside NCR: is {case.convention} the right convention?")
+    if volume and (outside := np.count_nonzero(mask.data[0][~(volume.data != 0).any(axis=0)])):
+        notes.append(f"{outside} voxels of the mask lie where every image is zero")
+    return notes

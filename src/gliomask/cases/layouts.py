@@ -1,0 +1,171 @@
+"""How each release of BraTS names its files: a table, and the names that it gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from gliomask.cases.nouns import MODALITIES, Case, Source
+from gliomask.errors import unknown_name
+
+_NAMES_UNTIL_2022 = {"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"}
+_NAMES_SINCE_2023 = {"t1n": "t1n", "t1c": "t1c", "t2w": "t2w", "t2f": "t2f"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A row of the table: what its ids look like, where its files lie, what its labels mean."""
+
+    name: str
+    id_pattern: str
+    """A regular expression for the whole id, in any case; empty for a layout that is known by its `dataset.json`."""
+    id_format: str
+    image: str
+    mask: str
+    modalities: Mapping[str, str]
+    """The sequence's name in `image`; where a file holds several channels, in the order of the channels."""
+    convention: str | None
+    dataset_json: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def one_file(self) -> bool:
+        """Whether one 4-D file holds all sequences."""
+        return "{modality}" not in self.image
+
+    def case(self, root: Path, number: int, modalities: Sequence[str] = tuple(MODALITIES)) -> Case:
+        """Return the case with this number as the layout would name its files; they need not exist."""
+        case_id = self.id_format.format(number=number)
+        images = {
+            modality: Source(root / self.image.format(id=case_id, modality=name), channel if self.one_file else None)
+            for channel, (modality, name) in enumerate(self.modalities.items())
+            if modality in modalities
+        }
+        return Case(case_id, images, root / self.mask.format(id=case_id), self.convention)
+
+
+LAYOUTS: Mapping[str, Layout] = MappingProxyType(
+    {
+        layout.name: layout
+        for layout in (
+            *(
+                Layout(
+                    f"brats20{year}",
+                    rf"brats{year}_\w+_\d+",
+                    f"{prefix}_SYN{{number:02d}}_{{number}}_1",
+                    f"HGG/{{id}}/{{id}}_{{modality}}.nii{'.gz' if year != 19 else ''}",
+                    f"HGG/{{id}}/{{id}}_seg.nii{'.gz' if year != 19 else ''}",
+                    _NAMES_UNTIL_2022,
+                    "brats2021",
+                )
+                for year, prefix in ((17, "Brats17"), (18, "Brats18"), (19, "BraTS19"))
+            ),
+            Layout(
+                "brats2020",
+                r"brats20_(training|validation)_\d{3}",
+                "BraTS20_Training_{number:03d}",
+                "{id}/{id}_{modality}.nii",
+                "{id}/{id}_seg.nii",
+                _NAMES_UNTIL_2022,
+                "brats2021",
+            ),
+            Layout(
+                "brats2021",
+                r"brats2021_\d{5}",
+                "BraTS2021_{number:05d}",
+                "{id}/{id}_{modality}.nii.gz",
+                "{id}/{id}_seg.nii.gz",
+                _NAMES_UNTIL_2022,
+                "brats2021",
+            ),
+            Layout(
+                "brats2024",
+                r"brats-gli-\d{5}-1\d{2}|brats-met-\d{5}-\d{3}",
+                "BraTS-GLI-{number:05d}-100",
+                "{id}/{id}-{modality}.nii.gz",
+                "{id}/{id}-seg.nii.gz",
+                _NAMES_SINCE_2023,
+                "brats2024",
+            ),
+            Layout(
+                # Two releases share these names and differ in their labels: the mask alone must tell, or the user.
+                "brats-ped",
+                r"brats-ped-\d{5}-\d{3}",
+                "BraTS-PED-{number:05d}-000",
+                "{id}/{id}-{modality}.nii.gz",
+                "{id}/{id}-seg.nii.gz",
+                _NAMES_SINCE_2023,
+                None,
+            ),
+            Layout(
+                "brats2023",
+                r"brats-(gli|ssa|men|goat)-\d{5}-\d{3}",
+                "BraTS-GLI-{number:05d}-000",
+                "{id}/{id}-{modality}.nii.gz",
+                "{id}/{id}-seg.nii.gz",
+                _NAMES_SINCE_2023,
+                "brats2023",
+            ),
+            Layout(
+                "msd",
+                "",
+                "BRATS_{number:03d}",
+                "imagesTr/{id}.nii.gz",
+                "labelsTr/{id}.nii.gz",
+                {"t2f": "FLAIR", "t1n": "T1w", "t1c": "t1gd", "t2w": "T2w"},
+                "msd",
+                {
+                    "name": "BRATS",
+                    "tensorImageSize": "4D",
+                    "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
+                    "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
+                },
+            ),
+            Layout(
+                "nnunet",
+                "",
+                "BRATS_{number:03d}",
+                "imagesTr/{id}_{modality}.nii.gz",
+                "labelsTr/{id}.nii.gz",
+                {"t1n": "0000", "t1c": "0001", "t2w": "0002", "t2f": "0003"},
+                "msd",
+                {
+                    "channel_names": {"0": "T1", "1": "T1ce", "2": "T2", "3": "Flair"},
+                    "labels": {
+                        "background": 0,
+                        "whole tumor": [1, 2, 3],
+                        "tumor core": [2, 3],
+                        "enhancing tumor": 3,
+                    },
+                    "regions_class_order": [1, 2, 3],
+                    "file_ending": ".nii.gz",
+                },
+            ),
+        )
+    }
+)
+
+
+def get_layout(name: str) -> Layout:
+    """Return a layout by name.
+
+    Raises:
+        InputError: The name is not in `LAYOUTS`.
+    """
+    if name not in LAYOUTS:
+        raise unknown_name("layout", name, LAYOUTS)
+    return LAYOUTS[name]
+
+
+def layout_of(case_id: str) -> Layout | None:
+    """Return the layout whose ids look like this one, or None."""
+    return next(
+        (
+            layout
+            for layout in LAYOUTS.values()
+            if layout.id_pattern and re.fullmatch(layout.id_pattern, case_id, re.IGNORECASE)
+        ),
+        None,
+    )

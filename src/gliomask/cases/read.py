@@ -1,0 +1,136 @@
+"""A case's files -> voxels on one grid."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from gliomask.cases.nouns import Case
+from gliomask.errors import InputError
+from gliomask.labels import check_labels, detect_convention, get_convention
+from gliomask.volume import Volume, read_volume
+
+
+def read_case(case: Case, modalities: Sequence[str]) -> Volume:
+    """Return a case's sequences as the channels of one volume, in the order asked for.
+
+    A sequence that the case does not have is a channel of zeros. The files are read side by side in two threads.
+
+    Args:
+        case: The case; its files are opened now.
+        modalities: Inside names, `t1n t1c t2w t2f`.
+
+    Raises:
+        InputError: The case has none of them, a file is bad (see `read_volume`) or has another number of channels than
+            the case says, or the grids differ. All that is wrong is said at once.
+    """
+    wanted = {modality: case.images[modality] for modality in modalities if modality in case.images}
+    if not wanted:
+        raise InputError(
+            f"{case.id}: has none of {', '.join(modalities)}; it has {', '.join(case.images) or 'no sequence'}."
+        )
+    by_file: dict[Path, list[str]] = defaultdict(list)
+    for modality, source in wanted.items():
+        by_file[source.path].append(modality)
+    with ThreadPoolExecutor(2) as pool:
+        volumes = dict(zip(by_file, pool.map(_read_or_error, by_file), strict=True))
+    problems = [volume for volume in volumes.values() if isinstance(volume, InputError)]
+    if problems:
+        raise InputError("; ".join(f"{case.id}: {problem}" for problem in problems))
+    channels = {
+        modality: _channel(volumes[source.path], source.path, source.channel) for modality, source in wanted.items()
+    }
+    _check_grids(case, channels)
+    first = next(iter(channels.values()))
+    kind = np.result_type(*(volume.data.dtype for volume in channels.values()))
+    data = np.zeros((len(modalities), *first.grid.shape), dtype=kind)
+    for number, modality in enumerate(modalities):
+        if modality in channels:
+            data[number] = channels[modality].data[0]
+    return Volume(data, first.affine)
+
+
+def read_mask(case: Case) -> Volume:
+    """Return a case's mask, one uint8 channel in the numbers of the case's convention (see `resolve_conventions`).
+
+    Raises:
+        InputError: The case has no mask, the file is bad, or holds numbers outside the convention.
+    """
+    if case.mask is None:
+        raise InputError(f"{case.id}: has no mask (a file such as {case.id}_seg.nii.gz).")
+    volume = read_volume(case.mask, mask=True)
+    if case.convention is None:
+        raise InputError(f"{case.id}: the label convention of {case.mask} is not known. Say it with --labels.")
+    check_labels(label_values(volume), get_convention(case.convention), str(case.mask))
+    return volume
+
+
+def label_values(mask: Volume) -> list[int]:
+    """Return the numbers that a mask holds, sorted, background included."""
+    return [int(value) for value in np.flatnonzero(np.bincount(mask.data.ravel(), minlength=256))]
+
+
+def resolve_conventions(cases: Sequence[Case], labels: str | None = None) -> list[Case]:
+    """Return the cases with a convention each: the one asked for, the layout's, or the one that the masks prove.
+
+    Cases of no known layout share one convention; their masks are read one by one until the numbers found settle it.
+
+    Raises:
+        InputError: `labels` is no convention, a mask is bad, or all masks together do not settle it.
+    """
+    if labels is not None:
+        name = get_convention(labels).name
+        return [replace(case, convention=name) for case in cases]
+    unsettled = [case for case in cases if case.convention is None and case.mask is not None]
+    proved = _proved_convention(unsettled) if unsettled else None
+    return [replace(case, convention=case.convention or proved) for case in cases]
+
+
+def _proved_convention(cases: Sequence[Case]) -> str:
+    values: set[int] = set()
+    for case in cases:
+        if case.mask is not None:
+            values.update(label_values(read_volume(case.mask, mask=True)))
+        if 4 in values and 3 not in values:  # proves BraTS 2021; only all masks together can prove anything else
+            break
+    where = cases[0].id if len(cases) == 1 else f"{cases[0].id} and {len(cases) - 1} more"
+    convention = detect_convention(values, where)
+    return convention.name if convention else "brats2021"  # every mask is empty: any convention says the same
+
+
+def _read_or_error(path: Path) -> Volume | InputError:
+    try:
+        return read_volume(path)
+    except InputError as error:
+        return error
+
+
+def _channel(volume: Volume | InputError, path: Path, channel: int | None) -> Volume:
+    assert isinstance(volume, Volume)
+    count = len(volume.data)
+    if channel is None and count > 1:
+        raise InputError(
+            f"{path}: a 4-D file of {count} volumes where one sequence is expected. Split it, or give dataset.json."
+        )
+    if channel is not None and channel >= count:
+        raise InputError(f"{path}: has {count} channels; channel {channel} is asked for (see dataset.json).")
+    return Volume(volume.data[channel or 0][None], volume.affine)
+
+
+def _check_grids(case: Case, channels: dict[str, Volume]) -> None:
+    first, *others = channels
+    differences = [
+        f"{first} and {other} differ in {difference}"
+        for other in others
+        if (difference := channels[first].grid.difference(channels[other].grid))
+    ]
+    if differences:
+        raise InputError(
+            f"{case.id}: all sequences must share one grid; {'; '.join(differences)}. "
+            "Register and resample them first (see docs/data.md)."
+        )

@@ -1,0 +1,74 @@
+"""What every command shows alike: progress, warnings, failures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from gliomask.cases import Problem
+
+out = Console(highlight=False, soft_wrap=True)
+"""For results."""
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+"""For everything else, so that results can be piped on."""
+
+FAILED = 1
+BAD_INPUT = 2
+
+
+def configure_logging(verbosity: int) -> None:
+    """Send the library's log to stderr: warnings, or with 1 facts, or with 2 everything; -1 only errors."""
+    level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it would say, our own errors say
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Progress]:
+    """Give a progress bar with a time left, on stderr, where that is a terminal; elsewhere one that shows nothing."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        bar.add_task(description, total=total)
+        yield bar
+
+
+def advance(bar: Progress, description: str | None = None) -> None:
+    """Move a bar of one task on by one."""
+    task = bar.tasks[0]
+    bar.update(task.id, advance=1, description=description or task.description)
+
+
+def warn(text: str) -> None:
+    """Print a warning to stderr."""
+    err.print(f"[yellow]warning:[/yellow] {_plain(text)}")
+
+
+def fail(text: str) -> None:
+    """Print an error to stderr."""
+    err.print(f"[red]error:[/red] {_plain(text)}")
+
+
+def end_batch(problems: Sequence[Problem], done: int) -> None:
+    """List the failed cases of a batch, if any, and exit with status 1 then."""
+    if not problems:
+        return
+    err.print(f"[red]{len(problems)} failed[/red], {done} done:")
+    for problem in problems:
+        err.print(f"  {_plain(str(problem))}")
+    raise typer.Exit(FAILED)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

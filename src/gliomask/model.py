@@ -1,0 +1,145 @@
+"""A model: a plan and its network, in one file that executes nothing when it is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from gliomask import __version__
+from gliomask.errors import InputError
+from gliomask.files import replacing
+from gliomask.networks import build_network
+from gliomask.plan import Plan, plan_from_json, plan_to_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Model:
+    """A plan and the network that was trained for it."""
+
+    plan: Plan
+    network: nn.Module
+    name: str
+    """The file it was loaded from, or what it is called until it is saved."""
+
+
+def new_model(plan: Plan, *, seed: int = 0, name: str = "untrained") -> Model:
+    """Return a model with freshly initialised weights, the same ones for the same seed.
+
+    Raises:
+        InputError: The plan's network or an argument of it is unknown, or torch is not installed.
+    """
+    torch = require_torch()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(plan.network, len(plan.modalities), len(plan.regions), **plan.network_arguments)
+    return Model(plan, network, name)
+
+
+def save_model(model: Model, path: Path, *, training: Mapping[str, object] | None = None) -> None:
+    """Write a model as one safetensors file, whole or not at all: weights as float32, the plan as JSON in the header.
+
+    Args:
+        model: The model.
+        path: Where to; `.safetensors` by custom. An older file is replaced.
+        training: Facts for the record (epoch, scores); kept in the header, never needed to predict.
+
+    Raises:
+        InputError: The place cannot be written to, or the disk is full.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
+    header = {"gliomask": __version__, "plan": plan_to_json(model.plan), "training": json.dumps(dict(training or {}))}
+    with replacing(path) as partial:
+        try:
+            save_file(tensors, partial, metadata=header)
+        except SafetensorError as error:  # the library's word for whatever the disk said
+            raise OSError(str(error)) from error
+
+
+def load_model(path: Path | str, *, device: str = "cpu") -> Model:
+    """Return the model in a file, ready to predict.
+
+    Raises:
+        InputError: The file is missing, cut, no model of gliomask's, its weights do not fit its plan, or torch is not
+            installed.
+    """
+    require_torch()
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    plan = read_plan(path)
+    model = new_model(plan, name=str(path))
+    try:
+        model.network.load_state_dict(load_file(path))
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+    except RuntimeError as error:
+        raise InputError(
+            f"{path}: its weights do not fit its plan ({plan.network}). Was the file put together by hand?"
+        ) from error
+    model.network.eval().to(device)
+    return model
+
+
+def read_plan(path: Path | str) -> Plan:
+    """Return the plan in a model file, reading no weight and needing no torch.
+
+    Raises:
+        InputError: The file is missing, cut, or no model of gliomask's.
+    """
+    path = Path(path)
+    header = _header(path)
+    if "plan" not in header:
+        raise InputError(f"{path}: a safetensors file, but not a gliomask model (no plan in its header).")
+    return plan_from_json(header["plan"], str(path))
+
+
+def read_training(path: Path | str) -> dict[str, object]:
+    """Return the facts about its training that a model file carries; empty where it carries none.
+
+    Raises:
+        InputError: As for `read_plan`.
+    """
+    facts = json.loads(_header(Path(path)).get("training", "{}"))
+    return dict(facts)
+
+
+def require_torch() -> Any:
+    """Return the torch module.
+
+    Raises:
+        InputError: It is not installed; the message says how to get it.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            "PyTorch is not installed, and networks need it: pip install 'gliomask[train]' "
+            "(on Linux that brings CUDA; see the README for the CPU build)."
+        ) from error
+    return torch
+
+
+def _header(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such model file." if not path.exists() else f"{path}: is a folder; name the model file."
+        )
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: not a whole model file (cut, damaged or of another kind: {error}). Copy it again.")

@@ -1,0 +1,180 @@
+"""What the networks are made of: checked arguments, initialised convolutions, a norm that keeps the layout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gliomask.errors import InputError, unknown_name
+
+Norm = Literal["instance", "batch"] | None
+
+Conv = TypeVar("Conv", bound=nn.Conv3d | nn.ConvTranspose3d)
+
+LEVELS = (16, 32, 64, 128, 256)
+"""Features of the five levels, from the finest to the coarsest, where a network is not told otherwise."""
+
+
+class InstanceNorm(nn.Module):
+    """Give each sample and channel zero mean and unit variance, then scale and shift it by a learned pair.
+
+    The values are those of `nn.InstanceNorm3d(channels, affine=True)`, which copies channels_last_3d tensors to another
+    layout and back; the kernel of batch norm, given one sample at a time, does not (a forward pass of the U-Net takes
+    1.2 s instead of 2.0). A grid of a single voxel has nothing to be normalised by: it becomes the shift.
+
+    Source: Ulyanov et al. 2016, arXiv:1607.08022.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, X, Y, Z), any B
+        if x.shape[2:].numel() == 1:
+            centred = (x - x) * self.weight[:, None, None, None]  # zero, yet on the gradient's way to both parameters
+            return (centred + self.bias[:, None, None, None]).to(x.dtype)
+        samples = [self._normalise(sample) for sample in x.chunk(x.shape[0])]
+        return samples[0] if len(samples) == 1 else torch.cat(samples)
+
+    def _normalise(self, sample: Tensor) -> Tensor:
+        return F.batch_norm(sample, None, None, self.weight, self.bias, training=True, eps=self.eps)
+
+
+class SameConv(nn.Conv3d):
+    """A convolution of odd kernel that keeps the grid, right on small grids too.
+
+    Where an axis is shorter than the kernel, the weight gradient that torch 2.13 computes on a CPU in bfloat16 is in
+    part unwritten memory (oneDNN; kernel 3 at 2 voxels, where a 32^3 patch ends up, and kernel 5 at 1 to 4). Such a
+    grid costs next to nothing and is computed in float32.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, bias: bool) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, inputs, X, Y, Z) to (B, outputs, X, Y, Z)
+        if x.device.type != "cpu" or min(x.shape[2:]) >= self.kernel_size[0]:
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            bias = None if self.bias is None else self.bias.float()
+            return F.conv3d(x.float(), self.weight.float(), bias, padding=self.padding).to(x.dtype)
+
+
+def norm_layer(norm: Norm, channels: int) -> nn.Module:
+    """Return the normalization of that name, or one that changes nothing for None.
+
+    Raises:
+        InputError: There is no such normalization.
+    """
+    if norm is None:
+        return nn.Identity()
+    if norm == "instance":
+        return InstanceNorm(channels)
+    if norm == "batch":
+        return nn.BatchNorm3d(channels)
+    raise unknown_name("norm", str(norm), ("instance", "batch", "None"))
+
+
+def conv(inputs: int, outputs: int, kernel: int = 3, *, bias: bool = True) -> SameConv:
+    """Return a convolution that keeps the grid, its weights drawn for a ReLU behind it (He et al. 2015)."""
+    return _drawn(SameConv(inputs, outputs, kernel, bias=bias), math.sqrt(2 / (inputs * kernel**3)))
+
+
+def down_conv(inputs: int, outputs: int, *, bias: bool = True) -> nn.Conv3d:
+    """Return a 2x2x2 convolution of stride 2, for half the grid."""
+    return _drawn(nn.Conv3d(inputs, outputs, 2, stride=2, bias=bias), math.sqrt(2 / (inputs * 8)))
+
+
+def up_conv(inputs: int, outputs: int, *, bias: bool = True) -> nn.ConvTranspose3d:
+    """Return a transposed 2x2x2 convolution of stride 2, for twice the grid."""
+    # each voxel that comes out is reached by one tap of the kernel, and no ReLU follows
+    return _drawn(nn.ConvTranspose3d(inputs, outputs, 2, stride=2, bias=bias), math.sqrt(1 / inputs))
+
+
+def score_conv(inputs: int, outputs: int, *, bias: bool = True) -> nn.Conv3d:
+    """Return the 1x1x1 convolution from features to logits.
+
+    The logits start around -2, a probability of .12: most voxels are no tumour, and the first steps need not be spent
+    on learning that (Lin et al. 2017, section 4.1, with a prior that leaves the Dice gradient alive).
+    """
+    layer = _drawn(nn.Conv3d(inputs, outputs, 1, bias=bias), math.sqrt(1 / inputs))
+    if layer.bias is not None:
+        nn.init.constant_(layer.bias, -2.0)
+    return layer
+
+
+def conv_norm_relu(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
+    """Return 3x3x3 convolution, normalization, ReLU. The bias is left to the normalization where there is one."""
+    return nn.Sequential(conv(inputs, outputs, bias=norm is None), norm_layer(norm, outputs), nn.ReLU(inplace=True))
+
+
+def double_conv(inputs: int, outputs: int, norm: Norm, dropout: float = 0.0) -> nn.Sequential:
+    """Return a U-Net level: convolution, norm, ReLU twice, with dropout between them."""
+    between = [nn.Dropout(dropout)] if dropout else []
+    return nn.Sequential(conv_norm_relu(inputs, outputs, norm), *between, conv_norm_relu(outputs, outputs, norm))
+
+
+def checked_channels(in_channels: int, out_channels: int, channels: Sequence[int]) -> tuple[int, ...]:
+    """Return the features of the levels as a tuple.
+
+    Raises:
+        InputError: Any of the numbers is not a whole one above 0, or there are fewer than two levels.
+    """
+    for name, count in (("in_channels", in_channels), ("out_channels", out_channels)):
+        if not _is_count(count):
+            raise InputError(f"{name} must be a whole number of at least 1; got {count!r}.")
+    listed = isinstance(channels, Sequence) and not isinstance(channels, str)
+    if not listed or len(channels) < 2 or not all(map(_is_count, channels)):
+        raise InputError(
+            f"channels must list the features of two or more levels as whole numbers above 0; got {channels!r}. "
+            f"The default is {LEVELS}."
+        )
+    return tuple(channels)
+
+
+def checked_rates(dropout: float | Sequence[float], levels: int) -> tuple[float, ...]:
+    """Return a dropout rate a level; a single number stands for all of them.
+
+    Raises:
+        InputError: A rate is not in [0, 1), or there are more or fewer rates than levels.
+    """
+    rates = tuple(dropout) if isinstance(dropout, Sequence) else (dropout,) * levels
+    if len(rates) != levels or not all(_is_rate(rate) for rate in rates):
+        raise InputError(f"dropout must be one number in [0, 1), or {levels}, one a level; got {dropout!r}.")
+    return rates
+
+
+def check_image(image: Tensor, in_channels: int, divisor: int) -> None:
+    """Refuse what the network cannot take.
+
+    Raises:
+        InputError: The image is not `(B, in_channels, X, Y, Z)`, or X, Y or Z is no multiple of `divisor`.
+    """
+    shape = tuple(image.shape)
+    if len(shape) != 5 or shape[1] != in_channels:
+        raise InputError(f"the network takes images of shape (B, {in_channels}, X, Y, Z); got {shape}.")
+    if any(size < divisor or size % divisor for size in shape[2:]):
+        raise InputError(
+            f"the network takes X, Y and Z that are multiples of {divisor}; got {shape[2:]}. Pad the image first."
+        )
+
+
+def _drawn(layer: Conv, deviation: float) -> Conv:
+    nn.init.normal_(layer.weight, std=deviation)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1

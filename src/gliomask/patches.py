@@ -1,0 +1,119 @@
+"""Cached cases -> random patches; the same seed and number give the same patch, whoever asks and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gliomask.augment import Augmentation, augment, drop_modalities
+from gliomask.cache import CachedCase
+from gliomask.labels import get_convention, to_regions
+from gliomask.plan import Plan
+from gliomask.prepare import normalize
+
+Size = tuple[int, int, int]
+
+# Of three patches two are centred on tumour, as nnU-Net and the BraTS winners have it; the third keeps the network
+# honest about the rest of the brain.
+_ON_TUMOUR = 2 / 3
+
+
+@dataclass(frozen=True)
+class PatchSettings:
+    """How patches are drawn from cases."""
+
+    size: Size
+    augmentation: Augmentation | None
+    drop_modalities: float
+    """The probability with which each sequence is left out of a patch; never all of them."""
+    seed: int
+
+
+class Patches:
+    """An endless sequence of batches: `patches[step]` depends on the settings and the step, on nothing drawn before.
+
+    An epoch goes once through all cases, in an order of its own.
+    """
+
+    def __init__(self, cases: Sequence[CachedCase], plan: Plan, settings: PatchSettings, batch_size: int) -> None:
+        self.cases = list(cases)
+        self.plan = plan
+        self.settings = settings
+        self.batch_size = batch_size
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the images `(B, C, X, Y, Z)` float32 and the regions `(B, R, X, Y, Z)` bool of one step."""
+        drawn = [self._draw(step * self.batch_size + item) for item in range(self.batch_size)]
+        images, targets = zip(*drawn, strict=True)
+        return torch.stack(images), torch.stack(targets)
+
+    def ahead(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches from `start` up to `stop`, each drawn in a thread while the one before it is worked on."""
+        with ThreadPoolExecutor(1, thread_name_prefix="patches") as pool:
+            pending: Future[tuple[Tensor, Tensor]] | None = None
+            for step in range(start, stop):
+                current = pending or pool.submit(self.__getitem__, step)
+                pending = pool.submit(self.__getitem__, step + 1) if step + 1 < stop else None
+                yield current.result()
+
+    def _draw(self, number: int) -> tuple[Tensor, Tensor]:
+        epoch, place = divmod(number, len(self.cases))
+        seed = self.settings.seed
+        case = self.cases[np.random.default_rng([seed, 1, epoch]).permutation(len(self.cases))[place]]
+        image, target = draw_patch(case, self.plan, self.settings.size, np.random.default_rng([seed, 2, number]))
+        generator = torch.Generator().manual_seed(int(np.random.default_rng([seed, 3, number]).integers(2**62)))
+        data, regions = torch.from_numpy(image), torch.from_numpy(target)
+        if self.settings.augmentation is not None:
+            data, regions = augment(data, regions, generator, self.settings.augmentation)
+        return drop_modalities(data, generator, self.settings.drop_modalities), regions
+
+
+def draw_patch(
+    case: CachedCase, plan: Plan, size: Size, generator: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return one patch `(C, *size)` and its regions `(R, *size)`; two in three hold tumour near their middle.
+
+    A patch on tumour takes one of the plan's regions that the case has, each as likely, and one of its voxels: so small
+    enhancement is met as often as wide oedema. What lies beyond the brain's box is zero.
+    """
+    start = _start(case, plan, size, generator)
+    channels = [case.modalities.index(modality) for modality in plan.modalities]
+    raw = _cut(case.image(), start, size)[channels]
+    data = normalize(raw, [case.moments[channel] for channel in channels], plan.normalization)
+    mask = _cut(case.labels()[None], start, size)[0]
+    return data, to_regions(mask, get_convention(case.convention), plan.regions)
+
+
+def _start(case: CachedCase, plan: Plan, size: Size, generator: np.random.Generator) -> NDArray[np.int64]:
+    """The patch's first voxel: inside the box where the box is the larger, around it in the middle where it is not."""
+    shape = np.array(case.shape)
+    room = shape - size
+    places = case.places()
+    on_tumour = generator.random() < _ON_TUMOUR
+    uniform = generator.random(3)
+    regions = [region for region in plan.regions if region in places]
+    start = np.floor(uniform * (np.maximum(room, 0) + 1)).astype(np.int64)
+    if on_tumour and regions:
+        choices = places[regions[int(generator.integers(len(regions)))]]
+        centre = choices[int(generator.integers(len(choices)))].astype(np.int64)
+        shift = (uniform - 0.5) * np.array(size) / 2  # the tumour anywhere in the patch's inner half
+        start = np.clip(np.round(centre + shift - np.array(size) / 2), 0, np.maximum(room, 0)).astype(np.int64)
+    return np.where(room < 0, room // 2, start)
+
+
+def _cut(data: NDArray[Any], start: NDArray[np.int64], size: Size) -> NDArray[Any]:
+    """`data[:, start:start + size]`, zero where that lies outside."""
+    result = np.zeros((len(data), *size), dtype=data.dtype)
+    low = np.maximum(start, 0)
+    high = np.minimum(start + size, data.shape[1:])
+    source = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    target = tuple(slice(int(a), int(b)) for a, b in zip(low - start, high - start, strict=True))
+    result[(slice(None), *target)] = data[(slice(None), *source)]
+    return result

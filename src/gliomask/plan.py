@@ -1,0 +1,91 @@
+"""The plan: every choice that a model file must carry to be used years later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from gliomask.cases import get_modality
+from gliomask.errors import InputError, unknown_name
+from gliomask.labels import REGIONS, get_convention
+
+Normalization = Literal["zscore", "minmax"]
+
+
+class Plan(BaseModel):
+    """What goes into the network, what comes out, and how the one and the other are made.
+
+    Raises:
+        InputError: By `plan_from_json`, for anything that does not fit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    modalities: tuple[str, ...] = Field(min_length=1)
+    """The network's input channels, in order; inside names."""
+    can_miss: bool = False
+    """Trained with sequences left out, so that an absent one (zeros) is something it knows."""
+    regions: tuple[str, ...] = ("WT", "TC", "ET")
+    """The network's output channels, in order; a sigmoid each."""
+    convention: str = "brats2021"
+    """The label convention in which answers are written unless another is asked for."""
+    axes: str = "LPS"
+    """The orientation the network sees."""
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """The voxel size the network sees."""
+    normalization: Normalization = "zscore"
+    """`zscore`: over each sequence's non-zero voxels, zero stays zero; `minmax`: the least to the most -> 0 to 1."""
+    patch_size: tuple[int, int, int] = (128, 128, 128)
+    """The size of the patches it was trained on, and of the sliding window."""
+    network: str = "unet"
+    network_arguments: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("modalities")
+    @classmethod
+    def _inside_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        inside = tuple(get_modality(name) for name in names)
+        if len(set(inside)) < len(inside):
+            raise InputError(f"modalities: {', '.join(names)} name one sequence twice.")
+        return inside
+
+    @field_validator("regions")
+    @classmethod
+    def _known_regions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in REGIONS:
+                raise unknown_name("region", name, REGIONS)
+        return names
+
+    @field_validator("convention")
+    @classmethod
+    def _known_convention(cls, name: str) -> str:
+        return get_convention(name).name
+
+
+def plan_to_json(plan: Plan) -> str:
+    """Return the plan as JSON text, indented."""
+    return json.dumps(plan.model_dump(mode="json"), indent=2)
+
+
+def plan_from_json(text: str, where: str) -> Plan:
+    """Return the plan that `plan_to_json` wrote.
+
+    Args:
+        text: The JSON.
+        where: The file it came from, for the message.
+
+    Raises:
+        InputError: It is not JSON, lacks something, or holds something unknown (a newer gliomask's, say).
+    """
+    try:
+        fields: Mapping[str, Any] = json.loads(text)
+        return Plan.model_validate(fields)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise InputError(f"{where}: its plan does not fit this gliomask ({wrong}). Update it?") from error
+    except ValueError as error:
+        raise InputError(f"{where}: its plan cannot be read: {error}") from error

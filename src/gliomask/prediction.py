@@ -1,0 +1,140 @@
+"""A model and an examination -> where the tumour is."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gliomask import __version__
+from gliomask.cases import MODALITIES, Case, read_case
+from gliomask.engine import Inference, Window, run_network
+from gliomask.errors import InputError
+from gliomask.files import write_text
+from gliomask.labels import REGIONS, get_convention, to_labels
+from gliomask.model import Model
+from gliomask.plan import Plan
+from gliomask.prepare import prepare, restore
+from gliomask.volume import Volume, write_volume
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one case, on the grid its images came on."""
+
+    case: Case
+    labels: Volume
+    """One uint8 channel in the numbers of `convention`."""
+    probabilities: Volume
+    """One float32 channel for each of the plan's regions; zero outside the brain's box."""
+    plan: Plan
+    convention: str
+    model: str
+    window: Window
+    seconds: float
+
+    @property
+    def missing(self) -> list[str]:
+        """The plan's sequences that the case does not have."""
+        return [modality for modality in self.plan.modalities if modality not in self.case.images]
+
+    def volumes_ml(self) -> dict[str, float]:
+        """Return the volume in mL of each tissue and region that the convention can express."""
+        convention = get_convention(self.convention)
+        counts = np.bincount(self.labels.data.ravel(), minlength=256)
+        voxel_ml = abs(float(np.linalg.det(self.labels.affine[:3, :3]))) / 1000
+        parts = {tissue: [value] for value, tissue in convention.tissues.items() if tissue not in REGIONS}
+        parts |= {region: list(values) for region, values in convention.regions.items()}
+        return {name: round(float(counts[values].sum()) * voxel_ml, 3) for name, values in parts.items()}
+
+    def save(self, path: Path | str, *, probabilities: bool = False) -> None:
+        """Write the mask as NIfTI with the input's grid and header, and its facts as JSON beside it.
+
+        Args:
+            path: `CASE.nii.gz` or `.nii`; the facts go to `CASE.json`.
+            probabilities: Also write `CASE_probabilities.nii.gz`, 4-D, a channel a region.
+
+        Raises:
+            InputError: The place cannot be written to.
+        """
+        path = Path(path)
+        stem = path.name.removesuffix(".gz").removesuffix(".nii")
+        like = next(iter(self.case.images.values())).path
+        write_volume(path, self.labels, like=like)
+        if probabilities:
+            rounded = Volume(self.probabilities.data.round(4), self.probabilities.affine)
+            write_volume(path.with_name(f"{stem}_probabilities.nii.gz"), rounded, like=like)
+        write_text(path.with_name(f"{stem}.json"), json.dumps(self.facts(), indent=2) + "\n")
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a reader of the mask needs to know, ready for JSON."""
+        convention = get_convention(self.convention)
+        return {
+            "case": self.case.id,
+            "volumes_ml": self.volumes_ml(),
+            "labels": {"convention": convention.name, **{str(v): t for v, t in sorted(convention.tissues.items())}},
+            "sequences": {m: m in self.case.images for m in self.plan.modalities},
+            "model": self.model,
+            "network": self.plan.network,
+            "window": self.window,
+            "regions": list(self.plan.regions),
+            "versions": {"gliomask": __version__, "torch": torch.__version__, "numpy": np.__version__},
+            "seconds": round(self.seconds, 2),
+            "note": "Research use only, not a medical device.",
+        }
+
+
+_DEFAULT = Inference()
+
+
+def predict(model: Model, case: Case, *, inference: Inference = _DEFAULT, convention: str | None = None) -> Prediction:
+    """Return where the tumour is in a case.
+
+    Args:
+        model: On the device to compute on (`load_model`).
+        case: With the sequences that the model's plan names; one may lack only if the plan says `can_miss`.
+        inference: How to run the network.
+        convention: The numbers to answer in; by default the plan's.
+
+    Raises:
+        InputError: A needed sequence is missing, a file is bad (see `read_case`), or the convention is unknown.
+    """
+    started = time.perf_counter()
+    numbers = get_convention(convention or model.plan.convention)
+    check_sequences(model.plan, case)
+    volume = read_case(case, model.plan.modalities)
+    prepared = prepare(volume, model.plan)
+    logits, window = run_network(model, prepared.data, inference)
+    probabilities = restore(prepared, torch.sigmoid(logits).numpy())
+    labels = to_labels(probabilities.data > 0.5, model.plan.regions, numbers)
+    return Prediction(
+        case=case,
+        labels=Volume(labels[None], probabilities.affine),
+        probabilities=probabilities,
+        plan=model.plan,
+        convention=numbers.name,
+        model=model.name,
+        window=window,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def check_sequences(plan: Plan, case: Case) -> None:
+    """Refuse a case that lacks a sequence which the model was not trained to miss.
+
+    Raises:
+        InputError: As said, or the case has none of the plan's sequences.
+    """
+    missing = [modality for modality in plan.modalities if modality not in case.images]
+    if not missing or (plan.can_miss and len(missing) < len(plan.modalities)):
+        return
+    raise InputError(
+        f"{case.id}: the model needs {', '.join(plan.modalities)}; missing: {', '.join(missing)} "
+        f"(there: {', '.join(m for m in MODALITIES if m in case.images) or 'none'}). "
+        "Give the missing files, or take a model that was trained to miss sequences (train --drop-modalities 0.3)."
+    )
