@@ -171,7 +171,8 @@ def augment(
         image, target = apply_turn(image, target, turn)
     brain = find_brain(image)
     for channel, intensity in zip(image, intensities, strict=True):
-        channel.copy_(apply_intensity(channel, brain, intensity))  # `image` is a copy by now, by `apply_flip`
+        if intensity != Intensity():
+            channel.copy_(apply_intensity(channel, brain, intensity))  # `image` is a copy by now, by `apply_flip`
     return image, target
 
 
@@ -237,9 +238,7 @@ def sample_intensity(generator: torch.Generator, settings: Augmentation) -> Inte
 
 
 def apply_intensity(channel: Tensor, brain: Tensor, intensity: Intensity) -> Tensor:
-    """Return one channel `(X, Y, Z)` changed inside the brain; the channel itself if there is nothing to change."""
-    if intensity == Intensity() or torch.count_nonzero(channel) == 0:
-        return channel
+    """Return one channel changed inside the brain; one of 0s stays, for strengths are measured in its own sd."""
     if intensity.blur is not None:
         channel = apply_blur(channel, brain, intensity.blur)
     if intensity.contrast is not None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gliomask.cases import Case, Problem, read_case, read_mask
 from gliomask.errors import InputError
 from gliomask.files import replacing, write_text
-from gliomask.labels import get_convention, to_regions
+from gliomask.labels import count_labels, get_convention, to_regions
 from gliomask.plan import Plan, plan_from_json, plan_to_json
 from gliomask.prepare import Framed, Moments, channel_moments, frame, onto_plan
 
@@ -94,6 +94,18 @@ def is_cache(folder: Path) -> bool:
     return (folder / "cache.json").is_file()
 
 
+def cache_plan(folder: Path) -> Plan:
+    """Return the plan that a cache was made for; only its sequences, orientation and spacing mean anything.
+
+    Raises:
+        InputError: It is no cache, or damaged.
+    """
+    path = folder / "cache.json"
+    if not path.is_file():
+        raise InputError(f"{folder}: not a cache (no cache.json). Make one with gliomask prepare.")
+    return plan_from_json(path.read_text(encoding="utf-8"), str(path))
+
+
 def open_cache(folder: Path, plan: Plan) -> list[CachedCase]:
     """Return the cases of a cache, sorted by id.
 
@@ -113,7 +125,7 @@ def _claim(folder: Path, plan: Plan) -> None:
     if not path.is_file():
         write_text(path, plan_to_json(plan))
         return
-    made_for = plan_from_json(path.read_text(encoding="utf-8"), str(path))
+    made_for = cache_plan(folder)
     if _settings(made_for) != _settings(plan):
         raise InputError(
             f"{folder}: holds a cache of {', '.join(made_for.modalities)} ({made_for.axes}, {made_for.spacing_mm} mm); "
@@ -148,7 +160,7 @@ def _make(case: Case, folder: Path, plan: Plan) -> CachedCase:
     convention = get_convention(case.convention or plan.convention)
     regions = tuple(convention.regions)
     inside = to_regions(labels[x, y, z], convention, regions)
-    counts = np.bincount(labels.ravel(), minlength=256)
+    counts = count_labels(labels)
     voxels = {name: int(counts[list(values)].sum()) for name, values in convention.regions.items()}
     found = {name: int(np.count_nonzero(mask)) for name, mask in zip(regions, inside, strict=True)}
     facts = CachedCase(

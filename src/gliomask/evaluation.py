@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from gliomask.cases import Problem, classify, layout_of
 from gliomask.errors import InputError
 from gliomask.files import write_text
-from gliomask.labels import LabelConvention, check_labels, detect_convention, get_convention, to_regions
+from gliomask.labels import (
+    LabelConvention,
+    check_labels,
+    detect_convention,
+    get_convention,
+    label_values,
+    to_regions,
+)
 from gliomask.metrics import Protocol, get_protocol, score_case
 from gliomask.volume import NIFTI_ENDINGS, Volume, read_volume
 
@@ -186,7 +193,7 @@ def _conventions(masks: Mapping[str, Path], asked: str | None) -> dict[str, Labe
     unknown = [masks[case] for case, convention in told.items() if convention is None]
     values: set[int] = set()
     for path in unknown:
-        values.update(map(int, np.unique(read_volume(path, mask=True).data)))
+        values.update(label_values(read_volume(path, mask=True).data))
     where = f"{unknown[0]} and {len(unknown) - 1} more" if len(unknown) > 1 else str(next(iter(unknown), ""))
     proved = (detect_convention(values, where) if unknown else None) or get_convention("brats2021")
     return {case: convention or proved for case, convention in told.items()}
@@ -217,7 +224,6 @@ def _score(
 
 
 def _regions(mask: Volume, convention: LabelConvention, protocol: Protocol, path: Path) -> dict[str, NDArray[np.bool_]]:
-    values = np.flatnonzero(np.bincount(mask.data.ravel(), minlength=256))
-    check_labels([int(value) for value in values], convention, str(path))
+    check_labels(label_values(mask.data), convention, str(path))
     channels = to_regions(mask.data[0], convention, protocol.regions)
     return dict(zip(protocol.regions, channels, strict=True))

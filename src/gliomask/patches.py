@@ -113,7 +113,7 @@ def _cut(data: NDArray[Any], start: NDArray[np.int64], size: Size) -> NDArray[An
     result = np.zeros((len(data), *size), dtype=data.dtype)
     low = np.maximum(start, 0)
     high = np.minimum(start + size, data.shape[1:])
-    source = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    target = tuple(slice(int(a), int(b)) for a, b in zip(low - start, high - start, strict=True))
-    result[(slice(None), *target)] = data[(slice(None), *source)]
+    x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    to_x, to_y, to_z = (slice(int(a), int(b)) for a, b in zip(low - start, high - start, strict=True))
+    result[:, to_x, to_y, to_z] = data[:, x, y, z]
     return result

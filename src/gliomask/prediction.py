@@ -16,7 +16,7 @@ from gliomask.cases import MODALITIES, Case, read_case
 from gliomask.engine import Inference, Window, run_network
 from gliomask.errors import InputError
 from gliomask.files import write_text
-from gliomask.labels import REGIONS, get_convention, to_labels
+from gliomask.labels import REGIONS, count_labels, get_convention, to_labels
 from gliomask.model import Model
 from gliomask.plan import Plan
 from gliomask.prepare import prepare, restore
@@ -46,7 +46,7 @@ class Prediction:
     def volumes_ml(self) -> dict[str, float]:
         """Return the volume in mL of each tissue and region that the convention can express."""
         convention = get_convention(self.convention)
-        counts = np.bincount(self.labels.data.ravel(), minlength=256)
+        counts = count_labels(self.labels.data)
         voxel_ml = abs(float(np.linalg.det(self.labels.affine[:3, :3]))) / 1000
         parts = {tissue: [value] for value, tissue in convention.tissues.items() if tissue not in REGIONS}
         parts |= {region: list(values) for region, values in convention.regions.items()}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomask.cases import Case
+from gliomask.errors import InputError
 from gliomask.plan import Normalization, Plan
-from gliomask.volume import Grid, Volume, grid_at_spacing, reorient, resample
+from gliomask.volume import Grid, Spacing, Volume, grid_at_spacing, read_grid, reorient, resample
 
 Box = tuple[slice, slice, slice]
 
@@ -87,6 +90,19 @@ def restore(prepared: Prepared, channels: NDArray[np.float32]) -> Volume:
     if oriented.difference(framed.grid):  # it was resampled on the way in
         volume = resample(volume, oriented)
     return Volume(reorient(volume, framed.original.axes).data, framed.original.affine)
+
+
+def common_spacing(cases: Sequence[Case], axes: str) -> Spacing:
+    """Return the median voxel size of some cases along each of the axes, to a hundredth of a mm; reads headers only.
+
+    Raises:
+        InputError: There is no case, or a file is bad.
+    """
+    grids = [read_grid(next(iter(case.images.values())).path)[0] for case in cases if case.images]
+    if not grids:
+        raise InputError("no case with images: nothing to prepare.")
+    x, y, z = np.median([_oriented(grid, axes).spacing_mm for grid in grids], axis=0).round(2).tolist()
+    return x, y, z
 
 
 def frame(volume: Volume, plan: Plan) -> Framed:

@@ -15,14 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from gliomask.augment import Augmentation
-from gliomask.cache import CachedCase, build_cache, is_cache, open_cache
-from gliomask.cases import Case, get_modality
+from gliomask.cache import CachedCase, build_cache, cache_plan, open_cache
+from gliomask.cases import Case, common_convention, get_modality
 from gliomask.engine import Precision
 from gliomask.errors import InputError
 from gliomask.figures import curves_figure, save_figure
 from gliomask.files import replacing, write_text
 from gliomask.model import Model, save_model
 from gliomask.plan import Normalization, Plan
+from gliomask.prepare import common_spacing
 
 
 class TrainConfig(BaseModel):
@@ -179,16 +180,20 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
             sequences are dropped in training too.
     """
     modalities = tuple(map(get_modality, config.modalities))
-    conventions = {case.convention for case in cases if case.convention} if not isinstance(cases, Path) else set()
-    if not isinstance(cases, Path):
+    if isinstance(cases, Path):
+        made_for = cache_plan(cases)
+        spacing_mm, axes, convention = made_for.spacing_mm, made_for.axes, made_for.convention
+    else:
         _check_cases(cases, modalities, can_miss=config.drop_modalities > 0)
-    elif not is_cache(cases):
-        raise InputError(f"{cases}: not a cache (no cache.json). Make one with gliomask prepare.")
+        axes = "LPS"
+        spacing_mm, convention = common_spacing(cases, axes), common_convention(cases)
     edge = config.patch_size
     return Plan(
         modalities=modalities,
         can_miss=config.drop_modalities > 0,
-        convention=conventions.pop() if len(conventions) == 1 else "brats2021",
+        convention=convention,
+        axes=axes,
+        spacing_mm=spacing_mm,
         normalization=config.normalization,
         patch_size=(edge, edge, edge),
         network=config.network,

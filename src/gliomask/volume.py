@@ -277,9 +277,12 @@ def _as_intensities(path: Path, data: NDArray[Any]) -> NDArray[Any]:
 def _as_labels(path: Path, data: NDArray[Any]) -> NDArray[np.uint8]:
     if len(data) > 1:
         raise InputError(f"{path}: a mask has one channel; this one has {len(data)}.")
-    if not np.isfinite(data).all() or data.min() < 0 or data.max() > 255 or (data != np.round(data)).any():
+    if data.dtype == np.uint8:
+        return data
+    labels = data.astype(np.uint8, casting="unsafe") if data.dtype.kind in "iuf" else np.zeros_like(data, np.uint8)
+    if data.dtype.kind not in "iuf" or (labels != data).any():  # fractions, NaN, below 0 or above 255
         raise InputError(f"{path}: a mask holds whole numbers from 0 to 255. Is this a tumour mask?")
-    return data.astype(np.uint8)
+    return labels
 
 
 def _by(values: Any) -> str:

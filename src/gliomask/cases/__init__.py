@@ -4,7 +4,7 @@ from gliomask.cases.check import CaseReport, check_case
 from gliomask.cases.find import Problem, Survey, classify, find_cases, survey
 from gliomask.cases.layouts import LAYOUTS, Layout, get_layout, layout_of
 from gliomask.cases.nouns import MODALITIES, Case, Source, get_modality
-from gliomask.cases.read import label_values, read_case, read_mask, resolve_conventions
+from gliomask.cases.read import common_convention, read_case, read_mask, resolve_conventions
 
 __all__ = [
     "LAYOUTS",
@@ -17,10 +17,10 @@ __all__ = [
     "Survey",
     "check_case",
     "classify",
+    "common_convention",
     "find_cases",
     "get_layout",
     "get_modality",
-    "label_values",
     "layout_of",
     "read_case",
     "read_mask",

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gliomask.cases.nouns import MODALITIES, Case
-from gliomask.cases.read import label_values, read_case
+from gliomask.cases.read import read_channels
 from gliomask.errors import InputError
-from gliomask.labels import CONVENTIONS, check_labels, get_convention, oedema_is_outermost
+from gliomask.labels import (
+    CONVENTIONS,
+    check_labels,
+    count_labels,
+    get_convention,
+    oedema_is_outermost,
+)
 from gliomask.volume import Grid, Volume, read_volume
 
 # A skull-stripped brain fills 14-20 % of BraTS's grid and about half of its tightest box; air around a head is noise.
@@ -40,10 +48,12 @@ def check_case(case: Case) -> CaseReport:
     """Read a case whole and return what it holds and all that is wrong with it; raises nothing for bad input."""
     problems: list[str] = []
     notes: list[str] = []
-    volume = None
+    grid: Grid | None = None
+    brain: NDArray[np.bool_] | None = None
     try:
-        volume = read_case(case, [modality for modality in MODALITIES if modality in case.images])
-        notes += _odd_images(volume)
+        channels = list(read_channels(case, tuple(MODALITIES)).values())
+        grid, brain = channels[0].grid, _nonzero(channels)
+        notes += _odd_images(grid, brain)
     except InputError as error:
         problems.append(str(error).removeprefix(f"{case.id}: "))
     voxels: dict[str, int] = {}
@@ -51,42 +61,48 @@ def check_case(case: Case) -> CaseReport:
     if case.mask is not None:
         try:
             mask = read_volume(case.mask, mask=True)
-            values = tuple(label_values(mask))
-            voxels = _tissue_voxels(case, mask)
-            notes += _odd_mask(case, mask, voxels, volume)
+            counts = count_labels(mask.data)
+            values = tuple(int(value) for value in np.flatnonzero(counts))
+            voxels = _tissue_voxels(case, counts)
+            notes += _odd_mask(case, mask, voxels, values)
+            notes += _odd_places(case, mask, grid, brain)
         except InputError as error:
             problems.append(str(error))
-    return CaseReport(case, volume.grid if volume else None, voxels, values, tuple(problems), tuple(notes))
+    return CaseReport(case, grid, voxels, values, tuple(problems), tuple(notes))
 
 
-def _tissue_voxels(case: Case, mask: Volume) -> dict[str, int]:
+def _tissue_voxels(case: Case, counts: NDArray[np.int64]) -> dict[str, int]:
     if case.convention is None:
         return {}
     convention = get_convention(case.convention)
-    check_labels(label_values(mask), convention, str(case.mask))
-    counts = np.bincount(mask.data.ravel(), minlength=256)
+    check_labels([int(value) for value in np.flatnonzero(counts)], convention, str(case.mask))
     return {tissue: int(counts[value]) for value, tissue in sorted(convention.tissues.items())}
 
 
-def _odd_images(volume: Volume) -> list[str]:
+def _nonzero(channels: Sequence[Volume]) -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = channels[0].data[0] != 0
+    for volume in channels[1:]:
+        inside |= volume.data[0] != 0
+    return inside
+
+
+def _odd_images(grid: Grid, brain: NDArray[np.bool_]) -> list[str]:
     notes = []
-    filled = float((volume.data != 0).any(axis=0).mean())
+    filled = np.count_nonzero(brain) / brain.size
     if filled > _MOST_NONZERO:
         notes.append(f"{filled:.0%} of the voxels are not zero: is the skull still there?")
-    extent = [n * mm for n, mm in zip(volume.grid.shape, volume.spacing_mm, strict=True)]
+    extent = [n * mm for n, mm in zip(grid.shape, grid.spacing_mm, strict=True)]
     if not all(_FIELD_MM[0] <= mm <= _FIELD_MM[1] for mm in extent):
         notes.append("the field of view is " + " x ".join(f"{mm:.0f}" for mm in extent) + " mm: is the spacing right?")
-    if not np.allclose(volume.spacing_mm, 1, atol=0.01):
-        spacing = " x ".join(f"{mm:.3g}" for mm in volume.spacing_mm)
+    if not np.allclose(grid.spacing_mm, 1, atol=0.01):
+        spacing = " x ".join(f"{mm:.3g}" for mm in grid.spacing_mm)
         notes.append(f"voxels of {spacing} mm; BraTS has 1 mm (resampled on the way to the network, and back)")
     return notes
 
 
-def _odd_mask(case: Case, mask: Volume, voxels: dict[str, int], volume: Volume | None) -> list[str]:
+def _odd_mask(case: Case, mask: Volume, voxels: dict[str, int], values: Sequence[int]) -> list[str]:
     notes = []
-    if volume and (difference := volume.grid.difference(mask.grid)):
-        raise InputError(f"{case.mask}: its grid differs from that of the images in {difference}.")
-    if not mask.data.any():
+    if not any(values):
         return ["the mask is empty: no tumour"]
     for tissue, count in voxels.items():
         if count == 0 and tissue in ("NCR", "ED", "ET"):
@@ -95,6 +111,13 @@ def _odd_mask(case: Case, mask: Volume, voxels: dict[str, int], volume: Volume |
             notes.append(f"only {count} voxels of {tissue}")
     if case.convention and not oedema_is_outermost(mask.data[0], CONVENTIONS[case.convention]):
         notes.append(f"ED lies inside NCR: is {case.convention} the right convention?")
-    if volume and (outside := np.count_nonzero(mask.data[0][~(volume.data != 0).any(axis=0)])):
-        notes.append(f"{outside} voxels of the mask lie where every image is zero")
     return notes
+
+
+def _odd_places(case: Case, mask: Volume, grid: Grid | None, brain: NDArray[np.bool_] | None) -> list[str]:
+    if grid is None or brain is None:
+        return []
+    if difference := grid.difference(mask.grid):
+        raise InputError(f"{case.mask}: its grid differs from that of the images in {difference}.")
+    outside = np.count_nonzero((mask.data[0] != 0) > brain)
+    return [f"{outside} voxels of the mask lie where every image is zero"] if outside else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,40 +12,23 @@ import numpy as np
 
 from gliomask.cases.nouns import Case
 from gliomask.errors import InputError
-from gliomask.labels import check_labels, detect_convention, get_convention
+from gliomask.labels import check_labels, detect_convention, get_convention, label_values
 from gliomask.volume import Volume, read_volume
 
 
 def read_case(case: Case, modalities: Sequence[str]) -> Volume:
     """Return a case's sequences as the channels of one volume, in the order asked for.
 
-    A sequence that the case does not have is a channel of zeros. The files are read side by side in two threads.
+    A sequence that the case does not have is a channel of zeros.
 
     Args:
         case: The case; its files are opened now.
         modalities: Inside names, `t1n t1c t2w t2f`.
 
     Raises:
-        InputError: The case has none of them, a file is bad (see `read_volume`) or has another number of channels than
-            the case says, or the grids differ. All that is wrong is said at once.
+        InputError: As for `read_channels`.
     """
-    wanted = {modality: case.images[modality] for modality in modalities if modality in case.images}
-    if not wanted:
-        raise InputError(
-            f"{case.id}: has none of {', '.join(modalities)}; it has {', '.join(case.images) or 'no sequence'}."
-        )
-    by_file: dict[Path, list[str]] = defaultdict(list)
-    for modality, source in wanted.items():
-        by_file[source.path].append(modality)
-    with ThreadPoolExecutor(2) as pool:
-        volumes = dict(zip(by_file, pool.map(_read_or_error, by_file), strict=True))
-    problems = [volume for volume in volumes.values() if isinstance(volume, InputError)]
-    if problems:
-        raise InputError("; ".join(f"{case.id}: {problem}" for problem in problems))
-    channels = {
-        modality: _channel(volumes[source.path], source.path, source.channel) for modality, source in wanted.items()
-    }
-    _check_grids(case, channels)
+    channels = read_channels(case, modalities)
     first = next(iter(channels.values()))
     kind = np.result_type(*(volume.data.dtype for volume in channels.values()))
     data = np.zeros((len(modalities), *first.grid.shape), dtype=kind)
@@ -53,6 +36,32 @@ def read_case(case: Case, modalities: Sequence[str]) -> Volume:
         if modality in channels:
             data[number] = channels[modality].data[0]
     return Volume(data, first.affine)
+
+
+def read_channels(case: Case, modalities: Sequence[str]) -> dict[str, Volume]:
+    """Return those of a case's sequences that it has, a volume of one channel each, all on one grid.
+
+    The files are read side by side in two threads.
+
+    Raises:
+        InputError: The case has none of the sequences, a file is bad (see `read_volume`) or has another number of
+            channels than the case says, or the grids differ. All that is wrong is said at once.
+    """
+    wanted = {modality: case.images[modality] for modality in modalities if modality in case.images}
+    if not wanted:
+        there = ", ".join(case.images) or "no sequence"
+        raise InputError(f"{case.id}: has none of {', '.join(modalities)}; it has {there}.")
+    files = list(dict.fromkeys(source.path for source in wanted.values()))
+    with ThreadPoolExecutor(2) as pool:
+        volumes = dict(zip(files, pool.map(_read_or_error, files), strict=True))
+    problems = [volume for volume in volumes.values() if isinstance(volume, InputError)]
+    if problems:
+        raise InputError("; ".join(f"{case.id}: {problem}" for problem in problems))
+    channels = {
+        modality: _channel(volumes[source.path], source.path, source.channel) for modality, source in wanted.items()
+    }
+    _check_grids(case, channels)
+    return channels
 
 
 def read_mask(case: Case) -> Volume:
@@ -66,13 +75,8 @@ def read_mask(case: Case) -> Volume:
     volume = read_volume(case.mask, mask=True)
     if case.convention is None:
         raise InputError(f"{case.id}: the label convention of {case.mask} is not known. Say it with --labels.")
-    check_labels(label_values(volume), get_convention(case.convention), str(case.mask))
+    check_labels(label_values(volume.data), get_convention(case.convention), str(case.mask))
     return volume
-
-
-def label_values(mask: Volume) -> list[int]:
-    """Return the numbers that a mask holds, sorted, background included."""
-    return [int(value) for value in np.flatnonzero(np.bincount(mask.data.ravel(), minlength=256))]
 
 
 def resolve_conventions(cases: Sequence[Case], labels: str | None = None) -> list[Case]:
@@ -91,11 +95,17 @@ def resolve_conventions(cases: Sequence[Case], labels: str | None = None) -> lis
     return [replace(case, convention=case.convention or proved) for case in cases]
 
 
+def common_convention(cases: Sequence[Case]) -> str:
+    """Return the convention that most of the masks use; brats2021 where there is no mask."""
+    counts = Counter(case.convention for case in cases if case.mask is not None and case.convention is not None)
+    return counts.most_common(1)[0][0] if counts else "brats2021"
+
+
 def _proved_convention(cases: Sequence[Case]) -> str:
     values: set[int] = set()
     for case in cases:
         if case.mask is not None:
-            values.update(label_values(read_volume(case.mask, mask=True)))
+            values.update(label_values(read_volume(case.mask, mask=True).data))
         if 4 in values and 3 not in values:  # proves BraTS 2021; only all masks together can prove anything else
             break
     where = cases[0].id if len(cases) == 1 else f"{cases[0].id} and {len(cases) - 1} more"

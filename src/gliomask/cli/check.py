@@ -32,7 +32,7 @@ def check(
 ) -> None:
     """Say what a folder holds: layout, cases, sequences, grids, label convention, and everything wrong with it.
 
-    Every file is read once, nothing is changed. Exit status 0: all cases can be used; 1: some cannot; 2: there are none.
+    Every file is read, nothing is changed. Exit status 0: all cases can be used; 1: some cannot; 2: there are none.
     """
     from concurrent.futures import ThreadPoolExecutor
     from os import cpu_count

@@ -31,9 +31,7 @@ def evaluate(
     ] = "brats2021",
     labels: Labels = None,
     truth_labels: Annotated[str | None, typer.Option("--truth-labels", help="The truth's, where it differs.")] = None,
-    picture: Annotated[
-        Path | None, typer.Option("--picture", help="Draw the scores of all cases into this PNG.")
-    ] = None,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Draw all scores into this PNG.")] = None,
 ) -> None:
     """Score predictions as the BraTS challenge does: Dice, HD95 in mm, sensitivity, specificity; per case and region.
 

@@ -39,18 +39,14 @@ def predict(
         str | None,
         typer.Option("--labels", help="Numbers to write: brats2021 (0,1,2,4), brats2023 (0,1,2,3), ...; the model's."),
     ] = None,
-    picture: Annotated[
-        bool, typer.Option("--picture", help="Also draw CASE.png: three planes through the tumour.")
-    ] = False,
+    picture: Annotated[bool, typer.Option("--picture", help="Also draw CASE.png: three planes.")] = False,
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Also write CASE_probabilities.nii.gz, a channel a region.")
     ] = False,
     window: Annotated[
         str, typer.Option("--window", help="whole: one pass; sliding: overlapping windows; auto: by memory.")
     ] = "auto",
-    tta: Annotated[
-        bool, typer.Option("--tta/--no-tta", help="Average over eight mirror images; 8 times slower.")
-    ] = False,
+    tta: Annotated[bool, typer.Option("--tta/--no-tta", help="Average over 8 mirror images.")] = False,
     precision: Annotated[str, typer.Option("--precision", help="auto, bf16, fp32.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace masks that are there already.")] = False,
     device: Device = "auto",
@@ -65,7 +61,8 @@ def predict(
     to_do = _targets(cases, output, overwrite=overwrite)
     if not to_do and cases:
         out.print(f"all {len(cases)} masks are in {output} already (--overwrite makes them again)")
-        return end_batch(problems, 0)
+        end_batch(problems, 0)
+        return
     from gliomask.model import load_model, require_torch
 
     require_torch().set_num_threads(threads or require_torch().get_num_threads())
@@ -111,9 +108,7 @@ def _cases(source: Path | None, files: Mapping[str, Path]) -> tuple[list[Case], 
     from gliomask.cases import Case, Source, survey
 
     if (source is None) == (not files):
-        raise InputError(
-            "name the images with -i CASE_OR_FOLDER, or one by one with --t1 --t1c --t2 --flair; not both."
-        )
+        raise InputError("name the images with -i CASE_OR_FOLDER, or each with --t1 --t1c --t2 --flair; not both.")
     if source is None:
         first = next(iter(files.values()))
         return [Case(first.name.removesuffix(".gz").removesuffix(".nii"), {m: Source(p) for m, p in files.items()})], []

@@ -34,14 +34,18 @@ def prepare(
     Cases that are prepared already are left as they are, so an interrupted preparation goes on where it was.
     """
     from gliomask.cache import build_cache
-    from gliomask.cases import get_modality, resolve_conventions, survey
+    from gliomask.cases import common_convention, get_modality, resolve_conventions, survey
     from gliomask.crops import write_crops
     from gliomask.plan import Plan
+    from gliomask.prepare import common_spacing
 
     found = survey(cases)
-    with_mask = [case for case in found.cases if case.mask is not None]
-    usable = resolve_conventions([*with_mask, *(case for case in found.cases if case.mask is None)], labels)
-    plan = Plan(modalities=tuple(get_modality(name) for name in modalities.split(",")))
+    usable = resolve_conventions(found.cases, labels)
+    plan = Plan(
+        modalities=tuple(get_modality(name) for name in modalities.split(",")),
+        spacing_mm=common_spacing(usable, "LPS"),
+        convention=common_convention(usable),
+    )
     with progress("preparing", len(usable)) as bar:
         if crop is None:
             prepared, problems = build_cache(usable, output, plan, threads=threads, on_case=lambda _: advance(bar))

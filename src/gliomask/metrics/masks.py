@@ -21,9 +21,9 @@ def check_masks(truth: Mask, prediction: Mask) -> None:
     for mask, name in ((truth, "truth"), (prediction, "prediction")):
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             kind = getattr(mask, "dtype", type(mask).__name__)
-            raise InputError(f"the {name} must be a boolean array; got {kind}. Compare a label map with its number first.")
+            raise InputError(f"the {name} must be a boolean array; got {kind}. Compare labels with a number first.")
     if truth.shape != prediction.shape or truth.ndim != 3:
-        raise InputError(f"truth and prediction must share one shape (X, Y, Z); got {truth.shape} and {prediction.shape}.")
+        raise InputError(f"truth and prediction must share one 3-D shape; got {truth.shape} and {prediction.shape}.")
 
 
 def check_spacing(spacing_mm: Spacing) -> None:

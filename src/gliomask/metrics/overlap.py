@@ -75,7 +75,7 @@ def iou(truth: Mask, prediction: Mask) -> float:
 
 
 def sensitivity(truth: Mask, prediction: Mask) -> float:
-    """Return the share of the truth that was found, 0 to 1. Both empty: 1; only the truth empty: 0. Masks as in `dice`."""
+    """Return the share of the truth that was found, 0 to 1. Both empty: 1; only the truth: 0. Masks as in `dice`."""
     return count(truth, prediction).sensitivity()
 
 

@@ -80,7 +80,7 @@ def score_case(
     """
     missing = [name for name in protocol.regions if name not in truth or name not in prediction]
     if missing:
-        raise InputError(f"protocol {protocol.name!r} scores {', '.join(protocol.regions)}; missing: {', '.join(missing)}.")
+        raise InputError(f"{protocol.name} scores {', '.join(protocol.regions)}; missing: {', '.join(missing)}.")
     return {
         region: protocol.score(truth[region], prediction[region], spacing_mm, protocol) for region in protocol.regions
     }

@@ -48,4 +48,5 @@ def _surface_mm(mask: Mask, spacing_mm: Spacing) -> NDArray[np.float64]:
             neighbours = [slice(1, -1)] * 3
             neighbours[axis] = slice(step, inner.shape[axis] - 2 + step)
             covered &= inner[tuple(neighbours)]
-    return np.argwhere(mask & ~covered) * np.asarray(spacing_mm, dtype=float)
+    places: NDArray[np.float64] = np.argwhere(mask & ~covered) * np.asarray(spacing_mm, dtype=float)
+    return places

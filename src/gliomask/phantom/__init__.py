@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from gliomask.phantom.examination import ANATOMY, Phantom, make_phantom
 from gliomask.phantom.tumour import KINDS, Kind
+from gliomask.phantom.write import write_phantoms
 
-__all__ = ["ANATOMY", "KINDS", "Kind", "Phantom", "make_phantom"]
+__all__ = ["ANATOMY", "KINDS", "Kind", "Phantom", "make_phantom", "write_phantoms"]

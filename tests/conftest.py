@@ -1,0 +1,103 @@
+"""What the tests share: small synthetic cases in any layout, and the real ones where they are to be had."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gliomask.cases import MODALITIES, Case, get_layout
+from gliomask.labels import convert_labels, get_convention
+from gliomask.volume import Volume, write_volume
+
+SHAPE = (24, 28, 20)
+# Oblique and anisotropic: what holds here holds on BraTS's straight 1 mm grid too.
+AFFINE = np.array([[-1.96, 0.12, 0.3, 20.0], [0.2, -1.48, 0.22, 25.0], [-0.32, -0.15, 2.97, -30.0], [0, 0, 0, 1.0]])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--real-cases", type=Path, default=None, help="a folder of real BraTS cases, for tests marked real"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--real-cases") is None:
+        skip = pytest.mark.skip(reason="needs real cases: pytest --real-cases FOLDER")
+        for item in items:
+            if "real" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def real_cases(request: pytest.FixtureRequest) -> Path:
+    """The folder of real BraTS cases that the option names."""
+    folder: Path = request.config.getoption("--real-cases")
+    assert folder.is_dir(), f"--real-cases {folder}: no such folder"
+    return folder
+
+
+def nested_ellipsoids(seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Four int16 images of a brain-like ellipsoid, and tissues 0, 1 NCR, 2 ED, 3 ET nested in it."""
+    generator = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
+    centre = generator.uniform(-0.2, 0.2, 3)[:, None, None, None]
+    radius = np.sqrt(((grid - centre) ** 2).sum(axis=0))
+    brain = np.sqrt((grid**2).sum(axis=0)) < 0.92
+    tissues = np.zeros(shape, np.uint8)
+    for value, edge in ((2, 0.55), (3, 0.38), (1, 0.22)):
+        tissues[radius < edge] = value
+    bright = {
+        "t1n": (600, 450, 420, 500),
+        "t1c": (620, 430, 430, 900),
+        "t2w": (400, 800, 700, 650),
+        "t2f": (420, 500, 820, 700),
+    }
+    images = {}
+    for modality, levels in bright.items():
+        image = np.asarray(levels)[tissues] + generator.normal(0, 25, shape)
+        images[modality] = np.where(brain, np.clip(image, 1, 2000), 0).astype(np.int16)
+    return images, np.where(brain, tissues, 0).astype(np.uint8)
+
+
+@pytest.fixture
+def write_case(tmp_path: Path) -> Callable[..., Case]:
+    """Write one small case below `tmp_path / "data"` in the layout asked for, and return it as the table names it."""
+
+    def write(
+        layout: str = "brats2021", *, number: int = 1, missing: Sequence[str] = (), shape: tuple[int, int, int] = SHAPE
+    ) -> Case:
+        table = get_layout(layout)
+        case = table.case(tmp_path / "data", number, [modality for modality in MODALITIES if modality not in missing])
+        images, tissues = nested_ellipsoids(number, shape)
+        by_file: dict[Path, list[str]] = defaultdict(list)
+        for modality, source in sorted(case.images.items(), key=lambda item: item[1].channel or 0):
+            by_file[source.path].append(modality)
+        for path, modalities in by_file.items():
+            write_volume(path, Volume(np.stack([images[modality] for modality in modalities]), AFFINE))
+        numbers = get_convention(case.convention or "brats2024-ped")
+        labels = convert_labels(tissues, get_convention("brats2023"), numbers, case.id)
+        assert case.mask is not None
+        write_volume(case.mask, Volume(labels[None], AFFINE))
+        if table.dataset_json:
+            import json
+
+            (tmp_path / "data" / "dataset.json").write_text(json.dumps(dict(table.dataset_json)))
+        return case
+
+    return write
+
+
+@pytest.fixture
+def folder_of(write_case: Callable[..., Case], tmp_path: Path) -> Callable[..., Path]:
+    """Write several small cases and return their folder."""
+
+    def write(count: int = 4, layout: str = "brats2021", **options: object) -> Path:
+        for number in range(1, count + 1):
+            write_case(layout, number=number, **options)
+        return tmp_path / "data"
+
+    return write
