@@ -5,38 +5,57 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gliomask.cases import Case, read_case, read_mask
+from gliomask.cases import Case, get_modality, read_case, read_mask
 from gliomask.figures import CaseView, case_figure, save_figure
 from gliomask.labels import get_convention, to_regions
 from gliomask.prediction import Prediction
 from gliomask.volume import Volume
 
-# The sequence a radiologist would look at first for the whole tumour, and for its enhancing part.
+# First the sequence that shows the whole tumour best, then the one that shows its enhancing part.
 _SHOWN = ("t2f", "t1c", "t2w", "t1n")
+_NAMES = {"t1n": "T1", "t1c": "T1 with contrast", "t2w": "T2", "t2f": "T2-FLAIR"}
 
 
-def draw_prediction(prediction: Prediction, path: Path) -> None:
-    """Draw a case with the tumour that was found, beside the true one if the case has a mask with a convention.
+def draw_case(
+    case: Case, path: Path, *, sequences: tuple[str, ...] = (), prediction: Prediction | None = None, title: str = ""
+) -> None:
+    """Draw a case into a PNG: sequences, its mask if it has one with a known convention, and a prediction.
+
+    Args:
+        case: Its files are read now.
+        path: The PNG.
+        sequences: Which to show, in any accepted spelling; by default two, T2-FLAIR and T1 with contrast if there.
+        prediction: Drawn in a column of its own.
+        title: By default the id.
 
     Raises:
-        InputError: A file is bad, or the place cannot be written to.
+        InputError: A file is bad, a sequence is not there, or the place cannot be written to.
     """
-    case = prediction.case
+    there = [modality for modality in _SHOWN if modality in case.images]
+    shown = [get_modality(name) for name in sequences] or there[:2]
+    volume = read_case(case, shown)
     truth = None
     if case.mask is not None and case.convention is not None:
         truth = _regions(read_mask(case), case.convention)
-    found = _regions(prediction.labels, prediction.convention)
-    save_figure(case_figure(_view(case, truth, found, f"{case.id}   {Path(prediction.model).name}")), path)
+    view = CaseView(
+        title=title or case.id,
+        affine=volume.affine,
+        images={_NAMES[modality]: channel for modality, channel in zip(shown, volume.data, strict=True)},
+        truth=truth,
+        prediction=_regions(prediction.labels, prediction.convention) if prediction else None,
+    )
+    save_figure(case_figure(view), path)
 
 
-def _view(case: Case, truth: dict[str, np.ndarray] | None, found: dict[str, np.ndarray] | None, title: str) -> CaseView:
-    shown = [modality for modality in _SHOWN if modality in case.images][:2]
-    volume = read_case(case, shown)
-    raise NotImplementedError
+def draw_prediction(prediction: Prediction, path: Path | str, *, sequences: tuple[str, ...] = ()) -> None:
+    """Draw what was found in a case beside its mask, if it has one; see `draw_case`."""
+    title = f"{prediction.case.id}    {Path(prediction.model).name}"
+    draw_case(prediction.case, Path(path), sequences=sequences, prediction=prediction, title=title)
 
 
-def _regions(mask: Volume, convention: str) -> dict[str, np.ndarray]:
+def _regions(mask: Volume, convention: str) -> dict[str, NDArray[np.bool_]]:
     numbers = get_convention(convention)
     regions = tuple(numbers.regions)
     return dict(zip(regions, to_regions(mask.data[0], numbers, regions), strict=True))

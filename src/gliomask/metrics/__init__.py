@@ -1,18 +1,35 @@
-"""Scores on plain boolean arrays, the truth before the prediction; no torch, no files."""
+"""Metrics: boolean masks -> numbers, and the table of how each year of BraTS scores."""
 
-from gliomask.metrics.overlap import Counts, count, dice, iou, sensitivity, specificity, volume_ml
-from gliomask.metrics.protocols import PROTOCOLS, Protocol, get_protocol, score_case
+from gliomask.metrics.masks import Mask, Spacing
+from gliomask.metrics.overlap import (
+    Overlap,
+    accuracy,
+    count_overlap,
+    dice,
+    iou,
+    mean_iou,
+    sensitivity,
+    specificity,
+    volume_ml,
+)
+from gliomask.metrics.protocols import PROTOCOLS, Metric, Pair, Protocol, get_protocol, score_case
 from gliomask.metrics.surface import hausdorff_95_pooled
 
 __all__ = [
     "PROTOCOLS",
-    "Counts",
+    "Mask",
+    "Metric",
+    "Overlap",
+    "Pair",
     "Protocol",
-    "count",
+    "Spacing",
+    "accuracy",
+    "count_overlap",
     "dice",
     "get_protocol",
     "hausdorff_95_pooled",
     "iou",
+    "mean_iou",
     "score_case",
     "sensitivity",
     "specificity",

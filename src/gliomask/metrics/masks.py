@@ -1,6 +1,8 @@
-"""What every metric takes: boolean masks of one shape, the truth before the prediction."""
+"""Masks where they enter the metrics: what is refused, and the box that holds two of them."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,41 +11,68 @@ from gliomask.errors import InputError
 
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]
-Box = tuple[slice, ...]
 
 
-def check_masks(truth: Mask, prediction: Mask) -> None:
-    """Refuse masks that are not boolean or not of one 3-D shape.
+def check_mask(mask: Mask, name: str) -> None:
+    """Refuse what is not a boolean array of three axes.
 
     Raises:
-        InputError: As said.
+        InputError: It is not; `name` opens the message.
     """
-    for mask, name in ((truth, "truth"), (prediction, "prediction")):
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-            kind = getattr(mask, "dtype", type(mask).__name__)
-            raise InputError(f"the {name} must be a boolean array; got {kind}. Compare labels with a number first.")
-    if truth.shape != prediction.shape or truth.ndim != 3:
-        raise InputError(f"truth and prediction must share one 3-D shape; got {truth.shape} and {prediction.shape}.")
+    if mask.dtype != np.bool_ or mask.ndim != 3:
+        raise InputError(
+            f"{name} must be a boolean mask of shape (X, Y, Z); got {mask.dtype} of shape {mask.shape}. "
+            "Make one mask a region from a label map first, such as labels == 4."
+        )
+
+
+def check_pair(truth: Mask, prediction: Mask, where: str = "") -> None:
+    """Refuse two masks that cannot be compared.
+
+    Args:
+        truth, prediction: The masks.
+        where: The region or case that opens the message.
+
+    Raises:
+        InputError: One is not a boolean array of three axes, or their shapes differ.
+    """
+    before = f"{where}: " if where else ""
+    check_mask(truth, f"{before}truth")
+    check_mask(prediction, f"{before}prediction")
+    if truth.shape != prediction.shape:
+        raise InputError(
+            f"{before}truth and prediction must have one shape; got {truth.shape} and {prediction.shape}. "
+            "Bring the prediction to the grid of the truth first."
+        )
 
 
 def check_spacing(spacing_mm: Spacing) -> None:
-    """Refuse voxel sizes that are not three positive numbers.
+    """Refuse a voxel size that is not three positive numbers.
 
     Raises:
-        InputError: As said.
+        InputError: It is not.
     """
-    values = np.asarray(spacing_mm, dtype=float)
-    if values.shape != (3,) or not np.isfinite(values).all() or (values <= 0).any():
-        raise InputError(f"spacing_mm must be three positive numbers; got {spacing_mm}.")
+    if np.shape(spacing_mm) != (3,) or not all(math.isfinite(size) and size > 0 for size in spacing_mm):
+        raise InputError(
+            f"spacing must be three positive numbers in mm, along X, Y, Z; got {np.ravel(spacing_mm).tolist()}. "
+            "Read it from the header of the truth."
+        )
 
 
-def joint_box(*masks: Mask) -> Box | None:
-    """Return the smallest box that holds every true voxel of all masks, or None where there is none."""
+def crop_together(truth: Mask, prediction: Mask) -> tuple[Mask, Mask]:
+    """Return both masks cut to the smallest box that holds them both, C-contiguous.
+
+    All that was cut away is background in both. Both empty: two arrays without a voxel.
+    """
     spans = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        inside = np.flatnonzero(np.logical_or.reduce([mask.any(axis=others) for mask in masks]))
-        if not len(inside):
-            return None
-        spans.append(slice(int(inside[0]), int(inside[-1]) + 1))
-    return tuple(spans)
+    for first, second in zip(_extent(truth), _extent(prediction), strict=True):
+        joint = first | second
+        spans.append(slice(int(joint.argmax()), len(joint) - int(joint[::-1].argmax())) if joint.any() else slice(0))
+    box = tuple(spans)
+    return np.ascontiguousarray(truth[box]), np.ascontiguousarray(prediction[box])
+
+
+def _extent(mask: Mask) -> tuple[Mask, Mask, Mask]:
+    """Return for each axis which of its planes hold a voxel of the mask."""
+    beneath: Mask = np.any(mask, axis=2)
+    return np.any(beneath, axis=1), np.any(beneath, axis=0), np.any(mask, axis=(0, 1))

@@ -1,0 +1,225 @@
+"""A case as a radiologist would look at it: three planes through the tumour, truth and prediction beside the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliomask.volume import Grid, Volume, reorient
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Masks = Mapping[str, NDArray[np.bool_]]
+Box = tuple[slice, slice, slice]
+
+# From Okabe and Ito's palette, chosen for eyes that cannot tell red from green; apart in lightness too. Painted in this
+# order, so that of nested regions the innermost is seen.
+REGION_COLOURS = {"WT": "#56b4e9", "TC": "#d55e00", "ET": "#f0e442", "RC": "#009e73"}
+REGION_NAMES = {
+    "WT": "oedema and infiltration (WT outside TC)",
+    "TC": "necrotic or non-enhancing core (TC outside ET)",
+    "ET": "enhancing tumour (ET)",
+    "RC": "resection cavity (RC)",
+}
+FOOTER = "Research use only, not a medical device."
+
+_BACKGROUND = "black"
+_TEXT = "#d8d8d8"
+_MARGIN_MM = 6.0
+_COLUMN_INCHES = 3.0
+_FILL_OPACITY = 0.35
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """What a picture of a case shows; all arrays are `(X, Y, Z)` on one grid."""
+
+    title: str
+    affine: NDArray[np.float64]
+    images: Mapping[str, NDArray[Any]]
+    """A column each, by the sequence's name; truth and prediction are drawn on the first."""
+    truth: Masks | None = None
+    """Nested regions by name, or None for no such column."""
+    prediction: Masks | None = None
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One way to cut through voxels in LPS order, and what lies at the picture's edges."""
+
+    name: str
+    axis: int
+    left: str
+    right: str
+    top: str
+    bottom: str
+
+    def cut(self, volume: NDArray[Any], index: int) -> NDArray[Any]:
+        """Return the slice as a picture's rows and columns, the top row first."""
+        picture: NDArray[Any] = np.take(volume, index, axis=self.axis).T
+        return picture if self.top == "A" else picture[::-1]
+
+    def size_mm(self, grid: Grid, box: Box) -> tuple[float, float]:
+        """Return the width and the height of the box in this plane."""
+        lengths = [(span.stop - span.start) * mm for span, mm in zip(box, grid.spacing_mm, strict=True)]
+        del lengths[self.axis]
+        return lengths[0], lengths[1]
+
+
+# As if seen from the patient's feet, front, and left: the right side of the patient is on the left of the picture.
+PLANES = (
+    Plane("axial", 2, "R", "L", "A", "P"),
+    Plane("coronal", 1, "R", "L", "S", "I"),
+    Plane("sagittal", 0, "A", "P", "S", "I"),
+)
+
+
+def case_figure(view: CaseView) -> Figure:
+    """Return a picture of a case: a row each for the axial, coronal and sagittal slice with the most tumour.
+
+    Columns are the images, then the truth and the prediction on the first image, where there are any. The most tumour
+    is that of the truth, or of the prediction where there is no truth or it is empty; without any tumour the slices
+    are those through the middle of the brain. The patient's right is on the picture's left, whatever the order of the
+    voxels; a slice's place is in mm along the affine's axes.
+    """
+    from matplotlib.figure import Figure
+
+    oriented = {name: _lps(image, view.affine) for name, image in view.images.items()}
+    first = next(iter(oriented.values()))
+    overlays = {
+        heading: {region: _lps(mask, view.affine).data[0] for region, mask in masks.items()}
+        for heading, masks in (("truth", view.truth), ("prediction", view.prediction))
+        if masks is not None
+    }
+    columns = [(name, image.data[0], None) for name, image in oriented.items()]
+    columns += [(heading, first.data[0], masks) for heading, masks in overlays.items()]  # type: ignore[misc]
+    box = _brain_box(first)
+    chosen, has_tumour = _choose_slices(first.data[0], list(overlays.values()), box)
+    heights = [plane.size_mm(first.grid, box)[1] for plane in PLANES]
+    width = max(plane.size_mm(first.grid, box)[0] for plane in PLANES)
+    inches = _COLUMN_INCHES * sum(heights) / width
+    figure = Figure(figsize=(max(2, len(columns)) * _COLUMN_INCHES, inches + 1.3), facecolor=_BACKGROUND)
+    top, bottom = 1 - 0.6 / (inches + 1.3), 0.7 / (inches + 1.3)
+    grid = figure.add_gridspec(
+        3, len(columns), left=0, right=1, top=top, bottom=bottom, wspace=0.01, hspace=0.01, height_ratios=heights
+    )
+    for row, plane in enumerate(PLANES):
+        for column, (heading, image, masks) in enumerate(columns):
+            axes = figure.add_subplot(grid[row, column])
+            _draw_panel(axes, plane, first.grid, box, chosen[plane.axis], image, masks)
+            if row == 0:
+                axes.set_title(heading, color=_TEXT, fontsize=11, pad=5)
+            if column == 0:
+                _annotate(axes, plane, first.grid, box, chosen[plane.axis])
+    _write_margins(figure, view.title, has_tumour, overlays)
+    return figure
+
+
+def _lps(array: NDArray[Any], affine: NDArray[np.float64]) -> Volume:
+    return reorient(Volume(array[None], affine), "LPS")
+
+
+def _brain_box(volume: Volume) -> Box:
+    spans = []
+    inside = volume.data[0] != 0
+    for axis, mm in enumerate(volume.spacing_mm):
+        others = tuple(other for other in range(3) if other != axis)
+        where = np.flatnonzero(inside.any(axis=others))
+        margin = round(_MARGIN_MM / mm)
+        low, high = (int(where[0]), int(where[-1])) if len(where) else (0, inside.shape[axis] - 1)
+        spans.append(slice(max(0, low - margin), min(inside.shape[axis], high + margin + 1)))
+    return spans[0], spans[1], spans[2]
+
+
+def _choose_slices(image: NDArray[Any], overlays: list[Masks], box: Box) -> tuple[tuple[int, ...], bool]:
+    """The slice of each axis with the most tumour in the first overlay that has any."""
+    for masks in overlays:
+        tumour = np.logical_or.reduce(list(masks.values()))
+        if tumour.any():
+            others = ((1, 2), (0, 2), (0, 1))
+            return tuple(int(np.count_nonzero(tumour, axis=axes).argmax()) for axes in others), True
+    return tuple((span.start + span.stop) // 2 for span in box), False
+
+
+def _draw_panel(
+    axes: Axes, plane: Plane, grid: Grid, box: Box, index: int, image: NDArray[Any], masks: Masks | None
+) -> None:
+    from matplotlib.colors import to_rgb
+
+    crop = tuple(slice(None) if axis == plane.axis else span for axis, span in enumerate(box))
+    voxels = image[image != 0]
+    low, high = np.percentile(voxels[:: max(1, len(voxels) // 200_000)], (1, 99.7)) if len(voxels) else (0, 1)
+    width, height = plane.size_mm(grid, box)
+    extent = (0, width, 0, height)
+    picture = plane.cut(image[crop], index)
+    axes.imshow(picture, cmap="gray", vmin=min(0, low), vmax=high, extent=extent, interpolation="bilinear")
+    axes.set_axis_off()
+    for region, colour in REGION_COLOURS.items():
+        if masks is None or region not in masks:
+            continue
+        mask = plane.cut(masks[region][crop], index)
+        if not mask.any():
+            continue
+        inner = [masks[name] for name in _inside(region) if name in masks]
+        shell = mask & ~np.logical_or.reduce([plane.cut(m[crop], index) for m in inner]) if inner else mask
+        layer = np.zeros((*mask.shape, 4))
+        layer[shell] = (*to_rgb(colour), _FILL_OPACITY)
+        axes.imshow(layer, extent=extent, interpolation="nearest")
+        across, down = (np.arange(n) + 0.5 for n in mask.shape[::-1])
+        x = across * width / mask.shape[1]
+        y = height - down * height / mask.shape[0]
+        axes.contour(x, y, mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.1)
+    axes.set_xlim(0, width)
+    axes.set_ylim(0, height)
+
+
+def _inside(region: str) -> tuple[str, ...]:
+    return {"WT": ("TC",), "TC": ("ET",)}.get(region, ())
+
+
+def _annotate(axes: Axes, plane: Plane, grid: Grid, box: Box, index: int) -> None:
+    """Write the sides of the patient, the slice's place, and a bar of known length."""
+    width, height = plane.size_mm(grid, box)
+    edges = (
+        (0.01, 0.5, plane.left, "left", "center"),
+        (0.99, 0.5, plane.right, "right", "center"),
+        (0.5, 0.99, plane.top, "center", "top"),
+        (0.5, 0.01, plane.bottom, "center", "bottom"),
+    )
+    for x, y, letter, across, up in edges:
+        axes.text(x, y, letter, color=_TEXT, fontsize=11, weight="bold", ha=across, va=up, transform=axes.transAxes)
+    corner = np.array([span.start for span in box], dtype=float)
+    corner[plane.axis] = index
+    place = (grid.affine @ [*corner, 1])[(0, 1, 2)[plane.axis]]
+    axes.text(
+        0.01, 0.985, f"{plane.name}\n{'xyz'[plane.axis]} = {place:.0f} mm",
+        color=_TEXT, fontsize=8, ha="left", va="top", transform=axes.transAxes,
+    )  # fmt: skip
+    bar = 50 if width >= 90 else 10
+    axes.plot([0.03 * width, 0.03 * width + bar], [0.045 * height] * 2, color=_TEXT, linewidth=2, solid_capstyle="butt")
+    axes.text(0.03 * width, 0.06 * height, f"{bar} mm", color=_TEXT, fontsize=8, ha="left", va="bottom")
+
+
+def _write_margins(figure: Figure, title: str, has_tumour: bool, overlays: Mapping[str, Masks]) -> None:
+    from matplotlib.patches import Patch
+
+    inches = figure.get_size_inches()[1]
+    figure.text(0.01, 1 - 0.08 / inches, title, color="white", fontsize=12, ha="left", va="top")
+    if overlays and not has_tumour:
+        figure.text(0.99, 1 - 0.08 / inches, "no tumour", color="white", fontsize=12, ha="right", va="top")
+    shown = [region for region in REGION_COLOURS if any(region in masks for masks in overlays.values())]
+    if shown:
+        handles = [Patch(facecolor=REGION_COLOURS[region], label=REGION_NAMES[region]) for region in shown]
+        figure.legend(
+            handles=handles, loc="lower left", bbox_to_anchor=(0.0, 0.2 / inches), ncols=2, fontsize=8,
+            frameon=False, labelcolor=_TEXT, handlelength=1.2, columnspacing=1.2, borderaxespad=0.3,
+        )  # fmt: skip
+    figure.text(
+        0.01, 0.06 / inches, f"R, L: the patient's. {FOOTER}", color="#8a8a8a", fontsize=7, ha="left", va="bottom"
+    )

@@ -1,0 +1,51 @@
+"""The scores of many cases in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_TITLES = {"dice": "Dice", "hd95_pooled_mm": "HD95, pooled (mm)"}
+
+
+def scores_figure(rows: Sequence[Mapping[str, str | float]]) -> Figure:
+    """Return a strip of points over a box plot for each region: Dice and HD95 of every case.
+
+    Args:
+        rows: Those of `Evaluation.rows`: `case`, `region`, `dice`, `hd95_pooled_mm`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    regions = list(dict.fromkeys(str(row["region"]) for row in rows))
+    for axes, (metric, title) in zip(figure.subplots(1, 2), _TITLES.items(), strict=True):
+        values = [[float(row[metric]) for row in rows if row["region"] == region] for region in regions]
+        _draw_strips(axes, regions, values)
+        axes.set_title(f"{title}, {len(rows) // max(1, len(regions))} cases", fontsize=10, loc="left")
+    figure.axes[0].set_ylim(-0.02, 1.02)
+    return figure
+
+
+def _draw_strips(axes: Axes, regions: Sequence[str], values: Sequence[Sequence[float]]) -> None:
+    axes.boxplot(
+        values,
+        positions=range(len(regions)),
+        widths=0.5,
+        showfliers=False,
+        boxprops={"color": "#888888"},
+        whiskerprops={"color": "#888888"},
+        capprops={"color": "#888888"},
+        medianprops={"color": "#d55e00", "linewidth": 2},
+    )
+    for place, points in enumerate(values):
+        spread = np.random.default_rng(place).uniform(-0.14, 0.14, len(points))  # so that equal scores are all seen
+        axes.scatter(place + spread, points, s=16, color="#0072b2", alpha=0.7, linewidths=0, zorder=3)
+    axes.set_xticks(range(len(regions)), regions)
+    axes.grid(axis="y", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
