@@ -65,6 +65,11 @@ def blobs(seed: int, shape: tuple[int, int, int] = (24, 28, 20)) -> Mask:
     return noise > 1.2 * noise.std()
 
 
+def every_region(mask: Mask) -> dict[str, Mask]:
+    """Return one mask as each of the regions."""
+    return dict.fromkeys(("WT", "TC", "ET"), mask)
+
+
 def surface_points(mask: Mask) -> list[tuple[int, int, int]]:
     """Return the surface voxels, by asking each voxel for its six neighbours."""
     inside = {tuple(int(i) for i in point) for point in np.argwhere(mask)}
@@ -107,7 +112,7 @@ def slow_hausdorff_95(truth: Mask, prediction: Mask, spacing_mm: tuple[float, fl
 )
 def test_golden_values_of_brats(truth, prediction, expected_dice, expected_mm):
     """Dice and pooled HD95 are those that the BraTS scripts give for the same boxes, the penalty that of 2017-2022."""
-    regions = dict.fromkeys(("WT", "TC", "ET"), boxes(*truth)), dict.fromkeys(("WT", "TC", "ET"), boxes(*prediction))
+    regions = every_region(boxes(*truth)), every_region(boxes(*prediction))
     for scores in score_case(*regions, ISOTROPIC, "brats2021").values():
         assert scores["dice"] == pytest.approx(expected_dice, abs=1e-6)
         assert scores["hd95_pooled_mm"] == pytest.approx(expected_mm, abs=1e-6)
@@ -180,8 +185,7 @@ def test_accuracy_misleads():
 def test_mean_iou_leaves_out_a_class_that_is_in_neither():
     """Classes 0, 1, 2 have IoU 1/2, 1/2, 1; class 4 is nowhere, and does not count as 0 or 1."""
     truth, prediction = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])
-    assert mean_iou(truth, prediction, (0, 1, 2, 4)) == pytest.approx(2 / 3)
-    assert mean_iou(truth, prediction, (0, 1, 2)) == pytest.approx(2 / 3)
+    assert mean_iou(truth, prediction, (0, 1, 2, 4)) == mean_iou(truth, prediction, (0, 1, 2)) == pytest.approx(2 / 3)
 
 
 def test_mean_iou_counts_a_class_that_one_side_invents():
@@ -296,8 +300,9 @@ def test_monai_measures_the_same_distances(spacing_mm):
 
 def test_case_scores_are_those_of_the_whole_grid():
     """Each score of a case is that of its public function on the uncut masks, region by region, in the row's order."""
-    truth = {"WT": blobs(1), "TC": blobs(2), "ET": np.zeros((24, 28, 20), bool), "RC": blobs(3)}
-    prediction = {"ET": blobs(4), "TC": blobs(5), "WT": np.asfortranarray(blobs(6))}
+    one, two, three, four, five = (np.pad(blobs(seed), ((2, 3), (4, 0), (0, 5))) for seed in range(5))
+    truth = {"WT": one, "TC": two, "ET": np.zeros_like(one), "RC": one}
+    prediction = {"ET": three, "TC": four, "WT": np.asfortranarray(five)}
     scores = score_case(truth, prediction, OBLONG, PROTOCOLS["brats2021"])
     assert list(scores) == ["WT", "TC", "ET"]
     for region, found in scores.items():
@@ -358,12 +363,7 @@ def test_masks_that_cannot_be_compared_are_refused(metric, truth, prediction, me
     with pytest.raises(InputError, match=message):
         hausdorff_95_pooled(truth, prediction, ISOTROPIC)
     with pytest.raises(InputError, match=f"WT: .*{message}"):
-        score_case(
-            dict.fromkeys(("WT", "TC", "ET"), truth),
-            dict.fromkeys(("WT", "TC", "ET"), prediction),
-            ISOTROPIC,
-            "brats2021",
-        )
+        score_case(every_region(truth), every_region(prediction), ISOTROPIC, "brats2021")
 
 
 @pytest.mark.parametrize("spacing_mm", [(1, 1), (1, 1, 0), (1, -1, 1), (1, math.nan, 1), (math.inf, 1, 1), 1.0])

@@ -19,7 +19,7 @@ from gliomask.cases import Case, Problem, read_case, read_mask
 from gliomask.errors import InputError
 from gliomask.files import replacing, write_text
 from gliomask.labels import count_labels, get_convention, to_regions
-from gliomask.plan import Plan, plan_from_json, plan_to_json
+from gliomask.plan import Plan, plan_from_dict, plan_to_dict
 from gliomask.prepare import Framed, Moments, channel_moments, frame, onto_plan
 
 # Places kept of each region, to centre patches on: as many as a long training draws, for 12 kB a region.
@@ -103,7 +103,10 @@ def cache_plan(folder: Path) -> Plan:
     path = folder / "cache.json"
     if not path.is_file():
         raise InputError(f"{folder}: not a cache (no cache.json). Make one with gliomask prepare.")
-    return plan_from_json(path.read_text(encoding="utf-8"), str(path))
+    try:
+        return plan_from_dict(json.loads(path.read_text("utf-8")), str(path))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}. Make the cache again with gliomask prepare.") from error
 
 
 def open_cache(folder: Path, plan: Plan) -> list[CachedCase]:
@@ -123,7 +126,7 @@ def _claim(folder: Path, plan: Plan) -> None:
     """Make the folder a cache for this plan, or check that it is one."""
     path = folder / "cache.json"
     if not path.is_file():
-        write_text(path, plan_to_json(plan))
+        write_text(path, json.dumps(plan_to_dict(plan), indent=2) + "\n")
         return
     made_for = cache_plan(folder)
     if _settings(made_for) != _settings(plan):

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +63,13 @@ class Evaluation:
         ]
 
     def summary(self) -> list[dict[str, str | float]]:
-        """Return a row for each region: how many cases, and of each metric mean, standard deviation and median."""
-        table = []
+        """Return a row for each region: how many cases, and of each metric mean, standard deviation and median.
+
+        The deviation is that of a sample (n - 1), 0 for a single case. No case scored: no row.
+        """
+        table: list[dict[str, str | float]] = []
+        if not self.scores:
+            return table
         for region in self.protocol.regions:
             row: dict[str, str | float] = {"region": region, "cases": len(self.scores)}
             for metric in self.protocol.metrics:
@@ -164,7 +171,11 @@ def _masks(place: Path) -> dict[str, Path]:
     if not place.is_dir():
         raise InputError(f"{place}: no such file or folder.")
     folder = place / "labelsTr" if (place / "labelsTr").is_dir() else place
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name.lower().endswith(NIFTI_ENDINGS)]
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.name.lower().endswith(NIFTI_ENDINGS) and not path.name.startswith(".") and path.is_file()
+    ]
     told = {path: classify(path) for path in files}
     masks = [path for path, what in told.items() if what and what[1] == "mask"]
     if not masks:  # masks called by their id alone, as predict and nnU-Net write them
@@ -182,7 +193,11 @@ def _masks(place: Path) -> dict[str, Path]:
 
 def _id(path: Path) -> str:
     told = classify(path)
-    return told[0] if told and told[1] == "mask" else path.name.removesuffix(".gz").removesuffix(".nii")
+    return told[0] if told and told[1] == "mask" else _stem(path)
+
+
+def _stem(path: Path) -> str:
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def _conventions(masks: Mapping[str, Path], asked: str | None) -> dict[str, LabelConvention]:
@@ -193,19 +208,26 @@ def _conventions(masks: Mapping[str, Path], asked: str | None) -> dict[str, Labe
     unknown = [masks[case] for case, convention in told.items() if convention is None]
     values: set[int] = set()
     for path in unknown:
-        values.update(label_values(read_volume(path, mask=True).data))
+        with suppress(InputError):  # a damaged mask proves nothing; what is wrong with it is said when it is scored
+            values.update(label_values(read_volume(path, mask=True).data))
     where = f"{unknown[0]} and {len(unknown) - 1} more" if len(unknown) > 1 else str(next(iter(unknown), ""))
     proved = (detect_convention(values, where) if unknown else None) or get_convention("brats2021")
     return {case: convention or proved for case, convention in told.items()}
 
 
 def _told_convention(case: str, path: Path) -> LabelConvention | None:
-    beside = path.with_name(f"{path.name.removesuffix('.gz').removesuffix('.nii')}.json")
+    beside = path.with_name(f"{_stem(path)}.json")
     try:
-        return get_convention(json.loads(beside.read_text("utf-8"))["labels"]["convention"])
+        name = json.loads(beside.read_text("utf-8"))["labels"]["convention"]
     except (OSError, ValueError, KeyError, TypeError):
+        name = None
+    if not isinstance(name, str):  # no such file, or not one that `predict` wrote
         layout = layout_of(case)
         return get_convention(layout.convention) if layout and layout.convention else None
+    try:
+        return get_convention(name)
+    except InputError as error:
+        raise InputError(f"{beside}: {error}. Mend it, or choose with --labels.") from error
 
 
 def _score(

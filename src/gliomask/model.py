@@ -14,10 +14,12 @@ from gliomask import __version__
 from gliomask.errors import InputError
 from gliomask.files import write_bytes
 from gliomask.networks import build_network
-from gliomask.plan import Plan, plan_from_json, plan_to_json
+from gliomask.plan import Plan, plan_from_dict, plan_to_dict
 
 if TYPE_CHECKING:
     from torch import nn
+
+_ENTRY = "gliomask"
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ def save_model(model: Model, path: Path, *, training: Mapping[str, object] | Non
     from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
-    header = {"gliomask": __version__, "plan": plan_to_json(model.plan), "training": json.dumps(dict(training or {}))}
-    write_bytes(path, save(tensors, metadata=header))
+    record = {"version": __version__, "plan": plan_to_dict(model.plan), "training": dict(training or {})}
+    # One entry: the library writes several in an order that changes, and the same model shall be the same bytes.
+    write_bytes(path, save(tensors, metadata={_ENTRY: json.dumps(record)}))
 
 
 def load_model(path: Path | str, *, device: str = "cpu") -> Model:
@@ -93,10 +96,7 @@ def read_plan(path: Path | str) -> Plan:
         InputError: The file is missing, cut, or no model of gliomask's.
     """
     path = Path(path)
-    header = _header(path)
-    if "plan" not in header:
-        raise InputError(f"{path}: a safetensors file, but not a gliomask model (no plan in its header).")
-    return plan_from_json(header["plan"], str(path))
+    return plan_from_dict(_record(path).get("plan"), str(path))
 
 
 def read_training(path: Path | str) -> dict[str, object]:
@@ -105,8 +105,7 @@ def read_training(path: Path | str) -> dict[str, object]:
     Raises:
         InputError: As for `read_plan`.
     """
-    facts = json.loads(_header(Path(path)).get("training", "{}"))
-    return dict(facts)
+    return dict(_record(Path(path)).get("training", {}))
 
 
 def require_torch() -> Any:
@@ -125,15 +124,21 @@ def require_torch() -> Any:
     return torch
 
 
-def _header(path: Path) -> dict[str, str]:
+def _record(path: Path) -> dict[str, Any]:
+    """What `save_model` put into the header."""
     if not path.is_file():
-        raise InputError(
-            f"{path}: no such model file." if not path.exists() else f"{path}: is a folder; name the model file."
-        )
+        what = "is a folder; name the model file in it" if path.exists() else "no such model file"
+        raise InputError(f"{path}: {what}.")
     try:
         with safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {})
+            header = file.metadata() or {}
     except SafetensorError as error:
+        raise _damaged(path, error) from error
+    if _ENTRY not in header:
+        raise InputError(f"{path}: a safetensors file, but not a gliomask model (no plan in its header).")
+    try:
+        return dict(json.loads(header[_ENTRY]))
+    except (TypeError, ValueError) as error:
         raise _damaged(path, error) from error
 
 

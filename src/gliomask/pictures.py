@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.cases import Case, get_modality, read_case, read_mask
+from gliomask.errors import InputError
 from gliomask.figures import CaseView, case_figure, save_figure
 from gliomask.labels import get_convention, to_regions
 from gliomask.prediction import Prediction
@@ -31,14 +32,20 @@ def draw_case(
         title: By default the id.
 
     Raises:
-        InputError: A file is bad, a sequence is not there, or the place cannot be written to.
+        InputError: A file is bad, a sequence is not there, the mask lies on another grid than the images, or the place
+            cannot be written to.
     """
     there = [modality for modality in _SHOWN if modality in case.images]
     shown = [get_modality(name) for name in sequences] or there[:2]
+    if missing := [modality for modality in shown if modality not in case.images]:
+        raise InputError(f"{case.id}: has no {', '.join(missing)} to show; it has {', '.join(there) or 'no sequence'}.")
     volume = read_case(case, shown)
     truth = None
     if case.mask is not None and case.convention is not None:
-        truth = _regions(read_mask(case), case.convention)
+        mask = read_mask(case)
+        if difference := volume.grid.difference(mask.grid):
+            raise InputError(f"{case.mask}: its grid differs from that of the images in {difference}.")
+        truth = _regions(mask, case.convention)
     view = CaseView(
         title=title or case.id,
         affine=volume.affine,

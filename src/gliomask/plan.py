@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -19,7 +17,7 @@ class Plan(BaseModel):
     """What goes into the network, what comes out, and how the one and the other are made.
 
     Raises:
-        InputError: By `plan_from_json`, for anything that does not fit.
+        InputError: A sequence, region or convention is unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,26 +64,25 @@ class Plan(BaseModel):
         return get_convention(name).name
 
 
-def plan_to_json(plan: Plan) -> str:
-    """Return the plan as JSON text, indented."""
-    return json.dumps(plan.model_dump(mode="json"), indent=2)
+def plan_to_dict(plan: Plan) -> dict[str, Any]:
+    """Return the plan as plain values, ready for JSON."""
+    return plan.model_dump(mode="json")
 
 
-def plan_from_json(text: str, where: str) -> Plan:
-    """Return the plan that `plan_to_json` wrote.
+def plan_from_dict(fields: object, where: str) -> Plan:
+    """Return the plan that `plan_to_dict` described.
 
     Args:
-        text: The JSON.
-        where: The file it came from, for the message.
+        fields: The values.
+        where: The file they came from, for the message.
 
     Raises:
-        InputError: It is not JSON, lacks something, or holds something unknown (a newer gliomask's, say).
+        InputError: Something is missing, unknown (a newer gliomask's, say), or not a plan at all.
     """
     try:
-        fields: Mapping[str, Any] = json.loads(text)
         return Plan.model_validate(fields)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise InputError(f"{where}: its plan does not fit this gliomask ({wrong}). Update it?") from error
-    except ValueError as error:
-        raise InputError(f"{where}: its plan cannot be read: {error}") from error
+    except InputError as error:
+        raise InputError(f"{where}: its plan does not fit this gliomask: {error}") from error

@@ -21,7 +21,7 @@ def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
     import json
 
     from gliomask.model import read_plan, read_training
-    from gliomask.plan import plan_to_json
+    from gliomask.plan import plan_to_dict
 
-    facts = {"model": str(model), "plan": json.loads(plan_to_json(read_plan(model))), "training": read_training(model)}
+    facts = {"model": str(model), "plan": plan_to_dict(read_plan(model)), "training": read_training(model)}
     out.print_json(json.dumps(facts))

@@ -100,7 +100,7 @@ def case_figure(view: CaseView) -> Figure:
     columns = [(name, image.data[0], None) for name, image in oriented.items()]
     columns += [(heading, first.data[0], masks) for heading, masks in overlays.items()]  # type: ignore[misc]
     box = _brain_box(first)
-    chosen, has_tumour = _choose_slices(first.data[0], list(overlays.values()), box)
+    chosen, has_tumour = _choose_slices(list(overlays.values()), box)
     heights = [plane.size_mm(first.grid, box)[1] for plane in PLANES]
     width = max(plane.size_mm(first.grid, box)[0] for plane in PLANES)
     inches = _COLUMN_INCHES * sum(heights) / width
@@ -137,7 +137,7 @@ def _brain_box(volume: Volume) -> Box:
     return spans[0], spans[1], spans[2]
 
 
-def _choose_slices(image: NDArray[Any], overlays: list[Masks], box: Box) -> tuple[tuple[int, ...], bool]:
+def _choose_slices(overlays: list[Masks], box: Box) -> tuple[tuple[int, ...], bool]:
     """The slice of each axis with the most tumour in the first overlay that has any."""
     for masks in overlays:
         tumour = np.logical_or.reduce(list(masks.values()))
@@ -171,10 +171,11 @@ def _draw_panel(
         layer = np.zeros((*mask.shape, 4))
         layer[shell] = (*to_rgb(colour), _FILL_OPACITY)
         axes.imshow(layer, extent=extent, interpolation="nearest")
-        across, down = (np.arange(n) + 0.5 for n in mask.shape[::-1])
+        # a ring of background, so that a mask is outlined at the border too, and a slice of one row is enough
+        across, down = (np.arange(-1, n + 1) + 0.5 for n in mask.shape[::-1])
         x = across * width / mask.shape[1]
         y = height - down * height / mask.shape[0]
-        axes.contour(x, y, mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.1)
+        axes.contour(x, y, np.pad(mask, 1).astype(float), levels=[0.5], colors=[colour], linewidths=1.1)
     axes.set_xlim(0, width)
     axes.set_ylim(0, height)
 

@@ -35,7 +35,7 @@ def curves_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
 
     figure = Figure(figsize=(11, 7), layout="constrained")
     panels = figure.subplots(2, 2)
-    dice = [key for key in (rows[0] if rows else ()) if key.startswith("val_dice_")]
+    dice = dict.fromkeys(key for row in rows for key in row if key.startswith("val_dice_"))
     regions = [_Line(key, key[9:], _REGIONS.get(key[9:], "black")) for key in dice]
     contents = (
         ("loss", (_Line("train_loss", "training", _TRAIN), _Line("val_loss", "validation", _VALIDATION))),
@@ -69,7 +69,7 @@ def _draw_panel(axes: Axes, title: str, lines: Sequence[_Line], rows: Sequence[M
     axes.set_xlabel("epoch")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     drawn = False
     for line in lines:
         points = [(row["epoch"], row[line.key]) for row in rows if line.key in row]

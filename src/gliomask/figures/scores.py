@@ -18,7 +18,7 @@ def scores_figure(rows: Sequence[Mapping[str, str | float]]) -> Figure:
     """Return a strip of points over a box plot for each region: Dice and HD95 of every case.
 
     Args:
-        rows: Those of `Evaluation.rows`: `case`, `region`, `dice`, `hd95_pooled_mm`.
+        rows: Those of `Evaluation.rows`: `case`, `region`, `dice`, `hd95_pooled_mm`. Without any, empty panels say so.
     """
     from matplotlib.figure import Figure
 
@@ -26,7 +26,10 @@ def scores_figure(rows: Sequence[Mapping[str, str | float]]) -> Figure:
     regions = list(dict.fromkeys(str(row["region"]) for row in rows))
     for axes, (metric, title) in zip(figure.subplots(1, 2), _TITLES.items(), strict=True):
         values = [[float(row[metric]) for row in rows if row["region"] == region] for region in regions]
-        _draw_strips(axes, regions, values)
+        if regions:
+            _draw_strips(axes, regions, values)
+        else:
+            axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center", color="#777777")
         axes.set_title(f"{title}, {len(rows) // max(1, len(regions))} cases", fontsize=10, loc="left")
     figure.axes[0].set_ylim(-0.02, 1.02)
     return figure

@@ -1,0 +1,89 @@
+"""Patches: where they lie, what is in them, and that nothing but seed and number decides it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gliomask.augment import Augmentation
+from gliomask.cache import CachedCase, build_cache
+from gliomask.cases import find_cases
+from gliomask.labels import get_convention, to_regions
+from gliomask.patches import Patches, PatchSettings, draw_patch
+from gliomask.plan import Plan
+from gliomask.prepare import common_spacing, normalize
+
+
+@pytest.fixture
+def cached(folder_of: Callable[..., Path], tmp_path: Path) -> tuple[list[CachedCase], Plan]:
+    cases = find_cases(folder_of(3))
+    plan = Plan(modalities=("t2f", "t1c", "t2w"), spacing_mm=common_spacing(cases, "LPS"), patch_size=(16, 16, 16))
+    prepared, problems = build_cache(cases, tmp_path / "cache", plan)
+    assert not problems
+    return prepared, plan
+
+
+def test_a_patch_is_a_piece_of_the_normalized_volume(cached) -> None:
+    """Image and regions are cut at one place out of the whole."""
+    (case, *_), plan = cached
+    whole = normalize(case.image(), list(case.moments), plan.normalization)
+    truth = to_regions(case.labels(), get_convention(case.convention), plan.regions)
+    data, regions = draw_patch(case, plan, (8, 8, 8), np.random.default_rng(5))
+    places = np.argwhere((whole[0] == data[0, 0, 0, 0]) & (whole[1] == data[1, 0, 0, 0]))
+    matches = [(x, y, z) for x, y, z in places if np.array_equal(whole[:, x : x + 8, y : y + 8, z : z + 8], data)]
+    assert len(matches) == 1
+    x, y, z = matches[0]
+    assert np.array_equal(truth[:, x : x + 8, y : y + 8, z : z + 8], regions)
+
+
+def test_most_patches_hold_tumour_and_every_region_is_met(cached) -> None:
+    """Two in three are centred on tumour; small regions are not forgotten."""
+    (case, *_), plan = cached
+    generator = np.random.default_rng(0)
+    drawn = [draw_patch(case, plan, (6, 6, 6), generator)[1] for _ in range(200)]
+    assert np.mean([regions[0].any() for regions in drawn]) > 0.66
+    assert np.mean([regions[2].any() for regions in drawn]) > 0.3
+
+
+def test_a_patch_larger_than_the_brain_is_padded_around_it(cached) -> None:
+    """Nothing is lost and nothing is made up."""
+    (case, *_), plan = cached
+    data, regions = draw_patch(case, plan, (48, 48, 48), np.random.default_rng(1))
+    assert data.shape == (3, 48, 48, 48)
+    whole = normalize(case.image(), list(case.moments), plan.normalization)
+    np.testing.assert_array_equal(np.sort(data[data != 0]), np.sort(whole[whole != 0]))
+    assert regions[0].sum() == case.voxels["WT"] - case.outside["WT"]
+
+
+def test_the_number_alone_decides_a_batch(cached) -> None:
+    """Whatever was drawn before, by whichever thread."""
+    prepared, plan = cached
+    settings = PatchSettings((16, 16, 16), Augmentation(), 0.3, seed=4)
+    ahead = list(Patches(prepared, plan, settings, 2).ahead(3, 7))
+    for step, (images, targets) in zip(range(3, 7), ahead, strict=True):
+        again, truth = Patches(prepared, plan, settings, 2)[step]
+        assert torch.equal(images, again)
+        assert torch.equal(targets, truth)
+    assert not torch.equal(ahead[0][0], ahead[1][0])
+
+
+def test_an_epoch_goes_once_through_all_cases(cached, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an order that differs from epoch to epoch."""
+    prepared, plan = cached
+    met: list[str] = []
+
+    def note(case: CachedCase, *arguments: object) -> tuple[np.ndarray, np.ndarray]:
+        met.append(case.id)
+        return np.zeros((3, 4, 4, 4), np.float32), np.zeros((3, 4, 4, 4), bool)
+
+    monkeypatch.setattr("gliomask.patches.draw_patch", note)
+    patches = Patches(prepared, plan, PatchSettings((4, 4, 4), None, 0.0, seed=0), 1)
+    for step in range(12):
+        patches[step]
+    epochs = [tuple(met[start : start + 3]) for start in range(0, 12, 3)]
+    assert all(sorted(epoch) == sorted(case.id for case in prepared) for epoch in epochs)
+    assert len(set(epochs)) > 1

@@ -1,0 +1,232 @@
+"""Training: it learns, keeps its word on what it writes, and stopping is not losing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gliomask.cache import build_cache
+from gliomask.cases import Case, find_cases, resolve_conventions
+from gliomask.engine import Inference
+from gliomask.errors import InputError
+from gliomask.metrics import dice
+from gliomask.model import load_model, read_training
+from gliomask.plan import Plan
+from gliomask.prediction import predict
+from gliomask.prepare import common_spacing
+from gliomask.run import TrainConfig, load_run
+from gliomask.training import Watcher, learning_rate, train
+from gliomask.volume import read_volume
+
+TINY = {"network": "fcn", "patch_size": 16, "epochs": 2, "val_fraction": 0.25, "lr": 3e-3, "precision": "fp32"}
+
+
+class StopAfter(Watcher):
+    """Ask to stop after some steps, as Ctrl-C does."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.rows: list[Mapping[str, float]] = []
+
+    def on_step(self, step: int, steps: int, loss: float) -> None:
+        self.steps -= 1
+
+    def on_epoch(self, row: Mapping[str, float]) -> None:
+        self.rows.append(row)
+
+    def should_stop(self) -> bool:
+        return self.steps <= 0
+
+
+@pytest.fixture
+def cases(folder_of: Callable[..., Path]) -> list[Case]:
+    return resolve_conventions(find_cases(folder_of(4)))
+
+
+def config(**changes: object) -> TrainConfig:
+    return TrainConfig.model_validate({**TINY, **changes})
+
+
+def test_a_run_folder_holds_all_that_is_promised(cases: list[Case], tmp_path: Path) -> None:
+    """Config, split, log, curves, models and checkpoint, and nothing half-written."""
+    run = train(cases, tmp_path / "run", config())
+    names = {path.name for path in run.folder.iterdir()}
+    promised = {"config.json", "splits_final.json", "log.jsonl", "curves.png", "best.safetensors", "last.safetensors"}
+    assert names == {*promised, "checkpoint.pt", "cache"}
+    rows = run.rows()
+    assert [row["epoch"] for row in rows] == [1, 2]
+    keys = {"train_loss", "val_loss", "train_accuracy", "val_accuracy", "all_background_accuracy", "val_mean_iou"}
+    assert keys | {"val_dice_WT", "val_dice_TC", "val_dice_ET", "learning_rate"} <= rows[0].keys()
+    assert load_run(run.folder).config == run.config
+    best = max(rows, key=lambda row: row["val_dice"])
+    assert read_training(run.best)["epoch"] == best["epoch"]
+    assert read_training(run.last)["epoch"] == 2
+
+
+def test_every_patient_is_on_one_side_of_the_split(folder_of: Callable[..., Path], tmp_path: Path) -> None:
+    """Two time points of one patient are never trained and validated on."""
+    folder = folder_of(3, "brats2023")
+    for path in sorted(folder.glob("*/*")):
+        later = Path(str(path).replace("-000", "-001"))
+        later.parent.mkdir(exist_ok=True)
+        later.write_bytes(path.read_bytes())
+    cases = resolve_conventions(find_cases(folder))
+    assert len(cases) == 6
+    split = train(cases, tmp_path / "run", config(epochs=1)).split()
+    train_patients, val_patients = ({case_id[:-4] for case_id in split[side]} for side in ("train", "val"))
+    assert not train_patients & val_patients
+    assert len(split["train"]) + len(split["val"]) == 6
+
+
+def test_the_same_seed_gives_the_same_run(cases: list[Case], tmp_path: Path) -> None:
+    """And another one another."""
+    runs = [train(cases, tmp_path / name, config(seed=seed)) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    losses = [[row["train_loss"] for row in run.rows()] for run in runs]
+    assert losses[0] == losses[1] != losses[2]
+    assert runs[0].last.read_bytes() == runs[1].last.read_bytes()
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_stopping_and_resuming_is_not_stopping(cases: list[Case], tmp_path: Path, steps: int) -> None:
+    """To the bit: weights, log and scores, in the middle of an epoch or at its end."""
+    changes = {"network": "unet", "drop_modalities": 0.2, "batch_size": 1}
+    whole = train(cases, tmp_path / "whole", config(**changes))
+    train(cases, tmp_path / "parts", config(**changes), watcher=StopAfter(steps))
+    assert len(load_run(tmp_path / "parts").rows()) < 2
+    parts = train(cases, tmp_path / "parts", config(**changes), resume=True)
+    assert parts.last.read_bytes() == whole.last.read_bytes()
+    assert parts.best.read_bytes()[-1000:] == whole.best.read_bytes()[-1000:]
+
+    def timeless(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+        return [{key: value for key, value in row.items() if "seconds" not in key} for row in rows]
+
+    assert timeless(parts.rows()) == timeless(whole.rows())
+
+
+def test_a_finished_run_goes_on_for_longer(cases: list[Case], tmp_path: Path) -> None:
+    """More epochs are no other run."""
+    train(cases, tmp_path / "run", config())
+    run = train(cases, tmp_path / "run", config(epochs=3), resume=True)
+    assert [row["epoch"] for row in run.rows()] == [1, 2, 3]
+
+
+def test_what_a_run_would_lose_is_refused(cases: list[Case], tmp_path: Path) -> None:
+    """A folder in use, nothing to resume, another config, a damaged checkpoint."""
+    run = train(cases, tmp_path / "run", config(epochs=1))
+    with pytest.raises(InputError, match="--resume"):
+        train(cases, run.folder, config(epochs=1))
+    with pytest.raises(InputError, match="nothing to resume"):
+        train(cases, tmp_path / "other", config(), resume=True)
+    with pytest.raises(InputError, match=r"lr was 0\.003"):
+        train(cases, run.folder, config(lr=1e-4), resume=True)
+    run.checkpoint.write_bytes(run.checkpoint.read_bytes()[:-2000])
+    with pytest.raises(InputError, match="not a whole checkpoint"):
+        train(cases, run.folder, config(epochs=2), resume=True)
+
+
+def test_training_from_a_cache_is_training_from_the_cases(cases: list[Case], tmp_path: Path) -> None:
+    """`prepare` is what the first epoch would have done."""
+    plan = Plan(modalities=("t2f", "t1c", "t2w"), spacing_mm=common_spacing(cases, "LPS"))
+    build_cache(cases, tmp_path / "cache", plan)
+    one = train(cases, tmp_path / "one", config(epochs=1))
+    other = train(tmp_path / "cache", tmp_path / "other", config(epochs=1))
+    assert one.last.read_bytes() == other.last.read_bytes()
+
+
+def test_without_validation_the_last_epoch_is_the_best(cases: list[Case], tmp_path: Path) -> None:
+    """And the log has no validation keys."""
+    run = train(cases, tmp_path / "run", config(val_fraction=0))
+    assert run.split()["val"] == []
+    assert "val_dice" not in run.rows()[0]
+    assert read_training(run.best)["epoch"] == 2
+
+
+def test_small_tumours_are_left_out_of_training_only(cases: list[Case], tmp_path: Path) -> None:
+    """Below the share of a patch; if none is left, that is said."""
+    met: dict[str, int] = {}
+
+    class Note(Watcher):
+        def on_start(self, run, config, train, val) -> None:
+            met.update(train=len(train), val=len(val))
+
+    sizes = sorted(int((read_volume(case.mask, mask=True).data > 0).sum()) for case in cases)
+    share = (sizes[0] + 1) / 16**3
+    train(cases, tmp_path / "run", config(epochs=1, val_fraction=0, min_tumour=share), watcher=Note())
+    assert met == {"train": sum(size >= sizes[0] + 1 for size in sizes), "val": 0}
+    assert met["train"] < 4
+    with pytest.raises(InputError, match="Lower --min-tumour"):
+        train(cases, tmp_path / "none", config(min_tumour=0.99))
+
+
+def test_cases_that_cannot_be_trained_on_are_all_named(folder_of: Callable[..., Path], tmp_path: Path) -> None:
+    """A missing sequence and a missing mask in one message; with dropped sequences the first is no problem."""
+    folder = folder_of(4)
+    next(folder.glob("*1/*_t1ce.nii.gz")).unlink()
+    cases = resolve_conventions(find_cases(folder))
+    with pytest.raises(InputError, match=r"00001 lacks t1c"):
+        train(cases, tmp_path / "run", config())
+    run = train(cases, tmp_path / "dropping", config(epochs=1, drop_modalities=0.3))
+    assert load_model(run.best).plan.can_miss
+    next(folder.glob("*2/*_seg.nii.gz")).unlink()
+    with pytest.raises(InputError, match=r"00001 lacks t1c; BraTS2021_00002 has no mask"):
+        train(resolve_conventions(find_cases(folder)), tmp_path / "no", config())
+
+
+def test_too_few_patients_are_said(cases: list[Case], tmp_path: Path) -> None:
+    """One patient cannot be split."""
+    with pytest.raises(InputError, match="too few"):
+        train(cases[:1], tmp_path / "run", config())
+
+
+def test_an_infinite_loss_stops_the_run(cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the step and a way out, not with a model of NaN."""
+    monkeypatch.setattr("gliomask.training.build_loss", lambda _: lambda z, t: z.sum() * float("nan"))
+    with pytest.raises(InputError, match=r"step 1.*--lr"):
+        train(cases, tmp_path / "run", config())
+    assert not (tmp_path / "run" / "last.safetensors").exists()
+
+
+def test_the_validation_dice_is_what_a_user_gets(cases: list[Case], tmp_path: Path) -> None:
+    """Predicting the validation case from its files scores what the log says."""
+    run = train(cases, tmp_path / "run", config())
+    held_out = next(case for case in cases if case.id in run.split()["val"])
+    found = predict(load_model(run.last), held_out, inference=Inference(precision="fp32"))
+    truth = read_volume(held_out.mask, mask=True).data[0]
+    scored = dice(truth > 0, found.probabilities.data[0] > 0.5)
+    assert run.rows()[-1]["val_dice_WT"] == pytest.approx(scored, abs=1e-6)
+
+
+def test_the_rate_rises_then_falls_to_a_hundredth() -> None:
+    """Cosine; constant is the other choice."""
+    rates = [learning_rate(config(lr=1.0), step, 1000) for step in range(1000)]
+    assert max(rates) == 1.0
+    assert rates[0] < 0.1
+    assert rates[-1] == pytest.approx(0.01, abs=0.001)
+    assert np.all(np.diff(rates[50:]) <= 0)
+    assert {learning_rate(config(lr=1.0, schedule="constant"), step, 10) for step in range(10)} == {1.0}
+
+
+def test_a_network_gets_the_patch_size_that_it_takes(cases: list[Case], tmp_path: Path) -> None:
+    """A patch of 20 becomes 32 for a network that halves four times; the user is not refused."""
+    run = train(cases, tmp_path / "run", config(patch_size=20, epochs=1))
+    assert load_model(run.last).plan.patch_size == (32, 32, 32)
+
+
+def test_two_phantoms_are_learned_by_heart(folder_of: Callable[..., Path], tmp_path: Path) -> None:
+    """The whole loop lowers the loss and beats both trivial answers on what it was shown."""
+    cases = resolve_conventions(find_cases(folder_of(2)))
+    settings = config(network="unet", patch_size=32, epochs=12, patches_per_case=2, val_fraction=0, augment=False)
+    run = train(cases, tmp_path / "run", settings)
+    losses = [row["train_loss"] for row in run.rows()]
+    assert losses[-1] < losses[0] / 2
+    truth = read_volume(cases[0].mask, mask=True).data[0] > 0
+    brain = read_volume(cases[0].images["t2f"].path).data[0] > 0
+    found = predict(load_model(run.best), cases[0]).labels.data[0] > 0
+    assert dice(truth, found) > max(dice(truth, brain), dice(truth, np.zeros_like(truth))) + 0.2
+    assert json.loads((run.folder / "config.json").read_text())["network"] == "unet"
+    assert torch.isfinite(next(load_model(run.best).network.parameters())).all()
