@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gliomask import engine
 from gliomask.engine import Inference, get_device, run_network
 from gliomask.errors import InputError
-from gliomask.model import Model
+from gliomask.model import Model, new_model
 from gliomask.plan import Plan
 
 
@@ -113,3 +113,13 @@ def test_cuda_asked_for_and_not_there_is_said() -> None:
     with pytest.raises(InputError, match="-d auto"):
         get_device("cuda")
     assert get_device("auto").type == "cpu"
+
+
+def test_instance_norm_is_given_the_patches_it_knows() -> None:
+    """Its statistics depend on the window, so `auto` is the window of training; without it the whole volume."""
+    data = images(40, 40, 40)
+    plan = model().plan
+    for norm, window in (("instance", "sliding"), ("batch", "whole"), (None, "whole")):
+        arguments = {"channels": [4, 6, 8, 8, 8], "norm": norm}
+        built = new_model(plan.model_copy(update={"network_arguments": arguments}))
+        assert run_network(built, data, Inference())[1] == window

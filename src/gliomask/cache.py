@@ -115,7 +115,7 @@ def open_cache(folder: Path, plan: Plan) -> list[CachedCase]:
     Raises:
         InputError: It is no cache, a case in it is damaged, or it was made for other sequences than the plan's.
     """
-    _claim(folder, plan)
+    _check_settings(folder, plan)
     cases = [_read_cached(path.parent) for path in sorted(folder.glob("*/case.json"))]
     if not cases:
         raise InputError(f"{folder}: the cache is empty. Make it again with gliomask prepare.")
@@ -127,7 +127,10 @@ def _claim(folder: Path, plan: Plan) -> None:
     path = folder / "cache.json"
     if not path.is_file():
         write_text(path, json.dumps(plan_to_dict(plan), indent=2) + "\n")
-        return
+    _check_settings(folder, plan)
+
+
+def _check_settings(folder: Path, plan: Plan) -> None:
     made_for = cache_plan(folder)
     if _settings(made_for) != _settings(plan):
         raise InputError(
@@ -151,7 +154,7 @@ def _make_or_error(case: Case, *, folder: Path, plan: Plan, on_case: Callable[[s
 
 def _make(case: Case, folder: Path, plan: Plan) -> CachedCase:
     stamp = _stamp(case, plan)
-    if (folder / "case.json").is_file() and json.loads((folder / "case.json").read_text("utf-8")).get("stamp") == stamp:
+    if _kept_stamp(folder) == stamp:
         return _read_cached(folder)
     mask = read_mask(case)
     volume = read_case(case, plan.modalities)
@@ -226,6 +229,13 @@ def _read_cached(folder: Path) -> CachedCase:
         return CachedCase(folder=folder, moments=moments, **lists, **fields)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged or of another version. Delete {folder} and prepare again.") from error
+
+
+def _kept_stamp(folder: Path) -> object:
+    try:
+        return json.loads((folder / "case.json").read_text("utf-8"))["stamp"]
+    except (OSError, ValueError, KeyError, TypeError):  # not there or damaged: the case is prepared anew
+        return None
 
 
 def _stamp(case: Case, plan: Plan) -> str:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from gliomask.errors import InputError
 from gliomask.model import Model
+from gliomask.networks.blocks import InstanceNorm
 
 Window = Literal["auto", "whole", "sliding"]
 Precision = Literal["auto", "bf16", "fp32"]
@@ -73,13 +74,17 @@ def run_network(model: Model, data: NDArray[np.float32], inference: Inference) -
 
 
 def choose_window(model: Model, images: Tensor, inference: Inference) -> Window:
-    """Return `whole` where one pass over the images fits in memory, else `sliding`; or what `inference` asks for.
+    """Return the window that `inference` asks for, or under `auto` the one that answers best and fits.
 
-    What a pass takes is told from the largest layer of a pass over a small cube. On a CPU it must stay within 1.2 GB,
-    on a GPU within half of what is free there.
+    A network with instance norm sees other statistics in a whole brain than in the patches it was trained on, and
+    answers worse there (docs/design.md has the figures): it gets windows. Any other gets the whole volume in one
+    pass where that fits in memory: on a CPU 1.2 GB, on a GPU half of what is free. What a pass takes is told from the
+    largest layer of a pass over a small cube.
     """
     if inference.window != "auto":
         return inference.window
+    if any(isinstance(module, InstanceNorm | nn.InstanceNorm3d) for module in model.network.modules()):
+        return "sliding"
     on_gpu = images.device.type == "cuda"
     budget = torch.cuda.mem_get_info(images.device)[0] // 2 if on_gpu else _WHOLE_PASS_BYTES
     edge = 2 * cast(int, model.network.divisor)

@@ -173,7 +173,8 @@ def to_labels(masks: NDArray[np.bool_], regions: Sequence[str], convention: Labe
     Args:
         masks: `(R, X, Y, Z)`, one channel a region.
         regions: The channels' names.
-        convention: The numbers to write. A tissue without a number there takes that of the region around it.
+        convention: The numbers to write. A tissue without a number there takes that of the region around it; a region
+            that it cannot express is left out (a cavity is no tumour: RC before 2024).
 
     Returns:
         `(X, Y, Z)`, uint8.
@@ -181,8 +182,8 @@ def to_labels(masks: NDArray[np.bool_], regions: Sequence[str], convention: Labe
     labels = np.zeros(masks.shape[1:], dtype=np.uint8)
     outer = 0
     for region, tissue in _PAINT_ORDER:
-        if region in regions:
-            outer = convention.value_of(tissue) or outer
+        if region in regions and region in convention.regions:
+            outer = convention.value_of(tissue) or outer or min(convention.regions[region])
             labels[masks[list(regions).index(region)]] = outer
     return labels
 

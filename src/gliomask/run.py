@@ -32,6 +32,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: str = "unet"
+    norm: Literal["instance", "batch", "none"] = "instance"
     modalities: tuple[str, ...] = ("t2f", "t1c", "t2w")
     patch_size: int = Field(default=128, ge=16)
     """The edge of the cubes it is trained on, in voxels; rounded up to what the network takes."""
@@ -197,6 +198,7 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
         normalization=config.normalization,
         patch_size=(edge, edge, edge),
         network=config.network,
+        network_arguments={"norm": None if config.norm == "none" else config.norm},
     )
 
 

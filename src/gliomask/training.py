@@ -16,7 +16,7 @@ from gliomask.cache import CachedCase
 from gliomask.cases import Case
 from gliomask.engine import Inference, autocast, get_device, run_network
 from gliomask.errors import InputError
-from gliomask.labels import get_convention, to_regions
+from gliomask.labels import get_convention, to_labels, to_regions
 from gliomask.losses import Loss, build_loss
 from gliomask.model import Model, new_model
 from gliomask.patches import Patches, PatchSettings
@@ -224,6 +224,7 @@ def validate(
     tally = Tally()
     losses: list[float] = []
     dices: list[list[float]] = []
+    numbers = get_convention(model.plan.convention)
     for case in cases:
         channels = [case.modalities.index(modality) for modality in model.plan.modalities]
         image = case.image()[channels]
@@ -231,7 +232,8 @@ def validate(
         truth = to_regions(case.labels(), get_convention(case.convention), model.plan.regions)
         logits, _ = run_network(model, data, Inference(precision=config.precision))
         losses.append(float(loss_of(logits[None], torch.from_numpy(truth)[None])))
-        found = (logits > 0).numpy()
+        labels = to_labels((logits > 0).numpy(), model.plan.regions, numbers)  # nested, as a mask on the disk is
+        found = to_regions(labels, numbers, model.plan.regions)
         tally.add(truth[None], found[None], model.plan.regions)
         outside = [case.outside.get(region, 0) for region in model.plan.regions]
         dices.append([_dice(t, p, missed) for t, p, missed in zip(truth, found, outside, strict=True)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
@@ -24,6 +25,8 @@ Spacing = tuple[float, float, float]
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 
 _DAMAGED: tuple[type[Exception], ...] = (OSError, EOFError, IsalError)  # type: ignore[assignment]  # its stub gives an instance
+
+_GZIP = b"\x1f\x8b"
 
 # A tenth of a voxel of BraTS, over the whole grid: more is another grid, less is rounding in some writer's header.
 _GRID_TOLERANCE_MM = 0.1
@@ -88,17 +91,7 @@ def read_grid(path: Path) -> tuple[Grid, int]:
     Raises:
         InputError: As for `read_volume`, save what only the voxels show.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if head[:2] == b"\x1f\x8b":
-        try:
-            head = zlib.decompressobj(wbits=31).decompress(head, 1024)
-        except zlib.error as error:
-            raise InputError(f"{path}: the gzip stream is damaged. Copy or download the file again.") from error
-    return _grid(path, _header(path, head))
+    return _grid(path, _header(path, _head(path)))
 
 
 def read_volume(path: Path, *, mask: bool = False) -> Volume:
@@ -116,11 +109,7 @@ def read_volume(path: Path, *, mask: bool = False) -> Volume:
     content = _content(path)
     header = _header(path, content)
     grid, channels = _grid(path, header)
-    try:
-        stored = header.data_from_fileobj(BytesIO(content))
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: cut short: fewer voxels than its header promises. Copy it again.") from error
-    data = np.moveaxis(stored.reshape(*grid.shape, channels), -1, 0)
+    data = np.moveaxis(_stored(path, header, content).reshape(*grid.shape, channels), -1, 0)
     data = _as_labels(path, data) if mask else _as_intensities(path, data)
     return Volume(data, grid.affine)
 
@@ -145,8 +134,8 @@ def write_volume(path: Path, volume: Volume, *, like: Path | None = None) -> Non
     image.set_qform(volume.affine, code=1)
     image.set_sform(volume.affine, code=1)
     if like is not None:
-        source: Any = _header(like, _content(like, most=1024))
-        image.header.set_xyzt_units(*source.get_xyzt_units())
+        source: Any = _header(like, _head(like))
+        image.header["xyzt_units"] = source["xyzt_units"]
         for copy, transform in ((image.set_qform, source.get_qform), (image.set_sform, source.get_sform)):
             matrix, code = transform(coded=True)
             copy(matrix, int(code))
@@ -208,15 +197,28 @@ def grid_at_spacing(grid: Grid, spacing_mm: Spacing) -> Grid:
     return Grid((x, y, z), grid.affine @ change)
 
 
-def _content(path: Path, most: int | None = None) -> bytes:
+def _head(path: Path) -> bytes:
+    """The first bytes of a file, inflated: enough for a header."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if head[:2] != _GZIP:
+        return head
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, 1024)
+    except zlib.error as error:
+        raise InputError(f"{path}: the gzip stream is damaged. Copy or download the file again.") from error
+
+
+def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error
-    if content[:2] != b"\x1f\x8b":
+    if content[:2] != _GZIP:
         return content
-    if most is not None:
-        return zlib.decompressobj(wbits=31).decompress(content[:4096], most)
     try:
         return bytes(igzip.decompress(content))
     except _DAMAGED as error:
@@ -261,11 +263,25 @@ def _grid(path: Path, header: Any) -> tuple[Grid, int]:
     return Grid((x, y, z), affine), shape[3] if len(shape) == 4 else 1
 
 
+def _stored(path: Path, header: Any, content: bytes) -> NDArray[Any]:
+    try:
+        shape, kind = header.get_data_shape(), header.get_data_dtype()
+        # Asked first: for a damaged header's billions of voxels nibabel would take the memory before it reads.
+        whole = header.get_data_offset() + math.prod(shape) * kind.itemsize <= len(content)
+        stored: NDArray[Any] | None = header.data_from_fileobj(BytesIO(content)) if whole else None
+    except Exception as error:  # as in _header; where the voxels begin or how they are scaled makes no sense
+        raise InputError(f"{path}: its header is damaged: {error}. Copy or export the file again.") from error
+    if stored is None:
+        raise InputError(f"{path}: cut short: fewer voxels than its header promises. Copy it again.")
+    return stored
+
+
 def _as_intensities(path: Path, data: NDArray[Any]) -> NDArray[Any]:
     if not np.issubdtype(data.dtype, np.integer):
         if not np.issubdtype(data.dtype, np.floating):
             raise InputError(f"{path}: voxels of type {data.dtype} (colour or complex); grey values are needed.")
-        data = data.astype(np.float32)
+        with np.errstate(over="ignore"):  # too large for float32 is infinite, and said below
+            data = data.astype(np.float32)
         bad = int(np.size(data) - np.count_nonzero(np.isfinite(data)))
         if bad:
             raise InputError(f"{path}: {bad} voxels are NaN or infinite. Repair or export the volume again.")
@@ -279,7 +295,8 @@ def _as_labels(path: Path, data: NDArray[Any]) -> NDArray[np.uint8]:
         raise InputError(f"{path}: a mask has one channel; this one has {len(data)}.")
     if data.dtype == np.uint8:
         return data
-    labels = data.astype(np.uint8, casting="unsafe") if data.dtype.kind in "iuf" else np.zeros_like(data, np.uint8)
+    with np.errstate(invalid="ignore"):  # what does not fit is seen by the comparison
+        labels = data.astype(np.uint8, casting="unsafe") if data.dtype.kind in "iuf" else np.zeros_like(data, np.uint8)
     if data.dtype.kind not in "iuf" or (labels != data).any():  # fractions, NaN, below 0 or above 255
         raise InputError(f"{path}: a mask holds whole numbers from 0 to 255. Is this a tumour mask?")
     return labels

@@ -15,7 +15,18 @@ from gliomask.errors import InputError
 from gliomask.labels import CONVENTIONS
 from gliomask.volume import NIFTI_ENDINGS, read_volume
 
-_MASK_SPELLINGS = ("seg", "segm", "segmentation", "tumor_seg", "tumour_seg", "label", "labels", "mask", "gtv")
+_MASK_SPELLINGS = (
+    "seg",
+    "segm",
+    "segmentation",
+    "tumor_seg",
+    "tumour_seg",
+    "tumor_segmentation",
+    "label",
+    "labels",
+    "mask",
+    "gtv",
+)
 
 # Longest first: of `t1` and `ce-gad_t1w` the file named `sub-01_ce-gad_t1w` means the second.
 _ENDINGS = sorted(
@@ -27,7 +38,8 @@ _ENDINGS = sorted(
 # Of the grid: a BraTS brain fills 14-20 %, the largest tumours 4 %.
 _LARGEST_TUMOUR = 0.06
 
-_BRAIN_MASK = re.compile(r"brain[ _-]?mask|brain$|skull|(^|[ _.-])bet([ _.-]|$)")
+# UCSF-PDGM has `brain_segmentation` and `brain_parenchyma_segmentation` beside `tumor_segmentation`.
+_BRAIN_MASK = re.compile(r"brain[ _-]?(\w*_)?(mask|seg)|brain$|skull(?![ _-]?strip)|(^|[ _.-])bet([ _.-]|$)")
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a folder holds, by its names alone: no voxel is read."""
+    """What a folder holds, by its names alone; only of a file called `mask` are the voxels read."""
 
     folder: Path
     layout: str
@@ -57,7 +69,8 @@ class Survey:
 def find_cases(folder: Path | str) -> list[Case]:
     """Return the cases of a folder in any layout of `LAYOUTS`, or with any names that tell the sequence, sorted by id.
 
-    Nothing is renamed, copied or opened but a `dataset.json`. A case may lack sequences or its mask.
+    Nothing is renamed or copied; only a `dataset.json` and files called `mask` are opened. A case may lack sequences
+    or its mask.
 
     Raises:
         InputError: There is no such folder, no case in it, or a case that cannot be told (all of them are named).
@@ -121,13 +134,14 @@ def _survey_names(folder: Path) -> Survey:
     groups: dict[tuple[Path, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     notes: list[Problem] = []
     for path in _nifti_files(folder):
-        told = classify(path)
+        named = path.parent if _ending(path.parent) else path  # Kaggle's copies: ID_flair.nii/00000057_brain_flair.nii
+        told = classify(named)
         if told is None:
             notes.append(Problem(str(path), "passed over: its name is that of no sequence and no tumour mask"))
         elif told[1] == "mask" and _holds_brain(path):
             notes.append(Problem(str(path), "passed over: one value over a whole brain, a brain mask"))
         else:
-            groups[path.parent, told[0]][told[1]].append(path)
+            groups[named.parent, told[0]][told[1]].append(path)
     notes += _adopt_lone_masks(groups)
     ids = _ids(groups)
     cases: list[Case] = []
@@ -239,8 +253,13 @@ def _survey_dataset(folder: Path) -> Survey:
             (p for ending in NIFTI_ENDINGS if (p := folder / "labelsTr" / f"{case_id}{ending}").is_file()), None
         )
         known = cases.get(case_id, Case(case_id, {}, mask, convention))
+        if twice := sources.keys() & known.images.keys():
+            problems.append(
+                Problem(case_id, f"two files for {', '.join(sorted(twice))}, one of them {path}. Keep one.")
+            )
         cases[case_id] = replace(known, images={**known.images, **sources})
-    return _told_apart(folder, "nnunet" if split else "msd", list(cases.values()), problems, ())
+    told = [case for case in cases.values() if case.id not in {problem.where for problem in problems}]
+    return _told_apart(folder, "nnunet" if split else "msd", told, problems, ())
 
 
 def _read_dataset_json(path: Path) -> Mapping[str, object]:
@@ -263,7 +282,7 @@ def _channels(path: Path, described: Mapping[str, object]) -> dict[int, str]:
         raise InputError(f"{path}: an object with channel_names (or modality) is needed, such as {{'0': 'T1', ...}}.")
     try:
         return {int(number): get_modality(str(name)) for number, name in named.items()}
-    except InputError as error:
+    except (InputError, ValueError) as error:  # an unknown sequence, or a key that is no number
         raise InputError(f"{path}: {error}") from error
 
 
@@ -274,12 +293,17 @@ def _convention_of(described: Mapping[str, object]) -> str | None:
         return None
     pairs = [(name, number) if not str(name).isdigit() else (number, int(name)) for name, number in named.items()]
     regions: dict[str, set[int]] = {}
-    for name, number in pairs:
-        regions[_tissue(str(name))] = set(number) if isinstance(number, list) else {int(number)}
+    try:
+        for name, number in pairs:
+            regions[_tissue(str(name))] = set(map(int, number)) if isinstance(number, list) else {int(number)}
+    except (TypeError, ValueError):  # a label that is no number: nothing to be learnt here
+        return None
     enhancing, core, whole = (regions.get(key, set()) for key in ("ET", "TC", "WT"))
     meaning = dict.fromkeys(enhancing, "ET")
     meaning |= dict.fromkeys(regions.get("NCR", core - enhancing), "NCR")
     meaning |= dict.fromkeys(regions.get("ED", whole - core), "ED")
+    for tissue in ("RC", "CC"):
+        meaning |= dict.fromkeys(regions.get(tissue, ()), tissue)
     return next((name for name, convention in CONVENTIONS.items() if dict(convention.tissues) == meaning), None)
 
 
@@ -290,5 +314,7 @@ def _tissue(name: str) -> str:
         ("NCR", r"non.?enh|necro|^ncr|^net|^netc$"),
         ("ET", r"enhanc|^et$"),
         ("ED", r"o?edema|^ed$|snfh"),
+        ("RC", r"cavity|^rc$"),
+        ("CC", r"cyst|^cc$"),
     )
     return next((tissue for tissue, pattern in patterns if re.search(pattern, name.lower())), name)

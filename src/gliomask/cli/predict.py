@@ -11,6 +11,7 @@ import typer
 from gliomask.cli.console import advance, end_batch, err, out, progress
 from gliomask.cli.options import Device, Threads
 from gliomask.errors import InputError
+from gliomask.labels import get_convention
 
 if TYPE_CHECKING:
     from gliomask.cases import Case, Problem
@@ -44,7 +45,7 @@ def predict(
         bool, typer.Option("--save-probabilities", help="Also write CASE_probabilities.nii.gz, a channel a region.")
     ] = False,
     window: Annotated[
-        str, typer.Option("--window", help="whole: one pass; sliding: overlapping windows; auto: by memory.")
+        str, typer.Option("--window", help="whole: one pass; sliding: overlapping windows; auto: what suits the model.")
     ] = "auto",
     tta: Annotated[bool, typer.Option("--tta/--no-tta", help="Average over 8 mirror images.")] = False,
     precision: Annotated[str, typer.Option("--precision", help="auto, bf16, fp32.")] = "auto",
@@ -57,6 +58,8 @@ def predict(
     Research use only, not a medical device.
     """
     files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
+    if labels is not None:
+        get_convention(labels)
     cases, problems = _cases(source, files)
     to_do = _targets(cases, output, overwrite=overwrite)
     if not to_do and cases:

@@ -39,6 +39,7 @@ def train(
     network: Annotated[
         str, typer.Option("--network", help=", ".join(NETWORKS), autocompletion=lambda: list(NETWORKS))
     ] = "unet",
+    norm: Annotated[str, typer.Option("--norm", help="instance, batch or none.")] = "instance",
     modalities: Modalities = "flair,t1ce,t2",
     patch_size: Annotated[int, typer.Option("--patch-size", min=16, help="Edge of the training cubes, voxels.")] = 128,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Patches a step.")] = 1,
@@ -89,6 +90,7 @@ def train(
     try:
         config = TrainConfig(
             network=network,
+            norm=norm,  # type: ignore[arg-type]
             modalities=tuple(get_modality(name) for name in modalities.split(",")),
             patch_size=patch_size,
             batch_size=batch_size,

@@ -202,7 +202,7 @@ def _annotate(axes: Axes, plane: Plane, grid: Grid, box: Box, index: int) -> Non
         0.01, 0.985, f"{plane.name}\n{'xyz'[plane.axis]} = {place:.0f} mm",
         color=_TEXT, fontsize=8, ha="left", va="top", transform=axes.transAxes,
     )  # fmt: skip
-    bar = 50 if width >= 90 else 10
+    bar = next((mm for mm in (50, 20, 10) if mm <= 0.4 * width), 5)  # short of the letter in the middle
     axes.plot([0.03 * width, 0.03 * width + bar], [0.045 * height] * 2, color=_TEXT, linewidth=2, solid_capstyle="butt")
     axes.text(0.03 * width, 0.06 * height, f"{bar} mm", color=_TEXT, fontsize=8, ha="left", va="bottom")
 

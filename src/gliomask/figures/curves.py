@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TRAIN, _VALIDATION = "#999999", "#0072b2"
-# Yellow shows on black and vanishes on white; here the regions' colours are their darker kin.
-_REGIONS = {**REGION_COLOURS, "ET": "#c8a800"}
+# Yellow shows on black and vanishes on white: here it is darker, and so is TC, or eyes without green would mix them up.
+_REGIONS = {**REGION_COLOURS, "TC": "#aa4400", "ET": "#c8a800"}
 
 
 @dataclass(frozen=True)

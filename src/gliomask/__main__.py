@@ -1,0 +1,5 @@
+"""python -m gliomask."""
+
+from gliomask.cli import main
+
+main()

@@ -1,0 +1,375 @@
+"""The command line: what a user types, sees and gets back as exit status."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from typer.main import get_command
+
+from gliomask.cases import LAYOUTS, Case, find_cases
+from gliomask.cli import app, main
+from gliomask.model import new_model, save_model
+from gliomask.plan import Plan
+from gliomask.prepare import common_spacing
+from gliomask.volume import Volume, read_volume, write_volume
+
+COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def gliomask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run a command in this process; give back its exit status and all it printed."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["gliomask", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out + said.err
+
+    return run
+
+
+@pytest.fixture
+def model_file(folder_of: Callable[..., Path], tmp_path: Path) -> Path:
+    """A small untrained model, saved, that fits the cases of `folder_of`."""
+    cases = find_cases(folder_of(2))
+    plan = Plan(
+        modalities=("t2f", "t1c", "t2w"),
+        spacing_mm=common_spacing(cases, "LPS"),
+        patch_size=(16, 16, 16),
+        network_arguments={"channels": [4, 6, 8, 8, 8]},
+    )
+    save_model(new_model(plan, seed=1), tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_help_is_there_and_needs_no_torch(command: list[str]) -> None:
+    """For every command, with an example, and without the seconds that torch and matplotlib take to import."""
+    code = (
+        "import sys; sys.argv = ['gliomask', *sys.argv[1:], '-h']\n"
+        "import gliomask.cli\n"
+        "try: gliomask.cli.main()\n"
+        "except SystemExit as e: status = e.code\n"
+        "heavy = {'torch', 'matplotlib', 'scipy', 'nibabel'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "gliomask" in done.stdout
+    assert not command or "Examples" in done.stdout
+
+
+def test_the_whole_way(gliomask: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    """Phantoms, check, prepare, train, resume, predict with a picture, evaluate: each hands on to the next."""
+    data, run, found = tmp_path / "data", tmp_path / "run", tmp_path / "found"
+    assert gliomask("phantom", data, "--cases", 4, "--size", 48)[0] == 0
+    status, said = gliomask("check", data)
+    assert status == 0
+    assert "layout brats2021, 4 cases" in said
+    assert gliomask("prepare", data, "-o", tmp_path / "cache")[0] == 0
+    options = ("--patch-size", 32, "--epochs", 2, "--patches-per-case", 2, "--lr", "2e-3", "--network", "fcn")
+    assert gliomask("train", tmp_path / "cache", "-o", run, *options)[0] == 0
+    status, said = gliomask("train", tmp_path / "cache", "-o", run, *options, "--resume")
+    assert status == 0
+    status, said = gliomask("predict", "-m", run / "best.safetensors", "-i", data, "-o", found, "--picture")
+    assert status == 0
+    assert (
+        sorted(path.suffix for path in found.iterdir()) == [".gz", ".json", ".png"] * 4
+        or len(list(found.iterdir())) == 12
+    )
+    status, said = gliomask(
+        "evaluate", found, data, "-o", tmp_path / "scores.csv", "--picture", tmp_path / "scores.png"
+    )
+    assert status == 0
+    assert "brats2021, 4 cases" in said
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert len(rows) == 12
+    assert set(rows[0]) == {
+        "protocol", "case", "region", "dice", "hd95_pooled_mm", "sensitivity", "specificity"
+    }  # fmt: skip
+    assert picture.stat().st_size > 5000
+    assert gliomask("info", run / "best.safetensors")[0] == 0
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_phantoms_of_every_layout_pass_the_check(gliomask, tmp_path: Path, layout: str) -> None:
+    """What we write we read, under its own name."""
+    assert gliomask("phantom", tmp_path / "data", "--cases", 2, "--size", 32, "--layout", layout)[0] == 0
+    status, said = gliomask(
+        "check", tmp_path / "data", *(["--labels", "brats2024-ped"] if layout == "brats-ped" else [])
+    )
+    assert status == 0, said
+    assert f"layout {layout}, 2 cases" in said
+
+
+def test_a_phantom_can_lack_sequences(gliomask, tmp_path: Path) -> None:
+    """And a layout with all of them in one file cannot."""
+    assert gliomask("phantom", tmp_path / "a", "--cases", 1, "--size", 32, "--missing", "t1ce,t1")[0] == 0
+    assert list(find_cases(tmp_path / "a")[0].images) == ["t2w", "t2f"]
+    status, said = gliomask(
+        "phantom", tmp_path / "b", "--cases", 1, "--size", 32, "--missing", "t1ce", "--layout", "msd"
+    )
+    assert status == 2
+    assert "one file" in said
+
+
+def test_prepare_crops_say_what_they_cut(gliomask, folder_of, tmp_path: Path) -> None:
+    """One array a case, three channels last, with its mask."""
+    status, said = gliomask("prepare", folder_of(2), "-o", tmp_path / "crops", "--crop", 16)
+    assert status == 0
+    assert "of the tumour cut off" in said
+    image = np.load(tmp_path / "crops" / "BraTS2021_00001_image.npy")
+    assert (image.shape, image.dtype) == ((16, 16, 16, 3), np.float32)
+    assert np.load(tmp_path / "crops" / "BraTS2021_00001_mask.npy").shape == (16, 16, 16)
+
+
+def test_predict_takes_files_by_name(gliomask, model_file: Path, tmp_path: Path) -> None:
+    """With every alias, to a file; the mask lies on their grid."""
+    case = find_cases(tmp_path / "data")[0]
+    out = tmp_path / "mask.nii.gz"
+    for names in (("--t1ce", "--t2", "--flair"), ("--t1c", "--t2w", "--t2f"), ("--t1gd", "--t2", "--flair")):
+        files = [
+            word for name, m in zip(names, ("t1c", "t2w", "t2f"), strict=True) for word in (name, case.images[m].path)
+        ]
+        status, said = gliomask("predict", "-m", model_file, *files, "-o", out, "--overwrite", "--labels", "brats2023")
+        assert status == 0, said
+    assert read_volume(out, mask=True).data.max() <= 3
+    assert json.loads((tmp_path / "mask.json").read_text())["labels"]["convention"] == "brats2023"
+    status, said = gliomask("predict", "-m", model_file, *files, "-o", out)
+    assert status == 2
+    assert "--overwrite" in said
+
+
+def test_predicting_again_does_only_what_is_missing(gliomask, model_file: Path, tmp_path: Path) -> None:
+    """A batch that was broken off goes on; nothing is done twice or overwritten."""
+    assert gliomask("predict", "-m", model_file, "-i", tmp_path / "data", "-o", tmp_path / "out")[0] == 0
+    kept = tmp_path / "out" / "BraTS2021_00001.nii.gz"
+    before = kept.stat().st_mtime_ns
+    (tmp_path / "out" / "BraTS2021_00002.nii.gz").unlink()
+    assert gliomask("predict", "-m", model_file, "-i", tmp_path / "data", "-o", tmp_path / "out")[0] == 0
+    assert kept.stat().st_mtime_ns == before
+    assert (tmp_path / "out" / "BraTS2021_00002.nii.gz").exists()
+    status, said = gliomask("predict", "-m", model_file, "-i", tmp_path / "data", "-o", tmp_path / "out")
+    assert status == 0
+    assert "already" in said
+
+
+def _image(case: Case, modality: str = "t2f") -> Path:
+    return case.images[modality].path
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    volume = read_volume(path)
+    write_volume(path, Volume(change(volume.data.astype(np.float32)), volume.affine))
+
+
+def _spoil_voxel(value: float) -> Callable[[np.ndarray], np.ndarray]:
+    def change(data: np.ndarray) -> np.ndarray:
+        data[0, 3, 4, 5] = value
+        return data
+
+    return change
+
+
+def _move(path: Path, row: int, column: int, by: float) -> None:
+    volume = read_volume(path)
+    affine = volume.affine.copy()
+    affine[row, column] += by
+    write_volume(path, Volume(volume.data, affine))
+
+
+def _write_2d(path: Path) -> None:
+    nib.Nifti1Image(np.ones((24, 28), np.int16), np.eye(4)).to_filename(path)
+
+
+SPOILT_IMAGES: dict[str, tuple[Callable[[Case], object], str]] = {
+    "missing sequence": (lambda case: _image(case).unlink(), "missing: t2f"),
+    "cut gzip": (lambda case: _cut(_image(case)), "cut or damaged"),
+    "not a NIfTI": (lambda case: _image(case).write_bytes(gzip.compress(b"hello" * 200)), "not a NIfTI"),
+    "NaN": (lambda case: _rewrite(_image(case), _spoil_voxel(np.nan)), "NaN"),
+    "infinite": (lambda case: _rewrite(_image(case), _spoil_voxel(np.inf)), "infinite"),
+    "all zero": (lambda case: _rewrite(_image(case), np.zeros_like), "every voxel is zero"),
+    "2-D": (lambda case: _write_2d(_image(case)), "3-D volume is needed"),
+    "4-D": (lambda case: _rewrite(_image(case), lambda data: np.concatenate([data, data])), "4-D file"),
+    "other shape": (lambda case: _rewrite(_image(case), lambda data: data[:, 1:]), "differ in shape"),
+    "other origin": (lambda case: _move(_image(case), 0, 3, 5.0), "differ in origin"),
+    "other spacing": (lambda case: _move(_image(case), 0, 0, -0.4), "differ in spacing"),
+    "other orientation": (lambda case: _move(_image(case), 0, 0, 4.0), "differ in orientation"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT_IMAGES)
+def test_a_bad_case_is_said_and_the_others_are_done(gliomask, model_file: Path, tmp_path: Path, name: str) -> None:
+    """In a batch: exit status 1, the case and its fault named, the other mask written, no traceback, no half file."""
+    spoil, message = SPOILT_IMAGES[name]
+    case = find_cases(tmp_path / "data")[0]
+    spoil(case)
+    status, said = gliomask("predict", "-m", model_file, "-i", tmp_path / "data", "-o", tmp_path / "out")
+    assert status == 1, said
+    assert case.id in said
+    assert message in said
+    assert "Traceback" not in said
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"BraTS2021_00002.nii.gz", "BraTS2021_00002.json"}
+
+
+@pytest.mark.parametrize("name", SPOILT_IMAGES)
+def test_a_bad_case_alone_is_status_2(gliomask, model_file: Path, tmp_path: Path, name: str) -> None:
+    """Nothing could be done, so nothing is there."""
+    spoil, message = SPOILT_IMAGES[name]
+    case = find_cases(tmp_path / "data")[0]
+    spoil(case)
+    status, said = gliomask("predict", "-m", model_file, "-i", tmp_path / "data" / case.id, "-o", tmp_path / "out")
+    assert status == 2, said
+    assert message in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_check_says_everything_at_once(gliomask, folder_of, tmp_path: Path) -> None:
+    """Two bad cases, an empty mask and a note; status 1, and the same as JSON."""
+    folder = folder_of(4)
+    cases = find_cases(folder)
+    _cut(_image(cases[0]))
+    mask = read_volume(cases[1].mask, mask=True)
+    wrong = mask.data.copy()
+    wrong[0, 0, 0, 0] = 7
+    write_volume(cases[1].mask, Volume(wrong, mask.affine))
+    write_volume(cases[2].mask, Volume(np.zeros_like(mask.data), mask.affine))
+    status, said = gliomask("check", folder)
+    assert status == 1
+    said = " ".join(said.split())  # the table breaks lines
+    for text in ("cut or damaged", "labels {7} are not in brats2021", "the mask is empty", "2 can be used", "2 cannot"):
+        assert text in said
+    status, said = gliomask("check", folder, "--json")
+    assert status == 1
+    assert [bool(case["problems"]) for case in json.loads(said)["cases"]] == [True, True, False, False]
+
+
+def test_two_files_and_two_ids_are_left_out_and_named(gliomask, model_file: Path, folder_of, tmp_path: Path) -> None:
+    """The other cases are still predicted."""
+    data = tmp_path / "data"
+    double = data / "BraTS2021_00001"
+    (double / "BraTS2021_00001-T2.nii.gz").write_bytes((double / "BraTS2021_00001_t2.nii.gz").read_bytes())
+    status, said = gliomask("predict", "-m", model_file, "-i", data, "-o", tmp_path / "out")
+    assert status == 1
+    assert "2 files for t2w" in said
+    assert (tmp_path / "out" / "BraTS2021_00002.nii.gz").exists()
+
+
+BAD_CALLS = {
+    "no such folder": (("check", "{tmp}/none"), "no such folder"),
+    "no cases": (("check", "{tmp}/empty"), "no case found"),
+    "no such model": (("predict", "-m", "{tmp}/none.safetensors", "-i", "{data}", "-o", "{tmp}/o"), "no such model"),
+    "nothing to predict": (("predict", "-m", "{model}", "-o", "{tmp}/o"), "name the images"),
+    "one file for two": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{tmp}/m.nii.gz"), "one file for 2 cases"),
+    "output is a file": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{model}"), "is a file"),
+    "unknown window": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{tmp}/o", "--window", "hole"), "whole"),
+    "unknown labels": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{tmp}/o", "--labels", "brats21"), "did you"),
+    "unknown network": (("train", "{data}", "-o", "{tmp}/r", "--network", "unte"), "did you mean 'unet'"),
+    "unknown loss": (("train", "{data}", "-o", "{tmp}/r", "--loss", "dice+focla"), "did you mean 'dice+focal'"),
+    "unknown modality": (("train", "{data}", "-o", "{tmp}/r", "--modalities", "flare,t2"), "did you mean 'flair'"),
+    "modality twice": (("train", "{data}", "-o", "{tmp}/r", "--modalities", "flair,t2f"), "one sequence twice"),
+    "unknown schedule": (("train", "{data}", "-o", "{tmp}/r", "--schedule", "cosin"), "--schedule"),
+    "bad rate": (("train", "{data}", "-o", "{tmp}/r", "--lr", "-1"), "--lr"),
+    "unknown device": (("train", "{data}", "-o", "{tmp}/r", "-d", "gpu"), "device"),
+    "cuda": (("train", "{data}", "-o", "{tmp}/r", "-d", "cuda"), "-d auto"),
+    "unknown layout": (("phantom", "{tmp}/p", "--layout", "brats2012"), "did you mean 'brats20"),
+    "phantoms over data": (("phantom", "{data}"), "not empty"),
+    "train into data": (("train", "{data}", "-o", "{data}"), "not empty"),
+    "unknown protocol": (("evaluate", "{data}", "{data}", "--protocol", "brats2012"), "did you mean 'brats2021'"),
+    "nothing in common": (("evaluate", "{tmp}/empty", "{data}"), "no mask found"),
+    "not a model": (("info", "{data}/BraTS2021_00001/BraTS2021_00001_t2.nii.gz"), "not a whole model file"),
+    "resume nothing": (("train", "{data}", "-o", "{tmp}/r", "--resume"), "nothing to resume"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CALLS)
+def test_a_bad_call_is_one_line_and_status_2(gliomask, model_file: Path, tmp_path: Path, name: str) -> None:
+    """What is wrong and what to do, no traceback, nothing left behind."""
+    if name == "cuda":
+        torch = pytest.importorskip("torch")
+        if torch.cuda.is_available():
+            pytest.skip("there is a GPU here")
+    (tmp_path / "empty").mkdir()
+    words, message = BAD_CALLS[name]
+    before = sorted(tmp_path.rglob("*"))
+    places = {"tmp": tmp_path, "data": tmp_path / "data", "model": model_file}
+    status, said = gliomask(*(word.format(**places) for word in words))
+    assert status == 2, said
+    assert message in said
+    assert "Traceback" not in said
+    assert len(said.strip().splitlines()) <= 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    gliomask, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message says so, and no partial file remains."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gliomask.files.os.fsync", full)
+    status, said = gliomask("predict", "-m", model_file, "-i", tmp_path / "data", "-o", tmp_path / "out")
+    assert status == 1
+    assert "No space left" in said
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_case_without_a_mask_or_with_an_empty_one(gliomask, folder_of, tmp_path: Path) -> None:
+    """Training names the first; the second is no error."""
+    folder = folder_of(4)
+    cases = find_cases(folder)
+    mask = read_volume(cases[0].mask, mask=True)
+    write_volume(cases[0].mask, Volume(np.zeros_like(mask.data), mask.affine))
+    options = ("--patch-size", 16, "--epochs", 1, "--network", "fcn", "-o", tmp_path / "run")
+    assert gliomask("train", folder, *options)[0] == 0
+    cases[1].mask.unlink()
+    status, said = gliomask("train", folder, *options[:-1], tmp_path / "other")
+    assert status == 2
+    assert "BraTS2021_00002 has no mask" in said
+
+
+def test_ctrl_c_keeps_everything_and_resume_goes_on(folder_of, tmp_path: Path) -> None:
+    """A real process, a real signal: it ends cleanly, says how to go on, and goes on."""
+    import signal
+    import time
+
+    folder = folder_of(4)
+    words = ["train", str(folder), "-o", str(tmp_path / "run"), "--patch-size", "32", "--epochs", "300", "--lr", "1e-3"]
+    command = [sys.executable, "-m", "gliomask", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    log = tmp_path / "run" / "log.jsonl"
+    for _ in range(600):
+        time.sleep(0.1)
+        if log.exists():
+            break
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, said
+    assert "--resume" in said
+    assert "Traceback" not in said
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+    epochs = len(log.read_text().splitlines())
+    again = subprocess.run(
+        [*command[:-4], "--epochs", str(epochs + 2), "--lr", "1e-3", "--resume"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert len(log.read_text().splitlines()) == epochs + 2

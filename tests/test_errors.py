@@ -1,0 +1,23 @@
+"""Errors: what a user reads when a name is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from gliomask.errors import InputError, unknown_name
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("unte", "; did you mean 'unet'?"),
+        ("UNET", "; did you mean 'unet'?"),
+        ("vnte", "; did you mean 'VNet'?"),
+        ("something else", ""),
+    ],
+)
+def test_an_unknown_name_is_met_with_the_nearest_and_all_known_ones(name: str, hint: str) -> None:
+    """The hint is spelled as it must be typed; upper and lower case do not count; what is far from all has none."""
+    error = unknown_name("network", name, ["unet", "VNet", "fcn"])
+    assert isinstance(error, InputError)
+    assert str(error) == f"unknown network {name!r}{hint} (known: VNet, fcn, unet)"

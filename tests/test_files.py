@@ -1,0 +1,122 @@
+"""Files: written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gliomask.errors import InputError
+from gliomask.files import replacing, write_bytes, write_text
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_file_is_written_whole(tmp_path: Path, old: bytes | None) -> None:
+    """Its folders are made, an older file is replaced, and nothing else is left beside it."""
+    path = tmp_path / "deep" / "er" / "mask.nii.gz"
+    if old is not None:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(old)
+    write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_text_is_utf_8_whatever_the_machine_speaks(tmp_path: Path) -> None:
+    """Line ends stay as they are."""
+    write_text(tmp_path / "table.csv", "a,µm\nb,é\r\n")
+    assert (tmp_path / "table.csv").read_bytes() == b"a,\xc2\xb5m\nb,\xc3\xa9\r\n"
+
+
+def test_the_name_to_write_to_keeps_the_ending_and_the_folder(tmp_path: Path) -> None:
+    """Writers choose a format by the ending; a rename is atomic within one disk only."""
+    with replacing(tmp_path / "image.npz") as partial:
+        assert partial.suffix == ".npz"
+        assert partial.parent == tmp_path
+        assert partial.name.startswith(".")  # whoever lists the folder passes over it
+        partial.write_bytes(b"x")
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("broken", ["fsync", "write_bytes", "replace"])
+def test_a_full_disk_leaves_the_old_file_and_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Whether it is noticed while writing, while flushing or while renaming."""
+    path = tmp_path / "mask.nii"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os if broken == "fsync" else Path, broken, no_space)
+    with pytest.raises(InputError, match=r"cannot write .*mask\.nii: No space left on device"):
+        write_bytes(path, b"new")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    """Half of a first file is no file."""
+
+    def write_half() -> None:
+        with replacing(tmp_path / "new.nii") as partial:
+            partial.write_bytes(b"half of ")
+            no_space()
+
+    with pytest.raises(InputError, match="No space left"):
+        write_half()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError])
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, stop: type[BaseException]) -> None:
+    """Whatever ended the block is passed on as it is."""
+    path = tmp_path / "mask.nii"
+    path.write_bytes(b"old")
+
+    def write_half() -> None:
+        with replacing(path) as partial:
+            partial.write_bytes(b"half")
+            raise stop
+
+    with pytest.raises(stop):
+        write_half()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def below_a_file(folder: Path) -> Path:
+    (folder / "file").write_bytes(b"")
+    return folder / "file" / "mask.nii"
+
+
+def over_a_folder(folder: Path) -> Path:
+    (folder / "mask.nii").mkdir()
+    return folder / "mask.nii"
+
+
+@pytest.mark.parametrize("place", [below_a_file, over_a_folder, lambda folder: folder / f"{'long' * 80}.nii"])
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path, place: Callable[[Path], Path]) -> None:
+    """With the reason and the way out."""
+    path = place(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="choose another place") as caught:
+        write_bytes(path, b"new")
+    assert str(path) in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated: the tests may be run by root, whom no permission stops."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(InputError, match=r"cannot write .*report\.json: Permission denied"):
+        write_text(tmp_path / "report.json", "{}")
+    assert not list(tmp_path.iterdir())
