@@ -1,13 +1,18 @@
-"""Time the scores of a case against straightforward scipy on the whole volume: `python benchmarks/metrics.py [mask]`.
+"""Time the scores of a case against straightforward scipy on the whole volume.
 
-Without a mask, a synthetic tumour on the grid of BraTS. The prediction is the truth moved by a voxel along each axis,
-then the same with a false island far away. Both ways run in this one process; their values must be equal.
+    python benchmarks/metrics.py [TRUTH [PREDICTION]]
+
+Without files, a synthetic tumour on the grid of BraTS. Without a prediction, the truth moved by a voxel along each
+axis, then the same with a false island far away. Both ways run in turn in this one process; their values must be equal,
+or the exit status is 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,50 +30,53 @@ Scores = dict[str, dict[str, float]]
 
 SHAPE = (240, 240, 155)
 REGIONS = ("WT", "TC", "ET")
+ONE_MM: Spacing = (1.0, 1.0, 1.0)
 PENALTY_MM = float(np.linalg.norm(SHAPE))
 
 
 def main() -> None:
     """Print the seconds of both ways, their ratio, and whether the values are equal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mask", nargs="?", type=Path, help="a label map in NIfTI, instead of the synthetic tumour")
-    parser.add_argument(
-        "--repeats", type=int, default=3, help="of so many runs the shortest counts, both ways (default: %(default)s)"
-    )
-    parser.add_argument("--labels", default="brats2021", help="what its numbers mean (default: %(default)s)")
+    parser.add_argument("truth", nargs="?", type=Path, help="a label map in NIfTI, instead of the synthetic tumour")
+    parser.add_argument("prediction", nargs="?", type=Path, help="another on its grid, instead of the moved truth")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each way; medians count (default: %(default)s)")
+    parser.add_argument("--labels", default="brats2021", help="what the numbers mean (default: %(default)s)")
     arguments = parser.parse_args()
-    truth, spacing_mm = synthetic_tumour(), (1.0, 1.0, 1.0)
-    if arguments.mask:
-        truth, spacing_mm = read_regions(arguments.mask, get_convention(arguments.labels))
-    moved = {region: np.roll(mask, 1, (0, 1, 2)) for region, mask in truth.items()}
-    island = far_ball(truth["WT"])
-    predictions = {"moved by a voxel": moved, "and a far island": {r: mask | island for r, mask in moved.items()}}
-    for name, prediction in predictions.items():
-        compare(name, truth, prediction, spacing_mm, arguments.repeats)
+    convention = get_convention(arguments.labels)
+    truth, spacing_mm = read_regions(arguments.truth, convention) if arguments.truth else (synthetic_tumour(), ONE_MM)
+    if arguments.prediction:
+        predictions = {arguments.prediction.name: read_regions(arguments.prediction, convention)[0]}
+    else:
+        moved = {region: np.roll(mask, 1, (0, 1, 2)) for region, mask in truth.items()}
+        island = far_ball(truth["WT"])
+        predictions = {"moved by a voxel": moved, "and a far island": {r: mask | island for r, mask in moved.items()}}
+    equal = [compare(name, truth, found, spacing_mm, arguments.repeats) for name, found in predictions.items()]
+    sys.exit(0 if all(equal) else 1)
 
 
-def compare(name: str, truth: Regions, prediction: Regions, spacing_mm: Spacing, repeats: int) -> None:
-    """Run both ways and print a line."""
-    ours, seconds = timed(lambda: score_case(truth, prediction, spacing_mm, "brats2021"), repeats)
-    theirs, plain_seconds = timed(lambda: plain_scores(truth, prediction, spacing_mm), repeats)
+def compare(name: str, truth: Regions, prediction: Regions, spacing_mm: Spacing, repeats: int) -> bool:
+    """Run both ways in turn, print a line, and tell whether their values are equal."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        ours = timed(lambda: score_case(truth, prediction, spacing_mm, "brats2021"), seconds[0])
+        theirs = timed(lambda: plain_scores(truth, prediction, spacing_mm), seconds[1])
     pairs = [(score, theirs[region][metric]) for region in ours for metric, score in ours[region].items()]
     equal = all(math.isclose(first, second, rel_tol=1e-9, abs_tol=1e-9) for first, second in pairs)
-    verdict = "equal" if equal else "DIFFERENT"
+    quick, plain = map(statistics.median, seconds)
     distances = ", ".join(f"{region} {scores['hd95_pooled_mm']:.3f}" for region, scores in ours.items())
     print(
-        f"{name}: gliomask {seconds:.3f} s, whole volume {plain_seconds:.2f} s, "
-        f"ratio {plain_seconds / seconds:.1f}; {len(pairs)} values {verdict} (HD95 in mm: {distances})"
+        f"{name}: gliomask {quick:.3f} s, whole volume {plain:.2f} s, ratio {plain / quick:.1f} "
+        f"(medians of {repeats}); {len(pairs)} values {'equal' if equal else 'DIFFERENT'} (HD95 in mm: {distances})"
     )
+    return equal
 
 
-def timed(work: Callable[[], Scores], repeats: int) -> tuple[Scores, float]:
-    """Return the result of some work and the shortest time it took, in seconds."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = work()
-        seconds.append(time.perf_counter() - start)
-    return result, min(seconds)
+def timed(work: Callable[[], Scores], seconds: list[float]) -> Scores:
+    """Return the result of some work, and append the seconds it took."""
+    start = time.perf_counter()
+    result = work()
+    seconds.append(time.perf_counter() - start)
+    return result
 
 
 def plain_scores(truth: Regions, prediction: Regions, spacing_mm: Spacing) -> Scores:

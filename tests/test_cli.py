@@ -62,7 +62,7 @@ def test_help_is_there_and_needs_no_torch(command: list[str]) -> None:
         "import gliomask.cli\n"
         "try: gliomask.cli.main()\n"
         "except SystemExit as e: status = e.code\n"
-        "heavy = {'torch', 'matplotlib', 'scipy', 'nibabel'} & set(sys.modules)\n"
+        "heavy = {'torch', 'matplotlib', 'scipy', 'nibabel', 'numpy'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else status)"
     )
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
@@ -89,9 +89,8 @@ def test_the_whole_way(gliomask: Callable[..., tuple[int, str]], tmp_path: Path)
         sorted(path.suffix for path in found.iterdir()) == [".gz", ".json", ".png"] * 4
         or len(list(found.iterdir())) == 12
     )
-    status, said = gliomask(
-        "evaluate", found, data, "-o", tmp_path / "scores.csv", "--picture", tmp_path / "scores.png"
-    )
+    table, picture = tmp_path / "scores.csv", tmp_path / "scores.png"
+    status, said = gliomask("evaluate", found, data, "-o", table, "--picture", picture)
     assert status == 0
     assert "brats2021, 4 cases" in said
     rows = list(csv.DictReader(table.read_text().splitlines()))

@@ -298,6 +298,27 @@ def test_monai_measures_the_same_distances(spacing_mm):
         assert ours <= larger.item() * (1 + 1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # as above
+@pytest.mark.parametrize(
+    ("truth", "prediction", "expected_mm"),
+    [
+        pytest.param(boxes(A), boxes(along_x(5, 11)), 0.9, id="shifted by one"),
+        pytest.param(boxes(A), boxes(along_x(7, 13)), 2.7, id="shifted by three"),
+        pytest.param(boxes(A), boxes(A), 0, id="equal"),
+    ],
+)
+def test_monai_agrees_where_both_directions_are_alike(truth, prediction, expected_mm):
+    """Of masks that mirror each other the directed distances are the same: pooled or the larger, one HD95."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        monai = pytest.importorskip("monai.metrics")
+    torch = pytest.importorskip("torch")
+    t, p = (torch.from_numpy(mask)[None, None] for mask in (truth, prediction))
+    larger = monai.compute_hausdorff_distance(p, t, include_background=True, percentile=95, spacing=list(OBLONG))
+    assert larger.item() == pytest.approx(expected_mm, abs=1e-6)
+    assert hausdorff_95_pooled(truth, prediction, OBLONG) == pytest.approx(expected_mm)
+
+
 def test_case_scores_are_those_of_the_whole_grid():
     """Each score of a case is that of its public function on the uncut masks, region by region, in the row's order."""
     one, two, three, four, five = (np.pad(blobs(seed), ((2, 3), (4, 0), (0, 5))) for seed in range(5))

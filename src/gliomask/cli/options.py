@@ -7,14 +7,12 @@ from typing import Annotated
 
 import typer
 
-from gliomask.labels import CONVENTIONS
-
 Labels = Annotated[
     str | None,
     typer.Option(
         "--labels",
-        help=f"The masks' label convention, where names and numbers do not settle it: {', '.join(CONVENTIONS)}.",
-        autocompletion=lambda: list(CONVENTIONS),
+        help="The masks' label convention, where names and numbers do not settle it: brats2021, brats2023, msd, ...",
+        autocompletion=lambda: _conventions(),
     ),
 ]
 Modalities = Annotated[
@@ -29,3 +27,9 @@ Device = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads; by default one a core.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to; a folder is made if need be.")]
+
+
+def _conventions() -> list[str]:
+    from gliomask.labels import CONVENTIONS  # here, as it takes numpy, and help shall be quick
+
+    return list(CONVENTIONS)

@@ -11,7 +11,6 @@ import typer
 from gliomask.cli.console import advance, end_batch, err, out, progress
 from gliomask.cli.options import Device, Threads
 from gliomask.errors import InputError
-from gliomask.labels import get_convention
 
 if TYPE_CHECKING:
     from gliomask.cases import Case, Problem
@@ -58,6 +57,8 @@ def predict(
     Research use only, not a medical device.
     """
     files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
+    from gliomask.labels import get_convention
+
     if labels is not None:
         get_convention(labels)
     cases, problems = _cases(source, files)
