@@ -1,14 +1,38 @@
-"""Pictures for people: a case in three planes, the curves of a training, the scores of an evaluation.
-
-matplotlib is imported by the functions that draw, not by this room, and only its object-oriented side (`Figure`, Agg):
-no window, no pyplot, no state shared between two pictures.
-"""
+"""Pictures: slices with overlays, curves, scores. They take arrays and rows and know no file but the one written."""
 
 from __future__ import annotations
 
-from gliomask.figures.case import CaseView, case_figure
-from gliomask.figures.curves import curves_figure
-from gliomask.figures.png import png_bytes, save_figure
-from gliomask.figures.scores import scores_figure
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["CaseView", "case_figure", "curves_figure", "png_bytes", "save_figure", "scores_figure"]
+from gliomask.figures.case import PLANES, REGION_COLOURS, REGION_NAMES, CaseView, case_figure
+from gliomask.figures.curves import curves_figure
+from gliomask.figures.scores import scores_figure
+from gliomask.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "PLANES",
+    "REGION_COLOURS",
+    "REGION_NAMES",
+    "CaseView",
+    "case_figure",
+    "curves_figure",
+    "save_figure",
+    "scores_figure",
+]
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all.
+
+    Raises:
+        InputError: The place cannot be written to.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    with replacing(path) as partial:
+        canvas.print_figure(partial, dpi=110, facecolor=figure.get_facecolor(), format="png")

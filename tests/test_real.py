@@ -1,0 +1,79 @@
+"""On real BraTS cases of 2021: pytest -m real --real-cases FOLDER. Minutes, not seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gliomask import metrics
+from gliomask.cases import check_case, find_cases, resolve_conventions
+from gliomask.volume import read_volume
+
+pytestmark = pytest.mark.real
+
+_GB = 1e9
+
+
+def gliomask(*words: object) -> tuple[str, float]:
+    """Run the command as a user does; give back what it printed and its peak memory in bytes."""
+    code = (
+        "import resource, subprocess, sys\n"
+        "done = subprocess.run([sys.executable, '-m', 'gliomask', *sys.argv[1:]])\n"
+        "print('PEAK', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)\n"
+        "sys.exit(done.returncode)"
+    )
+    command = [sys.executable, "-c", code, *map(str, words)]
+    environment = {**os.environ, "COLUMNS": "160"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr, float(done.stdout.rpartition("PEAK ")[2].split()[0])
+
+
+def test_check_names_the_convention_and_the_odd_cases(real_cases: Path) -> None:
+    """Brats2021; 01477 has no ET, 00014 two voxels of NCR, and nothing is wrong."""
+    reports = {case.id: check_case(case) for case in resolve_conventions(find_cases(real_cases))}
+    assert not [report for report in reports.values() if report.problems]
+    assert "no ET" in reports["BraTS2021_01477"].notes
+    assert "only 2 voxels of NCR" in reports["BraTS2021_00014"].notes
+    said, _ = gliomask("check", real_cases)
+    assert "layout brats2021" in said
+    assert "brats2021 (1 NCR, 2 ED, 4 ET)" in said
+
+
+def test_a_few_minutes_of_training_beat_the_trivial_answers(real_cases: Path, tmp_path: Path) -> None:
+    """Train, predict the case held out, score it, look at it; within 4 GB and 2 GB."""
+    options = ("--patch-size", 128, "--epochs", 3, "--patches-per-case", 4, "--val-fraction", 0.2, "--seed", 3)
+    _, peak = gliomask("train", real_cases, "-o", tmp_path / "run", *options)
+    assert peak < 4 * _GB
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    (held_out,) = json.loads((tmp_path / "run" / "splits_final.json").read_text())[0]["val"]
+    shutil.copytree(real_cases / held_out, tmp_path / "held_out" / held_out)
+
+    model, found = tmp_path / "run" / "best.safetensors", tmp_path / "found"
+    _, peak = gliomask("predict", "-m", model, "-i", tmp_path / "held_out", "-o", found, "--picture")
+    assert peak < 2 * _GB
+    gliomask("evaluate", found, tmp_path / "held_out", "-o", tmp_path / "scores.csv")
+    assert (found / f"{held_out}.png").stat().st_size > 50_000
+
+    (case,) = resolve_conventions(find_cases(tmp_path / "held_out"))
+    truth = read_volume(case.mask, mask=True).data[0] > 0
+    brain = read_volume(case.images["t2f"].path).data[0] > 0
+    predicted = read_volume(found / f"{held_out}.nii.gz", mask=True).data[0] > 0
+    trivial = max(metrics.dice(truth, brain), metrics.dice(truth, np.zeros_like(truth)))
+    assert metrics.dice(truth, predicted) > 2 * trivial
+
+
+def test_a_truth_scores_perfectly_against_itself(real_cases: Path) -> None:
+    """Also where a region is empty."""
+    said, _ = gliomask("evaluate", real_cases, real_cases)
+    assert f"{len(find_cases(real_cases))} cases" in said
+    assert "0.0000 ± 0.0000 (0.0000)" in said
+    assert "1.0000 ± 0.0000 (1.0000)" in said
