@@ -1,4 +1,4 @@
-"""Make the pictures of the README: python docs/make_pictures.py DEMO, where DEMO is the folder that `make demo` left."""
+"""Make the README's pictures: python docs/make_pictures.py DEMO, with the folder that `make demo` left."""
 
 from __future__ import annotations
 

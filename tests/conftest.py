@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--real-cases") is None:
-        skip = pytest.mark.skip(reason="needs real cases: pytest --real-cases FOLDER")
+        skip = pytest.mark.skip(reason="needs real cases: pytest tests --real-cases=FOLDER")
         for item in items:
             if "real" in item.keywords:
                 item.add_marker(skip)

@@ -67,7 +67,9 @@ def test_the_table_is_whole() -> None:
 
 
 def test_an_unknown_convention_is_met_with_the_known_ones() -> None:
-    """A slip of the finger gets a hint."""
+    """A slip of the finger gets a hint; a year finds its convention in the list."""
+    with pytest.raises(InputError, match="brats2021 for BraTS 2017-2022; brats2023 for BraTS 2023 GLI"):
+        get_convention("brats2020")
     with pytest.raises(InputError, match=re.escape("did you mean 'brats2023'")):
         get_convention("brats-2023")
 
@@ -198,6 +200,19 @@ def test_numbers_of_no_convention_are_refused(values: set[int]) -> None:
     """An atlas or a brain mask is no tumour mask."""
     with pytest.raises(InputError, match=r"^atlas\.nii: .*fit no known convention.*tumour mask\?"):
         detect_convention(values, "atlas.nii")
+
+
+def test_a_layout_may_leave_fewer_conventions() -> None:
+    """Of BraTS-PED's two a 4 proves the later; what fits neither is refused with the two."""
+    candidates = ("brats2023", "brats2024-ped")
+    for values in ({0, 4}, {0, 1, 2, 4}, {1, 2, 3, 4}):
+        found = detect_convention(values, "mask.nii", candidates)
+        assert found is not None
+        assert found.name == "brats2024-ped"
+    with pytest.raises(InputError, match=r"ambiguous: brats2023 \(.*; brats2024-ped \([^;]*$"):
+        detect_convention({0, 1, 2, 3}, "mask.nii", candidates)
+    with pytest.raises(InputError, match=r"fit no known convention \(brats2023 \(.*; brats2024-ped \([^;]*$"):
+        detect_convention({0, 5}, "mask.nii", candidates)
 
 
 def test_a_number_outside_the_convention_is_named_with_the_conventions_that_fit() -> None:

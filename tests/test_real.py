@@ -1,4 +1,4 @@
-"""On real BraTS cases of 2021: pytest -m real --real-cases FOLDER. Minutes, not seconds."""
+"""On real BraTS cases of 2021: pytest tests -m real --real-cases=FOLDER. Minutes, not seconds."""
 
 from __future__ import annotations
 
@@ -77,3 +77,10 @@ def test_a_truth_scores_perfectly_against_itself(real_cases: Path) -> None:
     assert f"{len(find_cases(real_cases))} cases" in said
     assert "0.0000 ± 0.0000 (0.0000)" in said
     assert "1.0000 ± 0.0000 (1.0000)" in said
+
+
+def test_finding_nothing_is_98_percent_accurate(real_cases: Path) -> None:
+    """The figures that the README gives for the empty answer."""
+    shares = [(read_volume(case.mask, mask=True).data == 0).mean() for case in find_cases(real_cases)]
+    assert round(min(shares), 3) == 0.978
+    assert round(max(shares), 3) == 0.998

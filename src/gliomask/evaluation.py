@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.cases import Problem, classify, layout_of
+from gliomask.cases import Problem, candidates_of, classify, dataset_convention, layout_of
 from gliomask.errors import InputError
 from gliomask.files import write_text
 from gliomask.labels import (
@@ -201,7 +201,7 @@ def _stem(path: Path) -> str:
 
 
 def _conventions(masks: Mapping[str, Path], asked: str | None) -> dict[str, LabelConvention]:
-    """Each mask's convention: the one asked for, told by the JSON beside it or by its id, or proved by the numbers."""
+    """Each mask's convention: the one asked for, told by the JSON beside it, its id or dataset.json, or proved."""
     if asked is not None:
         return dict.fromkeys(masks, get_convention(asked))
     told = {case: _told_convention(case, path) for case, path in masks.items()}
@@ -211,7 +211,8 @@ def _conventions(masks: Mapping[str, Path], asked: str | None) -> dict[str, Labe
         with suppress(InputError):  # a damaged mask proves nothing; what is wrong with it is said when it is scored
             values.update(label_values(read_volume(path, mask=True).data))
     where = f"{unknown[0]} and {len(unknown) - 1} more" if len(unknown) > 1 else str(next(iter(unknown), ""))
-    proved = (detect_convention(values, where) if unknown else None) or get_convention("brats2021")
+    candidates = candidates_of(masks)
+    proved = (detect_convention(values, where, candidates) if unknown else None) or get_convention("brats2021")
     return {case: convention or proved for case, convention in told.items()}
 
 
@@ -223,7 +224,8 @@ def _told_convention(case: str, path: Path) -> LabelConvention | None:
         name = None
     if not isinstance(name, str):  # no such file, or not one that `predict` wrote
         layout = layout_of(case)
-        return get_convention(layout.convention) if layout and layout.convention else None
+        name = layout.convention if layout else dataset_convention(path.parent.parent)
+        return get_convention(name) if name else None
     try:
         return get_convention(name)
     except InputError as error:

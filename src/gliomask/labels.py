@@ -86,7 +86,9 @@ def get_convention(name: str) -> LabelConvention:
         InputError: The name is not in `CONVENTIONS`.
     """
     if name not in CONVENTIONS:
-        raise unknown_name("label convention", name, CONVENTIONS)
+        # The nearest name may be another year's: which years each is for stands beside.
+        uses = "; ".join(f"{convention.name} for {convention.used_by}" for convention in CONVENTIONS.values())
+        raise InputError(f"{unknown_name('label convention', name, CONVENTIONS)}: {uses}.")
     return CONVENTIONS[name]
 
 
@@ -115,11 +117,18 @@ def check_labels(values: Collection[int], convention: LabelConvention, where: st
     )
 
 
-def detect_convention(values: Collection[int], where: str) -> LabelConvention | None:
+def detect_convention(
+    values: Collection[int], where: str, candidates: Sequence[str] = tuple(CONVENTIONS)
+) -> LabelConvention | None:
     """Return the convention that the numbers of one or more masks prove, or None if there are no numbers but 0.
 
     {1, 2, 4} and its subsets with a 4 are BraTS 2021. {1, 2, 3} is BraTS 2023 or MSD and nnU-Net, {1, 2, 3, 4} is
     BraTS 2024 or PED: these are refused, not guessed, as the numbers alone cannot tell.
+
+    Args:
+        values: The numbers found.
+        where: The file or case, for the message.
+        candidates: The conventions it can be; a layout may leave fewer (`Layout.candidates`).
 
     Raises:
         InputError: Nothing fits, or several fit and would give a number different meanings.
@@ -127,13 +136,14 @@ def detect_convention(values: Collection[int], where: str) -> LabelConvention | 
     present = set(values) - {0}
     if not present:
         return None
-    fitting = [convention for convention in CONVENTIONS.values() if present <= convention.values]
+    possible = [get_convention(name) for name in candidates]
+    fitting = [convention for convention in possible if present <= convention.values]
     if not fitting:
         raise InputError(
             f"{where}: labels {_listed(sorted(values))} fit no known convention "
-            f"({'; '.join(map(str, CONVENTIONS.values()))}). Is this a tumour mask?"
+            f"({'; '.join(map(str, possible))}). Is this a tumour mask?"
         )
-    if 4 in present and 3 not in present:
+    if 4 in present and 3 not in present and "brats2021" in candidates:
         return CONVENTIONS["brats2021"]
     meanings = {tuple(convention.tissues[value] for value in sorted(present)) for convention in fitting}
     if len(meanings) > 1:

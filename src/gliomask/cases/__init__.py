@@ -1,8 +1,8 @@
 """Cases: any BraTS year, MSD, nnU-Net or plain folders -> [Case], read as they lie."""
 
 from gliomask.cases.check import CaseReport, check_case
-from gliomask.cases.find import Problem, Survey, classify, find_cases, survey
-from gliomask.cases.layouts import LAYOUTS, Layout, get_layout, layout_of
+from gliomask.cases.find import Problem, Survey, classify, dataset_convention, find_cases, survey
+from gliomask.cases.layouts import LAYOUTS, Layout, candidates_of, get_layout, layout_of
 from gliomask.cases.nouns import MODALITIES, Case, Source, get_modality
 from gliomask.cases.read import common_convention, read_case, read_mask, resolve_conventions
 
@@ -15,9 +15,11 @@ __all__ = [
     "Problem",
     "Source",
     "Survey",
+    "candidates_of",
     "check_case",
     "classify",
     "common_convention",
+    "dataset_convention",
     "find_cases",
     "get_layout",
     "get_modality",

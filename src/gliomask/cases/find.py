@@ -262,6 +262,13 @@ def _survey_dataset(folder: Path) -> Survey:
     return _told_apart(folder, "nnunet" if split else "msd", told, problems, ())
 
 
+def dataset_convention(folder: Path) -> str | None:
+    """Return the label convention that a folder's `dataset.json` (MSD, nnU-Net) describes, or None if it tells none."""
+    if not (folder / "dataset.json").is_file():
+        return None
+    return _convention_of(_read_dataset_json(folder / "dataset.json"))
+
+
 def _read_dataset_json(path: Path) -> Mapping[str, object]:
     try:
         described = json.loads(path.read_text(encoding="utf-8"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from gliomask.cases.nouns import MODALITIES, Case, Source
 from gliomask.errors import unknown_name
+from gliomask.labels import CONVENTIONS
 
 _NAMES_UNTIL_2022 = {"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"}
 _NAMES_SINCE_2023 = {"t1n": "t1n", "t1c": "t1c", "t2w": "t2w", "t2f": "t2f"}
@@ -28,6 +29,9 @@ class Layout:
     modalities: Mapping[str, str]
     """The sequence's name in `image`; where a file holds several channels, in the order of the channels."""
     convention: str | None
+    """What its labels mean; None where that is not settled by the name."""
+    candidates: tuple[str, ...] = tuple(CONVENTIONS)
+    """What they can mean then."""
     dataset_json: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -98,6 +102,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
                 "{id}/{id}-seg.nii.gz",
                 _NAMES_SINCE_2023,
                 None,
+                ("brats2023", "brats2024-ped"),
             ),
             Layout(
                 "brats2023",
@@ -116,6 +121,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
                 "labelsTr/{id}.nii.gz",
                 {"t2f": "FLAIR", "t1n": "T1w", "t1c": "t1gd", "t2w": "T2w"},
                 "msd",
+                ("msd",),
                 {
                     "name": "BRATS",
                     "tensorImageSize": "4D",
@@ -131,6 +137,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
                 "labelsTr/{id}.nii.gz",
                 {"t1n": "0000", "t1c": "0001", "t2w": "0002", "t2f": "0003"},
                 "msd",
+                ("msd",),
                 {
                     "channel_names": {"0": "T1", "1": "T1ce", "2": "T2", "3": "Flair"},
                     "labels": {
@@ -157,6 +164,12 @@ def get_layout(name: str) -> Layout:
     if name not in LAYOUTS:
         raise unknown_name("layout", name, LAYOUTS)
     return LAYOUTS[name]
+
+
+def candidates_of(case_ids: Iterable[str]) -> tuple[str, ...]:
+    """Return the label conventions that the masks of all these cases can have together, by their ids."""
+    layouts = [layout for layout in map(layout_of, case_ids) if layout]
+    return tuple(name for name in CONVENTIONS if all(name in layout.candidates for layout in layouts))
 
 
 def layout_of(case_id: str) -> Layout | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gliomask.cases.layouts import candidates_of
 from gliomask.cases.nouns import Case
 from gliomask.errors import InputError
 from gliomask.labels import check_labels, detect_convention, get_convention, label_values
@@ -82,7 +84,7 @@ def read_mask(case: Case) -> Volume:
 def resolve_conventions(cases: Sequence[Case], labels: str | None = None) -> list[Case]:
     """Return the cases with a convention each: the one asked for, the layout's, or the one that the masks prove.
 
-    Cases of no known layout share one convention; their masks are read one by one until the numbers found settle it.
+    Cases of no known layout share one convention; their masks are read, all of them, for the numbers that settle it.
 
     Raises:
         InputError: `labels` is no convention, a mask is bad, or all masks together do not settle it.
@@ -102,15 +104,17 @@ def common_convention(cases: Sequence[Case]) -> str:
 
 
 def _proved_convention(cases: Sequence[Case]) -> str:
-    values: set[int] = set()
-    for case in cases:
-        if case.mask is not None:
-            values.update(label_values(read_volume(case.mask, mask=True).data))
-        if 4 in values and 3 not in values:  # proves BraTS 2021; only all masks together can prove anything else
-            break
+    candidates = candidates_of(case.id for case in cases)
+    # All of them: one mask of BraTS 2024 with a cavity and no enhancing tumour looks like BraTS 2021.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        values = set().union(*pool.map(_mask_values, cases))
     where = cases[0].id if len(cases) == 1 else f"{cases[0].id} and {len(cases) - 1} more"
-    convention = detect_convention(values, where)
+    convention = detect_convention(values, where, candidates)
     return convention.name if convention else "brats2021"  # every mask is empty: any convention says the same
+
+
+def _mask_values(case: Case) -> list[int]:
+    return label_values(read_volume(case.mask, mask=True).data) if case.mask is not None else []
 
 
 def _read_or_error(path: Path) -> Volume | InputError:

@@ -30,7 +30,9 @@ def evaluate(
         str, typer.Option("--protocol", help="Whose rules: brats2021.", autocompletion=lambda: ["brats2021"])
     ] = "brats2021",
     labels: Labels = None,
-    truth_labels: Annotated[str | None, typer.Option("--truth-labels", help="The truth's, where it differs.")] = None,
+    truth_labels: Annotated[
+        str | None, typer.Option("--truth-labels", help="The convention of the truth, likewise.")
+    ] = None,
     picture: Annotated[Path | None, typer.Option("--picture", help="Draw all scores into this PNG.")] = None,
 ) -> None:
     """Score predictions as the BraTS challenge does: Dice, HD95 in mm, sensitivity, specificity; per case and region.
@@ -47,7 +49,7 @@ def evaluate(
             truth,
             protocol=protocol,
             labels=labels,
-            truth_labels=truth_labels or labels,
+            truth_labels=truth_labels,
             on_case=lambda _: advance(bar),
         )
     for note in result.notes[:5]:

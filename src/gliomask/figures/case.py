@@ -20,7 +20,7 @@ Box = tuple[slice, slice, slice]
 
 # From Okabe and Ito's palette, chosen for eyes that cannot tell red from green; apart in lightness too. Painted in this
 # order, so that of nested regions the innermost is seen.
-REGION_COLOURS = {"WT": "#56b4e9", "TC": "#d55e00", "ET": "#f0e442", "RC": "#009e73"}
+REGION_COLOURS = {"WT": "#56b4e9", "TC": "#d55e00", "ET": "#f0e442", "RC": "#7b2ff2"}
 REGION_NAMES = {
     "WT": "oedema and infiltration (WT outside TC)",
     "TC": "necrotic or non-enhancing core (TC outside ET)",
@@ -211,7 +211,7 @@ def _write_margins(figure: Figure, title: str, has_tumour: bool, overlays: Mappi
     from matplotlib.patches import Patch
 
     inches = figure.get_size_inches()[1]
-    figure.text(0.01, 1 - 0.08 / inches, title, color="white", fontsize=12, ha="left", va="top")
+    figure.text(0.01, 1 - 0.08 / inches, title, color="white", fontsize=12, ha="left", va="top", parse_math=False)
     if overlays and not has_tumour:
         figure.text(0.99, 1 - 0.08 / inches, "no tumour", color="white", fontsize=12, ha="right", va="top")
     shown = [region for region in REGION_COLOURS if any(region in masks for masks in overlays.values())]

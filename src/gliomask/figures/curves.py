@@ -74,6 +74,8 @@ def _draw_panel(axes: Axes, title: str, lines: Sequence[_Line], rows: Sequence[M
     for line in lines:
         points = [(row["epoch"], row[line.key]) for row in rows if line.key in row]
         if points:
+            if line.style == "--" and len(points) == 1:
+                axes.axhline(points[0][1], linestyle="--", linewidth=0.8, color=line.colour)
             marker = "o" if len(points) <= 30 else ""  # a single epoch is a point, not an invisible line
             axes.plot(
                 *zip(*points, strict=True), line.style, color=line.colour, label=line.label, marker=marker, markersize=3

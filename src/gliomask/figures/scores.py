@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,25 +20,38 @@ def scores_figure(rows: Sequence[Mapping[str, str | float]]) -> Figure:
 
     Args:
         rows: Those of `Evaluation.rows`: `case`, `region`, `dice`, `hd95_pooled_mm`. Without any, empty panels say so.
+            Scores that are not finite (not defined for a case) are left out and counted under the region.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     regions = list(dict.fromkeys(str(row["region"]) for row in rows))
     for axes, (metric, title) in zip(figure.subplots(1, 2), _TITLES.items(), strict=True):
-        values = [[float(row[metric]) for row in rows if row["region"] == region] for region in regions]
+        values = [np.array([float(row[metric]) for row in rows if row["region"] == region]) for region in regions]
         if regions:
             _draw_strips(axes, regions, values)
         else:
             axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center", color="#777777")
         axes.set_title(f"{title}, {len(rows) // max(1, len(regions))} cases", fontsize=10, loc="left")
     figure.axes[0].set_ylim(-0.02, 1.02)
+    if regions:
+        _spread_distances(figure.axes[1])
     return figure
 
 
-def _draw_strips(axes: Axes, regions: Sequence[str], values: Sequence[Sequence[float]]) -> None:
+def _spread_distances(axes: Axes) -> None:
+    # most distances are a few mm, the penalty for an empty mask 373 or 374: on an even scale only that would be seen
+    axes.set_yscale("symlog", linthresh=1)
+    ticks = (0, 1, 2, 5, 10, 20, 50, 100, 200, 374)
+    axes.set_yticks(ticks, [str(tick) for tick in ticks])
+    axes.set_yticks([], minor=True)
+    axes.set_ylim(-0.1, max(12.0, 1.15 * axes.dataLim.y1))
+
+
+def _draw_strips(axes: Axes, regions: Sequence[str], values: Sequence[NDArray[np.float64]]) -> None:
+    finite = [points[np.isfinite(points)] for points in values]
     axes.boxplot(
-        values,
+        finite,
         positions=range(len(regions)),
         widths=0.5,
         showfliers=False,
@@ -46,9 +60,11 @@ def _draw_strips(axes: Axes, regions: Sequence[str], values: Sequence[Sequence[f
         capprops={"color": "#888888"},
         medianprops={"color": "#d55e00", "linewidth": 2},
     )
-    for place, points in enumerate(values):
+    for place, points in enumerate(finite):
         spread = np.random.default_rng(place).uniform(-0.14, 0.14, len(points))  # so that equal scores are all seen
         axes.scatter(place + spread, points, s=16, color="#0072b2", alpha=0.7, linewidths=0, zorder=3)
-    axes.set_xticks(range(len(regions)), regions)
+    without = [len(points) - len(kept) for points, kept in zip(values, finite, strict=True)]
+    names = [f"{region}\n{n} not defined" if n else region for region, n in zip(regions, without, strict=True)]
+    axes.set_xticks(range(len(regions)), names)
     axes.grid(axis="y", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

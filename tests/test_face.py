@@ -1,0 +1,89 @@
+"""The face: the few names of `gliomask`, there when asked for and not before."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import gliomask
+
+
+def python(code: str) -> str:
+    """What a fresh interpreter prints."""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+def test_the_names_are_listed_in_order() -> None:
+    """`__all__` is what there is, once each; `dir` shows the same."""
+    assert gliomask.__all__ == sorted(set(gliomask.__all__))
+    assert set(gliomask.__all__) == set(gliomask._HOMES)
+    assert dir(gliomask) == sorted(gliomask.__all__)
+    assert len(gliomask.__all__) <= 18
+
+
+@pytest.mark.parametrize("name", gliomask.__all__)
+def test_each_name_is_there_and_says_what_it_is(name: str) -> None:
+    """A class, a function or a module, with a docstring."""
+    found = getattr(gliomask, name)
+    assert inspect.isclass(found) or inspect.isfunction(found) or inspect.ismodule(found)
+    assert inspect.getdoc(found)
+    assert found.__name__ in (name, f"gliomask.{name}")
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """As for any module, so that `hasattr` works."""
+    with pytest.raises(AttributeError, match="module 'gliomask' has no attribute 'segment'"):
+        _ = gliomask.segment
+    assert not hasattr(gliomask, "cheese")
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    """The block for type checking lists each name with the room it comes from."""
+    source = inspect.getsource(gliomask).partition("if TYPE_CHECKING:")[2].partition("__version__")[0]
+    seen = {}
+    for line in source.split("\n"):
+        words = line.replace(",", "").split()
+        if words:
+            _, home, _, *names = words
+            seen |= dict.fromkeys(names, home.removeprefix("gliomask").removeprefix("."))
+    assert seen == gliomask._HOMES
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    """A tenth of a second, not three."""
+    heavy = ("torch", "matplotlib", "nibabel", "numpy", "scipy", "pydantic", "typer")
+    assert python(f"import sys, gliomask; print([name for name in {heavy} if name in sys.modules])") == "[]"
+
+
+def test_names_are_functions_in_whichever_order_things_are_imported() -> None:
+    """No room is called like a name: loading the room must not put a module in the function's place."""
+    code = """
+import gliomask.training, gliomask.prediction, gliomask.evaluation, gliomask.cli
+import gliomask
+from gliomask import predict, train, evaluate
+print([f"{f.__module__}.{f.__name__}" for f in (gliomask.predict, gliomask.train, gliomask.evaluate)])
+print(predict is gliomask.predict, train is gliomask.train, evaluate is gliomask.evaluate)
+"""
+    assert python(code).splitlines() == [
+        "['gliomask.prediction.predict', 'gliomask.training.train', 'gliomask.evaluation.evaluate']",
+        "True True True",
+    ]
+
+
+def test_whatever_needs_no_network_runs_without_torch() -> None:
+    """Looking at a folder, preparing, scoring, drawing and the command line's help; the network's names too."""
+    rooms = "labels volume cases plan prepare cache crops metrics evaluation phantom figures model losses networks cli"
+    code = f"""
+import sys
+sys.modules["torch"] = None
+from importlib import import_module
+for room in {rooms.split()}:
+    import_module("gliomask." + room)
+print("torch" in sys.modules and sys.modules["torch"] is None, "matplotlib" in sys.modules)
+"""
+    assert python(code) == "True False"

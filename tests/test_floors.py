@@ -1,0 +1,102 @@
+"""The house: a room imports only from floors below its own, and heavy libraries stay in their rooms."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import gliomask
+
+HOUSE = Path(gliomask.__file__).parent
+
+FLOORS = {
+    1: {"errors", "tally"},
+    2: {"augment", "files", "labels", "losses", "metrics", "networks"},
+    3: {"volume"},
+    4: {"cases", "figures"},
+    5: {"evaluation", "phantom", "plan"},
+    6: {"model", "prepare"},
+    7: {"cache", "crops", "engine"},
+    8: {"patches", "prediction", "run"},
+    9: {"pictures", "training"},
+    10: {"cli"},
+    11: {"__main__"},
+}
+FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+
+# Where each library may be imported at all; `networks/__init__` offers names without torch.
+LIBRARIES = {
+    "matplotlib": {"figures"},
+    "nibabel": {"volume"},
+    "pydantic": {"cli", "plan", "run"},
+    "rich": {"cli"},
+    "safetensors": {"model"},
+    "torch": {"augment", "engine", "losses", "model", "networks", "patches", "prediction", "run", "training"},
+    "typer": {"cli"},
+}
+
+# Files that import torch when they themselves are imported; all others start where it is not installed.
+NEED_TORCH = {
+    *("augment.py", "engine.py", "patches.py", "prediction.py", "run.py", "training.py"),
+    *(path.relative_to(HOUSE).as_posix() for path in (HOUSE / "networks").glob("[!_]*.py")),
+}
+
+
+@cache
+def files() -> dict[str, ast.Module]:
+    """Every module but the face, by its path."""
+    paths = {path.relative_to(HOUSE).as_posix(): path for path in sorted(HOUSE.rglob("*.py"))}
+    return {name: ast.parse(path.read_text("utf-8")) for name, path in paths.items() if name != "__init__.py"}
+
+
+def room_of(file: str) -> str:
+    return file.partition("/")[0].removesuffix(".py")
+
+
+def imported(node: ast.AST, *, when_loaded: bool = False) -> Iterator[str]:
+    """The modules that code names, in functions and for type checking too; or those that it imports when loaded."""
+    for child in ast.iter_child_nodes(node):
+        lazy = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+        typing_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute"
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        elif not (when_loaded and (lazy or typing_only)):
+            yield from imported(child, when_loaded=when_loaded)
+
+
+def test_every_room_has_a_floor() -> None:
+    """One each: a new room chooses where it stands, and a room that is gone leaves the table."""
+    assert sorted(room for rooms in FLOORS.values() for room in rooms) == sorted({room_of(file) for file in files()})
+
+
+@pytest.mark.parametrize("file", files())
+def test_a_room_imports_only_from_floors_below(file: str) -> None:
+    """Also inside functions and for type checking: what is named is known."""
+    room = room_of(file)
+    known = {name.split(".")[1] for name in imported(files()[file]) if name.startswith("gliomask.")}
+    upwards = {other for other in known & FLOOR.keys() if other != room and FLOOR[other] >= FLOOR[room]}
+    assert not upwards, f"{file} (floor {FLOOR[room]}) imports {upwards}"
+    assert known <= FLOOR.keys() | {"__version__"}, "the face is for those outside"
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_stays_in_its_rooms(library: str) -> None:
+    """So that it can be replaced, and is not loaded by those who do without."""
+    users = {room_of(file) for file, tree in files().items() if library in {n.split(".")[0] for n in imported(tree)}}
+    assert users == LIBRARIES[library]
+
+
+def test_only_these_files_need_torch_to_be_loaded() -> None:
+    """It takes seconds to import, and is an extra."""
+    loads = {
+        name: {module.split(".")[0] for module in imported(tree, when_loaded=True)} for name, tree in files().items()
+    }
+    assert {name for name, modules in loads.items() if "torch" in modules} == NEED_TORCH
+    assert not [name for name, modules in loads.items() if "matplotlib" in modules]
