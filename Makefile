@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/gliomask demo demo
 
 test: .venv/installed-dev
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto --maxprocesses 4
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -16,7 +16,9 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 
 bench: .venv/installed-dev
+	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/step.py
 
 # torch comes first and alone, so that a CPU build which pip finds on this machine is taken and nothing replaces it.
 .venv/torch: constraints.txt

@@ -24,6 +24,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure() -> None:
+    """Let each test process use one thread: several run side by side, and torch's threads wait for each other badly."""
+    try:
+        import torch
+    except ImportError:
+        return
+    torch.set_num_threads(1)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--real-cases") is None:
         skip = pytest.mark.skip(reason="needs real cases: pytest tests --real-cases=FOLDER")

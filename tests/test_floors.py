@@ -14,15 +14,16 @@ import gliomask
 HOUSE = Path(gliomask.__file__).parent
 
 FLOORS = {
-    1: {"errors", "tally"},
-    2: {"augment", "files", "labels", "losses", "metrics", "networks"},
-    3: {"volume"},
-    4: {"cases", "figures"},
-    5: {"evaluation", "phantom", "plan"},
-    6: {"model", "prepare"},
-    7: {"cache", "crops", "engine"},
-    8: {"patches", "prediction", "run"},
-    9: {"pictures", "training"},
+    0: {"errors"},
+    1: {"files", "tally"},
+    2: {"augment", "labels", "losses", "metrics", "networks", "volume"},
+    3: {"cases", "figures"},
+    4: {"phantom", "plan"},
+    5: {"model", "prepare"},
+    6: {"cache", "crops", "engine", "evaluation"},
+    7: {"patches", "prediction"},
+    8: {"pictures", "run"},
+    9: {"training"},
     10: {"cli"},
     11: {"__main__"},
 }

@@ -220,7 +220,8 @@ def test_a_network_gets_the_patch_size_that_it_takes(cases: list[Case], tmp_path
 def test_two_phantoms_are_learned_by_heart(folder_of: Callable[..., Path], tmp_path: Path) -> None:
     """The whole loop lowers the loss and beats both trivial answers on what it was shown."""
     cases = resolve_conventions(find_cases(folder_of(2)))
-    settings = config(network="unet", patch_size=32, epochs=8, patches_per_case=2, val_fraction=0, augment=False)
+    changes = {"network": "unet", "patch_size": 32, "patches_per_case": 4, "augment": False, "precision": "auto"}
+    settings = config(epochs=8, val_fraction=0, **changes)
     run = train(cases, tmp_path / "run", settings)
     losses = [row["train_loss"] for row in run.rows()]
     assert losses[-1] < losses[0] / 2
