@@ -670,7 +670,7 @@ def test_a_good_case_has_its_facts_and_no_problem(write_case: WriteCase) -> None
     [
         (lambda labels: np.where(labels == 4, 1, labels), "no ET"),
         (lambda labels: fewer(labels, 4, 49), "only 49 voxels of ET"),
-        (lambda labels: fewer(labels, 1, 1), "only 1 voxels of NCR"),
+        (lambda labels: fewer(labels, 1, 1), "only 1 voxel of NCR"),
         (np.zeros_like, "the mask is empty: no tumour"),
         (lambda labels: np.asarray([0, 2, 1, 0, 4])[labels], "ED lies inside NCR: is brats2021 the right convention?"),
     ],
@@ -691,7 +691,7 @@ def test_tumour_outside_the_brain_is_noted(write_case: WriteCase) -> None:
         return labels
 
     report = check_case(relabelled(write_case(), corner))
-    assert "8 voxels of the mask lie where every image is zero" in report.notes
+    assert "8 voxels of the mask where every image is zero" in report.notes
 
 
 def test_a_head_with_its_skull_is_noted(write_case: WriteCase) -> None:

@@ -83,7 +83,9 @@ def test_the_whole_way(gliomask: Callable[..., tuple[int, str]], tmp_path: Path)
     assert gliomask("train", tmp_path / "cache", "-o", run, *options)[0] == 0
     status, said = gliomask("train", tmp_path / "cache", "-o", run, *options, "--resume")
     assert status == 0
-    status, said = gliomask("predict", "-m", run / "best.safetensors", "-i", data, "-o", found, "--picture")
+    status, said = gliomask(
+        "predict", "-m", run / "best.safetensors", "-i", data, "-o", found, "--picture", "--show", "t2,t1"
+    )
     assert status == 0
     assert (
         sorted(path.suffix for path in found.iterdir()) == [".gz", ".json", ".png"] * 4
@@ -279,6 +281,7 @@ BAD_CALLS = {
     "output is a file": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{model}"), "is a file"),
     "unknown window": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{tmp}/o", "--window", "hole"), "whole"),
     "unknown labels": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{tmp}/o", "--labels", "brats21"), "did you"),
+    "unknown sequence": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{tmp}/o", "--show", "flare"), "did you"),
     "unknown network": (("train", "{data}", "-o", "{tmp}/r", "--network", "unte"), "did you mean 'unet'"),
     "unknown loss": (("train", "{data}", "-o", "{tmp}/r", "--loss", "dice+focla"), "did you mean 'dice+focal'"),
     "unknown modality": (("train", "{data}", "-o", "{tmp}/r", "--modalities", "flare,t2"), "did you mean 'flair'"),
@@ -332,17 +335,22 @@ def test_a_full_disk_leaves_nothing_half_written(
 
 
 def test_a_case_without_a_mask_or_with_an_empty_one(gliomask, folder_of, tmp_path: Path) -> None:
-    """Training names the first; the second is no error."""
+    """Training leaves out the first and says so, as data sets come with test cases; the second is no error."""
     folder = folder_of(4)
     cases = find_cases(folder)
     mask = read_volume(cases[0].mask, mask=True)
     write_volume(cases[0].mask, Volume(np.zeros_like(mask.data), mask.affine))
-    options = ("--patch-size", 16, "--epochs", 1, "--network", "fcn", "-o", tmp_path / "run")
-    assert gliomask("train", folder, *options)[0] == 0
     cases[1].mask.unlink()
-    status, said = gliomask("train", folder, *options[:-1], tmp_path / "other")
+    status, said = gliomask(
+        "train", folder, "--patch-size", 16, "--epochs", 1, "--network", "fcn", "-o", tmp_path / "run"
+    )
+    assert status == 0, said
+    assert "1 of 4 cases (BraTS2021_00002)" in said
+    for case in cases:
+        case.mask.unlink(missing_ok=True)
+    status, said = gliomask("train", folder, "-o", tmp_path / "other")
     assert status == 2
-    assert "BraTS2021_00002 has no mask" in said
+    assert "none of its 4 cases has a mask" in said
 
 
 def test_ctrl_c_keeps_everything_and_resume_goes_on(folder_of, tmp_path: Path) -> None:

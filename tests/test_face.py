@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +88,9 @@ for room in {rooms.split()}:
 print("torch" in sys.modules and sys.modules["torch"] is None, "matplotlib" in sys.modules)
 """
     assert python(code) == "True False"
+
+
+def test_the_version_is_one() -> None:
+    """What the package says is what is cited."""
+    citation = (Path(__file__).parent.parent / "CITATION.cff").read_text("utf-8")
+    assert f"\nversion: {gliomask.__version__}\n" in citation

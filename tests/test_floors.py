@@ -14,7 +14,7 @@ import gliomask
 HOUSE = Path(gliomask.__file__).parent
 
 FLOORS = {
-    0: {"errors"},
+    0: {"errors", "version"},
     1: {"files", "tally"},
     2: {"augment", "labels", "losses", "metrics", "networks", "volume"},
     3: {"cases", "figures"},

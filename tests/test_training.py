@@ -177,6 +177,20 @@ def test_cases_that_cannot_be_trained_on_are_all_named(folder_of: Callable[..., 
         train(resolve_conventions(find_cases(folder)), tmp_path / "no", config())
 
 
+def test_a_run_that_a_bad_case_ended_can_be_started_again(cases: list[Case], tmp_path: Path) -> None:
+    """The case is mended and the same command given: the good cases are not prepared twice."""
+    path = cases[1].images["t2w"].path
+    good = path.read_bytes()
+    path.write_bytes(good[:500])
+    with pytest.raises(InputError, match="BraTS2021_00002"):
+        train(cases, tmp_path / "run", config())
+    prepared = (tmp_path / "run" / "cache" / "BraTS2021_00001" / "image.npy").stat().st_mtime_ns
+    path.write_bytes(good)
+    run = train(cases, tmp_path / "run", config(epochs=1))
+    assert len(run.rows()) == 1
+    assert (run.folder / "cache" / "BraTS2021_00001" / "image.npy").stat().st_mtime_ns == prepared
+
+
 def test_too_few_patients_are_said(cases: list[Case], tmp_path: Path) -> None:
     """One patient cannot be split."""
     with pytest.raises(InputError, match="too few"):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gliomask.version import VERSION
+
 if TYPE_CHECKING:
     from gliomask import metrics
     from gliomask.cases import Case, find_cases, read_case
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from gliomask.training import train
     from gliomask.volume import Volume
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "Case": "cases",

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from gliomask import __version__
 from gliomask.errors import InputError
 from gliomask.files import write_bytes
 from gliomask.networks import build_network
 from gliomask.plan import Plan, plan_from_dict, plan_to_dict
+from gliomask.version import VERSION
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,7 +59,7 @@ def save_model(model: Model, path: Path, *, training: Mapping[str, object] | Non
     from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
-    record = {"version": __version__, "plan": plan_to_dict(model.plan), "training": dict(training or {})}
+    record = {"version": VERSION, "plan": plan_to_dict(model.plan), "training": dict(training or {})}
     # One entry: the library writes several in an order that changes, and the same model shall be the same bytes.
     write_bytes(path, save(tensors, metadata={_ENTRY: json.dumps(record)}))
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from gliomask import __version__
 from gliomask.cases import MODALITIES, Case, read_case
 from gliomask.engine import Inference, Window, run_network
 from gliomask.errors import InputError
@@ -20,6 +19,7 @@ from gliomask.labels import REGIONS, count_labels, get_convention, to_labels
 from gliomask.model import Model
 from gliomask.plan import Plan
 from gliomask.prepare import prepare, restore
+from gliomask.version import VERSION
 from gliomask.volume import Volume, write_volume
 
 
@@ -83,7 +83,7 @@ class Prediction:
             "network": self.plan.network,
             "window": self.window,
             "regions": list(self.plan.regions),
-            "versions": {"gliomask": __version__, "torch": torch.__version__, "numpy": np.__version__},
+            "versions": {"gliomask": VERSION, "torch": torch.__version__, "numpy": np.__version__},
             "seconds": round(self.seconds, 2),
             "note": "Research use only, not a medical device.",
         }

@@ -25,6 +25,9 @@ from gliomask.model import Model, save_model
 from gliomask.plan import Normalization, Plan
 from gliomask.prepare import common_spacing
 
+# What a run leaves that ended before its first step, for a bad case say; starting again over it loses nothing.
+_BEFORE_TRAINING = {"config.json", "splits_final.json", "cache"}
+
 
 class TrainConfig(BaseModel):
     """How to train; kept with the run for the record, never needed to predict."""
@@ -155,8 +158,10 @@ def open_run(folder: Path, config: TrainConfig, *, resume: bool) -> Run:
     path = folder / "config.json"
     if resume:
         _check_same(path, config)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - _BEFORE_TRAINING):
         raise InputError(f"{folder}: is there already and not empty. Go on with --resume, or choose another folder.")
+    if not resume:
+        (folder / "splits_final.json").unlink(missing_ok=True)
     write_text(path, config.model_dump_json(indent=2) + "\n")
     return Run(folder, config)
 
@@ -253,8 +258,8 @@ def _check_cases(cases: Sequence[Case], modalities: Sequence[str], *, can_miss: 
     if wrong:
         shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise InputError(
-            f"cannot train on all cases: {shown}. Complete them, move them away, name fewer --modalities, "
-            "or train with --drop-modalities 0.3."
+            f"cannot train on all cases: {shown}. Complete them or move them away; where sequences are missing, name "
+            "fewer --modalities or train with --drop-modalities 0.3."
         )
 
 

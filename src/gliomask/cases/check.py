@@ -108,7 +108,7 @@ def _odd_mask(case: Case, mask: Volume, voxels: dict[str, int], values: Sequence
         if count == 0 and tissue in ("NCR", "ED", "ET"):
             notes.append(f"no {tissue}")
         elif count < _FEW_VOXELS and count > 0:
-            notes.append(f"only {count} voxels of {tissue}")
+            notes.append(f"only {_voxels(count)} of {tissue}")
     if case.convention and not oedema_is_outermost(mask.data[0], CONVENTIONS[case.convention]):
         notes.append(f"ED lies inside NCR: is {case.convention} the right convention?")
     return notes
@@ -119,5 +119,9 @@ def _odd_places(case: Case, mask: Volume, grid: Grid | None, brain: NDArray[np.b
         return []
     if difference := grid.difference(mask.grid):
         raise InputError(f"{case.mask}: its grid differs from that of the images in {difference}.")
-    outside = np.count_nonzero((mask.data[0] != 0) > brain)
-    return [f"{outside} voxels of the mask lie where every image is zero"] if outside else []
+    outside = int(np.count_nonzero((mask.data[0] != 0) > brain))
+    return [f"{_voxels(outside)} of the mask where every image is zero"] if outside else []
+
+
+def _voxels(count: int) -> str:
+    return f"{count} voxel{'s' if count != 1 else ''}"

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from gliomask import __version__
 from gliomask.cli import check, demo, evaluate, info, phantom, predict, prepare, train
 from gliomask.cli.console import BAD_INPUT, configure_logging, fail
 from gliomask.errors import InputError
+from gliomask.version import VERSION
 
 app = typer.Typer(
     name="gliomask",
@@ -37,7 +37,7 @@ def main() -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"gliomask {__version__}")
+        typer.echo(f"gliomask {VERSION}")
         raise typer.Exit
 
 

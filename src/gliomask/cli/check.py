@@ -122,7 +122,7 @@ def _conventions(reports: Sequence[CaseReport]) -> str:
     named = Counter(report.case.convention for report in masks if report.case.convention)
     without = len(reports) - len(masks)
     texts = [f"{CONVENTIONS[name]} in {count} masks" for name, count in named.items()]
-    texts += [f"{without} cases without a mask"] if without else []
+    texts += [f"no mask in {without} of {len(reports)} cases (train leaves these out)"] if without else []
     return "; ".join(texts) or "convention not known"
 
 

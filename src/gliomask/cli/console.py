@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from gliomask.errors import InputError
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress
 
-    from gliomask.cases import Problem
+    from gliomask.cases import Case, Problem
 
 out = Console(highlight=False, soft_wrap=True)
 """For results."""
@@ -46,6 +50,22 @@ def advance(bar: Progress, description: str | None = None) -> None:
     """Move a bar of one task on by one."""
     task = bar.tasks[0]
     bar.update(task.id, advance=1, description=description or task.description)
+
+
+def with_masks(cases: Sequence[Case], folder: Path) -> list[Case]:
+    """Return the cases that can be trained on, and warn of those without a mask, as test sets come.
+
+    Raises:
+        InputError: No case has a mask.
+    """
+    masked = [case for case in cases if case.mask is not None]
+    if not masked:
+        raise InputError(f"{folder}: none of its {len(cases)} cases has a mask (a file such as ID_seg.nii.gz).")
+    without = [case.id for case in cases if case.mask is None]
+    if without:
+        shown = ", ".join(without[:3]) + (", ..." if len(without) > 3 else "")
+        warn(f"left out for want of a mask: {len(without)} of {len(cases)} cases ({shown})")
+    return masked
 
 
 def warn(text: str) -> None:

@@ -40,6 +40,7 @@ def predict(
         typer.Option("--labels", help="Numbers to write: brats2021 (0,1,2,4), brats2023 (0,1,2,3), ...; the model's."),
     ] = None,
     picture: Annotated[bool, typer.Option("--picture", help="Also draw CASE.png: three planes.")] = False,
+    show: Annotated[str, typer.Option("--show", help="Sequences in the picture: flair,t1ce.")] = "",
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Also write CASE_probabilities.nii.gz, a channel a region.")
     ] = False,
@@ -57,10 +58,12 @@ def predict(
     Research use only, not a medical device.
     """
     files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
+    from gliomask.cases import get_modality
     from gliomask.labels import get_convention
 
     if labels is not None:
         get_convention(labels)
+    sequences = tuple(get_modality(name) for name in show.split(",") if name)
     cases, problems = _cases(source, files)
     to_do = _targets(cases, output, overwrite=overwrite)
     if not to_do and cases:
@@ -84,7 +87,7 @@ def predict(
                 found = predict_case(loaded, case, inference=inference, convention=labels)
                 found.save(path, probabilities=save_probabilities)
                 if picture:
-                    _draw(found, path)
+                    _draw(found, path, sequences)
                 done += 1
                 volumes = found.volumes_ml()
                 text = ", ".join(f"{region} {volumes[region]:.1f} mL" for region in loaded.plan.regions)
@@ -138,7 +141,9 @@ def _targets(cases: Sequence[Case], output: Path, *, overwrite: bool) -> list[tu
     return [(case, path) for case, path in targets if overwrite or not path.exists()]
 
 
-def _draw(found: Prediction, path: Path) -> None:
+def _draw(found: Prediction, path: Path, sequences: tuple[str, ...]) -> None:
     from gliomask.pictures import draw_prediction
 
-    draw_prediction(found, path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".png"))
+    draw_prediction(
+        found, path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".png"), sequences=sequences
+    )

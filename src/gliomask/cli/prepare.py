@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gliomask.cli.console import advance, end_batch, out, progress
+from gliomask.cli.console import advance, end_batch, out, progress, with_masks
 from gliomask.cli.options import Labels, Modalities, Output, Threads
 
 EXAMPLES = """
@@ -40,7 +40,7 @@ def prepare(
     from gliomask.prepare import common_spacing
 
     found = survey(cases)
-    usable = resolve_conventions(found.cases, labels)
+    usable = resolve_conventions(with_masks(found.cases, cases), labels)
     plan = Plan(
         modalities=tuple(get_modality(name) for name in modalities.split(",")),
         spacing_mm=common_spacing(usable, "LPS"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import out, warn
+from gliomask.cli.console import out, warn, with_masks
 from gliomask.cli.options import Device, Labels, Modalities, Output, Threads
 from gliomask.losses import LOSSES
 from gliomask.networks import NETWORKS
@@ -114,7 +114,7 @@ def train(
         raise InputError(wrong) from error
     source: Sequence[Case] | Path = cases
     if not is_cache(cases):
-        source = resolve_conventions(find_cases(cases), labels)
+        source = resolve_conventions(with_masks(find_cases(cases), cases), labels)
     _say_result(train_with_bar(source, output, config, resume=resume))
 
 
