@@ -72,14 +72,13 @@ def evaluate(
 def _print(result: Evaluation) -> None:
     from rich.table import Table
 
-    table = Table(title=f"{result.protocol.name}, {len(result.scores)} cases: mean ± standard deviation (median)")
-    table.add_column("region")
-    for metric in result.protocol.metrics:
-        table.add_column(metric, justify="right")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("region", "", *result.protocol.metrics):
+        table.add_column(heading, justify="right" if heading in result.protocol.metrics else "left", no_wrap=True)
     for row in result.summary():
-        cells = [
-            f"{row[f'{metric}_mean']:.4f} ± {row[f'{metric}_std']:.4f} ({row[f'{metric}_median']:.4f})"
-            for metric in result.protocol.metrics
-        ]
-        table.add_row(str(row["region"]), *cells)
+        means = [f"{row[f'{metric}_mean']:.3f} ± {row[f'{metric}_std']:.3f}" for metric in result.protocol.metrics]
+        table.add_row(str(row["region"]), "mean", *means)
+        table.add_row("", "median", *(f"{row[f'{metric}_median']:.3f}{' ' * 8}" for metric in result.protocol.metrics))
+    count = len(result.scores)
+    out.print(f"{result.protocol.name}, {count} case{'s' if count != 1 else ''}: mean ± standard deviation, and median")
     out.print(table)
