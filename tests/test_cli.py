@@ -278,6 +278,17 @@ BAD_CALLS = {
     "no such model": (("predict", "-m", "{tmp}/none.safetensors", "-i", "{data}", "-o", "{tmp}/o"), "no such model"),
     "nothing to predict": (("predict", "-m", "{model}", "-o", "{tmp}/o"), "name the images"),
     "one file for two": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{tmp}/m.nii.gz"), "one file for 2 cases"),
+    "output not writable": (("predict", "-m", "{model}", "-i", "{data}", "-o", "/proc/no"), "cannot write to /proc/no"),
+    "run not writable": (("train", "{data}", "-o", "/proc/no"), "cannot write to /proc/no"),
+    "cache not writable": (("prepare", "{data}", "-o", "/proc/no"), "cannot write to /proc/no"),
+    "a file that is not there": (
+        tuple("predict -m {model} --t1c {tmp}/a_t1ce.nii --t2 {tmp}/b.nii --flair {tmp}/c.nii -o {tmp}/o.nii".split()),
+        "no such file",
+    ),
+    "an image for a mask": (
+        tuple("evaluate {data}/BraTS2021_00001/BraTS2021_00001_t2.nii.gz {data}/BraTS2021_00001".split()),
+        "Is this a tumour mask?",
+    ),
     "output is a file": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{model}"), "is a file"),
     "unknown window": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{tmp}/o", "--window", "hole"), "whole"),
     "unknown labels": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{tmp}/o", "--labels", "brats21"), "did you"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gliomask.errors import InputError
-from gliomask.files import replacing, write_bytes, write_text
+from gliomask.files import check_writable, replacing, write_bytes, write_text
 
 
 @pytest.mark.parametrize("old", [None, b"old"])
@@ -120,3 +120,12 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(InputError, match=r"cannot write .*report\.json: Permission denied"):
         write_text(tmp_path / "report.json", "{}")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    """Folders that were not there are not there afterwards; one that cannot be made is said."""
+    check_writable(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot write to"):
+        check_writable(tmp_path / "file" / "below")

@@ -9,6 +9,7 @@ import typer
 
 from gliomask.cli.console import advance, end_batch, out, progress, warn
 from gliomask.cli.options import Labels
+from gliomask.errors import InputError
 
 if TYPE_CHECKING:
     from gliomask.evaluation import Evaluation
@@ -52,6 +53,8 @@ def evaluate(
             truth_labels=truth_labels,
             on_case=lambda _: advance(bar),
         )
+    if len(pairs) == 1 and result.problems:
+        raise InputError(str(result.problems[0]))
     for note in result.notes[:5]:
         warn(str(note))
     if len(result.notes) > 5:

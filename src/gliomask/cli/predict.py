@@ -70,8 +70,10 @@ def predict(
         out.print(f"all {len(cases)} masks are in {output} already (--overwrite makes them again)")
         end_batch(problems, 0)
         return
+    from gliomask.files import check_writable
     from gliomask.model import load_model, require_torch
 
+    check_writable(to_do[0][1].parent)
     require_torch().set_num_threads(threads or require_torch().get_num_threads())
     from gliomask.engine import Inference, get_device
 
@@ -112,13 +114,15 @@ def _choice(option: str, value: str) -> str:
 
 
 def _cases(source: Path | None, files: Mapping[str, Path]) -> tuple[list[Case], list[Problem]]:
-    from gliomask.cases import Case, Source, survey
+    from gliomask.cases import Case, Source, classify, survey
 
     if (source is None) == (not files):
         raise InputError("name the images with -i CASE_OR_FOLDER, or each with --t1 --t1c --t2 --flair; not both.")
     if source is None:
         first = next(iter(files.values()))
-        return [Case(first.name.removesuffix(".gz").removesuffix(".nii"), {m: Source(p) for m, p in files.items()})], []
+        told = classify(first)
+        case_id = told[0] if told else first.name.removesuffix(".gz").removesuffix(".nii")
+        return [Case(case_id, {modality: Source(path) for modality, path in files.items()})], []
     found = survey(source)
     for note in found.notes:
         err.print(f"[dim]{note}[/dim]", markup=True)

@@ -36,9 +36,11 @@ def prepare(
     from gliomask.cache import build_cache
     from gliomask.cases import common_convention, get_modality, resolve_conventions, survey
     from gliomask.crops import write_crops
+    from gliomask.files import check_writable
     from gliomask.plan import Plan
     from gliomask.prepare import common_spacing
 
+    check_writable(output)
     found = survey(cases)
     usable = resolve_conventions(with_masks(found.cases, cases), labels)
     plan = Plan(

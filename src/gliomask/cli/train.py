@@ -76,9 +76,11 @@ def train(
 
     Ctrl-C stops cleanly with everything kept; --resume goes on from there. Split by patient, validated on whole cases.
     """
+    from gliomask.files import check_writable
     from gliomask.model import require_torch
 
     require_torch()
+    check_writable(output)
     from pydantic import ValidationError
 
     from gliomask.cache import is_cache
