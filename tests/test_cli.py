@@ -282,13 +282,22 @@ BAD_CALLS = {
     "run not writable": (("train", "{data}", "-o", "/proc/no"), "cannot write to /proc/no"),
     "cache not writable": (("prepare", "{data}", "-o", "/proc/no"), "cannot write to /proc/no"),
     "a file that is not there": (
-        tuple("predict -m {model} --t1c {tmp}/a_t1ce.nii --t2 {tmp}/b.nii --flair {tmp}/c.nii -o {tmp}/o.nii".split()),
+        (
+            "predict",
+            "-m",
+            "{model}",
+            "--t1c",
+            "{tmp}/a.nii",
+            "--t2",
+            "{tmp}/b.nii",
+            "--flair",
+            "{tmp}/c.nii",
+            "-o",
+            "{o}",
+        ),
         "no such file",
     ),
-    "an image for a mask": (
-        tuple("evaluate {data}/BraTS2021_00001/BraTS2021_00001_t2.nii.gz {data}/BraTS2021_00001".split()),
-        "Is this a tumour mask?",
-    ),
+    "an image for a mask": (("evaluate", "{case}_t2.nii.gz", "{case}_seg.nii.gz"), "Is this a tumour mask?"),
     "output is a file": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{model}"), "is a file"),
     "unknown window": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{tmp}/o", "--window", "hole"), "whole"),
     "unknown labels": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{tmp}/o", "--labels", "brats21"), "did you"),
@@ -321,7 +330,9 @@ def test_a_bad_call_is_one_line_and_status_2(gliomask, model_file: Path, tmp_pat
     (tmp_path / "empty").mkdir()
     words, message = BAD_CALLS[name]
     before = sorted(tmp_path.rglob("*"))
-    places = {"tmp": tmp_path, "data": tmp_path / "data", "model": model_file}
+    data = tmp_path / "data"
+    places = {"tmp": tmp_path, "data": data, "model": model_file, "o": tmp_path / "o.nii"}
+    places["case"] = data / "BraTS2021_00001" / "BraTS2021_00001"
     status, said = gliomask(*(word.format(**places) for word in words))
     assert status == 2, said
     assert message in said
