@@ -123,3 +123,11 @@ def test_instance_norm_is_given_the_patches_it_knows() -> None:
         arguments = {"channels": [4, 6, 8, 8, 8], "norm": norm}
         built = new_model(plan.model_copy(update={"network_arguments": arguments}))
         assert run_network(built, data, Inference())[1] == window
+
+
+def test_progress_goes_up_to_the_whole() -> None:
+    """A part a window, through all mirrors."""
+    shares: list[float] = []
+    run_network(model(), images(24, 16, 16), Inference("sliding", True, "fp32"), on_part=shares.append)
+    assert shares == sorted(shares)
+    assert (len(shares), shares[-1]) == (16, 1.0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations, product
 from typing import Any, Literal, cast
 
@@ -20,6 +21,7 @@ from gliomask.networks.blocks import InstanceNorm
 
 Window = Literal["auto", "whole", "sliding"]
 Precision = Literal["auto", "bf16", "fp32"]
+OnPart = Callable[[float], None]
 
 # Windows overlap by half; each is weighted by a Gaussian whose sigma is an eighth of it, so that borders count little.
 _OVERLAP = 0.5
@@ -47,11 +49,13 @@ class Inference:
     """`auto`: bf16 where the processor computes in it, else fp32."""
 
 
-def run_network(model: Model, data: NDArray[np.float32], inference: Inference) -> tuple[Tensor, Window]:
+def run_network(
+    model: Model, data: NDArray[np.float32], inference: Inference, *, on_part: OnPart = lambda _: None
+) -> tuple[Tensor, Window]:
     """Return the logits `(R, x, y, z)` for prepared images `(C, x, y, z)`, and the window that was taken.
 
     The images are padded with zeros to sizes the network takes, and the answer is cut back. Several passes (windows,
-    mirrors) are averaged as logits.
+    mirrors) are averaged as logits. After each, `on_part` is called with the share of the work that is done.
     """
     network = model.network
     device = next(network.parameters()).device
@@ -68,8 +72,9 @@ def run_network(model: Model, data: NDArray[np.float32], inference: Inference) -
                 for flips in product((0, 1), repeat=3)
             ]
         total = torch.zeros((1, len(model.plan.regions), *images.shape[2:]), device=device)
-        for flipped in axes:
-            total += once(network, images.flip(flipped), size).flip(flipped)
+        for number, flipped in enumerate(axes):
+            report = partial(_report, on_part, number, len(axes))
+            total += once(network, images.flip(flipped), size, report).flip(flipped)
     return (total[0] / len(axes)).cpu(), window
 
 
@@ -154,22 +159,30 @@ def _multiple(size: tuple[int, ...] | torch.Size, divisor: int) -> tuple[int, ..
     return tuple(-(-n // divisor) * divisor for n in size)
 
 
-def _whole(network: nn.Module, images: Tensor, size: tuple[int, ...]) -> Tensor:
-    return _cut_back(network(_pad(images, size)).float(), images.shape[2:])
+def _report(on_part: OnPart, number: int, count: int, share: float) -> None:
+    on_part((number + share) / count)
 
 
-def _sliding(network: nn.Module, images: Tensor, size: tuple[int, ...]) -> Tensor:
+def _whole(network: nn.Module, images: Tensor, size: tuple[int, ...], on_part: OnPart) -> Tensor:
+    answer = _cut_back(network(_pad(images, size)).float(), images.shape[2:])
+    on_part(1.0)
+    return answer
+
+
+def _sliding(network: nn.Module, images: Tensor, size: tuple[int, ...], on_part: OnPart) -> Tensor:
     padded = _pad(images, tuple(max(a, b) for a, b in zip(images.shape[2:], size, strict=True)))
     weights = _gaussian(size, images.device)
     total: Tensor | None = None
     weight = torch.zeros(padded.shape[2:], device=images.device)
-    for place in product(*(_starts(n, window) for n, window in zip(padded.shape[2:], size, strict=True))):
+    places = list(product(*(_starts(n, window) for n, window in zip(padded.shape[2:], size, strict=True))))
+    for number, place in enumerate(places, start=1):
         x, y, z = (slice(start, start + window) for start, window in zip(place, size, strict=True))
         logits = network(padded[:, :, x, y, z].contiguous(memory_format=torch.channels_last_3d)).float()
         if total is None:
             total = torch.zeros((1, logits.shape[1], *padded.shape[2:]), device=images.device)
         total[:, :, x, y, z] += logits * weights
         weight[x, y, z] += weights
+        on_part(number / len(places))
     assert total is not None
     return _cut_back(total / weight, images.shape[2:])
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from gliomask.cases import MODALITIES, Case, read_case
-from gliomask.engine import Inference, Window, run_network
+from gliomask.engine import Inference, OnPart, Window, run_network
 from gliomask.errors import InputError
 from gliomask.files import write_text
 from gliomask.labels import REGIONS, count_labels, get_convention, to_labels
@@ -92,7 +92,14 @@ class Prediction:
 _DEFAULT = Inference()
 
 
-def predict(model: Model, case: Case, *, inference: Inference = _DEFAULT, convention: str | None = None) -> Prediction:
+def predict(
+    model: Model,
+    case: Case,
+    *,
+    inference: Inference = _DEFAULT,
+    convention: str | None = None,
+    on_part: OnPart = lambda _: None,
+) -> Prediction:
     """Return where the tumour is in a case.
 
     Args:
@@ -100,6 +107,7 @@ def predict(model: Model, case: Case, *, inference: Inference = _DEFAULT, conven
         case: With the sequences that the model's plan names; one may lack only if the plan says `can_miss`.
         inference: How to run the network.
         convention: The numbers to answer in; by default the plan's.
+        on_part: Called with the share of the network's work that is done, for a progress bar.
 
     Raises:
         InputError: A needed sequence is missing, a file is bad (see `read_case`), or the convention is unknown.
@@ -109,7 +117,7 @@ def predict(model: Model, case: Case, *, inference: Inference = _DEFAULT, conven
     check_sequences(model.plan, case)
     volume = read_case(case, model.plan.modalities)
     prepared = prepare(volume, model.plan)
-    logits, window = run_network(model, prepared.data, inference)
+    logits, window = run_network(model, prepared.data, inference, on_part=on_part)
     probabilities = restore(prepared, torch.sigmoid(logits).numpy())
     labels = to_labels(probabilities.data > 0.5, model.plan.regions, numbers)
     return Prediction(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import advance, end_batch, err, out, progress
+from gliomask.cli.console import end_batch, err, out, progress
 from gliomask.cli.options import Device, Threads
 from gliomask.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from gliomask.cases import Case, Problem
     from gliomask.prediction import Prediction
 
@@ -84,9 +87,10 @@ def predict(
         from gliomask.cases import Problem
         from gliomask.prediction import predict as predict_case
 
-        for case, path in to_do:
+        for number, (case, path) in enumerate(to_do):
             try:
-                found = predict_case(loaded, case, inference=inference, convention=labels)
+                on_part = partial(_advance_to, bar, number)
+                found = predict_case(loaded, case, inference=inference, convention=labels, on_part=on_part)
                 found.save(path, probabilities=save_probabilities)
                 if picture:
                     _draw(found, path, sequences)
@@ -98,7 +102,7 @@ def predict(
                 if len(cases) == 1 and not problems:
                     raise
                 problems.append(Problem(case.id, str(error).removeprefix(f"{case.id}: ")))
-            advance(bar)
+            _advance_to(bar, number, 1.0)
     end_batch(problems, done)
 
 
@@ -143,6 +147,10 @@ def _targets(cases: Sequence[Case], output: Path, *, overwrite: bool) -> list[tu
         raise InputError(f"{output}: is a file; name a folder, or a mask ending in .nii.gz.")
     targets = [(case, output / f"{case.id}.nii.gz") for case in cases]
     return [(case, path) for case, path in targets if overwrite or not path.exists()]
+
+
+def _advance_to(bar: Progress, number: int, share: float) -> None:
+    bar.update(bar.tasks[0].id, completed=number + share)
 
 
 def _draw(found: Prediction, path: Path, sequences: tuple[str, ...]) -> None:
