@@ -40,7 +40,7 @@ def progress(description: str, total: int) -> Iterator[Progress]:
     """Give a progress bar with a time left, on stderr, where that is a terminal; elsewhere one that shows nothing."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    count = TextColumn("{task.completed:.0f}/{task.total:.0f}")
+    count = TextColumn("{task.percentage:>3.0f}% of {task.total:.0f}")
     columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn(compact=True))
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         bar.add_task(description, total=total)
