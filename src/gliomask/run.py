@@ -266,7 +266,7 @@ def _check_cases(cases: Sequence[Case], modalities: Sequence[str], *, can_miss: 
 def _check_same(path: Path, config: TrainConfig) -> None:
     if not path.is_file():
         raise InputError(f"{path.parent}: nothing to resume (no config.json). Start without --resume.")
-    before = TrainConfig.model_validate_json(path.read_text("utf-8")).model_dump(mode="json")
+    before = load_run(path.parent).config.model_dump(mode="json")
     free = {"epochs", "device", "threads"}
     changed = [key for key, value in config.model_dump(mode="json").items() if value != before[key] and key not in free]
     if changed:
