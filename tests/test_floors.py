@@ -16,16 +16,17 @@ HOUSE = Path(gliomask.__file__).parent
 FLOORS = {
     0: {"errors", "version"},
     1: {"files", "tally"},
-    2: {"augment", "labels", "losses", "metrics", "networks", "volume"},
+    2: {"augment", "labels", "losses", "metrics", "networks", "ranks", "volume"},
     3: {"cases", "figures"},
     4: {"phantom", "plan"},
     5: {"model", "prepare"},
     6: {"cache", "crops", "engine", "evaluation"},
-    7: {"patches", "prediction"},
-    8: {"pictures", "run"},
+    7: {"config", "patches", "prediction", "split", "validation"},
+    8: {"learner", "pace", "pictures", "run"},
     9: {"training"},
-    10: {"cli"},
-    11: {"__main__"},
+    10: {"cross_validation"},
+    11: {"cli"},
+    12: {"__main__"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
@@ -33,16 +34,20 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 LIBRARIES = {
     "matplotlib": {"figures"},
     "nibabel": {"volume"},
-    "pydantic": {"cli", "plan", "run"},
+    "pydantic": {"config", "plan"},
     "rich": {"cli"},
     "safetensors": {"model"},
-    "torch": {"augment", "engine", "losses", "model", "networks", "patches", "prediction", "run", "training"},
+    "torch": {
+        *("augment", "engine", "learner", "losses", "model", "networks", "patches", "prediction", "ranks", "run"),
+        *("training", "validation"),
+    },
     "typer": {"cli"},
 }
 
 # Files that import torch when they themselves are imported; all others start where it is not installed.
 NEED_TORCH = {
-    *("augment.py", "engine.py", "patches.py", "prediction.py", "run.py", "training.py"),
+    *("augment.py", "engine.py", "learner.py", "patches.py", "prediction.py", "ranks.py", "run.py", "training.py"),
+    "validation.py",
     *(path.relative_to(HOUSE).as_posix() for path in (HOUSE / "networks").glob("[!_]*.py")),
 }
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gliomask.errors import InputError
-from gliomask.losses import LOSSES, build_loss
+from gliomask.losses import LOSSES, build_loss, supervised
 
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
@@ -86,11 +86,41 @@ def test_regions_count_alike(name: str) -> None:
 
 
 @every_loss
-def test_a_batch_is_one_large_volume(name: str) -> None:
-    """Two samples cost what they cost laid side by side."""
-    logits, target = some(batch=2)
-    side_by_side = [torch.cat(list(x.split(1)), dim=2) for x in (logits, target)]
-    torch.testing.assert_close(build_loss(name)(logits, target), build_loss(name)(*side_by_side))
+def test_a_batch_costs_the_mean_of_its_samples(name: str) -> None:
+    """However it is shared out: over steps that add up their gradients, or over processes."""
+    logits, target = some(batch=4)
+    alone = [build_loss(name)(logits[i : i + 1], target[i : i + 1]) for i in range(4)]
+    torch.testing.assert_close(build_loss(name)(logits, target), torch.stack(alone).mean())
+
+
+@every_loss
+def test_one_answer_costs_the_same_with_and_without_supervision_of_depths(name: str) -> None:
+    """A single tensor and a tuple of one are the plain loss; right answers on every grid cost nothing."""
+    logits, target = some()
+    plain = build_loss(name)(logits, target)
+    assert supervised(build_loss(name), logits, target) == plain
+    assert supervised(build_loss(name), (logits,), target) == plain
+    whole = torch.zeros(1, 3, 8, 8, 8, dtype=torch.bool)
+    whole[:, :, :4] = True
+    right = tuple(40.0 * whole[..., ::step, ::step, ::step] - 20 for step in (1, 2, 4))
+    assert supervised(build_loss(name), right, whole) < 1e-5
+
+
+def test_coarser_answers_count_half_as_much_each() -> None:
+    """Weights 4, 2, 1 over 7; the coarse target is the mean over its voxels, here a half everywhere."""
+    target = torch.zeros(1, 1, 4, 4, 4, dtype=torch.bool)
+    target[..., ::2] = True
+    losses = [torch.tensor(3.0), torch.tensor(5.0), torch.tensor(7.0)]
+    met: list[Tensor] = []
+
+    def note(z: Tensor, t: Tensor) -> Tensor:
+        met.append(t)
+        return losses[len(met) - 1]
+
+    outputs = tuple(torch.zeros(1, 1, n, n, n) for n in (4, 2, 1))
+    assert supervised(note, outputs, target) == pytest.approx((4 * 3 + 2 * 5 + 7) / 7)
+    assert [t.shape[-1] for t in met] == [4, 2, 1]
+    assert all((t == 0.5).all() for t in met[1:])
 
 
 @every_loss
@@ -127,7 +157,7 @@ def test_monai_agrees(name: str, oracle: str, regions: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own imports
         losses: Any = pytest.importorskip("monai.losses")
-        theirs = getattr(losses, oracle)(sigmoid=True, squared_pred=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)
+        theirs = getattr(losses, oracle)(sigmoid=True, squared_pred=True, smooth_nr=1.0, smooth_dr=1.0)
     logits, target = some(regions=regions)
     logits.requires_grad_()
     values = [build_loss(name)(logits, target), theirs(logits, target.float())]

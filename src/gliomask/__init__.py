@@ -13,6 +13,7 @@ from gliomask.version import VERSION
 if TYPE_CHECKING:
     from gliomask import metrics
     from gliomask.cases import Case, find_cases, read_case
+    from gliomask.config import TrainConfig
     from gliomask.engine import Inference
     from gliomask.errors import InputError
     from gliomask.evaluation import evaluate
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from gliomask.pictures import draw_prediction
     from gliomask.plan import Plan
     from gliomask.prediction import predict
-    from gliomask.run import TrainConfig
     from gliomask.training import train
     from gliomask.volume import Volume
 
@@ -35,7 +35,7 @@ _HOMES = {
     "LabelConvention": "labels",
     "Model": "model",
     "Plan": "plan",
-    "TrainConfig": "run",
+    "TrainConfig": "config",
     "Volume": "volume",
     "draw_prediction": "pictures",
     "evaluate": "evaluation",

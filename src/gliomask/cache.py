@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.cases import Case, Problem, read_case, read_mask
+from gliomask.cases import Case, Problem, Source, read_case, read_mask
 from gliomask.errors import InputError
 from gliomask.files import replacing, write_text
 from gliomask.labels import count_labels, get_convention, to_regions
 from gliomask.plan import Plan, plan_from_dict, plan_to_dict
 from gliomask.prepare import Framed, Moments, channel_moments, frame, onto_plan
 
+# Of what is written; a cache of an older one is made again.
+_FORMAT = 2
 # Places kept of each region, to centre patches on: as many as a long training draws, for 12 kB a region.
 _MOST_PLACES = 2048
 
@@ -43,6 +45,8 @@ class CachedCase:
     """Of each region in the whole mask."""
     outside: Mapping[str, int]
     """Of each region, those that the brain's box cuts off: every sequence is zero there."""
+    files: Mapping[str, tuple[str, int | None]]
+    """What it was made from: of each sequence, and of `mask`, the file and the channel in it."""
 
     def image(self) -> NDArray[Any]:
         """The sequences, `(C, x, y, z)`, intensities as they came: int16, or float32 where they do not fit that."""
@@ -56,6 +60,11 @@ class CachedCase:
         """Some voxels of each region, `(n, 3)`, to centre a patch on; regions without a voxel are left out."""
         with np.load(self.folder / "places.npz") as kept:
             return {region: kept[region] for region in kept.files}
+
+    def case(self) -> Case:
+        """The case as it was found; its files may have moved since."""
+        images = {name: Source(Path(path), channel) for name, (path, channel) in self.files.items() if name != "mask"}
+        return Case(self.id, images, Path(self.files["mask"][0]), self.convention)
 
 
 def build_cache(
@@ -181,6 +190,7 @@ def _make(case: Case, folder: Path, plan: Plan) -> CachedCase:
         spacing_mm=framed.grid.spacing_mm,
         voxels=voxels,
         outside={name: voxels[name] - found[name] for name in regions},
+        files=_files(case),
     )
     _write(facts, framed, labels[x, y, z], dict(zip(regions, inside, strict=True)), stamp)
     return facts
@@ -200,6 +210,11 @@ def _write(
         np.savez(path, **places)
     fields = {key: value for key, value in asdict(facts).items() if key != "folder"}
     write_text(folder / "case.json", json.dumps(fields | {"stamp": stamp}))  # last: its being there says all is
+
+
+def _files(case: Case) -> dict[str, tuple[str, int | None]]:
+    files = {name: (str(source.path.resolve()), source.channel) for name, source in case.images.items()}
+    return files | ({"mask": (str(case.mask.resolve()), None)} if case.mask else {})
 
 
 def _compact(data: NDArray[Any]) -> NDArray[Any]:
@@ -226,6 +241,7 @@ def _read_cached(folder: Path) -> CachedCase:
         lists: dict[str, Any] = {
             key: tuple(fields.pop(key)) for key in ("modalities", "present", "shape", "spacing_mm")
         }
+        lists["files"] = {name: tuple(file) for name, file in fields.pop("files").items()}
         return CachedCase(folder=folder, moments=moments, **lists, **fields)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged or of another version. Delete {folder} and prepare again.") from error
@@ -242,7 +258,7 @@ def _stamp(case: Case, plan: Plan) -> str:
     """A digest of which files, as they are now, for which plan."""
     paths = [*dict.fromkeys(source.path for source in case.images.values()), *([case.mask] if case.mask else [])]
     facts = [[str(path), *_size_and_time(path)] for path in paths]
-    text = json.dumps([facts, case.convention, plan.model_dump(mode="json", include=set(_settings(plan)))])
+    text = json.dumps([_FORMAT, facts, case.convention, plan.model_dump(mode="json", include=set(_settings(plan)))])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -20,7 +20,7 @@ from gliomask.model import Model
 from gliomask.networks.blocks import InstanceNorm
 
 Window = Literal["auto", "whole", "sliding"]
-Precision = Literal["auto", "bf16", "fp32"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
 OnPart = Callable[[float], None]
 
 # Windows overlap by half; each is weighted by a Gaussian whose sigma is an eighth of it, so that borders count little.
@@ -46,7 +46,7 @@ class Inference:
     mirror: bool = False
     """Average over the eight mirror images (test-time augmentation); eight times the work."""
     precision: Precision = "auto"
-    """`auto`: bf16 where the processor computes in it, else fp32."""
+    """`auto`: bf16 where the processor computes in it, else fp32. `fp16` needs a GPU."""
 
 
 def run_network(
@@ -56,7 +56,30 @@ def run_network(
 
     The images are padded with zeros to sizes the network takes, and the answer is cut back. Several passes (windows,
     mirrors) are averaged as logits. After each, `on_part` is called with the share of the work that is done.
+
+    Raises:
+        InputError: The memory is not enough, or the precision is not to be had on the device.
     """
+    try:
+        return _run(model, data, inference, on_part)
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        shape = " x ".join(map(str, data.shape))
+        raise InputError(
+            f"not enough memory for {model.plan.network} on {shape} voxels (window {inference.window}). Take --window "
+            "sliding, another --device, or a model that was trained on smaller patches."
+        ) from error
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that a CPU or GPU has no memory left; torch says it in several ways."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "not enough memory", "bad allocation"))
+
+
+def _run(model: Model, data: NDArray[np.float32], inference: Inference, on_part: OnPart) -> tuple[Tensor, Window]:
     network = model.network
     device = next(network.parameters()).device
     images = torch.from_numpy(data)[None].to(device, memory_format=torch.channels_last_3d)
@@ -111,9 +134,15 @@ def choose_window(model: Model, images: Tensor, inference: Inference) -> Window:
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Return the context in which convolutions run in bfloat16, or one that changes nothing."""
-    wanted = precision == "bf16" or (precision == "auto" and computes_in_bf16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+    """Return the context in which convolutions run in half precision, or one that changes nothing.
+
+    Raises:
+        InputError: fp16 is asked for on a CPU.
+    """
+    if precision == "fp16" and device.type == "cpu":
+        raise InputError("--precision fp16 needs a GPU; on this device take bf16, fp32 or auto.")
+    wanted = precision in ("bf16", "fp16") or (precision == "auto" and computes_in_bf16(device))
+    return torch.autocast(device.type, torch.float16 if precision == "fp16" else torch.bfloat16, enabled=wanted)
 
 
 def computes_in_bf16(device: torch.device) -> bool:

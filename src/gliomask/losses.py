@@ -5,7 +5,7 @@ The table can be read without torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gliomask.errors import InputError, unknown_name
@@ -18,12 +18,16 @@ Loss = Callable[["Tensor", "Tensor"], "Tensor"]
 SMOOTH = 1.0
 """Voxels added to both sides of the Dice fraction: a region that is absent and predicted so counts as hit."""
 
+# Each coarser answer counts half of the one before it, as in nnU-Net.
+_COARSER = 0.5
+
 
 def build_loss(name: str) -> Loss:
     """Return the loss of that name: `loss(logits, target)`, a scalar >= 0.
 
     Logits `(B, R, X, Y, Z)` are of any floating type and computed on in float32; the target has the same shape and is
-    boolean, or a float in [0, 1]. Regions count alike, whatever their size.
+    boolean, or a float in [0, 1]. Regions count alike, whatever their size, and samples too: a batch costs the mean of
+    what its samples cost, however it is shared out over steps or processes.
 
     Raises:
         InputError: There is no such loss; or, when it is called, the shapes differ.
@@ -62,8 +66,31 @@ def dice_and_focal(logits: Tensor, target: Tensor) -> Tensor:
 LOSSES: dict[str, Loss] = {"dice+ce": dice_and_cross_entropy, "dice+focal": dice_and_focal}
 
 
+def supervised(loss_of: Loss, outputs: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
+    """Return the loss of a network's answer, or of its answers on several grids (deep supervision).
+
+    Args:
+        loss_of: As `build_loss` returns it.
+        outputs: Logits `(B, R, X, Y, Z)`; or several, the full grid first, then coarser ones whose sizes divide it.
+            Each coarser one is held against the target averaged over its voxels, and counts half of the one before.
+        target: `(B, R, X, Y, Z)`, boolean or in [0, 1].
+
+    Source: Lee et al. 2015, arXiv:1409.5185; weights as in Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
+    """
+    from torch.nn import functional as F
+
+    if not isinstance(outputs, Sequence):
+        return loss_of(outputs, target)
+    weights = [_COARSER**depth for depth in range(len(outputs))]
+    total = weights[0] * loss_of(outputs[0], target)
+    for weight, logits in zip(weights[1:], outputs[1:], strict=True):
+        factor = [full // coarse for full, coarse in zip(target.shape[2:], logits.shape[2:], strict=True)]
+        total = total + weight * loss_of(logits, F.avg_pool3d(target.float(), factor))
+    return total / sum(weights)
+
+
 def _mean_over_regions(region_loss: Loss, logits: Tensor, target: Tensor) -> Tensor:
-    """Return the mean of `region_loss(z, t)`, given each region's logits and target in one row of float32.
+    """Return the mean of `region_loss(z, t)`, given each sample's and region's logits and target in a row of float32.
 
     One region at a time: a loss is taken when every activation is held for the way back, so its own copies add to the
     peak, and sums of a million bfloat16 voxels would stand still at a few hundred.
@@ -73,17 +100,16 @@ def _mean_over_regions(region_loss: Loss, logits: Tensor, target: Tensor) -> Ten
             "logits and target must share one shape (B, R, X, Y, Z); "
             f"got {tuple(logits.shape)} and {tuple(target.shape)}."
         )
-    regions = zip(logits.unbind(1), target.unbind(1), strict=True)
-    losses = [region_loss(z.float().flatten(), t.float().flatten()) for z, t in regions]
+    pairs = zip(logits.flatten(0, 1), target.flatten(0, 1), strict=True)
+    losses = [region_loss(z.float().flatten(), t.float().flatten()) for z, t in pairs]
     return sum(losses[1:], losses[0]) / len(losses)
 
 
 def _soft_dice_loss(p: Tensor, t: Tensor) -> Tensor:
-    """Return 1 - soft Dice of one region, its voxels summed over the whole batch.
+    """Return 1 - soft Dice of one region of one sample.
 
-    A patch without enhancing tumour then does not say on its own what the region is worth. Squares in the denominator
-    (Milletari et al. 2016, arXiv:1606.04797) let an absent region come to rest: the haze of small probabilities over
-    two million voxels sums to nothing there, whereas their plain sum would keep the loss at 1.
+    Squares in the denominator (Milletari et al. 2016, arXiv:1606.04797) let an absent region come to rest: the haze of
+    small probabilities over two million voxels sums to nothing there, whereas their plain sum would keep the loss at 1.
     """
     fraction = (2 * (p * t).sum() + SMOOTH) / (p.square().sum() + t.square().sum() + SMOOTH)
     return 1 - fraction

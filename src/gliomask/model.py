@@ -45,6 +45,45 @@ def new_model(plan: Plan, *, seed: int = 0, name: str = "untrained") -> Model:
     return Model(plan, network, name)
 
 
+def load_weights(model: Model, path: Path | str) -> None:
+    """Fill a model with the weights of another one of its kind, whose sequences may be others.
+
+    What a network does with a sequence that both know goes over to it, wherever it stands in the order. A sequence
+    that is new begins with weights of zero: the model starts as the one it comes from, and learns to use it.
+
+    Raises:
+        InputError: The file is missing, damaged, or its network is of another shape.
+    """
+    require_torch()
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    plan = read_plan(path)
+    kinds = [
+        f"{name} {getattr(plan, name)!r}, not {getattr(model.plan, name)!r}"
+        for name in ("network", "network_arguments", "regions")
+        if getattr(plan, name) != getattr(model.plan, name)
+    ]
+    if kinds:
+        raise InputError(f"{path}: its weights are of another kind of network: {'; '.join(kinds)}.")
+    before = plan.modalities
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+    for name, axis in _sequence_axes(model.plan).items():
+        old = weights[name].movedim(axis, 0)
+        zero = old.new_zeros(old.shape[1:])
+        columns = [old[before.index(m)] if m in before else zero for m in model.plan.modalities]
+        weights[name] = require_torch().stack(columns, dim=axis)
+    try:
+        model.network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(
+            f"{path}: its weights do not fit its plan ({plan.network}). Was the file put together by hand?"
+        ) from error
+
+
 def save_model(model: Model, path: Path, *, training: Mapping[str, object] | None = None) -> None:
     """Write a model as one safetensors file, whole or not at all: weights as float32, the plan as JSON in the header.
 
@@ -140,6 +179,22 @@ def _record(path: Path) -> dict[str, Any]:
         return dict(json.loads(header[_ENTRY]))
     except (TypeError, ValueError) as error:
         raise _damaged(path, error) from error
+
+
+def _sequence_axes(plan: Plan) -> dict[str, int]:
+    """Which axis of which weight counts the sequences: the one that grows with them."""
+    torch = require_torch()
+    with torch.device("meta"):
+        one, more = (
+            build_network(plan.network, len(plan.modalities) + extra, len(plan.regions), **plan.network_arguments)
+            for extra in (0, 1)
+        )
+    shapes = {name: value.shape for name, value in one.state_dict().items()}
+    return {
+        name: next(axis for axis, (a, b) in enumerate(zip(shapes[name], value.shape, strict=True)) if a != b)
+        for name, value in more.state_dict().items()
+        if value.shape != shapes[name]
+    }
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

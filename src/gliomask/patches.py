@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from gliomask.cache import CachedCase
 from gliomask.labels import get_convention, to_regions
 from gliomask.plan import Plan
 from gliomask.prepare import normalize
+from gliomask.ranks import Ranks
 
 Size = tuple[int, int, int]
 
@@ -36,34 +39,63 @@ class PatchSettings:
     seed: int
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What one process computes on in one step."""
+
+    images: Tensor
+    """`(B, C, X, Y, Z)` float32."""
+    targets: Tensor
+    """`(B, R, X, Y, Z)` bool."""
+    cases: tuple[str, ...]
+    """The id of the case that each patch is from."""
+
+
 class Patches:
     """An endless sequence of batches: `patches[step]` depends on the settings and the step, on nothing drawn before.
 
-    An epoch goes once through all cases, in an order of its own.
+    An epoch goes once through all cases, in an order of its own. A step's `batch_size` patches are shared out over
+    `ranks`; together they are the same ones, however many processes there are.
     """
 
-    def __init__(self, cases: Sequence[CachedCase], plan: Plan, settings: PatchSettings, batch_size: int) -> None:
+    def __init__(
+        self,
+        cases: Sequence[CachedCase],
+        plan: Plan,
+        settings: PatchSettings,
+        batch_size: int,
+        ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
+    ) -> None:
         self.cases = list(cases)
         self.plan = plan
         self.settings = settings
         self.batch_size = batch_size
+        self.ranks = ranks
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the images `(B, C, X, Y, Z)` float32 and the regions `(B, R, X, Y, Z)` bool of one step."""
-        drawn = [self._draw(step * self.batch_size + item) for item in range(self.batch_size)]
-        images, targets = zip(*drawn, strict=True)
-        return torch.stack(images), torch.stack(targets)
+    def __getitem__(self, step: int) -> Batch:
+        """Return this process's part of a step."""
+        numbers = range(step * self.batch_size, (step + 1) * self.batch_size)
+        images, targets, cases = zip(*map(self._draw, self.ranks.share(numbers)), strict=True)
+        batch = Batch(torch.stack(images), torch.stack(targets), cases)
+        if self.ranks.device.type != "cuda":
+            return batch
+        return Batch(batch.images.pin_memory(), batch.targets.pin_memory(), cases)
 
-    def ahead(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches from `start` up to `stop`, each drawn in a thread while the one before it is worked on."""
-        with ThreadPoolExecutor(1, thread_name_prefix="patches") as pool:
-            pending: Future[tuple[Tensor, Tensor]] | None = None
-            for step in range(start, stop):
-                current = pending or pool.submit(self.__getitem__, step)
-                pending = pool.submit(self.__getitem__, step + 1) if step + 1 < stop else None
-                yield current.result()
+    def ahead(self, start: int, workers: int = 1) -> Generator[Batch, None, None]:
+        """Yield the batches from `start` on, drawn in threads while earlier ones are worked on; close it when done.
 
-    def _draw(self, number: int) -> tuple[Tensor, Tensor]:
+        Threads share the memory: nothing is copied between processes, and none can die of too little shared memory.
+        """
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="patches")
+        try:
+            pending = deque(pool.submit(self.__getitem__, start + i) for i in range(workers + 1))
+            for step in count(start + workers + 1):
+                yield pending.popleft().result()
+                pending.append(pool.submit(self.__getitem__, step))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _draw(self, number: int) -> tuple[Tensor, Tensor, str]:
         epoch, place = divmod(number, len(self.cases))
         seed = self.settings.seed
         case = self.cases[np.random.default_rng([seed, 1, epoch]).permutation(len(self.cases))[place]]
@@ -72,7 +104,7 @@ class Patches:
         data, regions = torch.from_numpy(image), torch.from_numpy(target)
         if self.settings.augmentation is not None:
             data, regions = augment(data, regions, generator, self.settings.augmentation)
-        return drop_modalities(data, generator, self.settings.drop_modalities), regions
+        return drop_modalities(data, generator, self.settings.drop_modalities), regions, case.id
 
 
 def draw_patch(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +95,7 @@ _DEFAULT = Inference()
 
 
 def predict(
-    model: Model,
+    model: Model | Sequence[Model],
     case: Case,
     *,
     inference: Inference = _DEFAULT,
@@ -103,33 +105,65 @@ def predict(
     """Return where the tumour is in a case.
 
     Args:
-        model: On the device to compute on (`load_model`).
+        model: On the device to compute on (`load_model`). Of several (the folds of a cross-validation, say) the
+            probabilities are averaged; they must have the same regions, and the first one's plan names the rest.
         case: With the sequences that the model's plan names; one may lack only if the plan says `can_miss`.
         inference: How to run the network.
         convention: The numbers to answer in; by default the plan's.
         on_part: Called with the share of the network's work that is done, for a progress bar.
 
     Raises:
-        InputError: A needed sequence is missing, a file is bad (see `read_case`), or the convention is unknown.
+        InputError: A needed sequence is missing, a file is bad (see `read_case`), the convention is unknown, the
+            models have other regions from one another, or there is none.
     """
     started = time.perf_counter()
-    numbers = get_convention(convention or model.plan.convention)
-    check_sequences(model.plan, case)
-    volume = read_case(case, model.plan.modalities)
-    prepared = prepare(volume, model.plan)
-    logits, window = run_network(model, prepared.data, inference, on_part=on_part)
-    probabilities = restore(prepared, torch.sigmoid(logits).numpy())
-    labels = to_labels(probabilities.data > 0.5, model.plan.regions, numbers)
+    models = [model] if isinstance(model, Model) else list(model)
+    plan = _common_plan(models)
+    numbers = get_convention(convention or plan.convention)
+    for member in models:
+        check_sequences(member.plan, case)
+    total: Volume | None = None
+    for number, member in enumerate(models):
+        answer, window = _probabilities(member, case, inference, partial(_part, on_part, number, len(models)))
+        total = answer if total is None else Volume(total.data + answer.data, total.affine)
+    assert total is not None
+    probabilities = Volume(total.data / len(models), total.affine)
+    labels = to_labels(probabilities.data > 0.5, plan.regions, numbers)
     return Prediction(
         case=case,
         labels=Volume(labels[None], probabilities.affine),
         probabilities=probabilities,
-        plan=model.plan,
+        plan=plan,
         convention=numbers.name,
-        model=model.name,
+        model=", ".join(member.name for member in models),
         window=window,
         seconds=time.perf_counter() - started,
     )
+
+
+def _common_plan(models: Sequence[Model]) -> Plan:
+    """The first one's plan, with every sequence that any of them takes."""
+    if not models:
+        raise InputError("no model was given.")
+    first, *others = models
+    for other in others:
+        if other.plan.regions != first.plan.regions:
+            raise InputError(
+                f"{other.name}: answers in {', '.join(other.plan.regions)}, {first.name} in "
+                f"{', '.join(first.plan.regions)}. Only models with the same regions can be averaged."
+            )
+    modalities = tuple(dict.fromkeys(m for member in models for m in member.plan.modalities))
+    return first.plan.model_copy(update={"modalities": modalities})
+
+
+def _probabilities(model: Model, case: Case, inference: Inference, on_part: OnPart) -> tuple[Volume, Window]:
+    prepared = prepare(read_case(case, model.plan.modalities), model.plan)
+    logits, window = run_network(model, prepared.data, inference, on_part=on_part)
+    return restore(prepared, torch.sigmoid(logits).numpy()), window
+
+
+def _part(on_part: OnPart, number: int, count: int, share: float) -> None:
+    on_part((number + share) / count)
 
 
 def check_sequences(plan: Plan, case: Case) -> None:

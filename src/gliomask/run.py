@@ -7,61 +7,25 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
 
-from gliomask.augment import Augmentation
 from gliomask.cache import CachedCase, build_cache, cache_plan, open_cache
 from gliomask.cases import Case, common_convention, get_modality
-from gliomask.engine import Precision
+from gliomask.config import FREE, TrainConfig, make_config
 from gliomask.errors import InputError
 from gliomask.figures import curves_figure, save_figure
 from gliomask.files import replacing, write_text
 from gliomask.model import Model, save_model
-from gliomask.plan import Normalization, Plan
+from gliomask.networks import takes_argument
+from gliomask.plan import Plan
 from gliomask.prepare import common_spacing
+from gliomask.split import Split, hold_out, make_folds
 
 # What a run leaves that ended before its first step, for a bad case say; starting again over it loses nothing.
 _BEFORE_TRAINING = {"config.json", "splits_final.json", "cache"}
-
-
-class TrainConfig(BaseModel):
-    """How to train; kept with the run for the record, never needed to predict."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    network: str = "unet"
-    norm: Literal["instance", "batch", "none"] = "instance"
-    modalities: tuple[str, ...] = ("t2f", "t1c", "t2w")
-    patch_size: int = Field(default=128, ge=16)
-    """The edge of the cubes it is trained on, in voxels; rounded up to what the network takes."""
-    batch_size: int = Field(default=1, ge=1)
-    epochs: int = Field(default=20, ge=1)
-    patches_per_case: int = Field(default=1, ge=1)
-    """How many patches of each case make an epoch."""
-    loss: str = "dice+ce"
-    lr: float = Field(default=1e-3, gt=0)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    seed: int = Field(default=0, ge=0)
-    val_fraction: float = Field(default=0.25, ge=0, lt=1)
-    """Of the patients, those kept for validation; 0: none."""
-    min_tumour: float = Field(default=0.0, ge=0, lt=1)
-    """A case whose whole tumour would fill less than this share of a patch is not trained on."""
-    drop_modalities: float = Field(default=0.0, ge=0, lt=1)
-    """The probability with which a patch loses each sequence; above 0 the model can predict without some."""
-    normalization: Normalization = "zscore"
-    augment: bool = True
-    device: str = "auto"
-    precision: Precision = "auto"
-    threads: int | None = Field(default=None, ge=1)
-
-    def augmentation(self) -> Augmentation | None:
-        """The random changes to make, or None."""
-        return Augmentation() if self.augment else None
 
 
 @dataclass(frozen=True)
@@ -70,10 +34,14 @@ class RunState:
 
     step: int = 0
     rows: list[dict[str, float]] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    """Of the steps of the epoch that has begun."""
-    tally: list[list[int]] = field(default_factory=lambda: [[0] * 4] * 4)
+    """The log."""
     seconds: float = 0.0
+    """Since the start, over all parts of a resumed run."""
+    losses: list[float] = field(default_factory=list)
+    """Of the steps of the epoch that has begun; so are the following."""
+    tally: list[list[int]] = field(default_factory=lambda: [[0] * 4] * 4)
+    epoch_seconds: float = 0.0
+    wait_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,10 +71,10 @@ class Run:
         path = self.folder / "log.jsonl"
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
 
-    def split(self) -> dict[str, list[str]]:
+    def split(self) -> Split:
         """Return the ids of the cases trained and validated on, as `train` and `val`."""
-        folds: list[dict[str, list[str]]] = json.loads((self.folder / "splits_final.json").read_text("utf-8"))
-        return folds[0]
+        folds: list[Split] = json.loads((self.folder / "splits_final.json").read_text("utf-8"))
+        return folds[self.config.fold]
 
     def prepare(self, cases: Sequence[Case] | Path, plan: Plan, *, on_case: Callable[[str], None]) -> list[CachedCase]:
         """Return the cases as the loop reads them: from the cache they are, or prepared into one in this folder."""
@@ -115,7 +83,7 @@ class Run:
         prepared, problems = build_cache(cases, self.folder / "cache", plan, on_case=on_case)
         if problems:
             raise InputError("; ".join(map(str, problems)))
-        return prepared
+        return sorted(prepared, key=lambda case: case.id)  # as `open_cache` does: the order decides the patches
 
     def save_model(self, model: Model, name: Literal["best", "last"], facts: Mapping[str, object]) -> None:
         """Write one of the two models, with the facts about its epoch."""
@@ -126,23 +94,23 @@ class Run:
         write_text(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         save_figure(curves_figure(rows), self.folder / "curves.png")
 
-    def save_state(self, state: RunState, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write the checkpoint, whole or not at all."""
-        content = {"state": asdict(state), "network": network.state_dict(), "optimizer": optimizer.state_dict()}
+    def save_state(self, state: RunState, parts: Mapping[str, Any]) -> None:
+        """Write the checkpoint, whole or not at all; of each part (network, optimizer, scaler) its `state_dict`."""
+        content = {"state": asdict(state)} | {name: part.state_dict() for name, part in parts.items()}
         with replacing(self.checkpoint) as partial:
             try:
                 torch.save(content, partial)
             except RuntimeError as error:  # torch's word for whatever the disk said
                 raise OSError(str(error)) from error
 
-    def load_state(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> RunState:
-        """Fill the network and the optimizer from the checkpoint and return the state; a fresh one if there is none."""
+    def load_state(self, parts: Mapping[str, Any]) -> RunState:
+        """Fill the parts from the checkpoint and return the state; a fresh one if there is none."""
         if not self.checkpoint.is_file():
             return RunState()
         try:
             content = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
-            network.load_state_dict(content["network"])
-            optimizer.load_state_dict(content["optimizer"])
+            for name, part in parts.items():
+                part.load_state_dict(content[name])
             return RunState(**content["state"])
         except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
             raise InputError(f"{self.checkpoint}: not a whole checkpoint of this run: {error}") from error
@@ -153,7 +121,7 @@ def open_run(folder: Path, config: TrainConfig, *, resume: bool) -> Run:
 
     Raises:
         InputError: The folder holds something already, or with `resume` nothing, or a run of another config; what
-            differs is named. More (or fewer) epochs are no difference.
+            differs is named. Its length and what leaves the result as it is (`config.FREE`) may differ.
     """
     path = folder / "config.json"
     if resume:
@@ -170,12 +138,15 @@ def load_run(folder: Path | str) -> Run:
     """Return the run in a folder.
 
     Raises:
-        InputError: There is none.
+        InputError: There is none, or its config is of another version.
     """
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise InputError(f"{folder}: no run there (no config.json).")
-    return Run(Path(folder), TrainConfig.model_validate_json(path.read_text("utf-8")))
+    try:
+        return Run(Path(folder), make_config(**json.loads(path.read_text("utf-8"))))
+    except (InputError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: not the config of a run of this version: {error}") from error
 
 
 def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
@@ -194,6 +165,7 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
         axes = "LPS"
         spacing_mm, convention = common_spacing(cases, axes), common_convention(cases)
     edge = config.patch_size
+    norm = None if config.norm == "none" else config.norm
     return Plan(
         modalities=modalities,
         can_miss=config.drop_modalities > 0,
@@ -203,23 +175,25 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
         normalization=config.normalization,
         patch_size=(edge, edge, edge),
         network=config.network,
-        network_arguments={"norm": None if config.norm == "none" else config.norm},
+        network_arguments={"norm": norm} if takes_argument(config.network, "norm") else {},
     )
 
 
 def split_cases(
     cases: Sequence[CachedCase], config: TrainConfig, run: Run, plan: Plan
 ) -> tuple[list[CachedCase], list[CachedCase]]:
-    """Return the cases to train and to validate on; the split is by patient, seeded, and written to the run.
+    """Return the cases to train and to validate on; see `split`. The split is written to the run, and then kept.
 
-    A run that has a split keeps it. Cases below `min_tumour` are not trained on, but validated on.
+    Cases below `min_tumour` are not trained on, but validated on.
 
     Raises:
-        InputError: Fewer than two patients with validation asked for, or nothing is left to train on.
+        InputError: Too few patients, or nothing is left to train on.
     """
     path = run.folder / "splits_final.json"
     if not path.is_file():
-        write_text(path, json.dumps([_split(cases, config)], indent=2) + "\n")
+        seed = config.seed
+        splits = make_folds(cases, config.folds, seed) if config.folds else [hold_out(cases, config.val_fraction, seed)]
+        write_text(path, json.dumps(splits, indent=2) + "\n")
     ids = run.split()
     validation = [case for case in cases if case.id in set(ids["val"])]
     candidates = [case for case in cases if case.id in set(ids["train"])]
@@ -230,21 +204,6 @@ def split_cases(
             "patch. Lower --min-tumour."
         )
     return training, validation
-
-
-def _split(cases: Sequence[CachedCase], config: TrainConfig) -> dict[str, list[str]]:
-    patients = sorted({case.patient for case in cases})
-    count = max(1, round(config.val_fraction * len(patients))) if config.val_fraction else 0
-    if count >= len(patients):
-        raise InputError(
-            f"{len(patients)} patient(s): too few to keep {count} for validation. Give more cases, or --val-fraction 0."
-        )
-    order = np.random.default_rng([config.seed, 0]).permutation(len(patients))
-    held_out = {patients[i] for i in order[:count]}
-    return {
-        "train": [case.id for case in cases if case.patient not in held_out],
-        "val": [case.id for case in cases if case.patient in held_out],
-    }
 
 
 def _check_cases(cases: Sequence[Case], modalities: Sequence[str], *, can_miss: bool) -> None:
@@ -267,8 +226,7 @@ def _check_same(path: Path, config: TrainConfig) -> None:
     if not path.is_file():
         raise InputError(f"{path.parent}: nothing to resume (no config.json). Start without --resume.")
     before = load_run(path.parent).config.model_dump(mode="json")
-    free = {"epochs", "device", "threads"}
-    changed = [key for key, value in config.model_dump(mode="json").items() if value != before[key] and key not in free]
+    changed = [key for key, value in config.model_dump(mode="json").items() if value != before[key] and key not in FREE]
     if changed:
         listed = ", ".join(f"{key} was {before[key]}" for key in changed)
         raise InputError(f"{path.parent}: the run was started with other settings ({listed}). Resume with those.")

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 # Background and what lies between nested regions: oedema (WT alone), core (TC without ET), enhancing tumour.
 _CLASSES = 4
-_LEVELS = {"WT": 1, "TC": 2, "ET": 3}
+LEVELS = {"WT": 1, "TC": 2, "ET": 3}
+"""The class of a voxel is the highest of the levels of the regions it is in; 0 in none."""
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Tally:
 
 def _classes(masks: NDArray[np.bool_], regions: Sequence[str]) -> NDArray[np.uint8]:
     classes = np.zeros((len(masks), *masks.shape[2:]), np.uint8)
-    for region, level in _LEVELS.items():
+    for region, level in LEVELS.items():
         if region in regions:
             classes[masks[:, list(regions).index(region)]] = level
     return classes

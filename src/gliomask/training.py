@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from gliomask.augment import Augmentation
 from gliomask.cache import CachedCase
 from gliomask.cases import Case
-from gliomask.engine import Inference, autocast, get_device, run_network
+from gliomask.config import TrainConfig
+from gliomask.engine import get_device
 from gliomask.errors import InputError
-from gliomask.labels import get_convention, to_labels, to_regions
-from gliomask.losses import Loss, build_loss
-from gliomask.model import Model, new_model
-from gliomask.patches import Patches, PatchSettings
+from gliomask.learner import Learner
+from gliomask.losses import build_loss
+from gliomask.model import Model, load_weights, new_model
+from gliomask.pace import Pace, learning_rate
+from gliomask.patches import Batch, Patches, PatchSettings
 from gliomask.plan import Plan
-from gliomask.prepare import normalize
-from gliomask.run import Run, RunState, TrainConfig, make_plan, open_run, split_cases
+from gliomask.ranks import Ranks, join_ranks
+from gliomask.run import Run, RunState, make_plan, open_run, split_cases
 from gliomask.tally import Tally
+from gliomask.validation import validate
 
-# Exploding gradients are cut, others never touched; the value is nnU-Net's.
-_LARGEST_GRADIENT = 12.0
 _CHECKPOINT_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a training stands after a step."""
+
+    step: int
+    epoch: int
+    """The one that the step belongs to, counted from 1."""
+    progress: float
+    """The share of the training that is over."""
+    loss: float
+    seconds_left: float | None
 
 
 class Watcher:
@@ -39,8 +55,8 @@ class Watcher:
     def on_start(self, run: Run, config: TrainConfig, train: Sequence[CachedCase], val: Sequence[CachedCase]) -> None:
         """Everything is ready and the loop begins."""
 
-    def on_step(self, step: int, steps: int, loss: float) -> None:
-        """A step has been taken, the `step`th of `steps`."""
+    def on_step(self, moment: Moment) -> None:
+        """A step has been taken."""
 
     def on_validated(self, case: str) -> None:
         """A validation case has been predicted and scored."""
@@ -51,15 +67,6 @@ class Watcher:
     def should_stop(self) -> bool:
         """Asked after each step: whether to save everything and return."""
         return False
-
-
-@dataclass
-class _Epoch:
-    """What is added up over the steps of one epoch; part of the checkpoint."""
-
-    losses: list[float] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
-    seconds: float = 0.0
 
 
 def train(
@@ -76,33 +83,38 @@ def train(
     `best.safetensors` (highest mean Dice on whole validation cases), `last.safetensors`, and `checkpoint.pt`, from
     which `resume` goes on as if nothing had happened: on the CPU, to the same bits.
 
+    Under `torchrun` the processes share each step's patches and the validation cases; the first one writes.
+
     Args:
         cases: With masks and conventions (`resolve_conventions`), or the folder of a cache (`gliomask prepare`).
         run: The run's folder; new, empty, or with `resume` one that holds a checkpoint.
         config: How to train.
-        resume: Go on with the run in the folder; `config` may then ask for more epochs, and nothing else.
+        resume: Go on with the run in the folder; `config` may then ask for another length, and little else.
         watcher: Sees progress and may stop it; then everything is saved and the run returned unfinished.
 
     Raises:
         InputError: The folder holds another run, a case is bad or lacks its mask or a sequence, too few patients are
-            left for the split, a name in the config is unknown, the device is not there, or the loss became infinite.
+            left for the split, a name in the config is unknown, the device is not there, the memory was not enough,
+            the loss became infinite (the case is named), or another process of the training died.
     """
     watcher = watcher or Watcher()
-    device = get_device(config.device)
-    loss_of = build_loss(config.loss)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    plan = make_plan(config, cases)
-    model = new_model(plan, seed=config.seed)
-    plan = fitted_plan(plan, model)
-    network = model.network.to(device)
-    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    model = Model(plan, network, model.name)
-    folder = open_run(Path(run), config, resume=resume)
-    prepared = folder.prepare(cases, plan, on_case=watcher.on_prepared)
-    training, validation = split_cases(prepared, config, folder, plan)
-    watcher.on_start(folder, config, training, validation)
-    _loop(_Job(model, loss_of, training, validation, config, folder, watcher))
+    started = time.monotonic()
+    with join_ranks(get_device(config.device)) as ranks:
+        _check_share(config, ranks)
+        build_loss(config.loss)  # an unknown name is said before any work
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        plan = ranks.once(lambda: make_plan(config, cases))
+        model = new_model(plan, seed=config.seed)
+        if config.start_from is not None and not resume:
+            load_weights(model, config.start_from)
+        model = Model(fitted_plan(plan, model), model.network.to(ranks.device), model.name)
+        model.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        folder = ranks.once(lambda: open_run(Path(run), config, resume=resume))
+        prepared = ranks.once(lambda: folder.prepare(cases, model.plan, on_case=watcher.on_prepared))
+        training, validation = ranks.once(lambda: split_cases(prepared, config, folder, model.plan))
+        watcher.on_start(folder, config, training, validation)
+        _loop(_Job(model, training, validation, config, folder, watcher, ranks), started)
     return folder
 
 
@@ -111,154 +123,124 @@ class _Job:
     """All that the loop works with and does not replace."""
 
     model: Model
-    loss_of: Loss
     training: Sequence[CachedCase]
     validation: Sequence[CachedCase]
     config: TrainConfig
     folder: Run
     watcher: Watcher
+    ranks: Ranks
 
     @property
     def steps_per_epoch(self) -> int:
         patches = len(self.training) * self.config.patches_per_case
         return max(1, -(-patches // self.config.batch_size))
 
-    @property
-    def steps(self) -> int:
-        return self.steps_per_epoch * self.config.epochs
+
+@dataclass
+class _Epoch:
+    """What is added up over the steps of one epoch; part of the checkpoint."""
+
+    losses: list[float] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    seconds: float = 0.0
+    wait: float = 0.0
+    """Seconds for which the network waited for its patches."""
 
 
-def _loop(job: _Job) -> None:
-    config, model = job.config, job.model
-    optimizer = torch.optim.AdamW(model.network.parameters(), lr=config.lr, weight_decay=1e-4)
-    state = job.folder.load_state(model.network, optimizer)
-    epoch = _Epoch(state.losses, Tally(np.array(state.tally)), state.seconds)
-    settings = PatchSettings(model.plan.patch_size, config.augmentation(), config.drop_modalities, config.seed)
-    patches = Patches(job.training, model.plan, settings, config.batch_size)
-    device = next(model.network.parameters()).device
-    saved = started = time.monotonic()
-    for step, (images, targets) in enumerate(patches.ahead(state.step, job.steps), start=state.step):
-        rate = learning_rate(config, step, job.steps)
-        loss = _step(job, optimizer, rate, images.to(device), targets.to(device), step, epoch)
-        job.watcher.on_step(step + 1, job.steps, loss)
-        ended = (step + 1) % job.steps_per_epoch == 0
-        now = time.monotonic()
-        epoch.seconds, started = epoch.seconds + now - started, now
-        if ended:
-            state = _end_epoch(job, epoch, state, step + 1, rate)
-            epoch, started = _Epoch(), time.monotonic()
-        stop = job.watcher.should_stop()
-        if ended or stop or now - saved > _CHECKPOINT_SECONDS:
-            state = RunState(step + 1, state.rows, epoch.losses, epoch.tally.counts.tolist(), epoch.seconds)
-            job.folder.save_state(state, model.network, optimizer)
-            saved = time.monotonic()
-        if stop:
-            return
+@dataclass
+class _Standing:
+    """Where the loop stands; the same in all processes."""
+
+    step: int
+    rows: list[dict[str, float]]
+    epoch: _Epoch
+    seconds: float
+    """By the first process's clock, since the start of the run, when it was last asked."""
+
+    def state(self) -> RunState:
+        epoch = self.epoch
+        counts = epoch.tally.counts.tolist()
+        return RunState(self.step, self.rows, self.seconds, epoch.losses, counts, epoch.seconds, epoch.wait)
 
 
-def _step(
-    job: _Job, optimizer: torch.optim.Optimizer, rate: float, images: Tensor, targets: Tensor, step: int, epoch: _Epoch
-) -> float:
-    network = job.model.network
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    network.train()
-    # Dropout draws from torch's own generator: seeded by the step, a resumed run draws what an unbroken one would.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.config.seed * 1_000_003 + step)
-        with autocast(images.device, job.config.precision):
-            logits = network(images.contiguous(memory_format=torch.channels_last_3d))
-        loss = job.loss_of(logits, targets)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-    value = float(loss.detach())
-    if not np.isfinite(value):
-        raise InputError(
-            f"the loss is {value} at step {step + 1}. The last checkpoint is kept; try a lower --lr "
-            f"(it was {rate:.2g}) or --precision fp32."
-        )
-    torch.nn.utils.clip_grad_norm_(network.parameters(), _LARGEST_GRADIENT)
-    optimizer.step()
-    epoch.losses.append(value)
-    epoch.tally.add(targets.cpu().numpy(), (logits.detach() > 0).cpu().numpy(), job.model.plan.regions)
-    return value
+def _loop(job: _Job, started: float) -> None:
+    config = job.config
+    learner = Learner(job.model, config, job.ranks)
+    state = job.folder.load_state(learner.parts)
+    epoch = _Epoch(state.losses, Tally(np.array(state.tally)), state.epoch_seconds, state.wait_seconds)
+    clock = _Clock(started - state.seconds, job.ranks)
+    now = _Standing(state.step, state.rows, epoch, clock.read())
+    pace = Pace(config, job.steps_per_epoch, len(job.validation))
+    patches = Patches(job.training, job.model.plan, _patch_settings(job), config.batch_size, job.ranks)
+    saved = now.seconds
+    with closing(patches.ahead(now.step, _workers(config, job.ranks))) as batches:
+        while not pace.is_over(now.step, now.seconds) and not _out_of_patience(config, now.rows):
+            before = now.seconds
+            rate = learning_rate(config, now.step, pace.progress(now.step, now.seconds))
+            _step(learner, rate, batches, now, clock)
+            pace.step_seconds.append(now.seconds - before)
+            job.watcher.on_step(_moment(now, pace))
+            stop = job.ranks.total([job.watcher.should_stop()])[0] > 0
+            if now.step % job.steps_per_epoch == 0 or pace.is_over(now.step, now.seconds):
+                _end_epoch(job, pace, now, rate, clock)
+            if not now.epoch.losses or stop or now.seconds - saved > _CHECKPOINT_SECONDS:
+                _save(job, learner, now)
+                saved = now.seconds
+            if stop:
+                return
+    if now.epoch.losses:  # resumed when its time was over already
+        _end_epoch(job, pace, now, learner.rate, clock)
+        _save(job, learner, now)
 
 
-def _end_epoch(job: _Job, epoch: _Epoch, state: RunState, step: int, rate: float) -> RunState:
-    """Validate, write the log, the curves and the models, and return the state with the epoch's row."""
-    job.folder.save_model(job.model, "last", {"epoch": step // job.steps_per_epoch})
+def _step(learner: Learner, rate: float, batches: Iterator[Batch], now: _Standing, clock: _Clock) -> None:
+    """Learn from the next batch and count it in."""
+    begun = time.monotonic()
+    batch = next(batches)
+    now.epoch.wait += time.monotonic() - begun
+    loss, counts = learner.learn(batch, now.step, rate)
+    now.step += 1
+    now.epoch.losses.append(loss)
+    now.epoch.tally.counts += counts
+    now.epoch.seconds += time.monotonic() - begun
+    now.seconds = clock.read()
+
+
+def _end_epoch(job: _Job, pace: Pace, now: _Standing, rate: float, clock: _Clock) -> None:
+    """Validate if that is due, write the log, the curves and the models, and begin the next epoch."""
+    epoch = now.epoch
     row: dict[str, float] = {
-        "epoch": step // job.steps_per_epoch,
-        "step": step,
+        "epoch": _whole(now.step / job.steps_per_epoch),
+        "step": now.step,
         "learning_rate": rate,
         "train_loss": float(np.mean(epoch.losses)),
         "train_accuracy": epoch.tally.accuracy(),
         "train_mean_iou": epoch.tally.mean_iou(),
         "train_seconds": round(epoch.seconds, 2),
+        "wait_seconds": round(epoch.wait, 3),
     }
-    row |= validate(job.model, job.validation, job.loss_of, job.config, job.watcher)
-    if not any(score(row) <= score(older) for older in state.rows):
-        job.folder.save_model(job.model, "best", row)
-    rows = [*state.rows, row]
-    job.folder.write_log(rows)
+    if pace.validates(now.step, now.seconds):
+        loss_of, precision = build_loss(job.config.loss), job.config.precision
+        watch = job.watcher.on_validated
+        job.ranks.align(job.model.network)
+        row |= validate(job.model, job.validation, loss_of, precision, ranks=job.ranks, on_case=watch)
+        before, now.seconds = now.seconds, clock.read()
+        pace.validation_seconds, pace.validated_at = now.seconds - before, now.seconds
+    row |= {"hours": round(now.seconds / 3600, 5), "peak_memory_gb": round(_peak_memory_gb(job.ranks.device), 2)}
+    now.rows = [*now.rows, row]
+    now.epoch = _Epoch()
+    if job.ranks.first:
+        job.folder.save_model(job.model, "last", {"epoch": row["epoch"]})
+        if best_row(now.rows) is row:
+            job.folder.save_model(job.model, "best", row)
+        job.folder.write_log(now.rows)
     job.watcher.on_epoch(row)
-    return RunState(step, rows)
 
 
-def score(row: Mapping[str, float]) -> float:
-    """Return what the best epoch has most of: the mean Dice of the regions, or without validation its number."""
-    return row.get("val_dice", row["epoch"])
-
-
-def validate(
-    model: Model, cases: Sequence[CachedCase], loss_of: Loss, config: TrainConfig, watcher: Watcher
-) -> dict[str, float]:
-    """Predict whole cases as `predict` does and return the means over them; empty without cases.
-
-    Dice counts the whole mask, also what lies outside the brain's box. Both empty: 1. Accuracy and mean IoU are over
-    all voxels of the brains' boxes together; `all_background_accuracy` is what an empty answer would score there.
-    """
-    if not cases:
-        return {}
-    started = time.monotonic()
-    tally = Tally()
-    losses: list[float] = []
-    dices: list[list[float]] = []
-    numbers = get_convention(model.plan.convention)
-    for case in cases:
-        channels = [case.modalities.index(modality) for modality in model.plan.modalities]
-        image = case.image()[channels]
-        data = normalize(image, [case.moments[channel] for channel in channels], model.plan.normalization)
-        truth = to_regions(case.labels(), get_convention(case.convention), model.plan.regions)
-        logits, _ = run_network(model, data, Inference(precision=config.precision))
-        losses.append(float(loss_of(logits[None], torch.from_numpy(truth)[None])))
-        labels = to_labels((logits > 0).numpy(), model.plan.regions, numbers)  # nested, as a mask on the disk is
-        found = to_regions(labels, numbers, model.plan.regions)
-        tally.add(truth[None], found[None], model.plan.regions)
-        outside = [case.outside.get(region, 0) for region in model.plan.regions]
-        dices.append([_dice(t, p, missed) for t, p, missed in zip(truth, found, outside, strict=True)])
-        watcher.on_validated(case.id)
-    means = np.mean(dices, axis=0)
-    return {
-        "val_loss": float(np.mean(losses)),
-        "val_accuracy": tally.accuracy(),
-        "all_background_accuracy": tally.background_accuracy(),
-        "val_mean_iou": tally.mean_iou(),
-        **{f"val_dice_{region}": float(mean) for region, mean in zip(model.plan.regions, means, strict=True)},
-        "val_dice": float(means.mean()),
-        "val_seconds": round(time.monotonic() - started, 2),
-    }
-
-
-def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """Return the rate of a step: `constant`, or `cosine`: a short rise, then half a cosine down to a hundredth."""
-    if config.schedule == "constant":
-        return config.lr
-    rise = min(50, max(1, steps // 20))
-    if step < rise:
-        return config.lr * (step + 1) / rise
-    progress = (step - rise) / max(1, steps - rise)
-    return float(config.lr * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * progress))))
+def best_row(rows: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """Return the row of the best epoch: the highest mean Dice of the regions, or without validation the last."""
+    validated = [row for row in rows if "val_dice" in row]
+    return max(validated, key=lambda row: row["val_dice"]) if validated else rows[-1]
 
 
 def fitted_plan(plan: Plan, model: Model) -> Plan:
@@ -268,7 +250,72 @@ def fitted_plan(plan: Plan, model: Model) -> Plan:
     return plan.model_copy(update={"patch_size": (x, y, z)})
 
 
-def _dice(truth: np.ndarray[Any, Any], found: np.ndarray[Any, Any], outside: int) -> float:
-    both = np.count_nonzero(truth & found)
-    total = np.count_nonzero(truth) + np.count_nonzero(found) + outside
-    return 2 * both / total if total else 1.0
+@dataclass(frozen=True)
+class _Clock:
+    """The first process's clock, for all; what they decide by it they decide alike."""
+
+    started: float
+    ranks: Ranks
+
+    def read(self) -> float:
+        return self.ranks.total([time.monotonic() - self.started if self.ranks.first else 0.0])[0]
+
+
+def _save(job: _Job, learner: Learner, now: _Standing) -> None:
+    if job.ranks.first:
+        job.folder.save_state(now.state(), learner.parts)
+
+
+def _moment(now: _Standing, pace: Pace) -> Moment:
+    return Moment(
+        now.step,
+        -(-now.step // pace.steps_per_epoch),
+        pace.progress(now.step, now.seconds),
+        now.epoch.losses[-1],
+        pace.seconds_left(now.step, now.seconds),
+    )
+
+
+def _out_of_patience(config: TrainConfig, rows: Sequence[Mapping[str, float]]) -> bool:
+    validated = [row for row in rows if "val_dice" in row]
+    if config.patience is None or not validated:
+        return False
+    return len(validated) - 1 - validated.index(best_row(validated)) >= config.patience
+
+
+def _patch_settings(job: _Job) -> PatchSettings:
+    config = job.config
+    changes = Augmentation() if config.augment else None
+    return PatchSettings(job.model.plan.patch_size, changes, config.drop_modalities, config.seed)
+
+
+def _workers(config: TrainConfig, ranks: Ranks) -> int:
+    """On a CPU one thread keeps ahead of the network; a GPU takes a step in the time of one augmentation."""
+    if config.workers is not None:
+        return config.workers
+    return 1 if ranks.device.type == "cpu" else min(8, os.cpu_count() or 1)
+
+
+def _check_share(config: TrainConfig, ranks: Ranks) -> None:
+    parts = ranks.count * config.accumulate
+    if config.batch_size % parts:
+        raise InputError(
+            f"a batch of {config.batch_size} cannot be shared evenly by {ranks.count} processes taking it in "
+            f"{config.accumulate} part(s) each. Give a --batch-size that is a multiple of {parts}."
+        )
+
+
+def _peak_memory_gb(device: torch.device) -> float:
+    """The most memory that the process (on a GPU: torch there) has held so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def _whole(number: float) -> float:
+    return int(number) if number == int(number) else round(number, 2)

@@ -3,51 +3,75 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import typer
 from rich.progress import BarColumn, Progress, TextColumn
 
 from gliomask.cache import CachedCase
 from gliomask.cases import Case
 from gliomask.cli.console import err
-from gliomask.run import Run, TrainConfig
-from gliomask.training import Watcher, train
+from gliomask.config import TrainConfig
+from gliomask.cross_validation import cross_validate
+from gliomask.ranks import is_first
+from gliomask.run import Run
+from gliomask.training import Moment, Watcher, train
+
+# What a shell reports of a program that Ctrl-C ended.
+_INTERRUPTED = 130
 
 
 def train_with_bar(source: Sequence[Case] | Path, output: Path, config: TrainConfig, *, resume: bool = False) -> Run:
-    """Train under a progress bar; the first Ctrl-C asks the loop to stop, a second one breaks it off."""
+    """Train under a progress bar. Stopped by Ctrl-C or SIGTERM, it says how to go on and exits with status 130."""
+    with _watching(source, output) as watcher:
+        return train(source, output, config, resume=resume, watcher=watcher)
+
+
+def cross_validate_with_bar(
+    source: Sequence[Case] | Path, output: Path, config: TrainConfig, folds: Sequence[int] | None, *, resume: bool
+) -> list[Run]:
+    """Train folds under a progress bar each, as `train_with_bar` does."""
+    with _watching(source, output) as watcher:
+        return cross_validate(source, output, config, folds, resume=resume, watcher=watcher)
+
+
+@contextmanager
+def _watching(source: Sequence[Case] | Path, output: Path) -> Iterator[Bar]:
+    """Give a bar; the first signal asks the loop to stop, a second one breaks it off."""
     watcher = Bar(0 if isinstance(source, Path) else len(source))
-    before = signal.signal(signal.SIGINT, watcher.on_interrupt)
+    asked = (signal.SIGINT, signal.SIGTERM)  # the second is how job schedulers announce the end
+    before = {number: signal.signal(number, watcher.on_interrupt) for number in asked}
     try:
         with watcher.bar:
-            return train(source, output, config, resume=resume, watcher=watcher)
+            yield watcher
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if watcher.stop:
+        watcher.say(f"stopped; go on with: gliomask train -o {output} --resume")
+        raise typer.Exit(_INTERRUPTED)
 
 
 class Bar(Watcher):
     """A line with epoch, loss, Dice and time left; where stderr is no terminal, a line an epoch."""
 
     def __init__(self, cases: int) -> None:
+        self.speaks = is_first()
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
-        self.bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+        hidden = not err.is_terminal or not self.speaks
+        self.bar = Progress(*columns, console=err, transient=True, disable=hidden)
         self.task = self.bar.add_task("preparing", total=cases or None, facts="")
-        self.config: TrainConfig | None = None
-        self.validating = 0
-        self.step_seconds: list[float] = []
-        self.epoch_seconds = 0.0
         self.stop = False
-        self.clock = time.monotonic()
         self.dice = ""
 
     def on_interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.stop:
             raise KeyboardInterrupt
         self.stop = True
-        err.print("stopping after this step; everything is kept (once more: stop at once)")
+        self.say("stopping after this step; everything is kept (once more: stop at once)")
 
     def should_stop(self) -> bool:
         return self.stop
@@ -58,45 +82,40 @@ class Bar(Watcher):
     def on_start(
         self, run: Run, config: TrainConfig, training: Sequence[CachedCase], validation: Sequence[CachedCase]
     ) -> None:
-        self.config, self.validating = config, len(validation)
         left_out = len(run.split()["train"]) - len(training)
-        err.print(
+        self.say(
             f"{config.network} on {len(training)} cases, validated on {len(validation)}"
             + (f"; {left_out} left out: tumour under {config.min_tumour:.1%} of a patch" if left_out else "")
         )
         small = [c.id for c in training if min(c.shape) < config.patch_size]
         if small:
-            err.print(f"{len(small)} brains are smaller than the patch along some axis; padded with zeros")
-        self.clock = time.monotonic()
+            self.say(f"{len(small)} brains are smaller than the patch along some axis; padded with zeros")
 
-    def on_step(self, step: int, steps: int, loss: float) -> None:
-        now = time.monotonic()
-        self.step_seconds = [*self.step_seconds[-49:], now - self.clock]
-        self.clock = now
-        assert self.config is not None
-        per_epoch = steps // self.config.epochs
-        left = (steps - step) * sum(self.step_seconds) / len(self.step_seconds)
-        left += self.epoch_seconds * (self.config.epochs - step // per_epoch)
+    def on_step(self, moment: Moment) -> None:
+        left = "" if moment.seconds_left is None else f"  {_clock(moment.seconds_left)} left"
         self.bar.update(
             self.task,
-            total=steps,
-            completed=step,
-            description=f"epoch {min(step // per_epoch + 1, self.config.epochs)}/{self.config.epochs}",
-            facts=f"loss {loss:.3f}{self.dice}  {_clock(left)} left",
+            total=1.0,
+            completed=moment.progress,
+            description=f"epoch {moment.epoch}",
+            facts=f"loss {moment.loss:.3f}{self.dice}{left}",
         )
 
     def on_validated(self, case: str) -> None:
         self.bar.update(self.task, facts=f"validating {case}{self.dice}")
 
     def on_epoch(self, row: Mapping[str, float]) -> None:
-        now = time.monotonic()
-        self.epoch_seconds, self.clock = now - self.clock, now
-        self.dice = f"  Dice {row['val_dice']:.3f}" if "val_dice" in row else ""
-        err.print(_epoch_line(row))
+        self.dice = f"  Dice {row['val_dice']:.3f}" if "val_dice" in row else self.dice
+        self.say(_epoch_line(row))
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar, in the first process."""
+        if self.speaks:
+            err.print(text)
 
 
 def _epoch_line(row: Mapping[str, float]) -> str:
-    text = f"epoch {row['epoch']:.0f}: loss {row['train_loss']:.3f}"
+    text = f"epoch {row['epoch']:g}: loss {row['train_loss']:.3f}"
     if "val_dice" not in row:
         return text
     regions = " ".join(f"{key.removeprefix('val_dice_')} {value:.3f}" for key, value in row.items() if "dice_" in key)

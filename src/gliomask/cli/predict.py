@@ -25,14 +25,22 @@ EXAMPLES = """
 `gliomask predict -m run/best.safetensors -i patients -o predictions --picture`
 
 `gliomask predict -m run/best.safetensors --t1ce a.nii.gz --t2 b.nii.gz --flair c.nii.gz -o mask.nii.gz`
+
+`gliomask predict -i patients -o predictions -m run/fold*/best.safetensors`  (the mean of several models)
 """
 
 _File = Path | None
 
 
 def predict(
-    model: Annotated[Path, typer.Option("-m", "--model", help="The model file: RUN/best.safetensors.")],
+    model: Annotated[
+        list[Path], typer.Option("-m", "--model", help="The model file: RUN/best.safetensors. Of several, the mean.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="A folder, or for one case a .nii.gz file.")],
+    more: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[MODEL]...", help="More models: what a shell makes of -m RUN/*/best.*"),
+    ] = None,
     source: Annotated[_File, typer.Option("-i", "--input", help="A case, or a folder of cases in any layout.")] = None,
     t1n: Annotated[_File, typer.Option("--t1", "--t1n", help="T1-weighted, native.")] = None,
     t1c: Annotated[_File, typer.Option("--t1c", "--t1ce", "--t1gd", help="T1-weighted, after contrast.")] = None,
@@ -51,7 +59,7 @@ def predict(
         str, typer.Option("--window", help="whole: one pass; sliding: overlapping windows; auto: what suits the model.")
     ] = "auto",
     tta: Annotated[bool, typer.Option("--tta/--no-tta", help="Average over 8 mirror images.")] = False,
-    precision: Annotated[str, typer.Option("--precision", help="auto, bf16, fp32.")] = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 (GPU), fp32.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace masks that are there already.")] = False,
     device: Device = "auto",
     threads: Threads = None,
@@ -81,7 +89,7 @@ def predict(
     from gliomask.engine import Inference, get_device
 
     inference = Inference(_choice("--window", window), tta, _choice("--precision", precision))  # type: ignore[arg-type]
-    loaded = load_model(model, device=str(get_device(device)))
+    loaded = [load_model(path, device=str(get_device(device))) for path in [*model, *(more or [])]]
     done = 0
     with progress("predicting", len(to_do)) as bar:
         from gliomask.cases import Problem
@@ -96,7 +104,7 @@ def predict(
                     _draw(found, path, sequences)
                 done += 1
                 volumes = found.volumes_ml()
-                text = ", ".join(f"{region} {volumes[region]:.1f} mL" for region in loaded.plan.regions)
+                text = ", ".join(f"{region} {volumes[region]:.1f} mL" for region in found.plan.regions)
                 out.print(f"{path}: {text} ({found.seconds:.1f} s)")
             except InputError as error:
                 if len(cases) == 1 and not problems:
@@ -106,7 +114,7 @@ def predict(
     end_batch(problems, done)
 
 
-_CHOICES = {"--window": ("auto", "whole", "sliding"), "--precision": ("auto", "bf16", "fp32")}
+_CHOICES = {"--window": ("auto", "whole", "sliding"), "--precision": ("auto", "bf16", "fp16", "fp32")}
 
 
 def _choice(option: str, value: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gliomask.errors import InputError, unknown_name
 
@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 NETWORKS = {
     "attention_unet": "gliomask.networks.attention_unet:AttentionUNet",
+    "dynunet": "gliomask.networks.monai_networks:dynunet",
     "fcn": "gliomask.networks.fcn:FCN",
+    "mednext": "gliomask.networks.monai_networks:mednext",
     "segnet": "gliomask.networks.segnet:SegNet",
+    "segresnet": "gliomask.networks.monai_networks:segresnet",
+    "swin_unetr": "gliomask.networks.monai_networks:swin_unetr",
     "unet": "gliomask.networks.unet:UNet",
     "vnet": "gliomask.networks.vnet:VNet",
 }
@@ -40,13 +44,26 @@ def build_network(name: str, in_channels: int, out_channels: int, **arguments: o
     Raises:
         InputError: The name, an argument or its value is not known; the message says what is.
     """
-    if name not in NETWORKS:
-        raise unknown_name("network", name, NETWORKS)
-    module, _, cls = NETWORKS[name].partition(":")
-    build = getattr(import_module(module), cls)
+    build = _find(name)
     accepted = [key for key in inspect.signature(build).parameters if key not in ("in_channels", "out_channels")]
     unknown = [str(unknown_name(f"{name} argument", key, accepted)) for key in arguments if key not in accepted]
     if unknown:
         raise InputError("\n".join(unknown))
     network: nn.Module = build(in_channels, out_channels, **arguments)
     return network
+
+
+def takes_argument(name: str, argument: str) -> bool:
+    """Tell whether a network can be told this, `norm` for example.
+
+    Raises:
+        InputError: There is no such network.
+    """
+    return argument in inspect.signature(_find(name)).parameters
+
+
+def _find(name: str) -> Any:
+    if name not in NETWORKS:
+        raise unknown_name("network", name, NETWORKS)
+    module, _, cls = NETWORKS[name].partition(":")
+    return getattr(import_module(module), cls)

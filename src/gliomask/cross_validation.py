@@ -1,0 +1,95 @@
+"""Cross-validation: a run for each fold, and a prediction for every case by the model that has not seen it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gliomask.cache import CachedCase, build_cache, open_cache
+from gliomask.cases import Case
+from gliomask.config import TrainConfig
+from gliomask.engine import Inference, get_device
+from gliomask.errors import InputError
+from gliomask.model import load_model
+from gliomask.prediction import predict
+from gliomask.ranks import Ranks, join_ranks
+from gliomask.run import Run, load_run, make_plan
+from gliomask.training import Watcher, train
+
+
+def cross_validate(
+    cases: Sequence[Case] | Path,
+    folder: Path | str,
+    config: TrainConfig,
+    folds: Sequence[int] | None = None,
+    *,
+    resume: bool = False,
+    watcher: Watcher | None = None,
+) -> list[Run]:
+    """Train some or all folds, one after the other, and return their runs: `fold0`, `fold1`, ... in the folder.
+
+    Every fold's `splits_final.json` lists all splits, as nnU-Net writes them. The cases are prepared once, in
+    `cache`. When a fold is done, its held-out cases are predicted by its best model into `out_of_fold`, a mask each;
+    a case whose files have moved since it was prepared is left out there.
+
+    Args:
+        cases: As for `train`.
+        folder: Holds the runs.
+        config: With `folds`; its `fold` is replaced.
+        folds: Which to train; by default all. Others may be trained elsewhere and their folders put beside these.
+        resume: Go on: folds that are finished are kept, one that was stopped is resumed, missing ones are started.
+        watcher: As for `train`; when it stops one fold, no further one is begun.
+
+    Raises:
+        InputError: As for `train`; or there is no such fold.
+    """
+    if config.folds is None:
+        raise InputError("cross-validation needs a number of folds: --folds 5.")
+    chosen = list(range(config.folds)) if folds is None else list(folds)
+    if wrong := [fold for fold in chosen if not 0 <= fold < config.folds]:
+        raise InputError(f"there is no fold {', '.join(map(str, wrong))}; the {config.folds} folds count from 0.")
+    watcher = watcher or Watcher()
+    folder = Path(folder)
+    runs: list[Run] = []
+    with join_ranks(get_device(config.device)) as ranks:
+        cache = cases if isinstance(cases, Path) else _prepare(cases, folder / "cache", config, ranks, watcher)
+        for fold in chosen:
+            place = folder / f"fold{fold}"
+            goes_on = resume and (place / "checkpoint.pt").is_file()
+            run = train(cache, place, config.model_copy(update={"fold": fold}), resume=goes_on, watcher=watcher)
+            runs.append(run)
+            if watcher.should_stop():
+                break
+            ranks.once(lambda run=run: _predict_held_out(run, cache, folder / "out_of_fold"))  # type: ignore[misc]
+    return runs
+
+
+def found_folds(folder: Path) -> list[Run]:
+    """Return the runs of a cross-validation that are in a folder; none if it is something else."""
+    return [load_run(path.parent) for path in sorted(folder.glob("fold*/config.json"))]
+
+
+def _prepare(cases: Sequence[Case], cache: Path, config: TrainConfig, ranks: Ranks, watcher: Watcher) -> Path:
+    def build() -> None:
+        _, problems = build_cache(cases, cache, make_plan(config, cases), on_case=watcher.on_prepared)
+        if problems:
+            raise InputError("; ".join(map(str, problems)))
+
+    ranks.once(build)
+    return cache
+
+
+def _predict_held_out(run: Run, cache: Path, folder: Path) -> None:
+    """Predict a fold's validation cases with its best model, unless they are there and newer than it."""
+    model = load_model(run.best, device=str(get_device(run.config.device)))
+    held_out = set(run.split()["val"])
+    prepared = [case for case in open_cache(cache, model.plan) if case.id in held_out]
+    for case in prepared:
+        path = folder / f"{case.id}.nii.gz"
+        made = path.is_file() and path.stat().st_mtime >= run.best.stat().st_mtime
+        if not made and _files_are_there(case):
+            predict(model, case.case(), inference=Inference(precision=run.config.precision)).save(path)
+
+
+def _files_are_there(case: CachedCase) -> bool:
+    return all(Path(path).is_file() for path, _ in case.files.values())

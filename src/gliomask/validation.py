@@ -1,0 +1,94 @@
+"""Whole cases, predicted as `predict` does and scored: what an epoch is judged by."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gliomask.cache import CachedCase
+from gliomask.engine import Inference, Precision, run_network
+from gliomask.labels import get_convention, to_labels, to_regions
+from gliomask.losses import Loss
+from gliomask.model import Model
+from gliomask.prepare import normalize
+from gliomask.ranks import Ranks
+from gliomask.tally import Tally
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """How a model did on one case."""
+
+    case: str
+    loss: float
+    dice: Mapping[str, float]
+    """Of each region, over the whole mask, also what lies outside the brain's box. Both empty: 1."""
+    tally: Tally
+    """Over the voxels of the brain's box."""
+
+
+def validate(
+    model: Model,
+    cases: Sequence[CachedCase],
+    loss_of: Loss,
+    precision: Precision,
+    *,
+    ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
+    on_case: Callable[[str], None] = lambda _: None,
+) -> dict[str, float]:
+    """Return the means over the cases, as a row of a run's log names them; empty without cases.
+
+    Accuracy and mean IoU are over all voxels of the brains' boxes together; `all_background_accuracy` is what an empty
+    answer would score there. The cases are shared out over `ranks`, and all get the same answer.
+    """
+    if not cases:
+        return {}
+    started = time.monotonic()
+    mine = []
+    for case in ranks.share(cases):
+        mine.append(score_cached_case(model, case, loss_of, precision))
+        on_case(case.id)
+    parts = ranks.gather(mine)
+    scores = [parts[number % len(parts)][number // len(parts)] for number in range(len(cases))]
+    tally = Tally(np.sum([score.tally.counts for score in scores], axis=0))
+    means = {region: float(np.mean([score.dice[region] for score in scores])) for region in model.plan.regions}
+    return {
+        "val_loss": float(np.mean([score.loss for score in scores])),
+        "val_accuracy": tally.accuracy(),
+        "all_background_accuracy": tally.background_accuracy(),
+        "val_mean_iou": tally.mean_iou(),
+        **{f"val_dice_{region}": mean for region, mean in means.items()},
+        "val_dice": float(np.mean(list(means.values()))),
+        "val_seconds": round(time.monotonic() - started, 2),
+    }
+
+
+def score_cached_case(model: Model, case: CachedCase, loss_of: Loss, precision: Precision) -> CaseScore:
+    """Return how a model does on one prepared case; the Dice are those of the mask that `predict` would write."""
+    channels = [case.modalities.index(modality) for modality in model.plan.modalities]
+    image = case.image()[channels]
+    data = normalize(image, [case.moments[channel] for channel in channels], model.plan.normalization)
+    truth = to_regions(case.labels(), get_convention(case.convention), model.plan.regions)
+    logits, _ = run_network(model, data, Inference(precision=precision))
+    loss = float(loss_of(logits[None], torch.from_numpy(truth)[None]))
+    numbers = get_convention(model.plan.convention)
+    labels = to_labels((logits > 0).numpy(), model.plan.regions, numbers)  # nested, as a mask on the disk is
+    found = to_regions(labels, numbers, model.plan.regions)
+    tally = Tally()
+    tally.add(truth[None], found[None], model.plan.regions)
+    dice = {
+        region: _dice(true, predicted, case.outside.get(region, 0))
+        for region, true, predicted in zip(model.plan.regions, truth, found, strict=True)
+    }
+    return CaseScore(case.id, loss, dice, tally)
+
+
+def _dice(truth: NDArray[np.bool_], found: NDArray[np.bool_], outside: int) -> float:
+    both = np.count_nonzero(truth & found)
+    total = np.count_nonzero(truth) + np.count_nonzero(found) + outside
+    return 2 * both / total if total else 1.0
