@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import save_file
 
 from gliomask.errors import InputError
-from gliomask.model import load_model, new_model, read_plan, read_training, save_model
+from gliomask.model import Model, load_model, load_weights, new_model, read_plan, read_training, save_model
 from gliomask.plan import Plan, plan_to_dict
 
 PLAN = Plan(
@@ -109,3 +109,34 @@ def test_a_failed_save_keeps_the_older_model(file: Path, monkeypatch: pytest.Mon
         save_model(new_model(PLAN, seed=4), file)
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def fresh(*modalities: str, seed: int = 0, network: str = "fcn") -> Model:
+    return new_model(Plan(modalities=modalities, network=network), seed=seed)
+
+
+@pytest.mark.parametrize("network", ["fast", "fcn", "unet"])
+def test_weights_go_over_to_other_sequences_by_name(tmp_path: Path, network: str) -> None:
+    """In another order, and with a new one that counts for nothing yet, the answers are the same."""
+    old = fresh("t2f", "t1c", network=network)
+    save_model(old, tmp_path / "old.safetensors")
+    image = torch.randn(1, 2, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    swapped = fresh("t1c", "t2f", seed=1, network=network)
+    load_weights(swapped, tmp_path / "old.safetensors")
+    grown = fresh("t1n", "t2f", "t1c", seed=2, network=network)
+    load_weights(grown, tmp_path / "old.safetensors")
+    with torch.inference_mode():
+        expected = old.network.eval()(image)
+        torch.testing.assert_close(swapped.network.eval()(image.flip(1)), expected)
+        three = torch.cat([torch.randn(1, 1, 16, 16, 16), image], dim=1)
+        torch.testing.assert_close(grown.network.eval()(three), expected)
+
+
+def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
+    """With what the two are; a damaged file as everywhere."""
+    save_model(fresh("t2f"), tmp_path / "old.safetensors")
+    with pytest.raises(InputError, match="network 'fcn', not 'unet'"):
+        load_weights(fresh("t2f", network="unet"), tmp_path / "old.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "old.safetensors").read_bytes()[:-100])
+    with pytest.raises(InputError, match="not a whole model file"):
+        load_weights(fresh("t2f"), tmp_path / "cut.safetensors")

@@ -14,7 +14,7 @@ def config(**changes: object) -> TrainConfig:
 
 
 def walk(pace: Pace, step_seconds: float, validation_seconds: float) -> tuple[int, float, list[int], list[float]]:
-    """Train by an imaginary clock: steps taken, seconds, where it validated, and the ends it foresaw after each step."""
+    """Train by an imaginary clock: steps, seconds, where it validated, and the end it foresaw after each."""
     step, seconds = 0, 0.0
     validated: list[int] = []
     foreseen: list[float] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from gliomask.labels import get_convention, to_regions
 from gliomask.patches import Patches, PatchSettings, draw_patch
 from gliomask.plan import Plan
 from gliomask.prepare import common_spacing, normalize
+from gliomask.ranks import Ranks
 
 
 @pytest.fixture
@@ -63,12 +66,26 @@ def test_the_number_alone_decides_a_batch(cached) -> None:
     """Whatever was drawn before, by whichever thread."""
     prepared, plan = cached
     settings = PatchSettings((16, 16, 16), Augmentation(), 0.3, seed=4)
-    ahead = list(Patches(prepared, plan, settings, 2).ahead(3, 7))
-    for step, (images, targets) in zip(range(3, 7), ahead, strict=True):
-        again, truth = Patches(prepared, plan, settings, 2)[step]
-        assert torch.equal(images, again)
-        assert torch.equal(targets, truth)
-    assert not torch.equal(ahead[0][0], ahead[1][0])
+    for workers in (1, 3):
+        with closing(Patches(prepared, plan, settings, 2).ahead(3, workers)) as batches:
+            ahead = list(islice(batches, 4))
+        for step, batch in zip(range(3, 7), ahead, strict=True):
+            again = Patches(prepared, plan, settings, 2)[step]
+            assert torch.equal(batch.images, again.images)
+            assert torch.equal(batch.targets, again.targets)
+            assert batch.cases == again.cases
+        assert not torch.equal(ahead[0].images, ahead[1].images)
+
+
+def test_processes_share_the_patches_of_one(cached) -> None:
+    """Two processes with a batch of four draw two each, and together what one would have drawn."""
+    prepared, plan = cached
+    settings = PatchSettings((16, 16, 16), Augmentation(), 0.3, seed=4)
+    whole = Patches(prepared, plan, settings, 4)[5]
+    for rank in range(2):
+        part = Patches(prepared, plan, settings, 4, Ranks(rank, 2))[5]
+        assert torch.equal(part.images, whole.images[rank::2])
+        assert part.cases == whole.cases[rank::2]
 
 
 def test_an_epoch_goes_once_through_all_cases(cached, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,3 +135,29 @@ def test_other_spacings_are_resampled_there_and_back(case: Case) -> None:
     found = predict(new_model(plan, seed=1), case, inference=Inference(window="whole"))
     assert found.labels.grid.difference(read_volume(case.images["t2f"].path).grid) is None
     assert isinstance(found.labels, Volume)
+
+
+def test_several_models_answer_with_the_mean_of_their_probabilities(case: Case) -> None:
+    """Of each voxel; the names and the sequences are those of all."""
+    one = model_for(case)
+    plan = one.plan.model_copy(update={"modalities": ("t1c", "t1n"), "normalization": "minmax"})
+    other = new_model(plan, seed=2, name="other")
+    alone = [predict(model, case).probabilities.data for model in (one, other)]
+    both = predict([one, other], case)
+    np.testing.assert_allclose(both.probabilities.data, (alone[0] + alone[1]) / 2, atol=1e-6)
+    assert both.facts()["model"] == "untrained, other"
+    assert list(both.facts()["sequences"]) == ["t2f", "t1c", "t2w", "t1n"]
+    shares: list[float] = []
+    predict([one, other], case, on_part=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_models_that_cannot_be_averaged_are_refused(case: Case) -> None:
+    """Other regions, or none at all."""
+    one = model_for(case)
+    other = new_model(one.plan.model_copy(update={"regions": ("WT",)}), name="other")
+    with pytest.raises(InputError, match="other: answers in WT"):
+        predict([one, other], case)
+    with pytest.raises(InputError, match="no model"):
+        predict([], case)

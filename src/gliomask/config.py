@@ -23,8 +23,11 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: str = "unet"
-    norm: Literal["instance", "batch", "none"] = "instance"
+    norm: Literal["instance", "batch", "none"] | None = None
+    """The network's normalization; by default its own, which is instance for ours."""
     modalities: tuple[str, ...] = ("t2f", "t1c", "t2w")
+    cases: str | None = None
+    """Where the command line found the cases, so that a run can go on without being told."""
     start_from: str | None = None
     """A model file whose weights to begin with; its sequences may be others."""
 
@@ -93,10 +96,15 @@ class TrainConfig(BaseModel):
             raise ValueError(f"there is no fold {self.fold} of {self.folds or 1}; folds count from 0")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} cannot be taken in {self.accumulate} equal parts")
+        if self.compiled and self.low_memory and self.norm == "batch":
+            raise ValueError("--compile and --low-memory do not go together with --norm batch; leave one out")
         return self
 
 
-FREE = {*_LENGTHS, "patience", "val_every", "device", "threads", "workers", "low_memory", "compiled", "tensorboard"}
+FREE = {
+    *(*_LENGTHS, "patience", "val_every"),
+    *("cases", "device", "threads", "workers", "low_memory", "compiled", "tensorboard"),
+}
 """Fields that a resumed run may have other values for."""
 
 

@@ -104,14 +104,14 @@ def _run(model: Model, data: NDArray[np.float32], inference: Inference, on_part:
 def choose_window(model: Model, images: Tensor, inference: Inference) -> Window:
     """Return the window that `inference` asks for, or under `auto` the one that answers best and fits.
 
-    A network with instance norm sees other statistics in a whole brain than in the patches it was trained on, and
-    answers worse there (docs/design.md has the figures): it gets windows. Any other gets the whole volume in one
+    A network with instance or group norm sees other statistics in a whole brain than in the patches it was trained on,
+    and answers worse there (docs/design.md has the figures): it gets windows. Any other gets the whole volume in one
     pass where that fits in memory: on a CPU 1.2 GB, on a GPU half of what is free. What a pass takes is told from the
     largest layer of a pass over a small cube.
     """
     if inference.window != "auto":
         return inference.window
-    if any(isinstance(module, InstanceNorm | nn.InstanceNorm3d) for module in model.network.modules()):
+    if any(isinstance(module, InstanceNorm | nn.InstanceNorm3d | nn.GroupNorm) for module in model.network.modules()):
         return "sliding"
     on_gpu = images.device.type == "cuda"
     budget = torch.cuda.mem_get_info(images.device)[0] // 2 if on_gpu else _WHOLE_PASS_BYTES

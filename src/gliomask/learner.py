@@ -46,6 +46,7 @@ class Learner:
         if config.compiled:
             self.forward = torch.compile(self.forward)  # type: ignore[assignment]
         if ranks.count > 1:
+            _settle_strides(self.network)
             devices = [ranks.device] if ranks.device.type == "cuda" else None
             self.forward = nn.parallel.DistributedDataParallel(self.forward, device_ids=devices)
 
@@ -144,6 +145,13 @@ class Learner:
             f"not enough memory to train {self.config.network} on {size // self.config.accumulate} patch(es) of "
             f"{shape} at a time. The last checkpoint is kept. Try {', or '.join(ways)}."
         )
+
+
+def _settle_strides(network: nn.Module) -> None:
+    """Give 1x1x1 kernels the strides of their gradients; both layouts fit them, and DDP warns where the two differ."""
+    for parameter in network.parameters():
+        if parameter.ndim == 5 and parameter.shape[2:].numel() == 1:
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
 
 
 def _count_classes(truth: Tensor, prediction: Tensor, regions: Sequence[str]) -> Tensor:

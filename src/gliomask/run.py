@@ -19,7 +19,6 @@ from gliomask.errors import InputError
 from gliomask.figures import curves_figure, save_figure
 from gliomask.files import replacing, write_text
 from gliomask.model import Model, save_model
-from gliomask.networks import takes_argument
 from gliomask.plan import Plan
 from gliomask.prepare import common_spacing
 from gliomask.split import Split, hold_out, make_folds
@@ -90,9 +89,13 @@ class Run:
         save_model(model, self.folder / f"{name}.safetensors", training=facts)
 
     def write_log(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Write the log and its curves."""
+        """Write the log and its curves; for TensorBoard the last row, at its step."""
         write_text(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         save_figure(curves_figure(rows), self.folder / "curves.png")
+        if self.config.tensorboard:
+            with _event_writer(self.folder / "tensorboard") as events:
+                for name, value in rows[-1].items():
+                    events.add_scalar(name, value, int(rows[-1]["step"]))
 
     def save_state(self, state: RunState, parts: Mapping[str, Any]) -> None:
         """Write the checkpoint, whole or not at all; of each part (network, optimizer, scaler) its `state_dict`."""
@@ -130,8 +133,20 @@ def open_run(folder: Path, config: TrainConfig, *, resume: bool) -> Run:
         raise InputError(f"{folder}: is there already and not empty. Go on with --resume, or choose another folder.")
     if not resume:
         (folder / "splits_final.json").unlink(missing_ok=True)
+    if config.tensorboard:
+        _event_writer(folder / "tensorboard").close()
+    for left in folder.glob(".partial-*"):  # of a process that was killed while it wrote
+        left.unlink()
     write_text(path, config.model_dump_json(indent=2) + "\n")
     return Run(folder, config)
+
+
+def _event_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError("--tensorboard needs TensorBoard: pip install tensorboard.") from error
+    return SummaryWriter(str(folder))
 
 
 def load_run(folder: Path | str) -> Run:
@@ -165,7 +180,7 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
         axes = "LPS"
         spacing_mm, convention = common_spacing(cases, axes), common_convention(cases)
     edge = config.patch_size
-    norm = None if config.norm == "none" else config.norm
+    norm = {} if config.norm is None else {"norm": None if config.norm == "none" else config.norm}
     return Plan(
         modalities=modalities,
         can_miss=config.drop_modalities > 0,
@@ -175,7 +190,7 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
         normalization=config.normalization,
         patch_size=(edge, edge, edge),
         network=config.network,
-        network_arguments={"norm": norm} if takes_argument(config.network, "norm") else {},
+        network_arguments=norm,
     )
 
 

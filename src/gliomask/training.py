@@ -22,6 +22,7 @@ from gliomask.errors import InputError
 from gliomask.learner import Learner
 from gliomask.losses import build_loss
 from gliomask.model import Model, load_weights, new_model
+from gliomask.networks.memory import recompute
 from gliomask.pace import Pace, learning_rate
 from gliomask.patches import Batch, Patches, PatchSettings
 from gliomask.plan import Plan
@@ -106,10 +107,12 @@ def train(
             torch.set_num_threads(config.threads)
         plan = ranks.once(lambda: make_plan(config, cases))
         model = new_model(plan, seed=config.seed)
-        if config.start_from is not None and not resume:
+        if config.start_from is not None and not (Path(run) / "checkpoint.pt").is_file():
             load_weights(model, config.start_from)
         model = Model(fitted_plan(plan, model), model.network.to(ranks.device), model.name)
         model.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        if config.low_memory:
+            recompute(model.network)
         folder = ranks.once(lambda: open_run(Path(run), config, resume=resume))
         prepared = ranks.once(lambda: folder.prepare(cases, model.plan, on_case=watcher.on_prepared))
         training, validation = ranks.once(lambda: split_cases(prepared, config, folder, model.plan))

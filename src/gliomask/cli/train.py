@@ -17,6 +17,7 @@ from gliomask.networks import NETWORKS
 
 if TYPE_CHECKING:
     from gliomask.cases import Case
+    from gliomask.config import TrainConfig
     from gliomask.run import Run
 
 EXAMPLES = """
@@ -63,7 +64,9 @@ def train(
             "--network", help=", ".join(NETWORKS), autocompletion=lambda: list(NETWORKS), rich_help_panel=_TASK
         ),
     ] = "unet",
-    norm: Annotated[str, typer.Option("--norm", help="instance, batch or none.", rich_help_panel=_TASK)] = "instance",
+    norm: Annotated[
+        str | None, typer.Option("--norm", help="instance, batch or none. [the network's own]", rich_help_panel=_TASK)
+    ] = None,
     modalities: Modalities = "flair,t1ce,t2",
     start_from: Annotated[
         Path | None,
@@ -210,10 +213,13 @@ def train(
     if "budget" in values:
         values["budget_seconds"] = _seconds(values.pop("budget"))
     if "start_from" in values:
-        values |= _of_model(start_from, values) | {"start_from": str(start_from)}
+        given = {name: value for name, value in values.items() if _was_given(context, name)}
+        values |= _of_model(start_from) | given | {"start_from": str(start_from)}
     values.pop("fold", None)
+    if cases is not None:
+        values["cases"] = str(cases.resolve())
     config = make_config(**(_of_run(output, values) if resume else {}) | values)
-    source = _source(cases, output, labels, resume=resume)
+    source = _source(output, config, labels)
     if config.folds is None:
         _say_result(train_with_bar(source, output, config, resume=resume))
         return
@@ -250,29 +256,27 @@ def _of_run(output: Path, values: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in settings.items() if k != "fold" and not (lengths & values.keys() and k in lengths)}
 
 
-def _of_model(path: Path | None, values: dict[str, Any]) -> dict[str, Any]:
+def _of_model(path: Path | None) -> dict[str, Any]:
     """The kind of network in a model file, which a run that starts from it must have."""
     from gliomask.model import read_plan
 
     assert path is not None
     plan = read_plan(path)
-    norm = plan.network_arguments.get("norm", values.get("norm", "instance"))
-    return {"network": plan.network, "norm": norm or "none"}
+    said = plan.network_arguments.get("norm", "own")
+    return {"network": plan.network} | ({} if said == "own" else {"norm": said or "none"})
 
 
-def _source(cases: Path | None, output: Path, labels: str | None, *, resume: bool) -> Sequence[Case] | Path:
+def _source(output: Path, config: TrainConfig, labels: str | None) -> Sequence[Case] | Path:
+    """The cases to train on; a run that goes on has them prepared already, unless their folder is named again."""
     from gliomask.cache import is_cache
     from gliomask.cases import find_cases, resolve_conventions
 
-    if cases is None:
-        if not resume:
-            raise InputError("name the folder of cases: gliomask train CASES -o run.")
-        if not is_cache(output / "cache"):
-            raise InputError(f"{output}: the run keeps no cases of its own. Name them: gliomask train CASES -o ...")
-        return output / "cache"
-    if is_cache(cases):
-        return cases
-    return resolve_conventions(with_masks(find_cases(cases), cases), labels)
+    if config.cases is None:
+        raise InputError("name the folder of cases: gliomask train CASES -o run.")
+    folder = Path(config.cases)
+    if is_cache(folder):
+        return folder
+    return resolve_conventions(with_masks(find_cases(folder), folder), labels)
 
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}

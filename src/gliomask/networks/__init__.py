@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gliomask.errors import InputError, unknown_name
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 NETWORKS = {
     "attention_unet": "gliomask.networks.attention_unet:AttentionUNet",
     "dynunet": "gliomask.networks.monai_networks:dynunet",
+    "fast": "gliomask.networks.fast:Fast",
+    "fast_large": "gliomask.networks.fast:fast_large",
     "fcn": "gliomask.networks.fcn:FCN",
     "mednext": "gliomask.networks.monai_networks:mednext",
     "segnet": "gliomask.networks.segnet:SegNet",
@@ -31,9 +33,10 @@ NETWORKS = {
 def build_network(name: str, in_channels: int, out_channels: int, **arguments: object) -> nn.Module:
     """Return a freshly initialised network, the same one for the same `torch.manual_seed`.
 
-    Its `forward` takes images `(B, in_channels, X, Y, Z)` to logits `(B, out_channels, X, Y, Z)`. X, Y and Z must be
-    multiples of its attribute `divisor`; who calls it pads. It works under bfloat16 autocast and keeps
-    `torch.channels_last_3d`, the faster layout on a CPU.
+    Its `forward` takes images `(B, in_channels, X, Y, Z)` to logits `(B, out_channels, X, Y, Z)`; in training some
+    return several, for deep supervision: the full grid first, then coarser ones. X, Y and Z must be multiples of its
+    attribute `divisor`; who calls it pads. It works under bfloat16 autocast and keeps `torch.channels_last_3d`, the
+    faster layout on a CPU.
 
     Args:
         name: A key of `NETWORKS`.
@@ -44,26 +47,13 @@ def build_network(name: str, in_channels: int, out_channels: int, **arguments: o
     Raises:
         InputError: The name, an argument or its value is not known; the message says what is.
     """
-    build = _find(name)
+    if name not in NETWORKS:
+        raise unknown_name("network", name, NETWORKS)
+    module, _, cls = NETWORKS[name].partition(":")
+    build = getattr(import_module(module), cls)
     accepted = [key for key in inspect.signature(build).parameters if key not in ("in_channels", "out_channels")]
     unknown = [str(unknown_name(f"{name} argument", key, accepted)) for key in arguments if key not in accepted]
     if unknown:
         raise InputError("\n".join(unknown))
     network: nn.Module = build(in_channels, out_channels, **arguments)
     return network
-
-
-def takes_argument(name: str, argument: str) -> bool:
-    """Tell whether a network can be told this, `norm` for example.
-
-    Raises:
-        InputError: There is no such network.
-    """
-    return argument in inspect.signature(_find(name)).parameters
-
-
-def _find(name: str) -> Any:
-    if name not in NETWORKS:
-        raise unknown_name("network", name, NETWORKS)
-    module, _, cls = NETWORKS[name].partition(":")
-    return getattr(import_module(module), cls)

@@ -40,8 +40,10 @@ def _run(block: nn.Module, *inputs: Any) -> Any:
     forward = partial(type(block).forward, block)
     if not (block.training and torch.is_grad_enabled()):
         return forward(*inputs)
-    contexts = partial(_contexts, block)
-    return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=True, context_fn=contexts)
+    if not any(isinstance(part, _BatchNorm) for part in block.modules()):
+        return checkpoint(forward, *inputs, use_reentrant=False)
+    # torch.compile takes no context_fn, so only those who need one get it
+    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=partial(_contexts, block))
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -1,0 +1,79 @@
+"""Peak memory of training steps with and without recomputed activations, and their CPU time; batch 1.
+
+Each is measured in a process of its own: two steps, the second of which holds everything at once (weights, gradients,
+AdamW's moments, activations), less what the process held before the network was built.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import time
+from multiprocessing.connection import Connection
+
+import torch
+
+from gliomask.engine import autocast
+from gliomask.losses import build_loss, supervised
+from gliomask.networks import build_network
+from gliomask.networks.memory import recompute
+
+
+def measure(name: str, edge: int, bf16: bool, low_memory: bool, answer: Connection) -> None:
+    """Take two steps and send the peak in bytes and the second one's seconds of the processor."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(1, 3, edge, edge, edge, generator=generator).contiguous(memory_format=torch.channels_last_3d)
+    targets = torch.rand(1, 3, edge, edge, edge, generator=generator) > 0.9
+    loss_of = build_loss("dice+ce")
+    build_network(name, 3, 3)  # imports what it needs
+    before = _peak()
+    torch.manual_seed(0)
+    network = build_network(name, 3, 3).to(memory_format=torch.channels_last_3d)
+    if low_memory:
+        recompute(network)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    for _ in range(2):
+        started = time.process_time()
+        with autocast(images.device, "bf16" if bf16 else "fp32"):
+            logits = network(images)
+        loss = supervised(loss_of, logits, targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    answer.send((_peak() - before, time.process_time() - started))
+
+
+def main() -> None:
+    """Print a line for each network and precision."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="*", default=["unet"])
+    parser.add_argument("--edge", type=int, default=128)
+    options = parser.parse_args()
+    for name in options.networks:
+        for bf16 in (False, True):
+            plain, saving = (_in_a_process(name, options.edge, bf16, low_memory) for low_memory in (False, True))
+            print(f"{name}, {options.edge}^3, batch 1, {'bf16' if bf16 else 'fp32'}:", end=" ")
+            print(f"plain {plain[0] / 1e9:.2f} GB, recomputed {saving[0] / 1e9:.2f} GB,", end=" ")
+            print(
+                f"ratio {plain[0] / saving[0]:.2f}; CPU time {saving[1] / plain[1]:.2f} of the plain step's", flush=True
+            )
+
+
+def _in_a_process(name: str, edge: int, bf16: bool, low_memory: bool) -> tuple[int, float]:
+    context = multiprocessing.get_context("spawn")  # a forked one would start with its parent's peak
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=measure, args=(name, edge, bf16, low_memory, sender))
+    process.start()
+    sender.close()
+    peak, seconds = receiver.recv()
+    process.join()
+    return peak, seconds
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()

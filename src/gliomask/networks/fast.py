@@ -1,0 +1,147 @@
+"""A residual U-Net at half resolution, made for the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gliomask.errors import InputError
+from gliomask.networks.blocks import (
+    Norm,
+    check_image,
+    checked_channels,
+    conv,
+    conv_norm_relu,
+    down_conv,
+    norm_layer,
+    score_conv,
+)
+
+# What the last normalization of a residual block starts with: the block changes little at first (Goyal et al. 2017,
+# arXiv:1706.02677, section 5.1, have zero, which would hold up the gradients of what lies before it by a step).
+_QUIET = 0.1
+
+
+class Fast(nn.Module):
+    """A residual U-Net whose finest level has half the image's grid; a voxel's logits come from eight of its scores.
+
+    A stem of stride 2 takes 2x2x2 voxels together, so that nothing is computed at full resolution, where 16 features
+    cost most and processors are at their worst. Levels are residual blocks of two dense 3x3x3 convolutions with 32
+    features or more (He et al. 2016, arXiv:1512.03385). On the way up a 1x1x1 convolution's features are repeated to
+    twice the grid and added to the encoder's. The head scores each of the eight voxels behind a feature vector and
+    lays them out on the full grid (pixel shuffle, Shi et al. 2016, arXiv:1609.05158).
+
+    In training `forward` returns several logits, of the full grid and of a quarter, an eighth ... of it, one a level
+    (deep supervision, Lee et al. 2015, arXiv:1409.5185); in evaluation those of the full grid alone.
+
+    Args:
+        in_channels, out_channels: Sequences in, regions out.
+        channels: Features of each level, from half the grid to the coarsest; N of them ask for multiples of 2^N.
+        blocks: Residual blocks of each level on the way down, as many numbers as `channels`; the way up has one each.
+        norm: "instance", "batch" or None.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        channels: Sequence[int] = (32, 64, 128, 256),
+        blocks: Sequence[int] | None = None,
+        norm: Norm = "instance",
+    ) -> None:
+        super().__init__()
+        widths = checked_channels(in_channels, out_channels, channels)
+        depths = _checked_blocks(blocks, len(widths))
+        self.in_channels = in_channels
+        self.divisor = 2 ** len(widths)
+        self.encoder = nn.ModuleList(
+            nn.Sequential(_halved(inputs, outputs, norm), *(ResidualBlock(outputs, norm) for _ in range(depth)))
+            for (inputs, outputs), depth in zip(pairwise((in_channels, *widths)), depths, strict=True)
+        )
+        # up, decoder and scores are counted like the encoder: [0] is the finest level
+        self.up = nn.ModuleList(conv(coarse, fine, kernel=1) for fine, coarse in pairwise(widths))
+        self.decoder = nn.ModuleList(ResidualBlock(width, norm) for width in widths[:-1])
+        self.head = spread_score(widths[0], out_channels)
+        self.scores = nn.ModuleList(score_conv(width, out_channels) for width in widths[1:-1])
+
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:  # (B, C, X, Y, Z)
+        check_image(image, self.in_channels, self.divisor)
+        x = image
+        skips = []
+        for level in self.encoder:
+            x = level(x)  # (B, 32, X/2, Y/2, Z/2) to (B, 256, X/16, Y/16, Z/16)
+            skips.append(x)
+        skips.pop()
+        coarser: list[Tensor] = []  # logits (B, R, X/4, ...), (B, R, X/8, ...)
+        for i in reversed(range(len(skips))):
+            x = self.decoder[i](skips.pop() + F.interpolate(self.up[i](x), scale_factor=2))  # to (B, 32, X/2, ...)
+            if self.training and i > 0:
+                coarser.insert(0, self.scores[i - 1](x))
+        logits = shuffle_up(self.head(x))  # (B, R, X, Y, Z)
+        return (logits, *coarser) if self.training else logits
+
+
+def fast_large(
+    in_channels: int,
+    out_channels: int,
+    channels: Sequence[int] = (64, 128, 256, 320),
+    blocks: Sequence[int] | None = (1, 2, 2, 2),
+    norm: Norm = "instance",
+) -> Fast:
+    """Return a wider and deeper `Fast`, for a GPU."""
+    return Fast(in_channels, out_channels, channels, blocks, norm)
+
+
+class ResidualBlock(nn.Module):
+    """Add what two 3x3x3 convolutions make of the input to the input, then apply a ReLU."""
+
+    def __init__(self, channels: int, norm: Norm) -> None:
+        super().__init__()
+        last = conv(channels, channels, bias=norm is None)
+        self.residual = nn.Sequential(conv_norm_relu(channels, channels, norm), last, norm_layer(norm, channels))
+        with torch.no_grad():
+            quiet = last if norm is None else self.residual[-1]
+            quiet.weight.mul_(_QUIET)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, channels, X, Y, Z)
+        return torch.relu(x + self.residual(x))
+
+
+def spread_score(inputs: int, outputs: int) -> nn.Conv3d:
+    """Return the 1x1x1 convolution to the logits of 2x2x2 voxels, for `shuffle_up`; all eight start alike."""
+    layer = score_conv(inputs, 8 * outputs)
+    with torch.no_grad():
+        layer.weight.copy_(layer.weight[:outputs].repeat(8, 1, 1, 1, 1))
+    return layer
+
+
+def shuffle_up(x: Tensor) -> Tensor:
+    """Return twice the grid: `(B, 8R, X, Y, Z)` becomes `(B, R, 2X, 2Y, 2Z)`.
+
+    Channel `((2i + j) 2 + k) R + r` becomes channel r of the voxel that lies i, j, k (0 or 1) further along each axis.
+    """
+    batch, channels, *grid = x.shape
+    split = x.permute(0, 2, 3, 4, 1).reshape(batch, *grid, 2, 2, 2, channels // 8)
+    fine = split.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(batch, *(2 * size for size in grid), channels // 8)
+    return fine.permute(0, 4, 1, 2, 3)
+
+
+def _halved(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
+    return nn.Sequential(
+        down_conv(inputs, outputs, bias=norm is None), norm_layer(norm, outputs), nn.ReLU(inplace=True)
+    )
+
+
+def _checked_blocks(blocks: Sequence[int] | None, levels: int) -> tuple[int, ...]:
+    if blocks is None:
+        return (1,) * levels
+    listed = isinstance(blocks, Sequence) and not isinstance(blocks, str)
+    if not listed or len(blocks) != levels or any(isinstance(n, bool) or not isinstance(n, int) for n in blocks):
+        raise InputError(f"blocks must list {levels} whole numbers, one a level; got {blocks!r}.")
+    if min(blocks) < 0:
+        raise InputError(f"blocks must be 0 or more a level; got {blocks!r}.")
+    return tuple(blocks)
