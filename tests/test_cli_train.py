@@ -1,0 +1,168 @@
+"""gliomask train as it is typed: lengths, going on, starting from a model, folds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from gliomask.cli import app, main
+from gliomask.cli.train import _seconds
+from gliomask.config import TrainConfig
+from gliomask.errors import InputError
+from gliomask.model import load_model
+from gliomask.run import load_run
+
+TINY = ("--network", "fcn", "--patch-size", "16", "--lr", "3e-3", "--precision", "fp32")
+
+
+@pytest.fixture
+def gliomask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run a command in this process; give back its exit status and all it printed."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["gliomask", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out + said.err
+
+    return run
+
+
+def test_the_defaults_in_the_help_are_those_of_the_library() -> None:
+    """One config, whether typed or built."""
+    shown = {option.name: option.default for option in get_command(app).commands["train"].params}  # type: ignore[attr-defined]
+    config = TrainConfig()
+    own = {"modalities", "epochs", "fold", "start_from"}
+    for name, value in shown.items():
+        if name in TrainConfig.model_fields and name not in own:
+            assert value == getattr(config, name), name
+    missing = TrainConfig.model_fields.keys() - shown.keys() - {"budget_seconds", "cases"}
+    assert not missing, f"no option for {missing}"
+
+
+def test_a_run_goes_on_without_its_settings_said_again(gliomask, folder_of, tmp_path: Path) -> None:
+    """Cases, network and all: the run knows them; only the length is new. Another setting is refused."""
+    run = tmp_path / "run"
+    assert gliomask("train", folder_of(4), "-o", run, *TINY, "--steps", 4)[0] == 0
+    status, said = gliomask("train", "-o", run, "--resume", "--epochs", 3)
+    assert status == 0, said
+    assert load_run(run).rows()[-1]["epoch"] == 3
+    assert load_run(run).config.network == "fcn"
+    status, said = gliomask("train", "-o", run, "--resume", "--lr", "1e-5")
+    assert (status, "lr was 0.003" in said) == (2, True)
+
+
+def test_a_budget_is_kept(folder_of, tmp_path: Path) -> None:
+    """A real process told to take 12 seconds: it has trained, validated, and not taken much longer."""
+    words = ["train", folder_of(4), "-o", tmp_path / "run", *TINY, "--budget", "12s", "--patches-per-case", "2"]
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-m", "gliomask", *map(str, words)], check=True, capture_output=True)
+    rows = load_run(tmp_path / "run").rows()
+    assert "val_dice" in rows[-1]
+    assert rows[-1]["step"] > 6
+    assert 3600 * rows[-1]["hours"] == pytest.approx(12, abs=3)
+    assert rows[-1]["learning_rate"] < 1e-3
+    assert time.monotonic() - started > 9
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("45s", 45), ("1.5h", 5400), ("2 h 5 min", 7500)],
+)
+def test_times_are_read_as_people_write_them(text: str, seconds: float) -> None:
+    """With units; a bare number is refused, for it may mean any of them."""
+    assert _seconds(text) == seconds
+    with pytest.raises(InputError, match="--budget"):
+        _seconds(text + "7")
+
+
+def test_a_model_can_be_tuned_on_other_sequences(gliomask, folder_of, tmp_path: Path) -> None:
+    """The network is the model's; what it knows comes along; asking for another network is refused."""
+    folder = folder_of(4)
+    assert gliomask("train", folder, "-o", tmp_path / "old", *TINY, "--steps", 3)[0] == 0
+    model = tmp_path / "old" / "last.safetensors"
+    tuned = ("train", folder, "-o", tmp_path / "new", "--from", model, *TINY[2:], "--modalities", "t1,flair,t1ce")
+    status, said = gliomask(*tuned, "--steps", 1, "--lr", "1e-9", "--schedule", "constant")
+    assert status == 0, said
+    before, after = load_model(model), load_model(tmp_path / "new" / "last.safetensors")
+    assert after.plan.network == "fcn"
+    assert after.plan.modalities == ("t1n", "t2f", "t1c")
+    first = [next(iter(m.network.state_dict().values())) for m in (before, after)]
+    assert first[1][:, 0].abs().max() < 1e-6
+    assert (first[1][:, 1] - first[0][:, 0]).abs().max() < 1e-6
+    status, said = gliomask("train", folder, "-o", tmp_path / "other", "--from", model, "--network", "unet")
+    assert (status, "network 'fcn', not 'unet'" in said) == (2, True)
+
+
+def test_folds_are_trained_and_averaged(gliomask, folder_of, tmp_path: Path) -> None:
+    """One command trains all, the models named by a shell's pattern answer together."""
+    folder, cv = folder_of(4), tmp_path / "cv"
+    status, said = gliomask("train", folder, "-o", cv, *TINY, "--steps", 2, "--folds", 2, "--fold", "1")
+    assert status == 0, said
+    status, said = gliomask("train", "-o", cv, "--resume", "--fold", "all")
+    assert status == 0, said
+    assert "fold0: best epoch" in said
+    models = sorted(cv.glob("fold*/best.safetensors"))
+    assert len(models) == 2
+    status, said = gliomask("predict", "-i", folder, "-o", tmp_path / "out", "-m", *models)
+    assert status == 0, said
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
+
+
+def test_stopping_early_is_asked_for_by_patience(gliomask, folder_of, tmp_path: Path) -> None:
+    """With a rate of next to nothing no validation gets better: three of them are enough to see it."""
+    status, said = gliomask(
+        "train", folder_of(4), "-o", tmp_path / "run", *TINY[:4], "--lr", "1e-12", "--epochs", 50, "--patience", 2
+    )
+    assert status == 0, said
+    assert len(load_run(tmp_path / "run").rows()) == 3
+
+
+def test_the_log_goes_to_tensorboard_if_asked(gliomask, folder_of, tmp_path: Path) -> None:
+    """A file of events; or where TensorBoard is not installed, what to install, before any work."""
+    status, said = gliomask("train", folder_of(4), "-o", tmp_path / "run", *TINY, "--steps", 1, "--tensorboard")
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        assert (status, "pip install tensorboard" in said) == (2, True)
+        assert not (tmp_path / "run" / "last.safetensors").exists()
+        return
+    assert status == 0, said
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+
+
+_FULL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+sys.argv = ["gliomask", *sys.argv[1:]]
+from gliomask.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits a process's files as Unix does")
+def test_a_full_disk_loses_nothing_of_the_last_checkpoint(gliomask, folder_of, tmp_path: Path) -> None:
+    """Wherever in the file it fills up: a sentence, status 2, and the run goes on from where it was."""
+    run = tmp_path / "run"
+    assert gliomask("train", folder_of(4), "-o", run, *TINY, "--epochs", 1)[0] == 0
+    kept = {path.name: path.read_bytes() for path in run.iterdir() if path.suffix in (".pt", ".safetensors")}
+    size = (run / "checkpoint.pt").stat().st_size
+    for limit in (size // 10, size // 2, size - 1):
+        words = [sys.executable, "-c", _FULL.format(limit=limit), "train", "-o", str(run), "--resume", "--epochs", "2"]
+        ended = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert ended.returncode == 2, ended.stderr
+        assert "free some space" in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert (run / "checkpoint.pt").read_bytes() == kept["checkpoint.pt"]
+        assert not list(run.glob(".partial-*"))
+    status, said = gliomask("train", "-o", run, "--resume", "--epochs", 2)
+    assert status == 0, said
+    assert len(load_run(run).rows()) == 2
