@@ -2,10 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench compare-seed clean
 
 demo: .venv/installed
 	$(BIN)/gliomask demo demo
+
+# The comparison of the project this one grew from, small and on phantoms: five networks, one split, minutes on a CPU.
+compare-seed: .venv/installed
+	$(BIN)/gliomask phantom compare-seed/cases --cases 12 --size 96
+	$(BIN)/gliomask prepare compare-seed/cases -o compare-seed/cache
+	for network in unet attention_unet fcn segnet vnet; do \
+	    $(BIN)/gliomask train compare-seed/cache -o compare-seed/$$network --network $$network \
+	        --patch-size 64 --steps 72 --lr 2e-3 --loss dice+focal || exit 1; \
+	done
+	cd compare-seed && ../$(BIN)/gliomask compare unet attention_unet fcn segnet vnet -o comparison
 
 test: .venv/installed-dev
 	$(BIN)/pytest -q -n auto --maxprocesses 4
@@ -35,4 +45,4 @@ bench: .venv/installed-dev
 	touch $@
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo compare-seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from gliomask.engine import Inference
 from gliomask.errors import InputError
 from gliomask.model import load_model
 from gliomask.prediction import predict
-from gliomask.training import Moment, Watcher
+from gliomask.training import Moment, Watcher, best_row
 from gliomask.volume import read_volume
 
 
@@ -44,6 +45,12 @@ def test_every_case_is_predicted_by_the_fold_that_has_not_seen_it(cases: list[Ca
             kept = read_volume(tmp_path / "cv" / "out_of_fold" / f"{held_out}.nii.gz", mask=True)
             again = predict(load_model(run.best), by_id[held_out], inference=Inference(precision="fp32"))
             assert np.array_equal(kept.data, again.labels.data)
+    with (tmp_path / "cv" / "out_of_fold.csv").open() as file:
+        scores = {row["case"]: float(row["dice"]) for row in csv.DictReader(file) if row["region"] == "WT"}
+    assert scores.keys() == by_id.keys()
+    logged = [best_row(run.rows())["val_dice_WT"] for run in runs]
+    means = [np.mean([scores[case] for case in run.split()["val"]]) for run in runs]
+    np.testing.assert_allclose(means, logged, atol=0.02)  # the log's are in the run's precision, on the network's grid
     assert [run.folder for run in found_folds(tmp_path / "cv")] == [run.folder for run in runs]
 
 

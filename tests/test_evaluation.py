@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gliomask import evaluation
 from gliomask.cases import Case, get_layout
 from gliomask.errors import InputError
-from gliomask.evaluation import Evaluation, Pair, evaluate, find_pairs
+from gliomask.evaluation import Evaluation, Matched, Pair, evaluate, find_pairs
 from gliomask.labels import convert_labels, get_convention
-from gliomask.metrics import PROTOCOLS
+from gliomask.metrics import PROTOCOLS, Mask, score_case
 from gliomask.volume import Volume, read_volume, reorient, write_volume
 
 ONE, TWO, THREE = "BraTS2021_00001", "BraTS2021_00002", "BraTS2021_00003"
@@ -57,10 +56,10 @@ def truth(tmp_path: Path) -> Path:
 
 
 def test_two_files_are_a_pair_whatever_they_are_called(tmp_path: Path) -> None:
-    """The case takes the truth's id; nothing is noted."""
+    """The case takes the truth's id; nothing is missing or extra."""
     prediction = write_mask(tmp_path / "out.nii", mask_of(1, convention="brats2021"))
     truth = write_mask(tmp_path / f"{ONE}_seg.nii.gz", mask_of(1, convention="brats2021"))
-    assert find_pairs(prediction, truth) == ([Pair(ONE, prediction, truth)], ())
+    assert find_pairs(prediction, truth) == Matched((Pair(ONE, prediction, truth),))
     assert dice_of(evaluate(prediction, truth), ONE) == TRUTH_DICE
 
 
@@ -70,17 +69,17 @@ def test_predictions_meet_their_truth_by_id(truth: Path, tmp_path: Path, name: s
     masks = {case: tmp_path / "found" / name.format(id=case) for case in (TWO, ONE, THREE)}
     for path in masks.values():
         write_mask(path, mask_of(0, convention="brats2021"))
-    pairs, notes = find_pairs(tmp_path / "found", truth)
-    assert pairs == [Pair(case, masks[case], truth / case / f"{case}_seg.nii.gz") for case in (ONE, TWO, THREE)]
-    assert notes == ()
+    expected = tuple(Pair(case, masks[case], truth / case / f"{case}_seg.nii.gz") for case in (ONE, TWO, THREE))
+    assert find_pairs(tmp_path / "found", truth) == Matched(expected)
 
 
 def test_one_file_meets_its_case_in_a_folder(truth: Path, tmp_path: Path) -> None:
-    """A single prediction against the whole data: its case is scored, the others are noted."""
-    prediction = write_mask(tmp_path / f"{TWO}.nii.gz", mask_of(2, convention="brats2021"))
-    pairs, notes = find_pairs(prediction, truth)
-    assert [pair.id for pair in pairs] == [TWO]
-    assert [note.where for note in notes] == [ONE, THREE]
+    """A single prediction against the whole data, or a folder against one truth: that case was asked for, no other."""
+    prediction = write_mask(tmp_path / "found" / f"{TWO}.nii.gz", mask_of(2, convention="brats2021"))
+    write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
+    expected = Matched((Pair(TWO, prediction, truth / TWO / f"{TWO}_seg.nii.gz"),))
+    assert find_pairs(prediction, truth) == expected
+    assert find_pairs(prediction.parent, truth / TWO / f"{TWO}_seg.nii.gz") == expected
 
 
 def test_the_masks_of_case_folders_are_taken_and_no_image(folder_of: Callable[..., Path], tmp_path: Path) -> None:
@@ -89,7 +88,7 @@ def test_the_masks_of_case_folders_are_taken_and_no_image(folder_of: Callable[..
     found = evaluate(data, data)
     assert sorted(found.scores) == [ONE, TWO]
     assert dice_of(found, ONE) == dice_of(found, TWO) == TRUTH_DICE
-    assert found.problems == found.notes == ()
+    assert found.problems == found.notes == found.missing == ()
 
 
 @pytest.mark.parametrize("layout", ["msd", "nnunet"])
@@ -99,9 +98,7 @@ def test_masks_are_found_in_labels_tr(write_case: Callable[..., Case], tmp_path:
     assert case.mask is not None
     (case.mask.parent / f"._{case.mask.name}").write_bytes(b"Mac OS X")
     prediction = write_mask(tmp_path / "found" / f"{case.id}.nii.gz", read_volume(case.mask, mask=True))
-    pairs, notes = find_pairs(prediction.parent, tmp_path / "data")
-    assert pairs == [Pair(case.id, prediction, case.mask)]
-    assert notes == ()
+    assert find_pairs(prediction.parent, tmp_path / "data") == Matched((Pair(case.id, prediction, case.mask),))
     assert dice_of(evaluate(prediction.parent, tmp_path / "data", labels="msd", truth_labels="msd"), case.id) == (
         TRUTH_DICE
     )
@@ -112,7 +109,7 @@ def test_the_ids_of_brats_tell_their_numbers(folder_of: Callable[..., Path], tmp
     """Truth and predictions named as a year names them are read in that year's numbers, without being told."""
     data = folder_of(1, layout)
     (mask,) = data.rglob("*seg*")
-    case = find_pairs(data, data)[0][0].id
+    case = find_pairs(data, data).pairs[0].id
     year = get_convention(get_layout(layout).convention or "")
     tissues = convert_labels(read_volume(mask, mask=True).data, year, get_convention("msd"), "here")
     write_mask(tmp_path / "found" / f"{case}.nii.gz", Volume(tissues, read_volume(mask).affine), told="msd")
@@ -192,19 +189,87 @@ def test_any_other_json_beside_a_mask_tells_nothing(truth: Path, tmp_path: Path,
     assert dice_of(evaluate(path.parent, truth), ONE) == TRUTH_DICE
 
 
-def test_cases_on_one_side_are_noted_and_in_no_mean(truth: Path, tmp_path: Path) -> None:
-    """A missing prediction and a missing truth are both said, and the mean is that of the pairs."""
-    other = "BraTS2021_01666"
+def test_a_missing_prediction_counts_as_worst_and_is_listed(truth: Path, tmp_path: Path) -> None:
+    """Of three cases one was predicted, well: the mean Dice is a third, and the two others are named."""
     write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
-    write_mask(tmp_path / "found" / f"{other}.nii.gz", mask_of(1, convention="brats2021", radius=4))
     found = evaluate(tmp_path / "found", truth)
-    assert {note.where: note.what for note in found.notes} == {
-        TWO: "has no prediction, and is not scored",
-        THREE: "has no prediction, and is not scored",
-        other: "has no truth, and is not scored",
-    }
-    assert [(row["cases"], row["dice_mean"]) for row in found.summary()] == [(1, 1.0)] * 3
-    assert found.problems == ()
+    assert found.missing == (TWO, THREE)
+    assert found.problems == found.notes == ()
+    for row in found.summary():
+        assert (row["cases"], row["missing"]) == (3, 2)
+        assert row["dice_mean"] == pytest.approx(1 / 3)
+        assert row["hd95_pooled_mm_median"] == pytest.approx(373.128664, abs=1e-6)
+    assert [row["status"] for row in found.rows()] == ["scored"] * 3 + ["missing"] * 6
+
+
+def test_a_missing_case_whose_truth_is_damaged_is_a_problem(truth: Path, tmp_path: Path) -> None:
+    """Its worst scores cannot be told either: it is named, and in no mean."""
+    write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
+    (truth / TWO / f"{TWO}_seg.nii.gz").write_bytes(b"no NIfTI")
+    found = evaluate(tmp_path / "found", truth)
+    assert [problem.where for problem in found.problems] == [TWO]
+    assert found.missing == (THREE,)
+    assert sorted(found.scores) == [ONE, THREE]
+
+
+def test_an_extra_prediction_is_refused_or_left_aside(truth: Path, tmp_path: Path) -> None:
+    """Which case it should be is asked; with `ignore_extra` it is noted, and in no mean."""
+    others = [f"BraTS2021_{number:05d}" for number in range(1660, 1668)]
+    for case in (ONE, TWO, THREE, *others):
+        write_mask(tmp_path / "found" / f"{case}.nii.gz", mask_of(1, convention="brats2021"))
+    with pytest.raises(InputError, match=r"found: 8 predictions have no truth .*01664 and 3 more.*--ignore-extra"):
+        evaluate(tmp_path / "found", truth)
+    found = evaluate(tmp_path / "found", truth, ignore_extra=True)
+    assert [note.where for note in found.notes] == others
+    assert sorted(found.scores) == [ONE, TWO, THREE]
+
+
+@pytest.mark.parametrize("name", ["{number}.nii.gz", "team_7_{number}.nii.gz", "pred-{number}.nii"])
+def test_submissions_are_matched_by_number(tmp_path: Path, name: str) -> None:
+    """Names as the challenge takes them, whatever stands before the number, meet the case whose id ends in it."""
+    for number in ("00001-000", "00001-001"):
+        write_mask(tmp_path / "truth" / f"BraTS-GLI-{number}-seg.nii.gz", mask_of(1))
+        write_mask(tmp_path / "found" / name.format(number=number), mask_of(1))
+    found = find_pairs(tmp_path / "found", tmp_path / "truth")
+    assert [(pair.id, pair.prediction.name) for pair in found.pairs] == [
+        (f"BraTS-GLI-{number}", name.format(number=number)) for number in ("00001-000", "00001-001")
+    ]
+    assert not found.missing
+    assert not found.extra
+
+
+def test_a_number_of_several_cases_is_refused(tmp_path: Path) -> None:
+    """00001-000 of gliomas or of metastases; and two predictions of one case: neither is guessed."""
+    for kind in ("GLI", "MET"):
+        write_mask(tmp_path / "truth" / f"BraTS-{kind}-00001-000-seg.nii.gz", mask_of(1))
+    short = write_mask(tmp_path / "found" / "00001-000.nii.gz", mask_of(1))
+    with pytest.raises(InputError, match=r"00001-000\.nii\.gz: may belong to BraTS-GLI-00001-000, BraTS-MET-00001-000"):
+        find_pairs(short.parent, tmp_path / "truth")
+    (tmp_path / "truth" / "BraTS-MET-00001-000-seg.nii.gz").unlink()
+    write_mask(tmp_path / "found" / "team_00001-000.nii.gz", mask_of(1))
+    with pytest.raises(InputError, match=r"team_00001-000\.nii\.gz: may belong to .*00001-000\.nii\.gz"):
+        find_pairs(short.parent, tmp_path / "truth")
+
+
+def test_what_breaks_in_scoring_costs_its_case_alone(
+    truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error of ours, too: the case is named with it, the others are scored, the log has where it came from."""
+    for number, case in enumerate((ONE, TWO, THREE), 1):
+        write_mask(tmp_path / "found" / f"{case}.nii.gz", mask_of(number, convention="brats2021", shift=case == TWO))
+
+    def fails_on_two(
+        truth: dict[str, Mask], prediction: dict[str, Mask], *rest: object, **more: object
+    ) -> dict[str, dict[str, float]]:
+        if not np.array_equal(truth["ET"], prediction["ET"]):
+            raise MemoryError("no more")
+        return {}
+
+    monkeypatch.setattr(evaluation, "score_case", fails_on_two)
+    found = evaluate(tmp_path / "found", truth)
+    assert sorted(found.scores) == [ONE, THREE]
+    assert [str(problem) for problem in found.problems] == [f"{TWO}: could not be scored: MemoryError: no more"]
+    assert "fails_on_two" in caplog.text
 
 
 @pytest.mark.parametrize("names", [(ONE, TWO, THREE), ("a", "b", "c")], ids=["BraTS names", "any names"])
@@ -241,10 +306,11 @@ def test_another_grid_is_a_problem(
     truth: Path, tmp_path: Path, change: Callable[[Volume], Volume], message: str
 ) -> None:
     """Voxels of different grids are never compared; both files and the difference are named."""
-    write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
+    for number, case in ((1, ONE), (3, THREE)):
+        write_mask(tmp_path / "found" / f"{case}.nii.gz", mask_of(number, convention="brats2021"))
     moved = write_mask(tmp_path / "found" / f"{TWO}.nii.gz", change(mask_of(2, convention="brats2021")))
     found = evaluate(tmp_path / "found", truth)
-    assert list(found.scores) == [ONE]
+    assert list(found.scores) == [ONE, THREE]
     (problem,) = found.problems
     assert problem.where == TWO
     assert all(part in problem.what for part in (str(moved), f"{TWO}_seg.nii.gz", message))
@@ -290,9 +356,9 @@ def test_probabilities_are_no_masks(truth: Path, tmp_path: Path) -> None:
     write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
     channels = Volume(np.full((3, 16, 18, 14), 0.5, np.float32), mask_of(1).affine)
     write_volume(tmp_path / "found" / f"{ONE}_probabilities.nii.gz", channels)
-    found = evaluate(tmp_path / "found", truth)
-    assert list(found.scores) == [ONE]
-    assert [note.where for note in found.notes] == [TWO, THREE]
+    found = find_pairs(tmp_path / "found", truth)
+    assert [pair.id for pair in found.pairs] == [ONE]
+    assert not found.extra
 
 
 def test_scores_are_in_millimetres_of_the_truths_grid(tmp_path: Path) -> None:
@@ -307,62 +373,38 @@ def test_scores_are_in_millimetres_of_the_truths_grid(tmp_path: Path) -> None:
     assert found.scores["z"]["WT"]["hd95_pooled_mm"] == 2
 
 
-def evaluation_of(*dices: float) -> Evaluation:
-    """Return an evaluation of made-up cases; HD95 is ten times what Dice lacks."""
-    protocol = PROTOCOLS["brats2021"]
-    scores = {
-        f"case{number}": {
-            region: {"dice": dice, "hd95_pooled_mm": 10 * (1 - dice), "sensitivity": dice, "specificity": 1.0}
-            for region in protocol.regions
-        }
-        for number, dice in reversed(list(enumerate(dices)))
-    }
-    return Evaluation(protocol, scores, ())
+def test_regions_for_which_the_truth_has_no_number_are_said(truth: Path) -> None:
+    """A cavity in masks of 2021: always empty, scored as the year has it, and said."""
+    found = evaluate(truth, truth, protocol="brats2024-gli")
+    (note,) = found.notes
+    assert str(note) == "RC: the truth's labels (brats2021) have none: always empty"
+    assert {regions["RC"]["lesion_dice"] for regions in found.scores.values()} == {1.0}
 
 
-def test_the_summary_is_that_of_the_hand() -> None:
-    """Mean, sample standard deviation and median over the cases, for each region in the protocol's order."""
-    dices = [0.9, 0.5, 0.7, 0.1]
-    table = evaluation_of(*dices).summary()
-    assert [row["region"] for row in table] == ["WT", "TC", "ET"]
-    for row in table:
-        assert row["cases"] == 4
-        assert row["dice_mean"] == pytest.approx(0.55)
-        assert row["dice_std"] == pytest.approx(statistics.stdev(dices))
-        assert row["dice_median"] == pytest.approx(0.6)
-        assert row["hd95_pooled_mm_mean"] == pytest.approx(4.5)
-        assert row["specificity_std"] == 0
-
-
-def test_the_summary_of_one_case_and_of_none() -> None:
-    """One case has no spread; without a case there is no row, and no mean of nothing."""
-    assert [(row["cases"], row["dice_mean"], row["dice_std"]) for row in evaluation_of(0.5).summary()] == (
-        [(1, 0.5, 0.0)] * 3
+def test_tissues_are_scored_whatever_their_numbers(tmp_path: Path) -> None:
+    """Under a protocol with single tissues, masks in other numbers than the truth's are converted: Dice 1 in each."""
+    write_mask(tmp_path / "found" / "a.nii.gz", mask_of(1, convention="msd"))
+    write_mask(tmp_path / "truth" / "a.nii.gz", mask_of(1, convention="brats2024-ped"))
+    found = evaluate(
+        tmp_path / "found", tmp_path / "truth", protocol="brats2024-ped", labels="msd", truth_labels="brats2024-ped"
     )
-    assert evaluation_of().summary() == evaluation_of().rows() == []
+    assert dice_of(found, "a") == dict.fromkeys(("WT", "TC", "ET", "NCR", "CC", "ED"), 1.0)
+    assert found.scores["a"]["NCR"]["truth_ml"] > 0
+    assert found.scores["a"]["ED"]["truth_ml"] > 0
 
 
-def test_the_csv_holds_every_score_and_its_protocol(tmp_path: Path) -> None:
-    """A row a case and region, sorted, each with the protocol's name; read back, the numbers are the same."""
-    found = evaluation_of(0.123456, 2 / 3)
-    found.save(tmp_path / "new" / "scores.csv")
-    with (tmp_path / "new" / "scores.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["protocol", "case", "region", "dice", "hd95_pooled_mm", "sensitivity", "specificity"]
-    assert {row["protocol"] for row in rows} == {"brats2021"}
-    assert [(row["case"], row["region"]) for row in rows] == [
-        (case, region) for case in ("case0", "case1") for region in ("WT", "TC", "ET")
-    ]
-    for row, (dice, distance) in zip(rows, [(0.123456, 8.76544)] * 3 + [(2 / 3, 10 / 3)] * 3, strict=True):
-        assert float(row["dice"]) == pytest.approx(dice, abs=5e-7)
-        assert float(row["hd95_pooled_mm"]) == pytest.approx(distance, abs=5e-7)
-
-
-def test_a_csv_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    """A file where a folder is needed: an InputError that names the place."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot write .*scores\.csv"):
-        evaluation_of(1.0).save(tmp_path / "file" / "scores.csv")
+def test_a_case_is_scored_as_its_masks_are(truth: Path, tmp_path: Path) -> None:
+    """What comes out of the files is what `score_case` gives for the whole arrays, under every protocol."""
+    prediction = write_mask(tmp_path / f"{ONE}.nii.gz", mask_of(1, convention="brats2021", shift=2))
+    labels = [read_volume(path, mask=True) for path in (truth / ONE / f"{ONE}_seg.nii.gz", prediction)]
+    numbers = {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,), "NCR": (1,), "ED": (2,), "RC": (), "CC": ()}
+    sides = [{region: np.isin(side.data[0], values) for region, values in numbers.items()} for side in labels]
+    for protocol in PROTOCOLS:
+        found = evaluate(prediction, truth / ONE / f"{ONE}_seg.nii.gz", protocol=protocol).scores[ONE]
+        expected = score_case(*sides, labels[0].spacing_mm, protocol)
+        assert list(found) == list(expected)
+        for region, scores in expected.items():
+            assert found[region] == pytest.approx(scores, nan_ok=True)
 
 
 def test_when_no_case_can_be_scored_nothing_breaks(tmp_path: Path) -> None:
@@ -373,6 +415,5 @@ def test_when_no_case_can_be_scored_nothing_breaks(tmp_path: Path) -> None:
     assert [problem.where for problem in found.problems] == [ONE]
     assert found.summary() == []
     found.save(tmp_path / "scores.csv")
-    assert (tmp_path / "scores.csv").read_text().splitlines() == [
-        "protocol,case,region,dice,hd95_pooled_mm,sensitivity,specificity"
-    ]
+    (head,) = (tmp_path / "scores.csv").read_text().splitlines()
+    assert head.startswith("protocol,case,region,status,dice,hd95_pooled_mm,hd95_surface_mm,")

@@ -141,7 +141,7 @@ def test_on_the_page_the_blob_is_where_the_letters_say(tmp_path: Path) -> None:
 def test_the_slices_with_the_most_tumour_are_shown() -> None:
     """Each plane is cut where the truth is largest, and the place is written in mm."""
     truth = tumour(most=(12, 20, 9))
-    figure = case_figure(seen(truth=truth, prediction=tumour(most=(25, 14, 15))))
+    figure = case_figure(seen(truth=truth, predictions={"prediction": tumour(most=(25, 14, 15))}))
     for axes in figure.axes[1::3]:
         assert fills(axes)[REGION_COLOURS["WT"]].sum() == 13 * 13 - 5 * 5  # the sheet, less the core inside it
     for place in ("axial\nz = -15 mm", "coronal\ny = -6 mm", "sagittal\nx = 15 mm"):
@@ -151,7 +151,7 @@ def test_the_slices_with_the_most_tumour_are_shown() -> None:
 def test_an_empty_truth_leaves_the_choice_to_the_prediction() -> None:
     """The slices are those of the only tumour there is."""
     empty = {region: np.zeros(SHAPE, bool) for region in ("WT", "TC", "ET")}
-    figure = case_figure(seen(truth=empty, prediction=tumour(most=(12, 20, 9))))
+    figure = case_figure(seen(truth=empty, predictions={"prediction": tumour(most=(12, 20, 9))}))
     assert "axial\nz = -15 mm" in texts(figure)
     assert "no tumour" not in texts(figure)
 
@@ -207,7 +207,7 @@ def test_a_column_for_each_image_and_each_side(count: int, sides: tuple[str, ...
 def test_empty_masks_say_so(regions: tuple[str, ...]) -> None:
     """Without any tumour the picture says it in words, and cuts the middle of the brain."""
     empty = {region: np.zeros(SHAPE, bool) for region in regions}
-    figure = case_figure(seen(truth=empty, prediction=empty))
+    figure = case_figure(seen(truth=empty, predictions={"prediction": empty}))
     assert "no tumour" in texts(figure)
     assert all(not fills(axes) for axes in figure.axes)
     assert "axial\nz = 0 mm" in texts(figure)

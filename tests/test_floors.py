@@ -15,7 +15,7 @@ HOUSE = Path(gliomask.__file__).parent
 
 FLOORS = {
     0: {"errors", "version"},
-    1: {"files", "tally"},
+    1: {"files", "memory", "tally"},
     2: {"augment", "labels", "losses", "metrics", "networks", "ranks", "volume"},
     3: {"cases", "figures"},
     4: {"phantom", "plan"},
@@ -24,7 +24,7 @@ FLOORS = {
     7: {"config", "patches", "prediction", "split", "validation"},
     8: {"learner", "pace", "pictures", "run"},
     9: {"training"},
-    10: {"cross_validation"},
+    10: {"comparison", "cross_validation"},
     11: {"cli"},
     12: {"__main__"},
 }
@@ -46,9 +46,11 @@ LIBRARIES = {
 
 # Files that import torch when they themselves are imported; all others start where it is not installed.
 NEED_TORCH = {
-    *("augment.py", "engine.py", "learner.py", "patches.py", "prediction.py", "ranks.py", "run.py", "training.py"),
+    *("engine.py", "learner.py", "patches.py", "prediction.py", "ranks.py", "run.py", "training.py"),
     "validation.py",
     *(path.relative_to(HOUSE).as_posix() for path in (HOUSE / "networks").glob("[!_]*.py")),
+    *(f"augment/{name}.py" for name in ("axes", "brain", "draws", "faults", "intensity", "patch")),
+    *(f"augment/{name}.py" for name in ("resolution", "spatial")),
 }
 
 

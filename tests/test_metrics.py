@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,20 +18,22 @@ from gliomask.metrics import (
     Mask,
     accuracy,
     dice,
-    get_protocol,
     hausdorff_95_pooled,
+    hausdorff_95_surface,
     iou,
     mean_iou,
     score_case,
     sensitivity,
     specificity,
     surface,
+    surface_dice,
     volume_ml,
 )
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 OBLONG = (0.9, 1.3, 4.0)
 PENALTY = 373.128664
+PENALTY_EXACT = math.hypot(240, 240, 155)
 NOWHERE: tuple[tuple[int, int], ...] = ((0, 0), (0, 0), (0, 0))
 A = ((4, 10), (4, 10), (4, 10))
 B = ((30, 36), (30, 36), (30, 36))
@@ -328,41 +329,22 @@ def test_case_scores_are_those_of_the_whole_grid():
     assert list(scores) == ["WT", "TC", "ET"]
     for region, found in scores.items():
         pair = truth[region], prediction[region]
-        assert found == {
+        expected = {
             "dice": dice(*pair),
-            "hd95_pooled_mm": hausdorff_95_pooled(*pair, OBLONG, empty_mm=PROTOCOLS["brats2021"].empty_mm),
+            "hd95_pooled_mm": hausdorff_95_pooled(*pair, OBLONG, empty_mm=PENALTY_EXACT),
+            "hd95_surface_mm": hausdorff_95_surface(*pair, OBLONG, empty_mm=PENALTY_EXACT),
+            "nsd_0.5mm": surface_dice(*pair, OBLONG, 0.5),
+            "nsd_1mm": surface_dice(*pair, OBLONG, 1),
             "sensitivity": sensitivity(*pair),
             "specificity": specificity(*pair),
+            "voxel_accuracy": accuracy(pair[0].astype(int), pair[1].astype(int)),
+            "voxel_accuracy_of_nothing": accuracy(pair[0].astype(int), np.zeros(pair[0].shape, int)),
+            "iou": iou(*pair),
+            "truth_ml": volume_ml(pair[0], OBLONG),
+            "prediction_ml": volume_ml(pair[1], OBLONG),
         }
+        assert {name: found[name] for name in expected} == expected
     assert scores["ET"]["hd95_pooled_mm"] == pytest.approx(PENALTY, abs=1e-6)
-
-
-def test_a_protocol_is_a_row():
-    """A row of one's own, another metric and penalty in it, is scored without touching anything else."""
-    row = replace(
-        PROTOCOLS["brats2021"],
-        name="mine",
-        regions=("RC",),
-        empty_mm=1.5,
-        metrics={"iou": lambda pair, _: pair.overlap.iou, "penalty": lambda _, protocol: protocol.empty_mm},
-    )
-    mask = {"RC": blobs(1)}
-    assert score_case(mask, mask, ISOTROPIC, row) == {"RC": {"iou": 1, "penalty": 1.5}}
-
-
-def test_unknown_protocol_is_refused_with_a_hint():
-    """A name near a known one is answered with it."""
-    with pytest.raises(InputError, match=r"unknown protocol 'brats201'; did you mean 'brats2021'"):
-        get_protocol("brats201")
-    with pytest.raises(InputError, match="unknown protocol"):
-        score_case({}, {}, ISOTROPIC, "brats1066")
-
-
-def test_all_missing_regions_are_named():
-    """Every region that one of the sides lacks is in the message."""
-    mask = blobs(1)
-    with pytest.raises(InputError, match="truth has no TC, truth has no ET, prediction has no WT"):
-        score_case({"WT": mask}, {"TC": mask, "ET": mask}, ISOTROPIC, "brats2021")
 
 
 MASK = np.zeros((4, 4, 4), bool)

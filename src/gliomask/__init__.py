@@ -13,7 +13,9 @@ from gliomask.version import VERSION
 if TYPE_CHECKING:
     from gliomask import metrics
     from gliomask.cases import Case, find_cases, read_case
+    from gliomask.comparison import compare
     from gliomask.config import TrainConfig
+    from gliomask.cross_validation import cross_validate
     from gliomask.engine import Inference
     from gliomask.errors import InputError
     from gliomask.evaluation import evaluate
@@ -37,6 +39,8 @@ _HOMES = {
     "Plan": "plan",
     "TrainConfig": "config",
     "Volume": "volume",
+    "compare": "comparison",
+    "cross_validate": "cross_validation",
     "draw_prediction": "pictures",
     "evaluate": "evaluation",
     "find_cases": "cases",
@@ -57,6 +61,8 @@ __all__ = [
     "Plan",
     "TrainConfig",
     "Volume",
+    "compare",
+    "cross_validate",
     "draw_prediction",
     "evaluate",
     "find_cases",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from gliomask.cache import CachedCase, build_cache, open_cache
+from gliomask.cache import CachedCase, build_cache, cache_plan, open_cache
 from gliomask.cases import Case
 from gliomask.config import TrainConfig
 from gliomask.engine import Inference, get_device
 from gliomask.errors import InputError
+from gliomask.evaluation import Task, evaluate_tasks
+from gliomask.labels import get_convention
 from gliomask.model import load_model
 from gliomask.prediction import predict
 from gliomask.ranks import Ranks, join_ranks
@@ -30,7 +33,8 @@ def cross_validate(
 
     Every fold's `splits_final.json` lists all splits, as nnU-Net writes them. The cases are prepared once, in
     `cache`. When a fold is done, its held-out cases are predicted by its best model into `out_of_fold`, a mask each;
-    a case whose files have moved since it was prepared is left out there.
+    a case whose files have moved since it was prepared is left out there. Their scores, as BraTS 2021 scored, are in
+    `out_of_fold.csv`: those of all folds that have been predicted so far.
 
     Args:
         cases: As for `train`.
@@ -61,6 +65,7 @@ def cross_validate(
             if watcher.should_stop():
                 break
             ranks.once(lambda run=run: _predict_held_out(run, cache, folder / "out_of_fold"))  # type: ignore[misc]
+        ranks.once(lambda: _score(cache, folder))
     return runs
 
 
@@ -89,6 +94,21 @@ def _predict_held_out(run: Run, cache: Path, folder: Path) -> None:
         made = path.is_file() and path.stat().st_mtime >= run.best.stat().st_mtime
         if not made and _files_are_there(case):
             predict(model, case.case(), inference=Inference(precision=run.config.precision)).save(path)
+
+
+def _score(cache: Path, folder: Path) -> None:
+    """Score all predictions that are there, of this call's folds and of earlier ones, against the cases' own masks."""
+    tasks = []
+    for case in open_cache(cache, cache_plan(cache)):
+        path = folder / "out_of_fold" / f"{case.id}.nii.gz"
+        if path.is_file() and _files_are_there(case):
+            numbers = get_convention(case.convention)
+            written = get_convention(
+                json.loads(path.with_name(f"{case.id}.json").read_text("utf-8"))["labels"]["convention"]
+            )
+            tasks.append(Task(case.id, Path(case.files["mask"][0]), numbers, path, written))
+    if tasks:
+        evaluate_tasks(tasks).save(folder / "out_of_fold.csv")
 
 
 def _files_are_there(case: CachedCase) -> bool:

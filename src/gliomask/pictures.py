@@ -51,7 +51,7 @@ def draw_case(
         affine=volume.affine,
         images={_NAMES[modality]: channel for modality, channel in zip(shown, volume.data, strict=True)},
         truth=truth,
-        prediction=_regions(prediction.labels, prediction.convention) if prediction else None,
+        predictions={"prediction": _regions(prediction.labels, prediction.convention)} if prediction else {},
     )
     save_figure(case_figure(view), path)
 

@@ -21,6 +21,7 @@ from gliomask.engine import get_device
 from gliomask.errors import InputError
 from gliomask.learner import Learner
 from gliomask.losses import build_loss
+from gliomask.memory import keep_memory
 from gliomask.model import Model, load_weights, new_model
 from gliomask.networks.memory import recompute
 from gliomask.pace import Pace, learning_rate
@@ -105,6 +106,8 @@ def train(
         build_loss(config.loss)  # an unknown name is said before any work
         if config.threads:
             torch.set_num_threads(config.threads)
+        if ranks.device.type == "cpu":
+            keep_memory()
         plan = ranks.once(lambda: make_plan(config, cases))
         model = new_model(plan, seed=config.seed)
         if config.start_from is not None and not (Path(run) / "checkpoint.pt").is_file():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gliomask.cache import CachedCase
 from gliomask.engine import Inference, Precision, run_network
@@ -70,15 +71,10 @@ def validate(
 
 def score_cached_case(model: Model, case: CachedCase, loss_of: Loss, precision: Precision) -> CaseScore:
     """Return how a model does on one prepared case; the Dice are those of the mask that `predict` would write."""
-    channels = [case.modalities.index(modality) for modality in model.plan.modalities]
-    image = case.image()[channels]
-    data = normalize(image, [case.moments[channel] for channel in channels], model.plan.normalization)
     truth = to_regions(case.labels(), get_convention(case.convention), model.plan.regions)
-    logits, _ = run_network(model, data, Inference(precision=precision))
+    logits = _logits(model, case, precision)
     loss = float(loss_of(logits[None], torch.from_numpy(truth)[None]))
-    numbers = get_convention(model.plan.convention)
-    labels = to_labels((logits > 0).numpy(), model.plan.regions, numbers)  # nested, as a mask on the disk is
-    found = to_regions(labels, numbers, model.plan.regions)
+    found = _nested(model, logits)
     tally = Tally()
     tally.add(truth[None], found[None], model.plan.regions)
     dice = {
@@ -86,6 +82,24 @@ def score_cached_case(model: Model, case: CachedCase, loss_of: Loss, precision: 
         for region, true, predicted in zip(model.plan.regions, truth, found, strict=True)
     }
     return CaseScore(case.id, loss, dice, tally)
+
+
+def predict_cached_case(model: Model, case: CachedCase, precision: Precision) -> dict[str, NDArray[np.bool_]]:
+    """Return the regions that a model finds in a prepared case, `(x, y, z)` each, within the brain's box."""
+    return dict(zip(model.plan.regions, _nested(model, _logits(model, case, precision)), strict=True))
+
+
+def _logits(model: Model, case: CachedCase, precision: Precision) -> Tensor:
+    channels = [case.modalities.index(modality) for modality in model.plan.modalities]
+    moments = [case.moments[channel] for channel in channels]
+    data = normalize(case.image()[channels], moments, model.plan.normalization)
+    return run_network(model, data, Inference(precision=precision))[0]
+
+
+def _nested(model: Model, logits: Tensor) -> NDArray[np.bool_]:
+    """The regions as a mask on the disk would have them: nested."""
+    numbers = get_convention(model.plan.convention)
+    return to_regions(to_labels((logits > 0).numpy(), model.plan.regions, numbers), numbers, model.plan.regions)
 
 
 def _dice(truth: NDArray[np.bool_], found: NDArray[np.bool_], outside: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,76 +13,192 @@ from gliomask.cli.options import Labels
 from gliomask.errors import InputError
 
 if TYPE_CHECKING:
-    from gliomask.evaluation import Evaluation
+    from gliomask.evaluation import Comparison, Evaluation
 
 EXAMPLES = """
 **Examples**
 
 `gliomask evaluate predictions BraTS2021_Training_Data -o scores.csv`
 
-`gliomask evaluate mask.nii.gz truth_seg.nii.gz`
+`gliomask evaluate predictions truth --protocol brats2023-gli -o scores.csv -o scores.json`
+
+`gliomask evaluate mask.nii.gz truth_seg.nii.gz --compare-protocols`
 """
+
+_SHOWN = 5  # cases named in a list before it ends in a number
 
 
 def evaluate(
     prediction: Annotated[Path, typer.Argument(help="A predicted mask, or a folder of them.")],
     truth: Annotated[Path, typer.Argument(help="The true mask, or a folder of masks or cases.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write a row a case and region as CSV.")] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--output", help="Write the scores as .csv or, with the summary, .json; may be repeated."),
+    ] = None,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="Whose rules: brats2021.", autocompletion=lambda: ["brats2021"])
+        str,
+        typer.Option("--protocol", help="Whose rules: brats2021, brats2023-gli, ...", autocompletion=lambda: _known()),
     ] = "brats2021",
+    compare: Annotated[
+        bool, typer.Option("--compare-protocols", help="Score by the rules of all years, and say where they disagree.")
+    ] = False,
     labels: Labels = None,
     truth_labels: Annotated[
         str | None, typer.Option("--truth-labels", help="The convention of the truth, likewise.")
     ] = None,
+    ignore_extra: Annotated[
+        bool, typer.Option("--ignore-extra", help="Leave predictions that have no truth aside.")
+    ] = False,
     picture: Annotated[Path | None, typer.Option("--picture", help="Draw all scores into this PNG.")] = None,
 ) -> None:
-    """Score predictions as the BraTS challenge does: Dice, HD95 in mm, sensitivity, specificity; per case and region.
+    """Score predictions as the BraTS challenge does, by the rules of any year: per case and region, and summed up.
 
-    Masks are matched by their ids and compared in whatever numbers each uses.
+    Masks are matched by their ids and compared in whatever numbers each uses. A case without a prediction counts as
+    worst. What each year's score is: docs/scores.md.
     """
+    from gliomask.evaluation import compare_protocols, find_pairs
     from gliomask.evaluation import evaluate as score
-    from gliomask.evaluation import find_pairs
 
-    pairs, _ = find_pairs(prediction, truth)
-    with progress("scoring", len(pairs)) as bar:
-        result = score(
+    endings = [path for path in output or () if path.suffix.lower() not in (".csv", ".json")]
+    if endings:  # before the work, not after
+        raise InputError(f"{endings[0]}: scores are written as .csv or .json; choose one of these endings.")
+    matched = find_pairs(prediction, truth)
+    total = len(matched.pairs) + len(matched.missing)
+    with progress("scoring", total) as bar:
+        found: Evaluation | Comparison = (compare_protocols if compare else score)(
             prediction,
             truth,
             protocol=protocol,
             labels=labels,
             truth_labels=truth_labels,
+            ignore_extra=ignore_extra,
             on_case=lambda _: advance(bar),
         )
-    if len(pairs) == 1 and result.problems:
-        raise InputError(str(result.problems[0]))
-    for note in result.notes[:5]:
-        warn(str(note))
-    if len(result.notes) > 5:
-        warn(f"and {len(result.notes) - 5} more cases with a truth or a prediction alone")
-    if result.scores:
-        _print(result)
-    if output is not None:
-        result.save(output)
-        out.print(f"scores of {len(result.scores)} cases: {output}")
+    if total == 1 and found.problems:
+        raise InputError(str(found.problems[0]))
+    _show(found)
+    for path in output or ():
+        found.save(path)
+        out.print(f"scores: {path}")
+    shown = _one(found, protocol)
     if picture is not None:
         from gliomask.figures import save_figure, scores_figure
 
-        save_figure(scores_figure(result.rows()), picture)
+        save_figure(scores_figure(shown.rows()), picture)
         out.print(f"picture: {picture}")
-    end_batch(result.problems, len(result.scores))
+    end_batch(found.problems, len(shown.scores))
 
 
-def _print(result: Evaluation) -> None:
+def _known() -> list[str]:
+    from gliomask.metrics import PROTOCOLS  # here, as it takes scipy, and help shall be quick
+
+    return list(PROTOCOLS)
+
+
+def _one(found: Evaluation | Comparison, protocol: str) -> Evaluation:
+    from gliomask.evaluation import Evaluation
+
+    if isinstance(found, Evaluation):
+        return found
+    return next(evaluation for evaluation in found.evaluations if evaluation.protocol.name == protocol)
+
+
+def _show(found: Evaluation | Comparison) -> None:
+    from gliomask.evaluation import Evaluation
+
+    first = found if isinstance(found, Evaluation) else found.evaluations[0]
+    if first.missing:
+        warn(f"{len(first.missing)} without a prediction count as worst: {_listed(first.missing)}")
+    for note in first.notes[:_SHOWN]:
+        warn(str(note))
+    if len(first.notes) > _SHOWN:
+        warn(f"and {len(first.notes) - _SHOWN} more predictions without a truth")
+    if not first.scores:
+        return
+    if isinstance(found, Evaluation):
+        _print_summary(found)
+    else:
+        _print_comparison(found)
+
+
+def _print_summary(found: Evaluation) -> None:
     from rich.table import Table
 
+    count = len(found.scores)
+    out.print(f"{found.protocol.name}, {_cases(count)}{_apart(found)}")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("region", "", *result.protocol.metrics):
-        table.add_column(heading, justify="right" if heading in result.protocol.metrics else "left", no_wrap=True)
-    for row in result.summary():
-        means = [f"{row[f'{metric}_mean']:.3f} ± {row[f'{metric}_std']:.3f}" for metric in result.protocol.metrics]
-        table.add_row(str(row["region"]), "mean", *means)
-        table.add_row("", "median", *(f"{row[f'{metric}_median']:.3f}{' ' * 8}" for metric in result.protocol.metrics))
-    count = len(result.scores)
-    out.print(f"{result.protocol.name}, {count} case{'s' if count != 1 else ''}: mean ± standard deviation, and median")
+    table.add_column("region", no_wrap=True)
+    table.add_column("score", no_wrap=True)
+    for heading in ("mean ± std", "95 % interval", "median"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in found.summary():
+        for place, metric in enumerate(found.protocol.headline):
+            mean, std, low, high, median = (
+                _number(row[f"{metric}_{part}"]) for part in ("mean", "std", "low", "high", "median")
+            )
+            table.add_row("" if place else str(row["region"]), metric, f"{mean} ± {std}", f"{low} – {high}", median)
     out.print(table)
+    empty = [f"{row['region']} {row['empty_truth']}" for row in found.summary() if row["empty_truth"]]
+    if empty:
+        out.print(f"cases whose truth is empty: {', '.join(empty)}; the files have the means without them")
+
+
+def _print_comparison(found: Comparison) -> None:
+    from rich.table import Table
+
+    first = found.evaluations[0]
+    out.print(f"the same predictions by the rules of each year, {_cases(len(first.scores))}{_apart(first)}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("region", no_wrap=True)
+    table.add_column("protocol", no_wrap=True)
+    for heading in ("Dice", "HD95 (mm)", "found", "false", "missed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    summaries = [{str(row["region"]): row for row in evaluation.summary()} for evaluation in found.evaluations]
+    for region in dict.fromkeys(region for rows in summaries for region in rows):
+        name = region
+        for evaluation, rows in zip(found.evaluations, summaries, strict=True):
+            if region in rows:
+                dice, hd95 = (_number(rows[region][f"{metric}_mean"]) for metric in evaluation.protocol.headline[:2])
+                lesions = [
+                    str(sum(int(regions[region][count]) for regions in evaluation.scores.values()))
+                    for count in ("lesion_tp", "lesion_fp", "lesion_fn")
+                ]
+                table.add_row(name, evaluation.protocol.name, dice, hd95, *lesions)
+                name = ""
+    out.print(table)
+    out.print("Dice and HD95: the year's own, means; found, false, missed: lesions by its rules")
+    _print_reasons(found)
+
+
+def _print_reasons(found: Comparison) -> None:
+    if not found.disagreements:
+        out.print("the years agree in every case")
+        return
+    out.print("\n[bold]where they disagree, and why[/bold]")
+    for kind, met in found.reasons().items():
+        where, reason = met[0]
+        count = len({disagreement.case for disagreement, _ in met})
+        out.print(f"{kind}, {_cases(count)}, such as {where.region} of {where.case}:")
+        values = ", ".join(f"{name} {_number(value)}" for name, value in where.dice.items())
+        out.print(f"  {reason.text}")
+        out.print(f"  Dice: {values}")
+
+
+def _apart(found: Evaluation) -> str:
+    """What the reader of a mean must know of it."""
+    parts = [f"{len(found.missing)} of them missing and at their worst"] if found.missing else []
+    parts += [f"{len(found.problems)} more failed and are in no mean"] if found.problems else []
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _cases(count: int) -> str:
+    return f"{count} case{'s' if count != 1 else ''}"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _number(value: str | float) -> str:
+    number = float(value)
+    return "none" if math.isnan(number) else f"{number:.3f}"

@@ -320,5 +320,7 @@ def _say_folds(runs: Sequence[Run], output: Path) -> None:
     for run in runs:
         best = best_row(run.rows())
         out.print(f"{run.folder.name}: best epoch {best['epoch']:g}, mean Dice {best['val_dice']:.3f}")
-    out.print(f"held-out cases, each by the fold that did not see it: {output / 'out_of_fold'}")
+    out.print(
+        f"held-out cases, each by the fold that did not see it: {output / 'out_of_fold'}, scores: out_of_fold.csv"
+    )
     out.print(f"try: gliomask predict -i CASE_OR_FOLDER -o predictions -m {output}/fold*/best.safetensors")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gliomask.figures.case import PLANES, REGION_COLOURS, REGION_NAMES, CaseView, case_figure
+from gliomask.figures.comparison import comparison_curves_figure, comparison_scores_figure
 from gliomask.figures.curves import curves_figure
 from gliomask.figures.scores import scores_figure
 from gliomask.files import replacing
@@ -19,6 +20,8 @@ __all__ = [
     "REGION_NAMES",
     "CaseView",
     "case_figure",
+    "comparison_curves_figure",
+    "comparison_scores_figure",
     "curves_figure",
     "save_figure",
     "scores_figure",

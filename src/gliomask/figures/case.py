@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +46,8 @@ class CaseView:
     """A column each, by the sequence's name; truth and prediction are drawn on the first."""
     truth: Masks | None = None
     """Nested regions by name, or None for no such column."""
-    prediction: Masks | None = None
+    predictions: Mapping[str, Masks] = field(default_factory=dict)
+    """A column each, by what stands above it."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ PLANES = (
 def case_figure(view: CaseView) -> Figure:
     """Return a picture of a case: a row each for the axial, coronal and sagittal slice with the most tumour.
 
-    Columns are the images, then the truth and the prediction on the first image, where there are any. The most tumour
-    is that of the truth, or of the prediction where there is no truth or it is empty; without any tumour the slices
+    Columns are the images, then the truth and the predictions on the first image, where there are any. The most tumour
+    is that of the truth, or of a prediction where there is no truth or it is empty; without any tumour the slices
     are those through the middle of the brain. The patient's right is on the picture's left, whatever the order of the
     voxels; a slice's place is in mm along the affine's axes.
     """
@@ -94,8 +95,7 @@ def case_figure(view: CaseView) -> Figure:
     first = next(iter(oriented.values()))
     overlays = {
         heading: {region: _lps(mask, view.affine).data[0] for region, mask in masks.items()}
-        for heading, masks in (("truth", view.truth), ("prediction", view.prediction))
-        if masks is not None
+        for heading, masks in (*([("truth", view.truth)] if view.truth is not None else []), *view.predictions.items())
     }
     columns = [(name, image.data[0], None) for name, image in oriented.items()]
     columns += [(heading, first.data[0], masks) for heading, masks in overlays.items()]  # type: ignore[misc]

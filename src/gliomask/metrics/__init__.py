@@ -1,6 +1,9 @@
 """Metrics: boolean masks -> numbers, and the table of how each year of BraTS scores."""
 
-from gliomask.metrics.masks import Mask, Spacing
+from gliomask.metrics.lesions import LesionRule, Lesions, components, find_lesions
+from gliomask.metrics.lesionwise import Matching, Parts, match_by_dilation, match_one_to_one
+from gliomask.metrics.masks import Mask, Spacing, joint_box
+from gliomask.metrics.measures import METRICS, Metric, Pair, make_pair
 from gliomask.metrics.overlap import (
     Overlap,
     accuracy,
@@ -12,26 +15,42 @@ from gliomask.metrics.overlap import (
     specificity,
     volume_ml,
 )
-from gliomask.metrics.protocols import PROTOCOLS, Metric, Pair, Protocol, get_protocol, score_case
-from gliomask.metrics.surface import hausdorff_95_pooled
+from gliomask.metrics.protocols import PROTOCOLS, Protocol, family_of, get_protocol
+from gliomask.metrics.scoring import score_case, score_missing
+from gliomask.metrics.surface import hausdorff_95_pooled, hausdorff_95_surface, surface_dice
 
 __all__ = [
+    "METRICS",
     "PROTOCOLS",
+    "LesionRule",
+    "Lesions",
     "Mask",
+    "Matching",
     "Metric",
     "Overlap",
     "Pair",
+    "Parts",
     "Protocol",
     "Spacing",
     "accuracy",
+    "components",
     "count_overlap",
     "dice",
+    "family_of",
+    "find_lesions",
     "get_protocol",
     "hausdorff_95_pooled",
+    "hausdorff_95_surface",
     "iou",
+    "joint_box",
+    "make_pair",
+    "match_by_dilation",
+    "match_one_to_one",
     "mean_iou",
     "score_case",
+    "score_missing",
     "sensitivity",
     "specificity",
+    "surface_dice",
     "volume_ml",
 ]

@@ -64,12 +64,18 @@ def crop_together(truth: Mask, prediction: Mask) -> tuple[Mask, Mask]:
 
     All that was cut away is background in both. Both empty: two arrays without a voxel.
     """
-    spans = []
-    for first, second in zip(_extent(truth), _extent(prediction), strict=True):
-        joint = first | second
-        spans.append(slice(int(joint.argmax()), len(joint) - int(joint[::-1].argmax())) if joint.any() else slice(0))
-    box = tuple(spans)
+    box = joint_box(truth, prediction)
     return np.ascontiguousarray(truth[box]), np.ascontiguousarray(prediction[box])
+
+
+def joint_box(*masks: Mask) -> tuple[slice, slice, slice]:
+    """Return the smallest box that holds all these masks of one shape; one without a voxel if all are empty."""
+    spans = []
+    for seen in zip(*map(_extent, masks), strict=True):
+        joint = np.logical_or.reduce(seen)
+        spans.append(slice(int(joint.argmax()), len(joint) - int(joint[::-1].argmax())) if joint.any() else slice(0))
+    x, y, z = spans
+    return x, y, z
 
 
 def _extent(mask: Mask) -> tuple[Mask, Mask, Mask]:

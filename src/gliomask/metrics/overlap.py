@@ -42,8 +42,21 @@ class Overlap:
     @property
     def specificity(self) -> float:
         """See `specificity`."""
-        neither = self.grid - self.truth - self.prediction + self.both
-        return _ratio(neither, self.grid - self.truth, otherwise=1.0)
+        return _ratio(self._neither, self.grid - self.truth, otherwise=1.0)
+
+    @property
+    def accuracy(self) -> float:
+        """The part of all voxels, background included, that is in both masks or in neither; see `accuracy`."""
+        return _ratio(self.both + self._neither, self.grid, otherwise=1.0)
+
+    @property
+    def accuracy_of_nothing(self) -> float:
+        """The accuracy that an empty prediction would have: what `accuracy` must be read against."""
+        return _ratio(self.grid - self.truth, self.grid, otherwise=1.0)
+
+    @property
+    def _neither(self) -> int:
+        return self.grid - self.truth - self.prediction + self.both
 
 
 def count_overlap(truth: Mask, prediction: Mask) -> Overlap:

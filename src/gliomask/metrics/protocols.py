@@ -3,80 +3,72 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from gliomask.errors import InputError, unknown_name
-from gliomask.metrics.masks import Mask, Spacing, check_pair, check_spacing, crop_together
-from gliomask.metrics.overlap import Overlap, count_overlap
-from gliomask.metrics.surface import hausdorff_95_pooled
+from gliomask.errors import unknown_name
+from gliomask.metrics.lesions import LesionRule
+from gliomask.metrics.lesionwise import Matcher, match_by_dilation, match_one_to_one
+from gliomask.metrics.measures import METRICS, Metric
 
+_FACTS = (
+    *("sensitivity", "specificity", "voxel_accuracy", "voxel_accuracy_of_nothing", "iou"),
+    *("truth_ml", "prediction_ml", "volume_difference_ml", "truth_pieces", "prediction_pieces"),
+)
+COUNTS = ("lesion_tp", "lesion_fp", "lesion_fn", "detection_f1")
 
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """What the metrics of one region are counted from."""
-
-    truth: Mask  # cut, like the prediction, to the box that holds both
-    prediction: Mask
-    spacing_mm: Spacing
-    overlap: Overlap  # of the whole grid, from which the masks were cut
+# the diagonal of the challenge's grid at 1 mm, whatever the grid at hand: published scores have it
+_DIAGONAL_2021_MM = math.hypot(240, 240, 155)
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to score a case: which regions, by which metrics, and what an empty mask costs."""
+    """One way to score a case: which regions, by which metrics, what a lesion is, and what an empty mask costs."""
 
     name: str
     description: str
     regions: tuple[str, ...]
-    metrics: Mapping[str, Metric]  # by the names that `score_case` gives back, in this order
-    empty_mm: float  # the distance where one mask is empty and the other is not
+    metrics: Mapping[str, Metric]
+    """Of each region as a whole, by the names that `score_case` gives back, in this order."""
+    empty_mm: float | None
+    """The distance where one mask is empty and the other is not; None for the diagonal of the grid at hand, in mm."""
+    headline: tuple[str, ...]
+    """What the challenge ranks or reports first: its Dice, its HD95, then others."""
     source: str
+    match: Matcher = match_one_to_one
+    """The function of the year: which lesions are compared."""
+    lesions: Mapping[str, LesionRule] = field(default_factory=dict)
+    """What a lesion is, by region; with regions that are not scored but join the lesions of others."""
+    lesion_metrics: tuple[Metric, ...] = ()
+    """What is measured on lesions, besides counting them."""
+    lesion_empty_mm: float | None = None
+    """As `empty_mm`, for one lesion; None for the same."""
+    nothing_scores: bool = True
+    """Where both masks are empty: whether that is a perfect score, or no score (not a number)."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every number that `score_case` gives for a region, in this order."""
+        return (*self.metrics, *(f"lesion_{metric.name}" for metric in self.lesion_metrics), *COUNTS)
 
-Metric = Callable[[Pair, Protocol], float]
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The regions that a case must come with: those that are scored, and those that join their lesions."""
+        joining = [other for region in self.regions for other in self.rule(region).joined_by]
+        return tuple(dict.fromkeys((*self.regions, *joining)))
 
+    def rule(self, region: str) -> LesionRule:
+        """Return what a lesion of a region is."""
+        return self.lesions.get(region, LesionRule())
 
-def _dice(pair: Pair, protocol: Protocol) -> float:
-    return pair.overlap.dice
+    def penalty_mm(self, diagonal_mm: float) -> float:
+        """Return the distance where one mask is empty, on a grid of this diagonal."""
+        return diagonal_mm if self.empty_mm is None else self.empty_mm
 
-
-def _hd95_pooled(pair: Pair, protocol: Protocol) -> float:
-    return hausdorff_95_pooled(pair.truth, pair.prediction, pair.spacing_mm, empty_mm=protocol.empty_mm)
-
-
-def _sensitivity(pair: Pair, protocol: Protocol) -> float:
-    return pair.overlap.sensitivity
-
-
-def _specificity(pair: Pair, protocol: Protocol) -> float:
-    return pair.overlap.specificity
-
-
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {
-        protocol.name: protocol
-        for protocol in (
-            Protocol(
-                name="brats2021",
-                description="BraTS 2017-2022: each region as a whole; HD95 pooled over both directions",
-                regions=("WT", "TC", "ET"),
-                metrics=MappingProxyType(
-                    {
-                        "dice": _dice,
-                        "hd95_pooled_mm": _hd95_pooled,
-                        "sensitivity": _sensitivity,
-                        "specificity": _specificity,
-                    }
-                ),
-                # the diagonal of the challenge's grid at 1 mm, whatever the grid at hand: published scores have it
-                empty_mm=math.hypot(240, 240, 155),
-                source="Bakas et al. 2018, arXiv:1811.02629; Baid et al. 2021, arXiv:2107.02314",
-            ),
-        )
-    }
-)
+    def lesion_penalty_mm(self, diagonal_mm: float) -> float:
+        """Return the distance that a lesion without a counterpart costs."""
+        return self.penalty_mm(diagonal_mm) if self.lesion_empty_mm is None else self.lesion_empty_mm
 
 
 def get_protocol(name: str) -> Protocol:
@@ -90,53 +82,137 @@ def get_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def score_case(
-    truth_regions: Mapping[str, Mask],
-    prediction_regions: Mapping[str, Mask],
-    spacing_mm: Spacing,
-    protocol: str | Protocol,
-) -> dict[str, dict[str, float]]:
-    """Return the scores of one case, `{region: {metric: score}}`, in the order of the protocol.
+def family_of(protocol: Protocol) -> tuple[Protocol, ...]:
+    """Return the protocols of all years for the same kind of tumour, from the oldest on; that of 2021 is in each.
 
-    The metrics of "brats2021" are `dice`, `hd95_pooled_mm`, `sensitivity` and `specificity`, the last over the whole
-    grid; `hd95_pooled_mm` is 373.128664 where one of the masks is empty, and 0 where both are.
-
-    Args:
-        truth_regions, prediction_regions: A boolean mask `(X, Y, Z)` for each region of the protocol; further regions
-            are not looked at.
-        spacing_mm: Voxel size along X, Y, Z.
-        protocol: A protocol, or its name in `PROTOCOLS`.
-
-    Raises:
-        InputError: The protocol is unknown, a region is missing, the shapes of a region differ, a mask is not boolean
-            with three axes, or the spacing is not three positive numbers.
+    The kinds are the endings of the names: `gli`, `ssa`, `men`, `met`, `ped`. The family of 2021 is that of `gli`;
+    `goat`, new in 2026, stands at the end of it.
     """
-    row = get_protocol(protocol) if isinstance(protocol, str) else protocol
-    check_spacing(spacing_mm)
-    _check_regions(truth_regions, prediction_regions, row)
-    scores = {}
-    for region in row.regions:
-        pair = _pair(truth_regions[region], prediction_regions[region], spacing_mm, region)
-        scores[region] = {name: metric(pair, row) for name, metric in row.metrics.items()}
-    return scores
+    kind = protocol.name.partition("-")[2]
+    kind = "gli" if kind in ("", "goat") else kind
+    found = [row for row in PROTOCOLS.values() if row.name == "brats2021" or row.name.endswith(f"-{kind}")]
+    return tuple(found if protocol in found else [*found, protocol])
 
 
-def _check_regions(truth: Mapping[str, Mask], prediction: Mapping[str, Mask], protocol: Protocol) -> None:
-    missing = [
-        f"{name} has no {region}"
-        for name, given in (("truth", truth), ("prediction", prediction))
-        for region in protocol.regions
-        if region not in given
-    ]
-    if missing:
-        raise InputError(
-            f"protocol {protocol.name} scores {', '.join(protocol.regions)}; {', '.join(missing)}. "
-            "Give an empty mask for a region that was looked for and not found."
+def _metrics(*names: str) -> Mapping[str, Metric]:
+    return MappingProxyType({name: METRICS[name] for name in dict.fromkeys((*names, *_FACTS))})
+
+
+_WHOLE = _metrics("dice", "hd95_pooled_mm", "hd95_surface_mm", "nsd_0.5mm", "nsd_1mm")
+
+
+def _alike(rule: LesionRule, *regions: str) -> Mapping[str, LesionRule]:
+    return MappingProxyType(dict.fromkeys(regions, rule))
+
+
+def _rows_2023() -> Iterator[Protocol]:
+    settings = {"gli": (3, 50), "ssa": (3, 50), "men": (1, 50), "ped": (3, 50), "met": (1, 2)}
+    for kind, (dilation, ignored) in settings.items():
+        yield Protocol(
+            name=f"brats2023-{kind}",
+            description=f"BraTS 2023 {kind.upper()}: lesion-wise, false and missed lesions charged",
+            regions=("WT", "TC", "ET"),
+            metrics=_WHOLE,
+            empty_mm=374,
+            headline=("lesion_dice", "lesion_hd95_surface_mm", "dice", "hd95_surface_mm"),
+            match=match_by_dilation,
+            lesions=_alike(LesionRule(dilation, ignored), "WT", "TC", "ET"),
+            lesion_metrics=(METRICS["dice"], METRICS["hd95_surface_mm"]),
+            source="BraTS-2023-Metrics, 43c9052",
         )
 
 
-def _pair(truth: Mask, prediction: Mask, spacing_mm: Spacing, region: str) -> Pair:
-    check_pair(truth, prediction, where=region)
-    cut_truth, cut_prediction = crop_together(truth, prediction)
-    overlap = replace(count_overlap(cut_truth, cut_prediction), grid=truth.size)
-    return Pair(cut_truth, cut_prediction, spacing_mm, overlap)
+def _rows_2024() -> Iterator[Protocol]:
+    """The years 2024 and 2025; MET with the labels of 2025."""
+    joined = LesionRule(dilation=3, ignored_mm3=20, merge_predictions=True, dropped_voxels=20)
+    wide = replace(joined, dilation=5)
+    small = replace(joined, ignored_mm3=10, dropped_voxels=10)
+    african = LesionRule(dilation=3, ignored_mm3=50, merge_predictions=True, dropped_voxels=50)
+    metastases = LesionRule(dilation=1, ignored_mm3=2, merge_predictions=True, dropped_voxels=2)
+    children = LesionRule(dilation=5, ignored_mm3=10, merge_predictions=True, dropped_voxels=10)
+    by_kind: Mapping[str, tuple[tuple[str, ...], Mapping[str, LesionRule], float | None]] = {
+        "gli": (
+            ("WT", "TC", "ET", "NCR", "ED", "RC"),
+            {
+                "WT": joined,
+                "TC": joined,
+                "ET": replace(small, joined_by=("NCR", "RC")),
+                "NCR": replace(wide, joined_by=("ET", "RC")),
+                "ED": replace(joined, joined_by=("ET", "RC", "NCR")),  # 3 steps: the 5 that were meant were never run
+                "RC": replace(wide, joined_by=("ET", "NCR")),
+            },
+            337,
+        ),
+        "ssa": (
+            ("WT", "TC", "ET"),
+            {**_alike(african, "WT", "TC", "NCR"), "ET": replace(african, joined_by=("NCR",))},
+            374,
+        ),
+        "men": (("WT", "TC", "ET"), _alike(LesionRule(dilation=1, ignored_mm3=50), "WT", "TC", "ET"), 374),
+        "met": (
+            ("WT", "TC", "ET", "RC"),
+            {**_alike(metastases, "WT", "TC", "NCR", "RC"), "ET": replace(metastases, joined_by=("NCR",))},
+            None,
+        ),
+        "ped": (
+            ("WT", "TC", "ET", "NCR", "CC", "ED"),
+            _alike(children, "WT", "TC", "ET", "NCR", "CC", "ED"),
+            374,
+        ),
+    }
+    for kind, (regions, rules, empty_mm) in by_kind.items():
+        yield Protocol(
+            name=f"brats2024-{kind}",
+            description=f"BraTS 2024-25 {kind.upper()}: as 2023, with surface Dice",
+            regions=regions,
+            metrics=_WHOLE,
+            empty_mm=empty_mm,
+            headline=("lesion_dice", "lesion_hd95_surface_mm", "lesion_nsd_0.5mm", "lesion_nsd_1mm"),
+            match=match_by_dilation,
+            lesions=MappingProxyType(dict(rules)),
+            lesion_metrics=tuple(METRICS[name] for name in ("dice", "hd95_surface_mm", "nsd_0.5mm", "nsd_1mm")),
+            source="BraTS-2024-Metrics, f1131e3",
+        )
+
+
+def _rows_2026() -> Iterator[Protocol]:
+    by_kind = {
+        "gli": ("WT", "TC", "ET", "NCR", "ED", "RC"),
+        "goat": ("WT", "TC", "ET"),
+        "met": ("WT", "TC", "ET", "RC"),
+        "ped": ("WT", "TC", "ET", "NCR", "CC", "ED"),
+    }
+    for kind, regions in by_kind.items():
+        yield Protocol(
+            name=f"brats2026-{kind}",
+            description=f"BraTS 2026 {kind.upper()}: lesions matched one to one, means over the matched alone",
+            regions=regions,
+            metrics=_WHOLE,
+            empty_mm=373,
+            headline=("lesion_dice", "lesion_hd95_pooled_mm", "lesion_nsd_one_voxel", "detection_f1"),
+            lesion_metrics=tuple(METRICS[name] for name in ("dice", "hd95_pooled_mm", "nsd_one_voxel")),
+            lesion_empty_mm=math.inf,
+            nothing_scores=False,
+            source="the definitions of brats-evaluation 0.0.10 and panoptica 2.1.7",
+        )
+
+
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
+    {
+        protocol.name: protocol
+        for protocol in (
+            Protocol(
+                name="brats2021",
+                description="BraTS 2017-2022: each region as a whole; HD95 pooled over both directions",
+                regions=("WT", "TC", "ET"),
+                metrics=_WHOLE,
+                empty_mm=_DIAGONAL_2021_MM,
+                headline=("dice", "hd95_pooled_mm", "sensitivity", "specificity"),
+                source="Bakas et al. 2018, arXiv:1811.02629; Baid et al. 2021, arXiv:2107.02314",
+            ),
+            *_rows_2023(),
+            *_rows_2024(),
+            *_rows_2026(),
+        )
+    }
+)

@@ -66,6 +66,34 @@ class SameConv(nn.Conv3d):
             return F.conv3d(x.float(), self.weight.float(), bias, padding=self.padding).to(x.dtype)
 
 
+class UpConv(nn.ConvTranspose3d):
+    """A transposed 2x2x2 convolution of stride 2, computed as a 1x1x1 convolution whose features are laid out.
+
+    Values and weights are those of `nn.ConvTranspose3d`, whose gradients take three times as long on a CPU.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool) -> None:
+        super().__init__(inputs, outputs, 2, stride=2, bias=bias)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        # (B, inputs, X, Y, Z) to (B, outputs, 2X, 2Y, 2Z)
+        kernel = self.weight.permute(2, 3, 4, 1, 0).reshape(8 * self.out_channels, self.in_channels, 1, 1, 1)
+        return shuffle_up(F.conv3d(x, kernel, None if self.bias is None else self.bias.repeat(8)))
+
+
+def shuffle_up(x: Tensor) -> Tensor:
+    """Return twice the grid: `(B, 8C, X, Y, Z)` becomes `(B, C, 2X, 2Y, 2Z)`, in channels_last_3d.
+
+    Channel `(4i + 2j + k) C + c` becomes channel c of the voxel that lies i, j, k (0 or 1) further along X, Y, Z.
+
+    Source: Shi et al. 2016, arXiv:1609.05158 (in 2-D, with the channels in another order).
+    """
+    batch, channels, *grid = x.shape
+    split = x.permute(0, 2, 3, 4, 1).reshape(batch, *grid, 2, 2, 2, channels // 8)
+    fine = split.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(batch, *(2 * size for size in grid), channels // 8)
+    return fine.permute(0, 4, 1, 2, 3)
+
+
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
     """Return the normalization of that name, or one that changes nothing for None.
 
@@ -91,10 +119,10 @@ def down_conv(inputs: int, outputs: int, *, bias: bool = True) -> nn.Conv3d:
     return _drawn(nn.Conv3d(inputs, outputs, 2, stride=2, bias=bias), math.sqrt(2 / (inputs * 8)))
 
 
-def up_conv(inputs: int, outputs: int, *, bias: bool = True) -> nn.ConvTranspose3d:
+def up_conv(inputs: int, outputs: int, *, bias: bool = True) -> UpConv:
     """Return a transposed 2x2x2 convolution of stride 2, for twice the grid."""
     # each voxel that comes out is reached by one tap of the kernel, and no ReLU follows
-    return _drawn(nn.ConvTranspose3d(inputs, outputs, 2, stride=2, bias=bias), math.sqrt(1 / inputs))
+    return _drawn(UpConv(inputs, outputs, bias=bias), math.sqrt(1 / inputs))
 
 
 def score_conv(inputs: int, outputs: int, *, bias: bool = True) -> nn.Conv3d:

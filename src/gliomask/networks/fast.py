@@ -19,6 +19,7 @@ from gliomask.networks.blocks import (
     down_conv,
     norm_layer,
     score_conv,
+    shuffle_up,
 )
 
 # What the last normalization of a residual block starts with: the block changes little at first (Goyal et al. 2017,
@@ -41,7 +42,8 @@ class Fast(nn.Module):
     Args:
         in_channels, out_channels: Sequences in, regions out.
         channels: Features of each level, from half the grid to the coarsest; N of them ask for multiples of 2^N.
-        blocks: Residual blocks of each level on the way down, as many numbers as `channels`; the way up has one each.
+        blocks: Residual blocks of each level on the way down, one number for all or one a level; the way up has one
+            each.
         norm: "instance", "batch" or None.
     """
 
@@ -50,7 +52,7 @@ class Fast(nn.Module):
         in_channels: int,
         out_channels: int,
         channels: Sequence[int] = (32, 64, 128, 256),
-        blocks: Sequence[int] | None = None,
+        blocks: int | Sequence[int] = 1,
         norm: Norm = "instance",
     ) -> None:
         super().__init__()
@@ -89,7 +91,7 @@ def fast_large(
     in_channels: int,
     out_channels: int,
     channels: Sequence[int] = (64, 128, 256, 320),
-    blocks: Sequence[int] | None = (1, 2, 2, 2),
+    blocks: int | Sequence[int] = 2,
     norm: Norm = "instance",
 ) -> Fast:
     """Return a wider and deeper `Fast`, for a GPU."""
@@ -101,14 +103,13 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
-        last = conv(channels, channels, bias=norm is None)
-        self.residual = nn.Sequential(conv_norm_relu(channels, channels, norm), last, norm_layer(norm, channels))
+        last = [conv(channels, channels, bias=norm is None), norm_layer(norm, channels)]
+        self.residual = nn.Sequential(conv_norm_relu(channels, channels, norm), *last)
         with torch.no_grad():
-            quiet = last if norm is None else self.residual[-1]
-            quiet.weight.mul_(_QUIET)
+            last[norm is not None].get_parameter("weight").mul_(_QUIET)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, channels, X, Y, Z)
-        return torch.relu(x + self.residual(x))
+        return F.relu(x + self.residual(x), inplace=True)
 
 
 def spread_score(inputs: int, outputs: int) -> nn.Conv3d:
@@ -119,29 +120,14 @@ def spread_score(inputs: int, outputs: int) -> nn.Conv3d:
     return layer
 
 
-def shuffle_up(x: Tensor) -> Tensor:
-    """Return twice the grid: `(B, 8R, X, Y, Z)` becomes `(B, R, 2X, 2Y, 2Z)`.
-
-    Channel `((2i + j) 2 + k) R + r` becomes channel r of the voxel that lies i, j, k (0 or 1) further along each axis.
-    """
-    batch, channels, *grid = x.shape
-    split = x.permute(0, 2, 3, 4, 1).reshape(batch, *grid, 2, 2, 2, channels // 8)
-    fine = split.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(batch, *(2 * size for size in grid), channels // 8)
-    return fine.permute(0, 4, 1, 2, 3)
-
-
 def _halved(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
     return nn.Sequential(
         down_conv(inputs, outputs, bias=norm is None), norm_layer(norm, outputs), nn.ReLU(inplace=True)
     )
 
 
-def _checked_blocks(blocks: Sequence[int] | None, levels: int) -> tuple[int, ...]:
-    if blocks is None:
-        return (1,) * levels
-    listed = isinstance(blocks, Sequence) and not isinstance(blocks, str)
-    if not listed or len(blocks) != levels or any(isinstance(n, bool) or not isinstance(n, int) for n in blocks):
-        raise InputError(f"blocks must list {levels} whole numbers, one a level; got {blocks!r}.")
-    if min(blocks) < 0:
-        raise InputError(f"blocks must be 0 or more a level; got {blocks!r}.")
-    return tuple(blocks)
+def _checked_blocks(blocks: int | Sequence[int], levels: int) -> tuple[int, ...]:
+    depths = tuple(blocks) if isinstance(blocks, Sequence) else (blocks,) * levels
+    if len(depths) != levels or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in depths):
+        raise InputError(f"blocks must be a whole number of 0 or more, or {levels}, one a level; got {blocks!r}.")
+    return depths

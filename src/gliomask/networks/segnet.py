@@ -62,10 +62,13 @@ def unpool(maxima: Tensor, where: Tensor) -> Tensor:
         maxima: `(B, C, X, Y, Z)`.
         where: The indices that `F.max_pool3d(..., 2, return_indices=True)` gave, of the same shape.
     """
-    fine = F.max_unpool3d(maxima, where, (2, 2, 2))  # (B, C, 2X, 2Y, 2Z), in torch's own layout whatever came
-    if maxima.is_contiguous(memory_format=torch.channels_last_3d):
-        fine = fine.contiguous(memory_format=torch.channels_last_3d)
-    return fine
+    if not maxima.is_contiguous(memory_format=torch.channels_last_3d):
+        return F.max_unpool3d(maxima, where, (2, 2, 2))
+    # torch's own leaves the layout, and with the copy back takes four times as long
+    values, places = (x.permute(0, 2, 3, 4, 1).flatten(1, 3) for x in (maxima, where))  # (B, XYZ, C)
+    batch, channels, *grid = maxima.shape
+    fine = values.new_zeros(batch, 8 * values.shape[1], channels).scatter_(1, places, values)
+    return fine.view(batch, *(2 * size for size in grid), channels).permute(0, 4, 1, 2, 3)
 
 
 def _convs(widths: Sequence[int], norm: Norm) -> nn.Sequential:

@@ -1,0 +1,142 @@
+"""One set of predictions scored by every year's rules, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliomask.cases import Problem
+from gliomask.errors import InputError
+from gliomask.evaluation.table import Evaluation, Scores, to_csv, to_json
+from gliomask.evaluation.work import CaseMasks, plan_tasks, run_tasks
+from gliomask.files import write_text
+from gliomask.metrics import Protocol, family_of, get_protocol, score_case, score_missing
+from gliomask.metrics.reasons import Reason, disagree, find_reasons
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A region of a case to which the years give different scores."""
+
+    case: str
+    region: str
+    dice: Mapping[str, float]
+    """Each year's own Dice, by the protocol's name."""
+    reasons: tuple[Reason, ...]
+
+    @property
+    def spread(self) -> float:
+        """How far the years' Dice lie apart; infinite where one has none."""
+        values = self.dice.values()
+        return math.inf if any(map(math.isnan, values)) else max(values) - min(values)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The same predictions under several protocols."""
+
+    evaluations: tuple[Evaluation, ...]
+    """From the oldest protocol to the newest, all of the same cases."""
+    disagreements: tuple[Disagreement, ...]
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Cases that could not be scored; they are in no mean of any year."""
+        return self.evaluations[0].problems
+
+    def reasons(self) -> dict[str, list[tuple[Disagreement, Reason]]]:
+        """Return where each kind of reason was met, the most frequent kind and the largest disagreement first."""
+        kinds: dict[str, list[tuple[Disagreement, Reason]]] = defaultdict(list)
+        for found in sorted(self.disagreements, key=lambda found: -found.spread):
+            for reason in found.reasons:
+                kinds[reason.kind].append((found, reason))
+        return dict(sorted(kinds.items(), key=lambda pair: -len(pair[1])))
+
+    def save(self, path: Path | str) -> None:
+        """Write the rows of all years as CSV, or, where the name ends in `.json`, everything.
+
+        Raises:
+            InputError: As for `Evaluation.save`.
+        """
+        path = Path(path)
+        if path.suffix.lower() == ".csv":
+            write_text(path, to_csv(self.evaluations))
+        elif path.suffix.lower() == ".json":
+            write_text(path, to_json(self._to_dict()))
+        else:
+            raise InputError(f"{path}: scores are written as .csv or .json; choose one of these endings.")
+
+    def _to_dict(self) -> dict[str, object]:
+        return {
+            "evaluations": [found.to_dict() for found in self.evaluations],
+            "disagreements": [
+                {
+                    "case": found.case,
+                    "region": found.region,
+                    "dice": dict(found.dice),
+                    "reasons": [{"kind": reason.kind, "text": reason.text} for reason in found.reasons],
+                }
+                for found in self.disagreements
+            ],
+        }
+
+
+def compare_protocols(
+    prediction: Path | str,
+    truth: Path | str,
+    *,
+    protocol: str = "brats2021",
+    labels: str | None = None,
+    truth_labels: str | None = None,
+    ignore_extra: bool = False,
+    on_case: Callable[[str], None] = lambda _: None,
+) -> Comparison:
+    """Score predictions by the rules of all years, and find out why they disagree.
+
+    Args:
+        protocol: Any year's, for the kind of tumour: its whole family is compared (`metrics.family_of`).
+        prediction, truth, labels, truth_labels, ignore_extra, on_case: As for `evaluate`.
+
+    Raises:
+        InputError: As for `evaluate`.
+    """
+    rows = family_of(get_protocol(protocol))
+    tasks, matched = plan_tasks(Path(prediction), Path(truth), labels, truth_labels, ignore_extra=ignore_extra)
+    needs = tuple(dict.fromkeys(region for row in rows for region in row.needs))
+    done, failed = run_tasks(tasks, needs, lambda masks: _score(masks, rows), on_case)
+    missing = tuple(case for case in matched.missing if case in done)
+    evaluations = tuple(
+        Evaluation(row, {case: scores[row.name] for case, (scores, _) in done.items()}, failed, missing) for row in rows
+    )
+    disagreements = tuple(
+        Disagreement(case, region, _own_dice(scores, rows, region), tuple(reasons))
+        for case, (scores, by_region) in sorted(done.items())
+        for region, reasons in by_region.items()
+        if case not in matched.missing
+    )
+    return Comparison(evaluations, disagreements)
+
+
+_Years = dict[str, Mapping[str, Scores]]
+
+
+def _score(masks: CaseMasks, rows: Sequence[Protocol]) -> tuple[_Years, dict[str, list[Reason]]]:
+    if masks.prediction is None:
+        return {row.name: score_missing(masks.truth, masks.spacing_mm, row, grid=masks.grid) for row in rows}, {}
+    scores: _Years = {
+        row.name: score_case(masks.truth, masks.prediction, masks.spacing_mm, row, grid=masks.grid) for row in rows
+    }
+    common = [region for region in rows[0].regions if all(region in row.regions for row in rows)]
+    reasons = {
+        region: find_reasons(masks.truth, masks.prediction, masks.spacing_mm, region, rows)
+        for region in common
+        if disagree(_own_dice(scores, rows, region))
+    }
+    return scores, reasons
+
+
+def _own_dice(scores: _Years, rows: Sequence[Protocol], region: str) -> dict[str, float]:
+    return {row.name: scores[row.name][region][row.headline[0]] for row in rows}

@@ -1,0 +1,126 @@
+"""Which predicted mask belongs to which true one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gliomask.cases import classify
+from gliomask.errors import InputError
+from gliomask.volume import NIFTI_ENDINGS
+
+# How the challenge knows a case in a submission, whatever stands before: BraTS-GLI-00001-000 as 00001-000.nii.gz.
+_NUMBER = re.compile(r"(?<!\d)(\d{5}(?:-\d{3})?)$")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prediction and its truth."""
+
+    id: str
+    prediction: Path
+    truth: Path
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The masks of two places, matched by id."""
+
+    pairs: tuple[Pair, ...]
+    missing: Mapping[str, Path] = field(default_factory=dict)
+    """True masks without a prediction."""
+    extra: Mapping[str, Path] = field(default_factory=dict)
+    """Predictions without a truth."""
+
+
+def find_pairs(prediction: Path, truth: Path) -> Matched:
+    """Return the masks that two places have in common, and those that only one of them has.
+
+    A place is a mask, or a folder: of cases as downloaded (their masks are taken), of masks called `ID.nii.gz` or
+    `ID_seg.nii.gz`, with masks in `labelsTr`, or a submission to the challenge, whose names end in the case's number
+    (`00001-000.nii.gz`). Two files are a pair whatever they are called. Of a file and a folder, the one case that the
+    file names is asked for: the others are neither missing nor extra.
+
+    Raises:
+        InputError: A place does not exist or holds no mask, two masks have one id, a number belongs to several cases,
+            or nothing is on both sides.
+    """
+    if prediction.is_file() and truth.is_file():
+        return Matched((Pair(_id(truth), prediction, truth),))
+    predicted, true = _masks(prediction), _masks(truth)
+    names = _matches(predicted, true)
+    if not names:
+        raise InputError(
+            f"no mask in {prediction} has a counterpart of the same id in {truth} "
+            f"(ids such as {', '.join(sorted(predicted)[:2])} and {', '.join(sorted(true)[:2])})."
+        )
+    pairs = tuple(Pair(case, predicted[name], true[case]) for case, name in sorted(names.items()))
+    missing = {case: path for case, path in sorted(true.items()) if case not in names}
+    extra = {name: path for name, path in sorted(predicted.items()) if name not in names.values()}
+    return Matched(pairs, {} if prediction.is_file() else missing, {} if truth.is_file() else extra)
+
+
+def mask_stem(path: Path) -> str:
+    """Return a NIfTI file's name without its ending."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+
+
+def _matches(predicted: Mapping[str, Path], true: Mapping[str, Path]) -> dict[str, str]:
+    """Return which name among the predictions is that of each case: the same, or else one ending in its number."""
+    same = {case: case for case in true.keys() & predicted.keys()}
+    numbers = _by_number(case for case in true if case not in same)
+    for name in sorted(predicted.keys() - same.keys()):
+        cases = numbers.get(_number(name), [])
+        if len(cases) > 1 or any(case in same for case in cases):
+            known = f" ({predicted[same[cases[0]]]})" if cases[0] in same else ""
+            raise InputError(
+                f"{predicted[name]}: may belong to {', '.join(cases)}{known}. Call it by its whole id, or remove one."
+            )
+        same |= dict.fromkeys(cases, name)
+    return same
+
+
+def _by_number(cases: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for case in sorted(cases):
+        if number := _number(case):
+            found.setdefault(number, []).append(case)
+    return found
+
+
+def _number(name: str) -> str:
+    found = _NUMBER.search(name)
+    return found.group(1) if found else ""
+
+
+def _masks(place: Path) -> dict[str, Path]:
+    if place.is_file():
+        return {_id(place): place}
+    if not place.is_dir():
+        raise InputError(f"{place}: no such file or folder.")
+    folder = place / "labelsTr" if (place / "labelsTr").is_dir() else place
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.name.lower().endswith(NIFTI_ENDINGS) and not path.name.startswith(".") and path.is_file()
+    ]
+    told = {path: classify(path) for path in files}
+    masks = [path for path, what in told.items() if what and what[1] == "mask"]
+    if not masks:  # masks called by their id alone, as predict and nnU-Net write them
+        masks = [path for path, what in told.items() if what is None and "probabilities" not in path.name]
+    found: dict[str, Path] = {}
+    for path in masks:
+        case = _id(path)
+        if case in found:
+            raise InputError(f"{place}: two masks for {case}: {found[case]} and {path}. Remove one.")
+        found[case] = path
+    if not found:
+        raise InputError(f"{place}: no mask found. Looked for ID.nii.gz and ID_seg.nii.gz in it and below.")
+    return found
+
+
+def _id(path: Path) -> str:
+    told = classify(path)
+    return told[0] if told and told[1] == "mask" else mask_stem(path)

@@ -1,0 +1,117 @@
+"""Several runs in one picture: their curves over epochs and over hours, and their scores with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, the yellow left out as it vanishes on white; further runs get other dashes.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+_PANELS = (
+    ("loss", "train_loss", "val_loss"),
+    ("voxel accuracy (read with care)", "train_accuracy", "val_accuracy"),
+    ("mean IoU, background included", "train_mean_iou", "val_mean_iou"),
+    ("mean Dice of the regions, whole cases", "", "val_dice"),
+)
+_RESAMPLES = 2000
+
+
+def comparison_curves_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Return the curves of several runs, a colour each: over epochs above, over hours (or minutes, if few) below.
+
+    Validation is drawn, training dotted and thin. With the accuracy stands what an answer without any tumour scores.
+
+    Args:
+        runs: The rows of each run's log, by its label.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    figure = Figure(figsize=(15, 7.2), layout="constrained")
+    panels = figure.subplots(2, len(_PANELS), sharey="col")
+    longest = max(rows[-1]["hours"] for rows in runs.values())
+    unit, factor = ("hours", 1.0) if longest >= 1 else ("minutes", 60.0)
+    for row, (key, label, scale) in enumerate(
+        (("epoch", "epoch", 1.0), ("hours", f"{unit}, validation included", factor))
+    ):
+        for axes, (title, training, validation) in zip(panels[row], _PANELS, strict=True):
+            for number, rows in enumerate(runs.values()):
+                scaled = [{**row, key: scale * row[key]} for row in rows]
+                _draw_run(axes, scaled, key, training, validation, _COLOURS[number % len(_COLOURS)])
+            if validation == "val_accuracy":
+                _draw_nothing(axes, [row for rows in runs.values() for row in rows])
+            axes.set_xlabel(label)
+            axes.set_xlim(left=0)
+            axes.grid(alpha=0.25)
+            axes.spines[["top", "right"]].set_visible(False)
+            if row == 0:
+                axes.set_title(title, fontsize=10, loc="left")
+    panels[0][-1].set_ylim(0, 1)
+    handles = [
+        Line2D([], [], color=_COLOURS[i % len(_COLOURS)], linewidth=2, label=name) for i, name in enumerate(runs)
+    ]
+    handles += [
+        Line2D([], [], color="#555555", label="validation"),
+        Line2D([], [], color="#555555", linestyle=":", linewidth=1, label="training"),
+        Line2D([], [], color="#777777", linestyle="--", linewidth=1, label="predicting nothing at all"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(8, len(handles)), frameon=False, fontsize=9)
+    return figure
+
+
+def comparison_scores_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Return bars of the mean Dice of each region, a colour a run, with 95 % intervals and every case as a point.
+
+    The intervals are those of a seeded bootstrap over the cases: how sure each mean is. The cases are the same for
+    all, so that overlapping intervals do not yet mean that two runs cannot be told apart.
+
+    Args:
+        runs: Of each run, by its label, the Dice of every case by region.
+    """
+    from matplotlib.figure import Figure
+
+    regions = list(next(iter(runs.values()))[0])
+    figure = Figure(figsize=(max(7.0, 1.6 + 0.55 * len(regions) * (len(runs) + 1)), 4.6), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(runs)
+    for number, (label, scores) in enumerate(runs.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        for place, region in enumerate(regions):
+            values = np.array([score[region] for score in scores])
+            x = place + (number - (len(runs) - 1) / 2) * width
+            mean = values.mean()
+            draws = np.random.default_rng(0).choice(values, (_RESAMPLES, len(values))).mean(axis=1)
+            low, high = np.percentile(draws, (2.5, 97.5))
+            axes.bar(x, mean, 0.9 * width, color=colour, alpha=0.35, label=label if place == 0 else None)
+            axes.errorbar(x, mean, [[mean - low], [high - mean]], color=colour, capsize=4, linewidth=2)
+            spread = np.random.default_rng(place).uniform(-0.25, 0.25, len(values)) * width
+            axes.scatter(x + spread, values, s=12, color=colour, alpha=0.8, linewidths=0, zorder=3)
+    count = len(next(iter(runs.values())))
+    axes.set_title(f"mean Dice on the {count} cases that all held out, with 95 % intervals", fontsize=10, loc="left")
+    axes.set_xticks(range(len(regions)), regions)
+    axes.set_ylim(0, 1.02)
+    axes.grid(axis="y", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=min(5, len(runs)), frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_run(
+    axes: Axes, rows: Sequence[Mapping[str, float]], x: str, training: str, validation: str, colour: str
+) -> None:
+    for key, style, line in ((training, ":", 1.0), (validation, "-", 1.8)):
+        points = [(row[x], row[key]) for row in rows if key in row and x in row]
+        if points:
+            marker = "o" if len(points) <= 30 and style == "-" else ""
+            axes.plot(*zip(*points, strict=True), style, color=colour, linewidth=line, marker=marker, markersize=3)
+
+
+def _draw_nothing(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
+    for level in sorted({round(row["all_background_accuracy"], 4) for row in rows if "all_background_accuracy" in row}):
+        axes.axhline(level, color="#777777", linestyle="--", linewidth=1)

@@ -1,0 +1,129 @@
+"""gliomask evaluate: what it prints, writes and gives back as exit status."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gliomask.cases import find_cases
+from gliomask.cli import main
+from gliomask.metrics import PROTOCOLS
+from gliomask.volume import Volume, read_volume, write_volume
+
+ONE, TWO, THREE = "BraTS2021_00001", "BraTS2021_00002", "BraTS2021_00003"
+
+
+@pytest.fixture
+def evaluate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run the command in this process; give back its exit status and all it printed."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["gliomask", "evaluate", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out + said.err
+
+    return run
+
+
+@pytest.fixture
+def places(folder_of: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path]:
+    """Predictions of three cases, equal to the truth but for a voxel far off in the second; and the cases."""
+    data = folder_of(3)
+    for case in find_cases(data):
+        assert case.mask is not None
+        mask = read_volume(case.mask, mask=True)
+        labels = mask.data.copy()
+        if case.id == TWO:
+            labels[0, 0, 0, 0] = 4
+        write_volume(tmp_path / "found" / f"{case.id}.nii.gz", Volume(labels, mask.affine))
+    return tmp_path / "found", data
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_prints_its_own_scores(evaluate, places, protocol: str) -> None:
+    """The protocol stands in the first line; each region with the scores that head the year, within 80 columns."""
+    status, said = evaluate(*places, "--protocol", protocol)
+    assert status == 0, said
+    lines = [line for line in said.splitlines() if not line.startswith("warning")]
+    assert lines[0] == f"{protocol}, 3 cases"
+    assert {line.split()[0] for line in lines[2:]} >= {*PROTOCOLS[protocol].regions, *PROTOCOLS[protocol].headline[1:]}
+    assert max(map(len, lines)) <= 80
+
+
+def test_csv_and_json_are_written_together(evaluate, places, tmp_path: Path) -> None:
+    """Each by its ending; both have the stray voxel's score."""
+    status, said = evaluate(*places, "--protocol", "brats2023-gli", "-o", tmp_path / "s.csv", "-o", tmp_path / "s.json")
+    assert status == 0, said
+    rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
+    assert {row["lesion_fp"] for row in rows if row["case"] == TWO} == {"1"}
+    content = json.loads((tmp_path / "s.json").read_text())
+    assert [row["lesion_fp_mean"] for row in content["summary"]] == [pytest.approx(1 / 3)] * 3
+
+
+def test_a_missing_prediction_is_named(evaluate, places) -> None:
+    """It is counted as worst, which is said twice, and is no failure."""
+    (places[0] / f"{THREE}.nii.gz").unlink()
+    status, said = evaluate(*places)
+    assert status == 0, said
+    assert f"1 without a prediction count as worst: {THREE}" in said.replace("\n", " ")
+    assert "3 cases (1 of them missing and at their worst)" in said
+    assert "0.667" in said
+
+
+def test_an_extra_prediction_is_refused_or_left_aside(evaluate, places) -> None:
+    """Status 2 and the way out; with the flag it is said and the others are scored."""
+    write_volume(places[0] / "BraTS2021_00009.nii.gz", read_volume(places[0] / f"{ONE}.nii.gz", mask=True))
+    status, said = evaluate(*places)
+    assert status == 2
+    assert "BraTS2021_00009" in said
+    assert "--ignore-extra" in said
+    status, said = evaluate(*places, "--ignore-extra")
+    assert status == 0
+    assert "BraTS2021_00009: has no truth, and is left aside" in said
+    assert "brats2021, 3 cases" in said
+
+
+@pytest.mark.parametrize("flags", [(), ("--compare-protocols",)])
+def test_a_case_that_fails_is_named_and_the_status_is_1(evaluate, places, flags: tuple[str, ...]) -> None:
+    """A damaged prediction: the others are scored, the head says that it is in no mean, the end names it."""
+    path = places[0] / f"{ONE}.nii.gz"
+    path.write_bytes(path.read_bytes()[:-40])
+    status, said = evaluate(*places, *flags)
+    assert status == 1
+    assert "2 cases (1 more failed and are in no mean)" in said.replace("\n", " ")
+    assert "1 failed, 2 done:" in said
+    assert str(path) in said.replace("\n", "")
+
+
+def test_all_years_side_by_side(evaluate, places, tmp_path: Path) -> None:
+    """A row a year under each region, and the reason with the case where they differ; drawn and written as well."""
+    picture = tmp_path / "scores.png"
+    status, said = evaluate(*places, "--compare-protocols", "-o", tmp_path / "all.csv", "--picture", picture)
+    assert status == 0, said
+    text = said[: said.index("where they disagree")]
+    for name in ("brats2021", "brats2023-gli", "brats2024-gli", "brats2026-gli"):
+        assert text.count(f" {name} ") >= 3
+    assert f"stray piece, 1 case, such as WT of {TWO}:" in said
+    assert "1 piece of 1 voxel predicted where the truth has nothing" in said
+    assert "brats2023-gli 0.500, brats2024-gli 1.000" in said
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert picture.stat().st_size > 5000
+
+
+def test_years_that_agree_say_so(evaluate, places) -> None:
+    """One case, found as it is: no reason is sought."""
+    status, said = evaluate(
+        places[0] / f"{ONE}.nii.gz", places[1], "--compare-protocols", "--protocol", "brats2023-men"
+    )
+    assert status == 0
+    assert "the years agree in every case" in said
+    assert "brats2024-men" in said
+    assert "brats2024-gli" not in said
