@@ -29,6 +29,8 @@ bench: .venv/installed-dev
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/augment.py
+	$(BIN)/python benchmarks/memory.py
 
 # torch comes first and alone, so that a CPU build which pip finds on this machine is taken and nothing replaces it.
 .venv/torch: constraints.txt

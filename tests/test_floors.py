@@ -38,7 +38,7 @@ LIBRARIES = {
     "rich": {"cli"},
     "safetensors": {"model"},
     "torch": {
-        *("augment", "engine", "learner", "losses", "model", "networks", "patches", "prediction", "ranks", "run"),
+        *("augment", "comparison", "engine", "learner", "losses", "model", "networks", "patches", "prediction", "ranks", "run"),
         *("training", "validation"),
     },
     "typer": {"cli"},
@@ -47,7 +47,7 @@ LIBRARIES = {
 # Files that import torch when they themselves are imported; all others start where it is not installed.
 NEED_TORCH = {
     *("engine.py", "learner.py", "patches.py", "prediction.py", "ranks.py", "run.py", "training.py"),
-    "validation.py",
+    *("comparison.py", "validation.py"),
     *(path.relative_to(HOUSE).as_posix() for path in (HOUSE / "networks").glob("[!_]*.py")),
     *(f"augment/{name}.py" for name in ("axes", "brain", "draws", "faults", "intensity", "patch")),
     *(f"augment/{name}.py" for name in ("resolution", "spatial")),
