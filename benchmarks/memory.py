@@ -47,7 +47,7 @@ def measure(name: str, edge: int, bf16: bool, low_memory: bool, answer: Connecti
 def main() -> None:
     """Print a line for each network and precision."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("networks", nargs="*", default=["unet"])
+    parser.add_argument("networks", nargs="*", default=["fast", "unet"])
     parser.add_argument("--edge", type=int, default=128)
     options = parser.parse_args()
     for name in options.networks:

@@ -38,8 +38,8 @@ LIBRARIES = {
     "rich": {"cli"},
     "safetensors": {"model"},
     "torch": {
-        *("augment", "comparison", "engine", "learner", "losses", "model", "networks", "patches", "prediction", "ranks", "run"),
-        *("training", "validation"),
+        *("augment", "comparison", "engine", "learner", "losses", "model", "networks", "patches", "prediction"),
+        *("ranks", "run", "training", "validation"),
     },
     "typer": {"cli"},
 }

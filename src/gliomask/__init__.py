@@ -13,7 +13,6 @@ from gliomask.version import VERSION
 if TYPE_CHECKING:
     from gliomask import metrics
     from gliomask.cases import Case, find_cases, read_case
-    from gliomask.comparison import compare
     from gliomask.config import TrainConfig
     from gliomask.cross_validation import cross_validate
     from gliomask.engine import Inference
@@ -39,7 +38,6 @@ _HOMES = {
     "Plan": "plan",
     "TrainConfig": "config",
     "Volume": "volume",
-    "compare": "comparison",
     "cross_validate": "cross_validation",
     "draw_prediction": "pictures",
     "evaluate": "evaluation",
@@ -61,7 +59,6 @@ __all__ = [
     "Plan",
     "TrainConfig",
     "Volume",
-    "compare",
     "cross_validate",
     "draw_prediction",
     "evaluate",
