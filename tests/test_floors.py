@@ -32,6 +32,7 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
 # Where each library may be imported at all; `networks/__init__` offers names without torch.
 LIBRARIES = {
+    "cc3d": {"metrics"},
     "matplotlib": {"figures"},
     "nibabel": {"volume"},
     "pydantic": {"config", "plan"},

@@ -22,7 +22,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    network: str = "unet"
+    network: str = "fast"
     norm: Literal["instance", "batch", "none"] | None = None
     """The network's normalization; by default its own, which is instance for ours."""
     modalities: tuple[str, ...] = ("t2f", "t1c", "t2w")

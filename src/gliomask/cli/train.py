@@ -63,7 +63,7 @@ def train(
         typer.Option(
             "--network", help=", ".join(NETWORKS), autocompletion=lambda: list(NETWORKS), rich_help_panel=_TASK
         ),
-    ] = "unet",
+    ] = "fast",
     norm: Annotated[
         str | None, typer.Option("--norm", help="instance, batch or none. [the network's own]", rich_help_panel=_TASK)
     ] = None,

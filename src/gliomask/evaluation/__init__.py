@@ -60,6 +60,7 @@ def evaluate(
         InputError: A name is unknown, a folder holds no mask, no pair is found, a prediction has no truth, or the
             conventions are ambiguous.
     """
+    get_protocol(protocol)  # an unknown name is said before any file is read
     tasks, matched = plan_tasks(Path(prediction), Path(truth), labels, truth_labels, ignore_extra=ignore_extra)
     notes = [Problem(case, "has no truth, and is left aside") for case in matched.extra]
     found = evaluate_tasks(tasks, protocol=protocol, on_case=on_case)
