@@ -71,7 +71,9 @@ def seen(
         return {name: reorient(Volume(array[None], LPS), axes).data[0] for name, array in arrays.items()}
 
     affine = reorient(Volume(brain()[None], LPS), axes).affine
-    return CaseView("a patient", affine, turned(images or {"T1": brain()}) or {}, turned(truth), turned(prediction))
+    found = turned(prediction)
+    predictions = {} if found is None else {"prediction": found}
+    return CaseView("a patient", affine, turned(images or {"T1": brain()}) or {}, turned(truth), predictions)
 
 
 def pictures(figure: Figure) -> list[NDArray[Any]]:
@@ -141,7 +143,7 @@ def test_on_the_page_the_blob_is_where_the_letters_say(tmp_path: Path) -> None:
 def test_the_slices_with_the_most_tumour_are_shown() -> None:
     """Each plane is cut where the truth is largest, and the place is written in mm."""
     truth = tumour(most=(12, 20, 9))
-    figure = case_figure(seen(truth=truth, predictions={"prediction": tumour(most=(25, 14, 15))}))
+    figure = case_figure(seen(truth=truth, prediction=tumour(most=(25, 14, 15))))
     for axes in figure.axes[1::3]:
         assert fills(axes)[REGION_COLOURS["WT"]].sum() == 13 * 13 - 5 * 5  # the sheet, less the core inside it
     for place in ("axial\nz = -15 mm", "coronal\ny = -6 mm", "sagittal\nx = 15 mm"):
@@ -151,7 +153,7 @@ def test_the_slices_with_the_most_tumour_are_shown() -> None:
 def test_an_empty_truth_leaves_the_choice_to_the_prediction() -> None:
     """The slices are those of the only tumour there is."""
     empty = {region: np.zeros(SHAPE, bool) for region in ("WT", "TC", "ET")}
-    figure = case_figure(seen(truth=empty, predictions={"prediction": tumour(most=(12, 20, 9))}))
+    figure = case_figure(seen(truth=empty, prediction=tumour(most=(12, 20, 9))))
     assert "axial\nz = -15 mm" in texts(figure)
     assert "no tumour" not in texts(figure)
 
@@ -207,7 +209,7 @@ def test_a_column_for_each_image_and_each_side(count: int, sides: tuple[str, ...
 def test_empty_masks_say_so(regions: tuple[str, ...]) -> None:
     """Without any tumour the picture says it in words, and cuts the middle of the brain."""
     empty = {region: np.zeros(SHAPE, bool) for region in regions}
-    figure = case_figure(seen(truth=empty, predictions={"prediction": empty}))
+    figure = case_figure(seen(truth=empty, prediction=empty))
     assert "no tumour" in texts(figure)
     assert all(not fills(axes) for axes in figure.axes)
     assert "axial\nz = 0 mm" in texts(figure)
@@ -239,7 +241,7 @@ def test_air_is_cut_away_and_the_tumour_is_not() -> None:
     image = np.zeros((60, 60, 40), np.int16)
     image[20:40, 15:45, 10:30] = 100
     mask = image > 0
-    figure = case_figure(CaseView("x", np.diag([-1.0, -1, 1, 1]), {"T1": image}, {"WT": mask}, {"WT": mask}))
+    figure = case_figure(CaseView("x", np.diag([-1.0, -1, 1, 1]), {"T1": image}, {"WT": mask}, {"p": {"WT": mask}}))
     assert pictures(figure)[0].shape == (30 + 12, 20 + 12)
     assert [picture.shape for picture in pictures(figure)[:3]] == [(42, 32)] * 3
     assert all(fills(axes)[REGION_COLOURS["WT"]].sum() == 20 * 30 for axes in figure.axes[1:3])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gliomask.networks import NETWORKS, build_network, takes_argument
+from gliomask.networks import NETWORKS, build_network
 from gliomask.networks import memory as memory_module
 from gliomask.networks.memory import recompute
 
@@ -33,7 +33,7 @@ every_network = pytest.mark.parametrize(
 def pair(name: str, **arguments: Any) -> tuple[Any, Any]:
     """Return a small network for two sequences and three regions as it is, and its double that recomputes."""
     torch.manual_seed(0)
-    small = MONAI.get(name) or ({"channels": (4, 8, 16)} if takes_argument(name, "channels") else {})
+    small = MONAI.get(name, {"channels": (4, 8, 16, 16)})
     plain = build_network(name, 2, 3, **{**small, **arguments})
     saving = copy.deepcopy(plain)
     recompute(saving)
