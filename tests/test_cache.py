@@ -229,11 +229,24 @@ def test_a_cache_for_something_else_is_refused(
     build(cases, folder, plan)
     before = times(folder)
     other = Plan(**(plan.model_dump() | changes))
-    for attempt in (lambda: build_cache(cases, folder, other), lambda: open_cache(folder, other)):
+    attempts = [lambda: build_cache(cases, folder, other)]
+    if "modalities" not in changes:  # these may be among what it holds
+        attempts.append(lambda: open_cache(folder, other))
+    for attempt in attempts:
         with pytest.raises(InputError, match=r"holds a cache of t2f, t1c .*is asked for\. Use another") as caught:
             attempt()
         assert str(caught.value).startswith(f"{folder}: ")
     assert times(folder) == before
+
+
+def test_a_cache_serves_plans_that_want_less(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """Any of its sequences in any order; one that it lacks is named."""
+    build(cases, folder, plan)
+    for modalities in (("t1c", "t2f"), ("t2f",)):
+        opened = open_cache(folder, plan.model_copy(update={"modalities": modalities}))
+        assert [case.id for case in opened] == sorted(case.id for case in cases)
+    with pytest.raises(InputError, match="t2w"):
+        open_cache(folder, plan.model_copy(update={"modalities": ("t2f", "t2w")}))
 
 
 def test_a_bad_case_is_a_problem_and_the_others_are_done(cases: list[Case], folder: Path, plan: Plan) -> None:

@@ -51,7 +51,7 @@ NEED_TORCH = {
     *("comparison.py", "validation.py"),
     *(path.relative_to(HOUSE).as_posix() for path in (HOUSE / "networks").glob("[!_]*.py")),
     *(f"augment/{name}.py" for name in ("axes", "brain", "draws", "faults", "intensity", "patch")),
-    *(f"augment/{name}.py" for name in ("resolution", "spatial")),
+    *(f"augment/{name}.py" for name in ("resolution", "spatial", "transplant")),
 }
 
 

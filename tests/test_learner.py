@@ -117,3 +117,19 @@ def test_too_little_memory_says_what_to_lower() -> None:
     what = "InputError not enough memory to train unet on 4 patch(es) of 2 x 96 x 96 x 96 at a time."
     assert said.startswith(what), said
     assert re.search(r"Try --low-memory, or --accumulate 4, or a --patch-size below 96", said), said
+
+
+def test_the_average_follows_the_weights() -> None:
+    """It is the mean that its definition says, it is what is saved, and the weights themselves learn as without it."""
+    plain, averaged = learner(), learner(ema=0.9)
+    weight, mean = (next(iter(one.parameters())) for one in (averaged.network, averaged.model.network))
+    expected = weight.detach().clone()
+    for step in range(3):
+        losses = [one.learn(batch(), step, 1e-2)[0] for one in (plain, averaged)]
+        assert losses[0] == losses[1]
+        kept = min(0.9, (1 + step) / (10 + step))
+        expected = kept * expected + (1 - kept) * weight.detach()
+    torch.testing.assert_close(mean, expected)
+    assert not torch.equal(mean, weight)
+    assert "average" in averaged.parts
+    assert plain.model.network is plain.network

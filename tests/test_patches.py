@@ -15,10 +15,14 @@ from gliomask.augment import Augmentation
 from gliomask.cache import CachedCase, build_cache
 from gliomask.cases import find_cases
 from gliomask.labels import get_convention, to_regions
-from gliomask.patches import Patches, PatchSettings, draw_patch
+from gliomask.patches import Patches, PatchSettings, choose_place, cut_patch
 from gliomask.plan import Plan
 from gliomask.prepare import common_spacing, normalize
 from gliomask.ranks import Ranks
+
+
+def draw_patch(case: CachedCase, plan: Plan, size: tuple[int, int, int], generator: np.random.Generator):
+    return cut_patch(case, plan, choose_place(case, plan, size, generator), size)
 
 
 @pytest.fixture
@@ -97,10 +101,38 @@ def test_an_epoch_goes_once_through_all_cases(cached, monkeypatch: pytest.Monkey
         met.append(case.id)
         return np.zeros((3, 4, 4, 4), np.float32), np.zeros((3, 4, 4, 4), bool)
 
-    monkeypatch.setattr("gliomask.patches.draw_patch", note)
+    monkeypatch.setattr("gliomask.patches.cut_patch", note)
     patches = Patches(prepared, plan, PatchSettings((4, 4, 4), None, 0.0, seed=0), 1)
     for step in range(12):
         patches[step]
     epochs = [tuple(met[start : start + 3]) for start in range(0, 12, 3)]
     assert all(sorted(epoch) == sorted(case.id for case in prepared) for epoch in epochs)
     assert len(set(epochs)) > 1
+
+
+def test_a_whole_brain_is_all_of_it(cached) -> None:
+    """In a box of its own size, rounded up to what the network takes; nothing is cut off."""
+    prepared, plan = cached
+    settings = PatchSettings(None, None, 0.0, seed=0, multiple=16)
+    patches = Patches(prepared, plan, settings, 1)
+    for step in range(3):
+        batch = patches[step]
+        case = next(case for case in prepared if case.id == batch.cases[0])
+        assert batch.images.shape[2:] == tuple(-(-edge // 16) * 16 for edge in case.shape)
+        assert batch.targets[0, 0].sum() == case.voxels["WT"] - case.outside["WT"]
+
+
+def test_a_transplant_brings_tumour_and_leaves_the_outline(cached) -> None:
+    """The host's brain is where it was; the target is a mask that one of the two has."""
+    prepared, plan = cached
+    plain, mixed = (
+        Patches(prepared, plan, PatchSettings(None, None, 0.0, seed=0, transplant=share), 1) for share in (0.0, 1.0)
+    )
+    changed = 0
+    for step in range(6):
+        before, after = plain[step], mixed[step]
+        assert before.cases == after.cases
+        assert torch.equal((before.images != 0).any(1), (after.images != 0).any(1))
+        assert not (after.targets[:, 1:] & ~after.targets[:, :1]).any()
+        changed += not torch.equal(before.targets, after.targets)
+    assert changed

@@ -96,10 +96,20 @@ def test_the_same_seed_gives_the_same_run(cases: list[Case], tmp_path: Path) -> 
     assert runs[0].last.read_bytes() == runs[1].last.read_bytes()
 
 
-@pytest.mark.parametrize("steps", [1, 3, 5])
-def test_stopping_and_resuming_is_not_stopping(cases: list[Case], tmp_path: Path, steps: int) -> None:
-    """To the bit: weights, log and scores, in the middle of an epoch or at its end."""
-    changes = {"network": "unet", "drop_modalities": 0.2, "batch_size": 1}
+@pytest.mark.parametrize(
+    ("steps", "more"),
+    [
+        (1, {"network": "unet"}),
+        (3, {"network": "unet"}),
+        (5, {"ema": 0.9}),
+        (2, {"whole_brain": True, "transplant": 0.5}),
+    ],
+)
+def test_stopping_and_resuming_is_not_stopping(
+    cases: list[Case], tmp_path: Path, steps: int, more: dict[str, object]
+) -> None:
+    """To the bit: weights, their average, log and scores, in the middle of an epoch or at its end."""
+    changes = {"drop_modalities": 0.2, "batch_size": 1} | more
     whole = train(cases, tmp_path / "whole", config(**changes))
     train(cases, tmp_path / "parts", config(**changes), watcher=StopAfter(steps))
     assert len(load_run(tmp_path / "parts").rows()) < 2

@@ -122,9 +122,10 @@ def open_cache(folder: Path, plan: Plan) -> list[CachedCase]:
     """Return the cases of a cache, sorted by id.
 
     Raises:
-        InputError: It is no cache, a case in it is damaged, or it was made for other sequences than the plan's.
+        InputError: It is no cache, a case in it is damaged, it lacks a sequence of the plan's, or it was made for
+            another orientation or spacing. What it holds beyond the plan's sequences is left unread.
     """
-    _check_settings(folder, plan)
+    _check_settings(folder, plan, more=True)
     cases = [_read_cached(path.parent) for path in sorted(folder.glob("*/case.json"))]
     if not cases:
         raise InputError(f"{folder}: the cache is empty. Make it again with gliomask prepare.")
@@ -139,9 +140,12 @@ def _claim(folder: Path, plan: Plan) -> None:
     _check_settings(folder, plan)
 
 
-def _check_settings(folder: Path, plan: Plan) -> None:
+def _check_settings(folder: Path, plan: Plan, *, more: bool = False) -> None:
+    """Refuse a cache of another kind; with `more` it may hold more sequences than the plan's, in any order."""
     made_for = cache_plan(folder)
-    if _settings(made_for) != _settings(plan):
+    enough = more and set(plan.modalities) <= set(made_for.modalities)
+    like = plan.model_copy(update={"modalities": made_for.modalities}) if enough else plan
+    if _settings(made_for) != _settings(like):
         raise InputError(
             f"{folder}: holds a cache of {', '.join(made_for.modalities)} ({made_for.axes}, {made_for.spacing_mm} mm); "
             f"{', '.join(plan.modalities)} ({plan.axes}, {plan.spacing_mm} mm) is asked for. Use another folder."

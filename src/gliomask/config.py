@@ -43,6 +43,8 @@ class TrainConfig(BaseModel):
 
     patch_size: int = Field(default=128, ge=16)
     """The edge of the cubes it is trained on, in voxels; rounded up to what the network takes."""
+    whole_brain: bool = False
+    """Train on whole brains, one a step, rather than on patches; the model then predicts in one pass."""
     batch_size: int = Field(default=1, ge=1)
     """Patches a step, over all processes together."""
     accumulate: int = Field(default=1, ge=1)
@@ -59,6 +61,11 @@ class TrainConfig(BaseModel):
     """The probability with which a patch loses each sequence; above 0 the model can predict without some."""
     normalization: Normalization = "zscore"
     augment: bool = True
+    transplant: float = Field(default=0.0, ge=0, le=1)
+    """The probability with which a patch gets the tumour of another case as well."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Average the weights over the steps, so much of the average kept each step; the average is what is validated and
+    saved as the model. 0: the weights as they are."""
 
     val_fraction: float = Field(default=0.25, ge=0, lt=1)
     """Of the patients, those kept for validation; 0: none. Not used with folds."""
@@ -94,6 +101,8 @@ class TrainConfig(BaseModel):
             raise ValueError(f"give one of {', '.join(_LENGTHS)}; got {' and '.join(said)}")
         if self.fold >= (self.folds or 1):
             raise ValueError(f"there is no fold {self.fold} of {self.folds or 1}; folds count from 0")
+        if self.whole_brain and self.batch_size > 1 and self.accumulate > 1:
+            raise ValueError("--whole-brain takes brains of any size, one a process and step; leave --accumulate out")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} cannot be taken in {self.accumulate} equal parts")
         if self.compiled and self.low_memory and self.norm == "batch":

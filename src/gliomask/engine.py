@@ -111,7 +111,9 @@ def choose_window(model: Model, images: Tensor, inference: Inference) -> Window:
     """
     if inference.window != "auto":
         return inference.window
-    if any(isinstance(module, InstanceNorm | nn.InstanceNorm3d | nn.GroupNorm) for module in model.network.modules()):
+    if not model.plan.whole_brain and any(
+        isinstance(module, InstanceNorm | nn.InstanceNorm3d | nn.GroupNorm) for module in model.network.modules()
+    ):
         return "sliding"
     on_gpu = images.device.type == "cuda"
     budget = torch.cuda.mem_get_info(images.device)[0] // 2 if on_gpu else _WHOLE_PASS_BYTES

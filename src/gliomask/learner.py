@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,9 @@ class Learner:
 
     def __init__(self, model: Model, config: TrainConfig, ranks: Ranks) -> None:
         self.network = model.network
+        self.average = Average(model.network, config.ema) if config.ema else None
+        self.model = model if self.average is None else replace(model, network=self.average.network)
+        """What is validated and saved: the average's weights where there is one."""
         self.regions = model.plan.regions
         self.config = config
         self.ranks = ranks
@@ -53,7 +58,8 @@ class Learner:
     @property
     def parts(self) -> dict[str, Any]:
         """What of it belongs into a checkpoint; each has a `state_dict`."""
-        return {"network": self.network, "optimizer": self.optimizer, "scaler": self.scaler}
+        parts = {"network": self.network, "optimizer": self.optimizer, "scaler": self.scaler}
+        return parts | ({"average": self.average.network} if self.average else {})
 
     @property
     def rate(self) -> float:
@@ -87,6 +93,8 @@ class Learner:
             raise InputError(_not_finite(bad, step, rate))
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average:
+            self.average.follow(self.network, step)
         return loss, np.array(sums, np.int64).reshape(Tally().counts.shape)
 
     def _gradients(self, batch: Batch, step: int) -> tuple[float, list[float], tuple[str, ...]]:
@@ -145,6 +153,30 @@ class Learner:
             f"not enough memory to train {self.config.network} on {size // self.config.accumulate} patch(es) of "
             f"{shape} at a time. The last checkpoint is kept. Try {', or '.join(ways)}."
         )
+
+
+class Average:
+    """A network whose weights are an exponential moving average of another one's.
+
+    Early on, when the weights still move far, less of the average is kept: (1 + step) / (10 + step) at most. What is
+    counted and not learned (a batch norm's running statistics) is taken over as it is.
+
+    Source: Polyak and Juditsky 1992, doi:10.1137/0330046; the start as in TensorFlow's `ExponentialMovingAverage`.
+    """
+
+    def __init__(self, network: nn.Module, kept: float) -> None:
+        self.network = copy.deepcopy(network)
+        self.network.requires_grad_(False)
+        self.kept = kept
+
+    def follow(self, network: nn.Module, step: int) -> None:
+        """Move the average towards the network, after step number `step` (from 0)."""
+        kept = min(self.kept, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for mean, weight in zip(self.network.parameters(), network.parameters(), strict=True):
+                mean.lerp_(weight, 1 - kept)
+            for own, count in zip(self.network.buffers(), network.buffers(), strict=True):
+                own.copy_(count)
 
 
 def _settle_strides(network: nn.Module) -> None:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gliomask.augment import Augmentation, augment, drop_modalities
+from gliomask.augment import Augmentation, apply_transplant, augment, drop_modalities, sample_transplant
 from gliomask.cache import CachedCase
 from gliomask.labels import get_convention, to_regions
 from gliomask.plan import Plan
@@ -32,11 +32,15 @@ _ON_TUMOUR = 2 / 3
 class PatchSettings:
     """How patches are drawn from cases."""
 
-    size: Size
+    size: Size | None
+    """None: the whole brain, its box rounded up to a `multiple`."""
     augmentation: Augmentation | None
     drop_modalities: float
     """The probability with which each sequence is left out of a patch; never all of them."""
     seed: int
+    multiple: int = 1
+    transplant: float = 0.0
+    """The probability with which a patch gets the tumour that another case has at the same place of its brain."""
 
 
 @dataclass(frozen=True)
@@ -99,32 +103,30 @@ class Patches:
         epoch, place = divmod(number, len(self.cases))
         seed = self.settings.seed
         case = self.cases[np.random.default_rng([seed, 1, epoch]).permutation(len(self.cases))[place]]
-        image, target = draw_patch(case, self.plan, self.settings.size, np.random.default_rng([seed, 2, number]))
+        drawn = np.random.default_rng([seed, 2, number])
+        size = self.settings.size or _around(case.shape, self.settings.multiple)
+        start = choose_place(case, self.plan, size, drawn)
+        data, regions = map(torch.from_numpy, cut_patch(case, self.plan, start, size))
         generator = torch.Generator().manual_seed(int(np.random.default_rng([seed, 3, number]).integers(2**62)))
-        data, regions = torch.from_numpy(image), torch.from_numpy(target)
+        transplant = sample_transplant(generator, self.settings.transplant) if self.settings.transplant else None
+        if transplant is not None:
+            donor = self.cases[int(drawn.integers(len(self.cases)))]
+            there = start + (np.array(donor.shape) - case.shape) // 2  # their brains' middles lie on each other
+            other, tumour = cut_patch(donor, self.plan, there, size)
+            donated = torch.from_numpy(other), torch.from_numpy(tumour)
+            data, regions = apply_transplant((data, regions), donated, transplant)
         if self.settings.augmentation is not None:
             data, regions = augment(data, regions, generator, self.settings.augmentation)
         return drop_modalities(data, generator, self.settings.drop_modalities), regions, case.id
 
 
-def draw_patch(
-    case: CachedCase, plan: Plan, size: Size, generator: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return one patch `(C, *size)` and its regions `(R, *size)`; two in three hold tumour near their middle.
+def choose_place(case: CachedCase, plan: Plan, size: Size, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return the first voxel of a patch, in the brain's box; two patches in three hold tumour near their middle.
 
-    A patch on tumour takes one of the plan's regions that the case has, each as likely, and one of its voxels: so small
-    enhancement is met as often as wide oedema. What lies beyond the brain's box is zero.
+    Such a patch takes one of the plan's regions that the case has, each as likely, and one of its voxels: so small
+    enhancement is met as often as wide oedema. A patch lies inside the box along an axis where the box is the larger,
+    and around it in the middle where it is not.
     """
-    start = _start(case, plan, size, generator)
-    channels = [case.modalities.index(modality) for modality in plan.modalities]
-    raw = _cut(case.image(), start, size)[channels]
-    data = normalize(raw, [case.moments[channel] for channel in channels], plan.normalization)
-    mask = _cut(case.labels()[None], start, size)[0]
-    return data, to_regions(mask, get_convention(case.convention), plan.regions)
-
-
-def _start(case: CachedCase, plan: Plan, size: Size, generator: np.random.Generator) -> NDArray[np.int64]:
-    """The patch's first voxel: inside the box where the box is the larger, around it in the middle where it is not."""
     shape = np.array(case.shape)
     room = shape - size
     places = case.places()
@@ -138,6 +140,23 @@ def _start(case: CachedCase, plan: Plan, size: Size, generator: np.random.Genera
         shift = (uniform - 0.5) * np.array(size) / 2  # the tumour anywhere in the patch's inner half
         start = np.clip(np.round(centre + shift - np.array(size) / 2), 0, np.maximum(room, 0)).astype(np.int64)
     return np.where(room < 0, room // 2, start)
+
+
+def cut_patch(
+    case: CachedCase, plan: Plan, start: NDArray[np.int64], size: Size
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return a patch `(C, *size)`, normalized, and its regions `(R, *size)`; what lies beyond the brain's box is 0."""
+    channels = [case.modalities.index(modality) for modality in plan.modalities]
+    raw = _cut(case.image(), start, size)[channels]
+    data = normalize(raw, [case.moments[channel] for channel in channels], plan.normalization)
+    mask = _cut(case.labels()[None], start, size)[0]
+    return data, to_regions(mask, get_convention(case.convention), plan.regions)
+
+
+def _around(shape: Size, multiple: int) -> Size:
+    """The smallest size whose edges are multiples and that holds the shape."""
+    x, y, z = (-(-edge // multiple) * multiple for edge in shape)
+    return x, y, z
 
 
 def _cut(data: NDArray[Any], start: NDArray[np.int64], size: Size) -> NDArray[Any]:

@@ -39,6 +39,8 @@ class Plan(BaseModel):
     """`zscore`: over each sequence's non-zero voxels, zero stays zero; `minmax`: the least to the most -> 0 to 1."""
     patch_size: tuple[int, int, int] = (128, 128, 128)
     """The size of the patches it was trained on, and of the sliding window."""
+    whole_brain: bool = False
+    """Trained on whole brains, each in its own box, so that one pass over the box is what it knows."""
     network: str = "unet"
     network_arguments: dict[str, Any] = Field(default_factory=dict)
 

@@ -189,6 +189,7 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
         spacing_mm=spacing_mm,
         normalization=config.normalization,
         patch_size=(edge, edge, edge),
+        whole_brain=config.whole_brain,
         network=config.network,
         network_arguments=norm,
     )

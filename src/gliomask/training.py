@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +172,7 @@ class _Standing:
 def _loop(job: _Job, started: float) -> None:
     config = job.config
     learner = Learner(job.model, config, job.ranks)
+    job = replace(job, model=learner.model)
     state = job.folder.load_state(learner.parts)
     epoch = _Epoch(state.losses, Tally(np.array(state.tally)), state.epoch_seconds, state.wait_seconds)
     clock = _Clock(started - state.seconds, job.ranks)
@@ -292,7 +293,9 @@ def _out_of_patience(config: TrainConfig, rows: Sequence[Mapping[str, float]]) -
 def _patch_settings(job: _Job) -> PatchSettings:
     config = job.config
     changes = Augmentation() if config.augment else None
-    return PatchSettings(job.model.plan.patch_size, changes, config.drop_modalities, config.seed)
+    plan, divisor = job.model.plan, int(job.model.network.divisor)  # type: ignore[arg-type]
+    size = None if config.whole_brain else plan.patch_size
+    return PatchSettings(size, changes, config.drop_modalities, config.seed, divisor, config.transplant)
 
 
 def _workers(config: TrainConfig, ranks: Ranks) -> int:
@@ -308,6 +311,11 @@ def _check_share(config: TrainConfig, ranks: Ranks) -> None:
         raise InputError(
             f"a batch of {config.batch_size} cannot be shared evenly by {ranks.count} processes taking it in "
             f"{config.accumulate} part(s) each. Give a --batch-size that is a multiple of {parts}."
+        )
+    if config.whole_brain and config.batch_size > ranks.count:
+        raise InputError(
+            f"--whole-brain takes brains of any size, one a process and step: --batch-size {ranks.count}, not "
+            f"{config.batch_size}."
         )
 
 

@@ -12,5 +12,6 @@ from __future__ import annotations
 from gliomask.augment.faults import drop_modalities
 from gliomask.augment.patch import augment
 from gliomask.augment.settings import Augmentation
+from gliomask.augment.transplant import apply_transplant, sample_transplant
 
-__all__ = ["Augmentation", "augment", "drop_modalities"]
+__all__ = ["Augmentation", "apply_transplant", "augment", "drop_modalities", "sample_transplant"]

@@ -88,7 +88,7 @@ class Bar(Watcher):
             + (f"; {left_out} left out: tumour under {config.min_tumour:.1%} of a patch" if left_out else "")
         )
         small = [c.id for c in training if min(c.shape) < config.patch_size]
-        if small:
+        if small and not config.whole_brain:
             self.say(f"{len(small)} brains are smaller than the patch along some axis; padded with zeros")
 
     def on_step(self, moment: Moment) -> None:

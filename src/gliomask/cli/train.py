@@ -155,6 +155,20 @@ def train(
     augment: Annotated[
         bool, typer.Option(help="Flip, rotate, scale, add noise and the like.", rich_help_panel=_LEARNING)
     ] = True,
+    transplant: Annotated[
+        float,
+        typer.Option(
+            "--transplant",
+            min=0,
+            max=1,
+            help="Probability of another case's tumour in a patch.",
+            rich_help_panel=_LEARNING,
+        ),
+    ] = 0.0,
+    ema: Annotated[
+        float,
+        typer.Option("--ema", min=0, max=0.99999, help="Average weights over steps: 0.999.", rich_help_panel=_LEARNING),
+    ] = 0.0,
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Of the split, the weights and the patches.", rich_help_panel=_LEARNING)
     ] = 0,
@@ -162,6 +176,12 @@ def train(
         int,
         typer.Option("--patch-size", min=16, help="Edge of the training cubes, voxels.", rich_help_panel=_MEMORY),
     ] = 128,
+    whole_brain: Annotated[
+        bool,
+        typer.Option(
+            "--whole-brain", help="Train on whole brains, not on patches; predict in one pass.", rich_help_panel=_MEMORY
+        ),
+    ] = False,
     accumulate: Annotated[
         int,
         typer.Option(
