@@ -1,0 +1,113 @@
+"""Score a model on whole held-out cases, with every subset of its sequences, by one pass and by windows.
+
+    python recipes/score_model.py MODEL CACHE --split RUN/splits_final.json -o results.json
+
+The subsets are made by leaving channels out of the prepared case. Without `--split` all cases of the cache are scored.
+`--logits FOLDER` also keeps what the network said with all sequences, for `recipes/fit_postprocessing.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from gliomask.cache import CachedCase, open_cache
+from gliomask.engine import Inference, run_network
+from gliomask.labels import get_convention, to_labels, to_regions
+from gliomask.metrics import score_case
+from gliomask.model import Model, load_model
+from gliomask.prepare import normalize
+
+TRIO = ("t1c", "t2w", "t2f")
+
+
+def main() -> None:
+    """Write the scores and print their means."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("cache", type=Path)
+    parser.add_argument("--split", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--logits", type=Path)
+    parser.add_argument(
+        "--subsets", choices=("all", "two", "full"), default="all", help="two: all four, and without t1"
+    )
+    parser.add_argument("--windows", nargs="+", choices=("whole", "sliding", "mirrors"), default=["whole"])
+    options = parser.parse_args()
+    model = load_model(options.model)
+    cases = open_cache(options.cache, model.plan)
+    if options.split:
+        held_out = json.loads(options.split.read_text())[0]["val"]
+        cases = [case for case in cases if case.id in held_out]
+    rows = []
+    for window in options.windows:
+        for subset in subsets(model.plan.modalities, options.subsets if window == "whole" else "full"):
+            for case in cases:
+                rows.append(score(model, case, subset, window, options.logits))
+            report([row for row in rows if row["subset"] == "+".join(subset) and row["window"] == window])
+            options.output.write_text(json.dumps({"model": str(options.model), "rows": rows}, indent=1) + "\n")
+
+
+def subsets(modalities: tuple[str, ...], which: str) -> list[tuple[str, ...]]:
+    """Return subsets of the sequences, the largest first."""
+    if which == "full":
+        return [modalities]
+    if which == "two":
+        return [modalities, tuple(m for m in modalities if m in TRIO)]
+    return [kept for count in range(len(modalities), 0, -1) for kept in combinations(modalities, count)]
+
+
+def score(
+    model: Model, case: CachedCase, subset: tuple[str, ...], window: str, logits_folder: Path | None
+) -> dict[str, object]:
+    """Return one case's scores, of regions as a whole and by the lesion-wise rules of 2023."""
+    plan = model.plan
+    channels = [case.modalities.index(modality) for modality in plan.modalities]
+    data = normalize(case.image()[channels], [case.moments[c] for c in channels], plan.normalization)
+    data[[modality not in subset for modality in plan.modalities]] = 0
+    inference = Inference(window="sliding" if window == "sliding" else "whole", mirror=window == "mirrors")
+    started = time.perf_counter()
+    logits = np.asarray(run_network(model, data, inference)[0])
+    seconds = time.perf_counter() - started
+    numbers = get_convention(plan.convention)
+    truth = to_regions(case.labels(), get_convention(case.convention), plan.regions)
+    if logits_folder is not None and subset == plan.modalities and window == "whole":
+        logits_folder.mkdir(parents=True, exist_ok=True)
+        kept = {"logits": logits.astype(np.float16), "truth": truth, "spacing_mm": np.array(case.spacing_mm)}
+        np.savez_compressed(logits_folder / f"{case.id}.npz", **kept, allow_pickle=False)
+    found = to_regions(to_labels(logits > 0, plan.regions, numbers), numbers, plan.regions)
+    sides = [dict(zip(plan.regions, masks, strict=True)) for masks in (truth, found)]
+    scores = score_case(sides[0], sides[1], case.spacing_mm, "brats2023-gli")
+    dice = {region: values["dice"] for region, values in scores.items()}
+    lesion = {region: values["lesion_dice"] for region, values in scores.items()}
+    return {
+        "case": case.id,
+        "subset": "+".join(subset),
+        "window": window,
+        "dice": dice,
+        "lesion_dice": lesion,
+        "truth_ml": {region: values["truth_ml"] for region, values in scores.items()},
+        "prediction_ml": {region: values["prediction_ml"] for region, values in scores.items()},
+        "seconds": round(seconds, 3),
+    }
+
+
+def report(rows: list[dict[str, object]]) -> None:
+    """Print the means of one subset."""
+    first = rows[0]
+    parts = [f"{first['subset']:<16} {first['window']:<8} {len(rows)} cases"]
+    for name in ("dice", "lesion_dice"):
+        regions: list[str] = list(first[name])  # type: ignore[call-overload]
+        means = (np.mean([row[name][region] for row in rows]) for region in regions)  # type: ignore[index]
+        parts.append(name + " " + " ".join(f"{r} {m:.3f}" for r, m in zip(regions, means, strict=True)))
+    parts.append(f"{np.mean([row['seconds'] for row in rows]):.2f} s")  # type: ignore[arg-type]
+    print("  ".join(parts), flush=True)
+
+
+if __name__ == "__main__":
+    main()
