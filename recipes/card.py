@@ -1,0 +1,118 @@
+"""Write MODEL_CARD.md from the results of `score_model.py`; every number in its tables comes from them.
+
+    python recipes/card.py MODEL results.json [postprocessed.json] -o MODEL_CARD.md
+
+The first results are of the network alone, the second, where given, of the same with the plan's post-processing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gliomask.evaluation.summary import describe
+from gliomask.model import read_plan, read_training
+
+REGIONS = ("WT", "TC", "ET")
+COMMON = {"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"}
+FULL = "t1n+t1c+t2w+t2f"
+
+Rows = Sequence[dict[str, Any]]
+
+
+def main() -> None:
+    """Write the card."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("postprocessed", type=Path, nargs="?")
+    parser.add_argument("-o", "--output", type=Path, default=Path("MODEL_CARD.md"))
+    options = parser.parse_args()
+    rows = json.loads(options.results.read_text())["rows"]
+    cleaned = json.loads(options.postprocessed.read_text())["rows"] if options.postprocessed else None
+    template = Path(__file__).with_name("card.md").read_text("utf-8")
+    options.output.write_text(template.format(**values(options.model, rows, cleaned)), "utf-8")
+
+
+def values(model: Path, rows: Rows, cleaned: Rows | None) -> dict[str, str]:
+    """Return what the template's places are filled with."""
+    plan, training = read_plan(model), read_training(model)
+    whole = select(rows, FULL, "whole")
+    return {
+        "cases": str(len(whole)),
+        "size": f"{model.stat().st_size / 1e6:.1f}",
+        "sequences": ", ".join(COMMON[name] for name in plan.modalities),
+        "training": "\n".join(f"* {name}: {value}" for name, value in training.items() if isinstance(value, str)),
+        "regions": region_table(whole if cleaned is None else select(cleaned, FULL, "whole")),
+        "ways": ways_table(rows, cleaned),
+        "subsets": subset_table(rows),
+        "worst": worst_table(whole if cleaned is None else select(cleaned, FULL, "whole")),
+    }
+
+
+def select(rows: Rows, subset: str, window: str) -> Rows:
+    """Return the rows of one subset of the sequences and one way to predict."""
+    return [row for row in rows if row["subset"] == subset and row["window"] == window]
+
+
+def region_table(rows: Rows) -> str:
+    """Return mean, interval and median of each region's Dice and lesion-wise Dice."""
+    lines = ["| region | score | mean | 95 % interval | median | cases |", "|---|---|---|---|---|---|"]
+    for name, title in (("dice", "Dice"), ("lesion_dice", "lesion-wise Dice (2023)")):
+        for region in REGIONS:
+            found = describe([row[name][region] for row in rows])
+            interval = f"{found.low:.3f} to {found.high:.3f}"
+            lines.append(f"| {region} | {title} | {found.mean:.3f} | {interval} | {found.median:.3f} | {found.cases} |")
+    return "\n".join(lines)
+
+
+def ways_table(rows: Rows, cleaned: Rows | None) -> str:
+    """Return the mean Dice of one pass, windows, mirrors, and with post-processing."""
+    names = {"whole": "one pass (what `predict` does)", "sliding": "windows", "mirrors": "one pass, 8 mirror images"}
+    kinds = [(title, select(rows, FULL, window)) for window, title in names.items()]
+    if cleaned is not None:
+        kinds.insert(1, ("one pass, post-processed (what `predict` does)", select(cleaned, FULL, "whole")))
+        kinds[0] = ("one pass, the network alone", kinds[0][1])
+    lines = ["| how | WT | TC | ET | lesion-wise WT | TC | ET |", "|---|---|---|---|---|---|---|"]
+    for title, some in kinds:
+        if some:
+            numbers = [mean(some, name, region) for name in ("dice", "lesion_dice") for region in REGIONS]
+            lines.append(f"| {title} | {' | '.join(numbers)} |")
+    return "\n".join(lines)
+
+
+def subset_table(rows: Rows) -> str:
+    """Return the mean Dice of each subset of the sequences."""
+    lines = ["| sequences | WT | TC | ET |", "|---|---|---|---|"]
+    for subset in dict.fromkeys(row["subset"] for row in rows if row["window"] == "whole"):
+        some = select(rows, subset, "whole")
+        given = ", ".join(COMMON[name] for name in subset.split("+"))
+        lines.append(f"| {given} | {' | '.join(mean(some, 'dice', region) for region in REGIONS)} |")
+    return "\n".join(lines)
+
+
+def worst_table(rows: Rows) -> str:
+    """Return the five cases with the lowest mean Dice, with their volumes."""
+    worst = sorted(rows, key=lambda row: sum(row["dice"].values()))[:5]
+    lines = ["| held-out case | Dice WT, TC, ET | true mL | found mL |", "|---|---|---|---|"]
+    for row in worst:
+        parts = [
+            ", ".join(f"{row[name][region]:.{digits}f}" for region in REGIONS)
+            for name, digits in (("dice", 2), ("truth_ml", 1), ("prediction_ml", 1))
+        ]
+        lines.append(f"| {row['case']} | {' | '.join(parts)} |")
+    return "\n".join(lines)
+
+
+def mean(rows: Rows, name: str, region: str) -> str:
+    """Return the mean of one score, for a table."""
+    numbers = [row[name][region] for row in rows if not math.isnan(row[name][region])]
+    return f"{sum(numbers) / len(numbers):.3f}" if numbers else "none"
+
+
+if __name__ == "__main__":
+    main()
