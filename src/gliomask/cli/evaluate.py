@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import advance, end_batch, out, progress, warn
+from gliomask.cli.console import advance, end_batch, listed, out, progress, warn
 from gliomask.cli.options import Labels
 from gliomask.errors import InputError
 
@@ -108,7 +108,7 @@ def _show(found: Evaluation | Comparison) -> None:
 
     first = found if isinstance(found, Evaluation) else found.evaluations[0]
     if first.missing:
-        warn(f"{len(first.missing)} without a prediction count as worst: {_listed(first.missing)}")
+        warn(f"{len(first.missing)} without a prediction count as worst: {listed(first.missing)}")
     for note in first.notes[:_SHOWN]:
         warn(str(note))
     if len(first.notes) > _SHOWN:
@@ -193,10 +193,6 @@ def _apart(found: Evaluation) -> str:
 
 def _cases(count: int) -> str:
     return f"{count} case{'s' if count != 1 else ''}"
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _number(value: str | float) -> str:

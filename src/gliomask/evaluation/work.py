@@ -60,10 +60,11 @@ def plan_tasks(
     matched = find_pairs(prediction, truth)
     if matched.extra and not ignore_extra:
         names = list(matched.extra)
+        counted = "1 prediction has" if len(names) == 1 else f"{len(names)} predictions have"
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         raise InputError(
-            f"{prediction}: {len(names)} predictions have no truth in {truth}: {shown}. Is it the right folder? "
-            "Remove them, or leave them aside with --ignore-extra."
+            f"{prediction}: {counted} no truth in {truth}: {shown}. Is it the right folder? "
+            "Remove what does not belong there, or leave it aside with --ignore-extra."
         )
     truths = {pair.id: pair.truth for pair in matched.pairs} | dict(matched.missing)
     true_numbers = find_conventions(truths, truth_labels)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gliomask.figures.case import PLANES, REGION_COLOURS, REGION_NAMES, CaseView, case_figure
 from gliomask.figures.comparison import comparison_curves_figure, comparison_scores_figure
+from gliomask.figures.contest import contest_figure
 from gliomask.figures.curves import curves_figure
 from gliomask.figures.scores import scores_figure
 from gliomask.files import replacing
@@ -22,6 +23,7 @@ __all__ = [
     "case_figure",
     "comparison_curves_figure",
     "comparison_scores_figure",
+    "contest_figure",
     "curves_figure",
     "save_figure",
     "scores_figure",

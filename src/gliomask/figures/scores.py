@@ -35,13 +35,13 @@ def scores_figure(rows: Sequence[Mapping[str, str | float]]) -> Figure:
         axes.set_title(f"{title}, {len(rows) // max(1, len(regions))} cases", fontsize=10, loc="left")
     figure.axes[0].set_ylim(-0.02, 1.02)
     if regions:
-        _spread_distances(figure.axes[1])
+        spread_distances(figure.axes[1])
     return figure
 
 
-def _spread_distances(axes: Axes) -> None:
-    # most distances are a few mm, the penalty for an empty mask 373 or 374: on an even scale only that would be seen
-    axes.set_yscale("symlog", linthresh=1)
+def spread_distances(axes: Axes) -> None:
+    """Draw distances in mm on a scale that shows small ones: most are a few mm, the penalty is 373 or 374."""
+    axes.set_yscale("symlog", linthresh=1, linscale=0.4)
     ticks = (0, 1, 2, 5, 10, 20, 50, 100, 200, 374)
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
     axes.set_yticks([], minor=True)
