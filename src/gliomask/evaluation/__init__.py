@@ -15,6 +15,7 @@ from gliomask.evaluation.pairs import Matched, Pair, find_pairs
 from gliomask.evaluation.summary import Statistics, describe
 from gliomask.evaluation.table import Evaluation, Scores
 from gliomask.evaluation.work import CaseMasks, Task, numbers_of, plan_tasks, run_tasks
+from gliomask.evaluation.worst import Finding, find_worst
 from gliomask.metrics import Protocol, get_protocol, score_case, score_missing
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Entrant",
     "Evaluation",
     "Field",
+    "Finding",
     "Matched",
     "Pair",
     "PairedTest",
@@ -37,6 +39,7 @@ __all__ = [
     "evaluate",
     "evaluate_tasks",
     "find_pairs",
+    "find_worst",
     "read_field",
 ]
 
