@@ -260,7 +260,8 @@ def test_the_command_prints_writes_and_draws(command, file_of, tmp_path: Path) -
     assert status == 0, said
     lines = [line for line in said.splitlines() if str(tmp_path) not in line]
     assert lines[0] == "brats2021, 3 cases that all files have"
-    assert lines[2].split()[:2] == ["good", "1.000"]
+    assert [line.split() for line in lines[2:4]] == [["good", "1.000"], ["dice", "0.800", "0.800", "0.800"]]
+    assert lines[5].split() == ["bad", "2.000"]
     assert "dice, good less bad" in lines
     assert "rank, good less bad" in lines
     assert "bad: 1 of its cases are not in all files, and left out: d" in said

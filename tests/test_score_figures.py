@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
-from gliomask.figures import Exhibit, bland_altman_figure, contest_figure, gallery_figure, save_figure
+from gliomask.figures import Exhibit, bland_altman_figure, contest_figure, gallery_figure, save_figure, scores_figure
 from gliomask.figures.gallery import PREDICTION_COLOUR, TRUTH_COLOUR
 from gliomask.volume import Volume, reorient
 
@@ -143,3 +143,16 @@ def test_an_empty_side_and_no_case_are_drawn(tmp_path: Path) -> None:
     save_figure(nothing, tmp_path / "none.png")
     assert "no case went wrong" in texts(nothing)
     assert (tmp_path / "three.png").stat().st_size > (tmp_path / "none.png").stat().st_size
+
+
+def test_the_scores_drawn_are_those_asked_for() -> None:
+    """A year's own Dice and HD95, by name; what is not finite is counted under the region."""
+    rows = [
+        {"case": case, "region": "WT", "lesion_dice": dice, "lesion_hd95_pooled_mm": distance}
+        for case, dice, distance in (("a", 0.4, 7.0), ("b", 0.6, math.inf))
+    ]
+    left, right = scores_figure(rows, ("lesion_dice", "lesion_hd95_pooled_mm")).axes
+    assert left.get_title(loc="left") == "Dice by lesions, 2 cases"
+    assert np.asarray(left.collections[0].get_offsets())[:, 1].tolist() == [0.4, 0.6]
+    assert np.asarray(right.collections[0].get_offsets())[:, 1].tolist() == [7.0]
+    assert right.get_xticklabels()[0].get_text() == "WT\n1 not defined"

@@ -75,17 +75,17 @@ def _show_standings(found: Contest) -> None:
     count = len(found.field.cases)
     out.print(f"{found.field.protocol.name}, {count} case{'s' if count != 1 else ''} that all files have")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("", overflow="fold")
-    table.add_column("rank", justify="right", no_wrap=True)
-    for metric in found.metrics:
-        table.add_column(metric, justify="right", overflow="fold")
+    table.add_column("mean", overflow="fold")
+    for heading in (*found.field.regions, "rank"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in found.standings():
-        means = [
-            " ".join(_number(row[f"{region}_{metric}"]) for region in found.field.regions) for metric in found.metrics
-        ]
-        table.add_row(str(row["entrant"]), f"{row['mean_rank']:.3f}", *means)
+        table.add_row(
+            f"[bold]{_escaped(str(row['entrant']))}[/bold]", *[""] * len(found.field.regions), _short(row["mean_rank"])
+        )
+        for metric in found.metrics:
+            table.add_row(f"  {metric}", *(_short(row[f"{region}_{metric}"]) for region in found.field.regions), "")
     out.print(table)
-    out.print(f"rank: mean over cases, regions and metrics, 1 the best; means of {' '.join(found.field.regions)}")
+    out.print("rank: mean over cases, regions and metrics, 1 the best")
 
 
 def _show_duels(found: Contest) -> None:
@@ -146,6 +146,12 @@ def _escaped(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+def _short(value: str | float) -> str:
+    """Four digits, so that six regions fit a line."""
+    number = float(value)
+    return "none" if math.isnan(number) else f"{number:.{3 if number < 10 else 2 if number < 100 else 1}f}"
 
 
 def _number(value: str | float) -> str:

@@ -97,7 +97,7 @@ def evaluate(
     if picture is not None:
         from gliomask.figures import save_figure, scores_figure
 
-        save_figure(scores_figure(shown.rows()), picture)
+        save_figure(scores_figure(shown.rows(), shown.protocol.headline[:2]), picture)
         out.print(f"picture: {picture}")
     if pictures is not None and shown.scores:
         from gliomask.evaluation import find_worst
@@ -130,7 +130,7 @@ def _draw_all(found: Evaluation, worst: list[Finding], folder: Path) -> None:
     title = f"the worst of {_cases(len(found.scores))}, by {found.protocol.headline[0]} of {found.protocol.name}"
     title += f"; {len(found.missing)} without a prediction not shown" if found.missing else ""
     rows = found.rows()
-    save_figure(scores_figure(rows), folder / "scores.png")
+    save_figure(scores_figure(rows, found.protocol.headline[:2]), folder / "scores.png")
     save_figure(bland_altman_figure(rows), folder / "volumes.png")
     save_figure(gallery_figure(exhibits, title), folder / "worst.png")
     out.print(f"pictures: {folder}")
