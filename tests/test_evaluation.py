@@ -238,6 +238,14 @@ def test_submissions_are_matched_by_number(tmp_path: Path, name: str) -> None:
     assert not found.extra
 
 
+def test_short_numbers_are_matched_too(tmp_path: Path) -> None:
+    """As 2026 has them: four digits and a time point."""
+    write_mask(tmp_path / "truth" / "BraTS-MET-0001-1-seg.nii.gz", mask_of(1))
+    prediction = write_mask(tmp_path / "found" / "ours-0001-1.nii.gz", mask_of(1))
+    (pair,) = find_pairs(prediction.parent, tmp_path / "truth").pairs
+    assert (pair.id, pair.prediction) == ("BraTS-MET-0001-1", prediction)
+
+
 def test_a_number_of_several_cases_is_refused(tmp_path: Path) -> None:
     """00001-000 of gliomas or of metastases; and two predictions of one case: neither is guessed."""
     for kind in ("GLI", "MET"):

@@ -120,8 +120,9 @@ GOLDEN = {
         (0.5, 187, (1, 0, 1), 0.666667, 13),
         ((1, 0, 1), 0.666667, 1, 0, 0.666667, 13),
     ),
-    "2 voxels apart": ([A], [along_x(12, 18)], (0, 8, (1, 0, 0), 0, 8), ((0, 1, 1), 0, 0, INF, 0, 8)),
-    "3 voxels apart": ([A], [along_x(13, 19)], (0, 374, (0, 1, 1), 0, 9), ((0, 1, 1), 0, 0, INF, 0, 9)),
+    # of 2026: without a common voxel the whole region is as bad as an empty one
+    "2 voxels apart": ([A], [along_x(12, 18)], (0, 8, (1, 0, 0), 0, 8), ((0, 1, 1), 0, 0, INF, 0, 373)),
+    "3 voxels apart": ([A], [along_x(13, 19)], (0, 374, (0, 1, 1), 0, 9), ((0, 1, 1), 0, 0, INF, 0, 373)),
     "a bridge": (
         *([A, along_x(24, 30)], [along_x(4, 30)]),
         (0.375, 20, (2, 0, 0), 0.631579, 6),
@@ -166,6 +167,18 @@ def test_golden_values_of_2026_for_the_ends_of_a_bar():
     shifted = scored("brats2026-goat", [A], [along_x(5, 11)])
     assert shifted["lesion_nsd_one_voxel"] == 1
     assert shifted["nsd_0.5mm"] == close(0.657895)
+
+
+def test_masks_apart_are_in_2026_as_bad_as_an_empty_one():
+    """Side by side without a common voxel: the distances cost 373, surface Dice is 0; what counts voxels stays."""
+    beside = scored("brats2026-goat", [A], [along_x(10, 16)])
+    assert {beside[name] for name in ("hd95_pooled_mm", "hd95_surface_mm")} == {373}
+    assert {beside[name] for name in ("nsd_0.5mm", "nsd_1mm", "dice")} == {0}
+    assert beside["specificity"] == close(1 - 216 / (SIDE**3 - 216))
+    assert beside["prediction_ml"] == close(0.216)
+    touching = scored("brats2026-goat", [A], [along_x(9, 15)])
+    assert touching["hd95_pooled_mm"] < 6
+    assert touching["nsd_1mm"] > 0
 
 
 # Solved by hand from the definition. A box of 6 x 6 x 6 has 216 voxels. Two boxes of that size with a gap of g voxels

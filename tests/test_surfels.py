@@ -157,6 +157,8 @@ def test_hd95_of_any_small_masks_is_that_of_all_pairs(masks, spacing_mm):
     ("prediction", "expected_pooled_mm", "expected_surface_mm"),
     [
         pytest.param(ball(16) | ball(5, (56, 56, 56)), 0.0, 24.413111, id="a far island"),
+        pytest.param(ball(16) | ball(5, (55, 55, 55)), 0.0, 22.693611, id="an island a voxel nearer"),
+        pytest.param(ball(6, (32, 32, 42)), 19.104973, 18.973666, id="small and beside the middle"),
         pytest.param(ball(12), 4.242641, 4.242641, id="concentric"),
         pytest.param(ball(16), 0.0, 0.0, id="the same"),
     ],

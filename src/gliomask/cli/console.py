@@ -89,6 +89,11 @@ def end_batch(problems: Sequence[Problem], done: int) -> None:
     raise typer.Exit(FAILED)
 
 
+def listed(names: Sequence[str], shown: int = 5) -> str:
+    """Return names with commas, those after the first few as a number."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
 def _plain(text: str) -> str:
     from rich.markup import escape
 

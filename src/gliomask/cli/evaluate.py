@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import advance, end_batch, out, progress, warn
+from gliomask.cli.console import advance, end_batch, listed, out, progress, warn
 from gliomask.cli.options import Labels
 from gliomask.errors import InputError
 
 if TYPE_CHECKING:
-    from gliomask.evaluation import Comparison, Evaluation
+    from gliomask.evaluation import Comparison, Evaluation, Finding
 
 EXAMPLES = """
 **Examples**
@@ -22,10 +22,13 @@ EXAMPLES = """
 
 `gliomask evaluate predictions truth --protocol brats2023-gli -o scores.csv -o scores.json`
 
+`gliomask evaluate predictions BraTS2021_Training_Data --pictures pictures`  and then look at pictures/worst.png
+
 `gliomask evaluate mask.nii.gz truth_seg.nii.gz --compare-protocols`
 """
 
 _SHOWN = 5  # cases named in a list before it ends in a number
+_REASONS = 3  # of a case, in its caption
 
 
 def evaluate(
@@ -50,6 +53,13 @@ def evaluate(
         bool, typer.Option("--ignore-extra", help="Leave predictions that have no truth aside.")
     ] = False,
     picture: Annotated[Path | None, typer.Option("--picture", help="Draw all scores into this PNG.")] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            "--pictures", help="Draw scores.png, volumes.png (Bland-Altman) and worst.png (what went wrong) in here."
+        ),
+    ] = None,
+    worst: Annotated[int, typer.Option("--worst", min=1, help="How many cases worst.png shows.")] = 6,
 ) -> None:
     """Score predictions as the BraTS challenge does, by the rules of any year: per case and region, and summed up.
 
@@ -58,10 +68,13 @@ def evaluate(
     """
     from gliomask.evaluation import compare_protocols, find_pairs
     from gliomask.evaluation import evaluate as score
+    from gliomask.files import check_writable
 
     endings = [path for path in output or () if path.suffix.lower() not in (".csv", ".json")]
     if endings:  # before the work, not after
         raise InputError(f"{endings[0]}: scores are written as .csv or .json; choose one of these endings.")
+    if pictures is not None:
+        check_writable(pictures)
     matched = find_pairs(prediction, truth)
     total = len(matched.pairs) + len(matched.missing)
     with progress("scoring", total) as bar:
@@ -84,9 +97,45 @@ def evaluate(
     if picture is not None:
         from gliomask.figures import save_figure, scores_figure
 
-        save_figure(scores_figure(shown.rows()), picture)
+        save_figure(scores_figure(shown.rows(), shown.protocol.headline[:2]), picture)
         out.print(f"picture: {picture}")
+    if pictures is not None and shown.scores:
+        from gliomask.evaluation import find_worst
+
+        gallery = find_worst(shown, prediction, truth, labels=labels, truth_labels=truth_labels, count=worst)
+        _draw_all(shown, gallery, pictures)
     end_batch(found.problems, len(shown.scores))
+
+
+def _draw_all(found: Evaluation, worst: list[Finding], folder: Path) -> None:
+    from gliomask.figures import Exhibit, bland_altman_figure, gallery_figure, save_figure, scores_figure
+
+    exhibits = []
+    for finding in worst:
+        values = "  ".join(f"{region} {_number(value)}" for region, value in finding.dice.items())
+        first = finding.mistakes[0]
+        shown = f"{first.region} on {finding.sequence}" if finding.sequence else first.region
+        grave = [mistake.text for mistake in finding.mistakes if mistake.cost >= first.cost / 4]
+        exhibits.append(
+            Exhibit(
+                title=f"{finding.case}   {values}   (shown: {shown})",
+                caption="; ".join(grave[:_REASONS]),
+                truth=finding.truth,
+                prediction=finding.prediction,
+                place=first.place,
+                affine=finding.affine,
+                image=finding.image,
+            )
+        )
+    title = f"the worst of {_cases(len(found.scores))}, by {found.protocol.headline[0]} of {found.protocol.name}"
+    title += f"; {len(found.missing)} without a prediction not shown" if found.missing else ""
+    rows = found.rows()
+    save_figure(scores_figure(rows, found.protocol.headline[:2]), folder / "scores.png")
+    save_figure(bland_altman_figure(rows), folder / "volumes.png")
+    save_figure(gallery_figure(exhibits, title), folder / "worst.png")
+    out.print(f"pictures: {folder}")
+    for finding in worst:
+        out.print(f"  {finding.case}: {finding.mistakes[0].text}")
 
 
 def _known() -> list[str]:
@@ -108,7 +157,7 @@ def _show(found: Evaluation | Comparison) -> None:
 
     first = found if isinstance(found, Evaluation) else found.evaluations[0]
     if first.missing:
-        warn(f"{len(first.missing)} without a prediction count as worst: {_listed(first.missing)}")
+        warn(f"{len(first.missing)} without a prediction count as worst: {listed(first.missing)}")
     for note in first.notes[:_SHOWN]:
         warn(str(note))
     if len(first.notes) > _SHOWN:
@@ -193,10 +242,6 @@ def _apart(found: Evaluation) -> str:
 
 def _cases(count: int) -> str:
     return f"{count} case{'s' if count != 1 else ''}"
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _number(value: str | float) -> str:

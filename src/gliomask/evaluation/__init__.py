@@ -8,25 +8,39 @@ from pathlib import Path
 
 from gliomask.cases import Problem
 from gliomask.evaluation.compare import Comparison, Disagreement, compare_protocols
+from gliomask.evaluation.contest import Contest, Duel, compare_scores
+from gliomask.evaluation.entrants import Entrant, Field, read_field
+from gliomask.evaluation.paired import PairedTest, compare_paired
 from gliomask.evaluation.pairs import Matched, Pair, find_pairs
 from gliomask.evaluation.summary import Statistics, describe
 from gliomask.evaluation.table import Evaluation, Scores
 from gliomask.evaluation.work import CaseMasks, Task, numbers_of, plan_tasks, run_tasks
+from gliomask.evaluation.worst import Finding, find_worst
 from gliomask.metrics import Protocol, get_protocol, score_case, score_missing
 
 __all__ = [
     "Comparison",
+    "Contest",
     "Disagreement",
+    "Duel",
+    "Entrant",
     "Evaluation",
+    "Field",
+    "Finding",
     "Matched",
     "Pair",
+    "PairedTest",
     "Statistics",
     "Task",
+    "compare_paired",
     "compare_protocols",
+    "compare_scores",
     "describe",
     "evaluate",
     "evaluate_tasks",
     "find_pairs",
+    "find_worst",
+    "read_field",
 ]
 
 

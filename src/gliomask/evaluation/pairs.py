@@ -11,8 +11,9 @@ from gliomask.cases import classify
 from gliomask.errors import InputError
 from gliomask.volume import NIFTI_ENDINGS
 
-# How the challenge knows a case in a submission, whatever stands before: BraTS-GLI-00001-000 as 00001-000.nii.gz.
-_NUMBER = re.compile(r"(?<!\d)(\d{5}(?:-\d{3})?)$")
+# How the challenge knows a case in a submission, whatever stands before: BraTS-GLI-00001-000 as 00001-000.nii.gz; in
+# 2026 also as 0001-1.nii.gz.
+_NUMBER = re.compile(r"(?<!\d)(\d{5}(?:-\d{3})?|\d{4}-\d{1,3})$")
 
 
 @dataclass(frozen=True)

@@ -60,10 +60,11 @@ def plan_tasks(
     matched = find_pairs(prediction, truth)
     if matched.extra and not ignore_extra:
         names = list(matched.extra)
+        counted = "1 prediction has" if len(names) == 1 else f"{len(names)} predictions have"
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         raise InputError(
-            f"{prediction}: {len(names)} predictions have no truth in {truth}: {shown}. Is it the right folder? "
-            "Remove them, or leave them aside with --ignore-extra."
+            f"{prediction}: {counted} no truth in {truth}: {shown}. Is it the right folder? "
+            "Remove what does not belong there, or leave it aside with --ignore-extra."
         )
     truths = {pair.id: pair.truth for pair in matched.pairs} | dict(matched.missing)
     true_numbers = find_conventions(truths, truth_labels)
@@ -111,29 +112,39 @@ def _cores() -> int:
 
 
 def _read(task: Task, regions: Sequence[str]) -> CaseMasks:
-    truth = read_volume(task.truth, mask=True)
-    check_labels(label_values(truth.data), task.truth_convention, str(task.truth))
-    prediction = None
-    if task.prediction is not None and task.prediction_convention is not None:
-        prediction = read_volume(task.prediction, mask=True)
-        if difference := truth.grid.difference(prediction.grid):
-            raise InputError(f"{task.prediction}: its grid differs from that of {task.truth} in {difference}.")
-        check_labels(label_values(prediction.data), task.prediction_convention, str(task.prediction))
-    sides = [side.data[0] != 0 for side in (truth, prediction) if side is not None]
-    box = joint_box(*sides)
+    truth, prediction = read_masks(task)
+    box = joint_box(*(side.data[0] != 0 for side in (truth, prediction) if side is not None))
     return CaseMasks(
-        _regions(truth, box, task.truth_convention, regions),
+        regions_of(truth, box, task.truth_convention, regions),
         None
         if prediction is None or task.prediction_convention is None
-        else _regions(prediction, box, task.prediction_convention, regions),
+        else regions_of(prediction, box, task.prediction_convention, regions),
         truth.spacing_mm,
         truth.grid.shape,
     )
 
 
-def _regions(
+def read_masks(task: Task) -> tuple[Volume, Volume | None]:
+    """Return a case's truth and prediction as label maps on one grid; no prediction where it is missing.
+
+    Raises:
+        InputError: A file is bad, holds numbers that its convention lacks, or the grids differ.
+    """
+    truth = read_volume(task.truth, mask=True)
+    check_labels(label_values(truth.data), task.truth_convention, str(task.truth))
+    if task.prediction is None or task.prediction_convention is None:
+        return truth, None
+    prediction = read_volume(task.prediction, mask=True)
+    if difference := truth.grid.difference(prediction.grid):
+        raise InputError(f"{task.prediction}: its grid differs from that of {task.truth} in {difference}.")
+    check_labels(label_values(prediction.data), task.prediction_convention, str(task.prediction))
+    return truth, prediction
+
+
+def regions_of(
     volume: Volume, box: tuple[slice, slice, slice], convention: LabelConvention, regions: Sequence[str]
 ) -> dict[str, NDArray[np.bool_]]:
+    """Return boolean masks of regions or tissues, cut to a box of a label map's grid."""
     labels = np.ascontiguousarray(volume.data[0][box])
     masks = {}
     for region in regions:

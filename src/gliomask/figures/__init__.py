@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 from gliomask.figures.case import PLANES, REGION_COLOURS, REGION_NAMES, CaseView, case_figure
 from gliomask.figures.comparison import comparison_curves_figure, comparison_scores_figure
+from gliomask.figures.contest import contest_figure
 from gliomask.figures.curves import curves_figure
+from gliomask.figures.gallery import Exhibit, gallery_figure
 from gliomask.figures.scores import scores_figure
+from gliomask.figures.volumes import bland_altman_figure
 from gliomask.files import replacing
 
 if TYPE_CHECKING:
@@ -19,10 +22,14 @@ __all__ = [
     "REGION_COLOURS",
     "REGION_NAMES",
     "CaseView",
+    "Exhibit",
+    "bland_altman_figure",
     "case_figure",
     "comparison_curves_figure",
     "comparison_scores_figure",
+    "contest_figure",
     "curves_figure",
+    "gallery_figure",
     "save_figure",
     "scores_figure",
 ]

@@ -91,15 +91,15 @@ def case_figure(view: CaseView) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    oriented = {name: _lps(image, view.affine) for name, image in view.images.items()}
+    oriented = {name: to_lps(image, view.affine) for name, image in view.images.items()}
     first = next(iter(oriented.values()))
     overlays = {
-        heading: {region: _lps(mask, view.affine).data[0] for region, mask in masks.items()}
+        heading: {region: to_lps(mask, view.affine).data[0] for region, mask in masks.items()}
         for heading, masks in (*([("truth", view.truth)] if view.truth is not None else []), *view.predictions.items())
     }
     columns = [(name, image.data[0], None) for name, image in oriented.items()]
     columns += [(heading, first.data[0], masks) for heading, masks in overlays.items()]  # type: ignore[misc]
-    box = _brain_box(first)
+    box = brain_box(first)
     chosen, has_tumour = _choose_slices(list(overlays.values()), box)
     heights = [plane.size_mm(first.grid, box)[1] for plane in PLANES]
     width = max(plane.size_mm(first.grid, box)[0] for plane in PLANES)
@@ -121,17 +121,19 @@ def case_figure(view: CaseView) -> Figure:
     return figure
 
 
-def _lps(array: NDArray[Any], affine: NDArray[np.float64]) -> Volume:
+def to_lps(array: NDArray[Any], affine: NDArray[np.float64]) -> Volume:
+    """Return an array `(X, Y, Z)` as one channel in the order in which it is drawn."""
     return reorient(Volume(array[None], affine), "LPS")
 
 
-def _brain_box(volume: Volume) -> Box:
+def brain_box(volume: Volume, margin_mm: float = _MARGIN_MM) -> Box:
+    """Return the box of all voxels of the first channel that are not 0, with a margin; of nothing, the whole grid."""
     spans = []
     inside = volume.data[0] != 0
     for axis, mm in enumerate(volume.spacing_mm):
         others = tuple(other for other in range(3) if other != axis)
         where = np.flatnonzero(inside.any(axis=others))
-        margin = round(_MARGIN_MM / mm)
+        margin = round(margin_mm / mm)
         low, high = (int(where[0]), int(where[-1])) if len(where) else (0, inside.shape[axis] - 1)
         spans.append(slice(max(0, low - margin), min(inside.shape[axis], high + margin + 1)))
     return spans[0], spans[1], spans[2]

@@ -12,36 +12,48 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_TITLES = {"dice": "Dice", "hd95_pooled_mm": "HD95, pooled (mm)"}
+_TITLES = {
+    "dice": "Dice",
+    "lesion_dice": "Dice by lesions",
+    "hd95_pooled_mm": "HD95, pooled (mm)",
+    "hd95_surface_mm": "HD95, by surface (mm)",
+    "lesion_hd95_pooled_mm": "HD95 by lesions, pooled (mm)",
+    "lesion_hd95_surface_mm": "HD95 by lesions and surface (mm)",
+}
 
 
-def scores_figure(rows: Sequence[Mapping[str, str | float]]) -> Figure:
+def scores_figure(
+    rows: Sequence[Mapping[str, str | float]], metrics: Sequence[str] = ("dice", "hd95_pooled_mm")
+) -> Figure:
     """Return a strip of points over a box plot for each region: Dice and HD95 of every case.
 
     Args:
-        rows: Those of `Evaluation.rows`: `case`, `region`, `dice`, `hd95_pooled_mm`. Without any, empty panels say so.
-            Scores that are not finite (not defined for a case) are left out and counted under the region.
+        rows: Those of `Evaluation.rows`: `case`, `region`, and the metrics. Without any, empty panels say so. Scores
+            that are not finite (not defined for a case) are left out and counted under the region.
+        metrics: The Dice and the HD95 to show, in this order.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     regions = list(dict.fromkeys(str(row["region"]) for row in rows))
-    for axes, (metric, title) in zip(figure.subplots(1, 2), _TITLES.items(), strict=True):
+    for axes, metric in zip(figure.subplots(1, 2), metrics, strict=True):
         values = [np.array([float(row[metric]) for row in rows if row["region"] == region]) for region in regions]
         if regions:
             _draw_strips(axes, regions, values)
         else:
             axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center", color="#777777")
-        axes.set_title(f"{title}, {len(rows) // max(1, len(regions))} cases", fontsize=10, loc="left")
+        axes.set_title(
+            f"{_TITLES.get(metric, metric)}, {len(rows) // max(1, len(regions))} cases", fontsize=10, loc="left"
+        )
     figure.axes[0].set_ylim(-0.02, 1.02)
     if regions:
-        _spread_distances(figure.axes[1])
+        spread_distances(figure.axes[1])
     return figure
 
 
-def _spread_distances(axes: Axes) -> None:
-    # most distances are a few mm, the penalty for an empty mask 373 or 374: on an even scale only that would be seen
-    axes.set_yscale("symlog", linthresh=1)
+def spread_distances(axes: Axes) -> None:
+    """Draw distances in mm on a scale that shows small ones: most are a few mm, the penalty is 373 or 374."""
+    axes.set_yscale("symlog", linthresh=1, linscale=0.4)
     ticks = (0, 1, 2, 5, 10, 20, 50, 100, 200, 374)
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
     axes.set_yticks([], minor=True)

@@ -4,6 +4,7 @@ from gliomask.metrics.lesions import LesionRule, Lesions, components, find_lesio
 from gliomask.metrics.lesionwise import Matching, Parts, match_by_dilation, match_one_to_one
 from gliomask.metrics.masks import Mask, Spacing, joint_box
 from gliomask.metrics.measures import METRICS, Metric, Pair, make_pair
+from gliomask.metrics.mistakes import Mistake, find_mistakes
 from gliomask.metrics.overlap import (
     Overlap,
     accuracy,
@@ -27,6 +28,7 @@ __all__ = [
     "Mask",
     "Matching",
     "Metric",
+    "Mistake",
     "Overlap",
     "Pair",
     "Parts",
@@ -38,6 +40,7 @@ __all__ = [
     "dice",
     "family_of",
     "find_lesions",
+    "find_mistakes",
     "get_protocol",
     "hausdorff_95_pooled",
     "hausdorff_95_surface",

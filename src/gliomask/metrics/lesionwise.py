@@ -41,10 +41,10 @@ class Matching:
     prediction: Lesions
     pairs: tuple[tuple[int, tuple[int, ...]], ...]
     """A lesion of the truth and its one or more predicted ones, by their numbers."""
-    false: int
-    """Predicted lesions that belong to none of the truth (false positives)."""
-    missed: int
-    """Lesions of the truth that count and have no predicted one (false negatives)."""
+    false: tuple[int, ...]
+    """Predicted lesions that belong to none of the truth (false positives), by their numbers."""
+    missed: tuple[int, ...]
+    """Lesions of the truth that count and have no predicted one (false negatives), by their numbers."""
     charged: int
     """How many lesions without a counterpart are in the mean, each at its worst."""
 
@@ -53,10 +53,10 @@ class Matching:
 
         F1 is not a number where there is nothing to detect and nothing was.
         """
-        found = len(self.pairs)
-        everything = 2 * found + self.false + self.missed
+        found, false, missed = len(self.pairs), len(self.false), len(self.missed)
+        everything = 2 * found + false + missed
         f1 = 2 * found / everything if everything else math.nan
-        return {"lesion_tp": found, "lesion_fp": self.false, "lesion_fn": self.missed, "detection_f1": f1}
+        return {"lesion_tp": found, "lesion_fp": false, "lesion_fn": missed, "detection_f1": f1}
 
 
 Matcher = Callable[[Parts], Matching]
@@ -78,9 +78,9 @@ def match_by_dilation(parts: Parts) -> Matching:
     counted = [number for number in range(1, truth.count + 1) if large[number]]
     partners = {number: tuple(int(other) for other in np.flatnonzero(near[number])) for number in counted}
     pairs = tuple((number, others) for number, others in partners.items() if others)
-    missed = len(counted) - len(pairs)
-    false = prediction.count - int(np.count_nonzero(near.any(axis=0)))
-    return Matching(truth, prediction, pairs, false, missed, charged=false + missed)
+    missed = tuple(number for number, others in partners.items() if not others)
+    false = _others(prediction, np.flatnonzero(near.any(axis=0)).tolist())
+    return Matching(truth, prediction, pairs, false, missed, charged=len(false) + len(missed))
 
 
 def match_one_to_one(parts: Parts) -> Matching:
@@ -99,8 +99,9 @@ def match_one_to_one(parts: Parts) -> Matching:
     dice = 2 * shared[np.ix_(rows, columns)] / (truth.sizes[rows][:, None] + prediction.sizes[columns][None])
     chosen = linear_sum_assignment(np.where(dice > _LEAST_DICE, dice + _LEAST_DICE, 0.0), maximize=True)
     pairs = tuple((int(rows[i]), (int(columns[j]),)) for i, j in zip(*chosen, strict=True) if dice[i, j] > _LEAST_DICE)
-    false, missed = prediction.count - len(pairs), truth.count - len(pairs)
-    return Matching(truth, prediction, pairs, false, missed, charged=0 if pairs else false + missed)
+    false = _others(prediction, [other for _, (other,) in pairs])
+    missed = _others(truth, [number for number, _ in pairs])
+    return Matching(truth, prediction, pairs, false, missed, charged=0 if pairs else len(false) + len(missed))
 
 
 def score_lesions(
@@ -125,6 +126,11 @@ def score_lesions(
         pair = make_pair(*_cut_out(matching, number, others), spacing_mm)
         totals = [total + metric.measure(pair, penalty_mm) for total, metric in zip(totals, metrics, strict=True)]
     return {f"lesion_{metric.name}": total / weighing for metric, total in zip(metrics, totals, strict=True)}
+
+
+def _others(lesions: Lesions, matched: Sequence[int]) -> tuple[int, ...]:
+    """Return the numbers of the lesions that are not among the matched ones."""
+    return tuple(sorted(set(range(1, lesions.count + 1)) - set(matched)))
 
 
 def _cut_out(matching: Matching, number: int, others: Sequence[int]) -> tuple[Mask, Mask]:

@@ -44,6 +44,8 @@ class Metric:
     """A share is at worst 0, at best 1; a distance at worst the year's penalty, at best 0; a fact has neither."""
     measure: Callable[[Pair, float], float]
     """From the pair and the penalty in mm where one of the masks is empty."""
+    of_surfaces: bool = False
+    """Whether it is taken between the surfaces of the two masks."""
 
     def worst(self, penalty_mm: float) -> float:
         """Return the score of what was not found at all."""
@@ -74,7 +76,7 @@ def make_pair(truth: Mask, prediction: Mask, spacing_mm: Spacing, where: str = "
 
 
 def _nsd(tolerance_mm: float) -> Metric:
-    return Metric(f"nsd_{tolerance_mm:g}mm", "share", lambda pair, _: pair.voxels.within(tolerance_mm))
+    return Metric(f"nsd_{tolerance_mm:g}mm", "share", lambda pair, _: pair.voxels.within(tolerance_mm), True)
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
@@ -83,12 +85,12 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         for metric in (
             Metric("dice", "share", lambda pair, _: pair.overlap.dice),
             Metric("iou", "share", lambda pair, _: pair.overlap.iou),
-            Metric("hd95_pooled_mm", "distance", lambda pair, penalty: pair.voxels.pooled_95(penalty)),
-            Metric("hd95_surface_mm", "distance", lambda pair, penalty: pair.surfels.larger_95(penalty)),
+            Metric("hd95_pooled_mm", "distance", lambda pair, penalty: pair.voxels.pooled_95(penalty), True),
+            Metric("hd95_surface_mm", "distance", lambda pair, penalty: pair.surfels.larger_95(penalty), True),
             _nsd(0.5),
             _nsd(1.0),
             # BraTS 2026 asks of a single lesion that its surface is right to a voxel, whatever a voxel's size
-            Metric("nsd_one_voxel", "share", lambda pair, _: pair.voxels.within(min(pair.spacing_mm))),
+            Metric("nsd_one_voxel", "share", lambda pair, _: pair.voxels.within(min(pair.spacing_mm)), True),
             Metric("sensitivity", "share", lambda pair, _: pair.overlap.sensitivity),
             Metric("specificity", "share", lambda pair, _: pair.overlap.specificity),
             Metric("voxel_accuracy", "share", lambda pair, _: pair.overlap.accuracy),

@@ -46,6 +46,8 @@ class Protocol:
     """As `empty_mm`, for one lesion; None for the same."""
     nothing_scores: bool = True
     """Where both masks are empty: whether that is a perfect score, or no score (not a number)."""
+    apart_as_empty: bool = False
+    """Whether two masks without a common voxel, however near, have the distances and surface Dice of an empty one."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -193,6 +195,7 @@ def _rows_2026() -> Iterator[Protocol]:
             lesion_metrics=tuple(METRICS[name] for name in ("dice", "hd95_pooled_mm", "nsd_one_voxel")),
             lesion_empty_mm=math.inf,
             nothing_scores=False,
+            apart_as_empty=True,
             source="the definitions of brats-evaluation 0.0.10 and panoptica 2.1.7",
         )
 

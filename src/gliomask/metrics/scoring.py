@@ -34,7 +34,8 @@ def score_case(
     `protocol.headline` names those that are the challenge's own; docs/scores.md tells what each year's are.
 
     Where one mask is empty, a distance is the protocol's penalty. Where both are, the score is perfect until 2025 and
-    not a number in 2026 (`nothing_scores`); `detection_f1` is then not a number in any year.
+    not a number in 2026 (`nothing_scores`); `detection_f1` is then not a number in any year. Masks without a common
+    voxel are in 2026 as far from each other as if one were empty (`apart_as_empty`).
 
     Before 2023 the challenge knows no lesions: under "brats2021" they are counted as in 2026. This is our choice, as is
     that a diagonal as penalty (MET 2024-25) is that of the grid in mm, where the challenge's script counts voxels.
@@ -92,12 +93,14 @@ def score_missing(
 def _whole_scores(pair: Pair, protocol: Protocol, diagonal_mm: float) -> Scores:
     penalty_mm = protocol.penalty_mm(diagonal_mm)
     nothing = not (pair.overlap.truth or pair.overlap.prediction)
-    return {
-        name: math.nan
-        if nothing and metric.kind != "fact" and not protocol.nothing_scores
-        else metric.measure(pair, penalty_mm)
-        for name, metric in protocol.metrics.items()
-    }
+    apart = protocol.apart_as_empty and not (nothing or pair.overlap.both)
+
+    def score(metric: Metric) -> float:
+        if nothing and metric.kind != "fact" and not protocol.nothing_scores:
+            return math.nan
+        return metric.worst(penalty_mm) if apart and metric.of_surfaces else metric.measure(pair, penalty_mm)
+
+    return {name: score(metric) for name, metric in protocol.metrics.items()}
 
 
 def _lesion_scores(
