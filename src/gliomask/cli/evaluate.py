@@ -62,6 +62,10 @@ def evaluate(
     endings = [path for path in output or () if path.suffix.lower() not in (".csv", ".json")]
     if endings:  # before the work, not after
         raise InputError(f"{endings[0]}: scores are written as .csv or .json; choose one of these endings.")
+    if picture is not None:
+        from gliomask.figures import require_matplotlib
+
+        require_matplotlib()
     matched = find_pairs(prediction, truth)
     total = len(matched.pairs) + len(matched.missing)
     with progress("scoring", total) as bar:

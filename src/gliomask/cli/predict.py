@@ -87,6 +87,10 @@ def predict(
 
     if labels is not None:
         get_convention(labels)
+    if picture:
+        from gliomask.figures import require_matplotlib
+
+        require_matplotlib()
     sequences = tuple(get_modality(name) for name in show.split(",") if name)
     cases, problems = _cases(source, files)
     to_do = _targets(cases, output, overwrite=overwrite)
@@ -94,6 +98,7 @@ def predict(
         out.print(f"all {len(cases)} masks are in {output} already (--overwrite makes them again)")
         end_batch(problems, 0)
         return
+    from gliomask.cases import Problem
     from gliomask.files import check_writable
     from gliomask.inference import Inference
     from gliomask.model import load_model
@@ -104,9 +109,11 @@ def predict(
     paths: list[Path | None] = [*(model or []), *(more or [])]
     models = [load_model(path, device=device, engine=kind, threads=threads) for path in paths or [None]]  # type: ignore[arg-type]
     finish = partial(_finish, picture=picture, sequences=sequences, probabilities=save_probabilities)
-    alone = len(cases) == 1 and not problems
-    failed, done = _predict_all(models, to_do, inference, labels, finish, alone=alone)
-    end_batch([*problems, *failed], done)
+    failed = _predict_all(models, to_do, inference, labels, finish)
+    if failed and len(cases) == 1 and not problems:
+        raise failed[0][1]
+    problems += [Problem(case.id, str(error).removeprefix(f"{case.id}: ")) for case, error in failed]
+    end_batch(problems, len(to_do) - len(failed))
 
 
 def _predict_all(
@@ -114,61 +121,46 @@ def _predict_all(
     to_do: Sequence[tuple[Case, Path]],
     inference: Inference,
     labels: str | None,
-    finish: Callable[[Prediction, Path], str],
-    *,
-    alone: bool,
-) -> tuple[list[Problem], int]:
-    """Predict and write every case; while one computes, the last one is written and the next one read."""
-    from gliomask.cases import Problem
+    finish: Callable[[Prediction, Path], None],
+) -> list[tuple[Case, InputError]]:
+    """Predict and write every case, and return what failed; one is written and one read while another computes."""
     from gliomask.prediction import predict_cases
 
-    problems: list[Problem] = []
-    written: list[tuple[Case, Future[str]]] = []
-    done = 0
+    failed: list[tuple[Case, InputError]] = []
+    written: list[tuple[Case, Future[None]]] = []
 
-    def collect() -> int:
-        case, line = written.pop()
-        try:
-            out.print(line.result())
-        except InputError as error:
-            return refuse(case, error)
-        return 1
-
-    def refuse(case: Case, error: InputError) -> int:
-        if alone:
-            raise error
-        problems.append(Problem(case.id, str(error).removeprefix(f"{case.id}: ")))
-        return 0
+    def wait() -> None:
+        for case, result in written:
+            if isinstance(error := result.exception(), InputError):
+                failed.append((case, error))
+            elif error is not None:
+                raise error
+        written.clear()
 
     with progress("predicting", len(to_do)) as bar, ThreadPoolExecutor(1) as writer:
-        answers = predict_cases(
-            models,
-            [case for case, _ in to_do],
-            inference=inference,
-            convention=labels,
-            on_part=partial(_advance_to, bar),
-        )
+        cases = [case for case, _ in to_do]
+        on_part = partial(_advance_to, bar)
+        answers = predict_cases(models, cases, inference=inference, convention=labels, on_part=on_part)
         for number, ((case, path), found) in enumerate(zip(to_do, answers, strict=True)):
-            if written:
-                done += collect()
+            wait()  # so that at most one finished case is held in memory beside the one that is computed
             if isinstance(found, InputError):
-                refuse(case, found)
+                failed.append((case, found))
             else:
                 written.append((case, writer.submit(finish, found, path)))
+            del found
             _advance_to(bar, number, 1.0)
-        if written:
-            done += collect()
-    return problems, done
+        wait()
+    return failed
 
 
-def _finish(found: Prediction, path: Path, *, picture: bool, sequences: tuple[str, ...], probabilities: bool) -> str:
-    """Write what was asked for, and return the line that says so."""
+def _finish(found: Prediction, path: Path, *, picture: bool, sequences: tuple[str, ...], probabilities: bool) -> None:
+    """Write what was asked for, and say so."""
     found.save(path, probabilities=probabilities)
     if picture:
         _draw(found, path, sequences)
     volumes = found.volumes_ml()
     text = ", ".join(f"{region} {volumes[region]:.1f} mL" for region in found.plan.regions)
-    return f"{path}: {text} ({found.seconds:.1f} s)"
+    out.print(f"{path}: {text} ({found.seconds:.1f} s)")
 
 
 _CHOICES = {
