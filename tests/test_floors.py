@@ -15,7 +15,7 @@ HOUSE = Path(gliomask.__file__).parent
 
 FLOORS = {
     0: {"errors", "version"},
-    1: {"files", "memory", "tally"},
+    1: {"files", "memory", "runtime", "tally"},
     2: {"augment", "labels", "losses", "metrics", "networks", "ranks", "volume"},
     3: {"cases", "figures"},
     4: {"phantom", "plan"},
@@ -38,7 +38,7 @@ LIBRARIES = {
     "matplotlib": {"figures"},
     "nibabel": {"volume"},
     "onnx": {"export"},
-    "openvino": {"openvino_engine", "openvino_graph"},
+    "openvino": {"runtime"},
     "pydantic": {"config", "plan"},
     "rich": {"cli"},
     "safetensors": {"model", "model_file"},
@@ -112,5 +112,5 @@ def test_only_these_files_need_torch_to_be_loaded() -> None:
         name: {module.split(".")[0] for module in imported(tree, when_loaded=True)} for name, tree in files().items()
     }
     assert {name for name, modules in loads.items() if "torch" in modules} == NEED_TORCH
-    assert {n for n, m in loads.items() if "openvino" in m} == {"openvino_engine.py", "openvino_graph.py"}
+    assert {n for n, m in loads.items() if "openvino" in m} == {"runtime.py"}
     assert not [name for name, modules in loads.items() if "matplotlib" in modules]

@@ -52,7 +52,8 @@ def export_model(
     if path.suffix.lower() != ".onnx":
         raise InputError(f"{path}: name the file with the ending .onnx.")
     _require_onnx()
-    engine = TorchEngine(model.network, len(model.plan.modalities))
+    # a copy in evaluation: the pass that tells the memory would teach a batch norm otherwise
+    engine = TorchEngine(copy.deepcopy(model.network).eval(), len(model.plan.modalities))
     with torch.inference_mode():
         facts = NetworkFacts(engine.divisor, engine.norm_sees_window, engine.bytes_per_voxel)
     network = _for_onnx(model.network)

@@ -9,7 +9,6 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from gliomask.errors import InputError
@@ -27,6 +26,7 @@ from gliomask.inference import (
 from gliomask.model_file import damaged, is_onnx, misfit, read_record, read_weights
 from gliomask.openvino_graph import GRAPHS, fast_channels, fast_facts, fast_graph
 from gliomask.plan import Plan, plan_from_dict
+from gliomask.runtime import openvino
 
 # What one pass may take beside the libraries and the images.
 _WHOLE_PASS_BYTES = 600_000_000

@@ -7,11 +7,11 @@ from itertools import count
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
-from openvino import opset13 as ops
 
 from gliomask.inference import NetworkFacts, Size
+from gliomask.runtime import openvino
+from gliomask.runtime import opset13 as ops
 
 Weights = Mapping[str, NDArray[Any]]
 Node = Any  # openvino's nodes; every operation takes and gives them
