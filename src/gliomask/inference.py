@@ -113,7 +113,7 @@ def run_engine(
     mirrors) are averaged as logits. After each, `on_part` is called with the share of the work that is done.
     """
     shape = data.shape[1:]
-    window = choose_window(engine, shape, inference)
+    window = choose_window(engine, plan, shape, inference)
     once = _whole if window == "whole" else _sliding
     size = _multiple(shape, engine.divisor) if window == "whole" else window_size(engine, plan)
     mirrors = _MIRRORS if inference.mirror else _MIRRORS[:1]
@@ -126,16 +126,17 @@ def run_engine(
     return total if len(mirrors) == 1 else total / np.float32(len(mirrors)), window
 
 
-def choose_window(engine: Engine, shape: Size, inference: Inference) -> Window:
+def choose_window(engine: Engine, plan: Plan, shape: Size, inference: Inference) -> Window:
     """Return the window that `inference` asks for, or under `auto` the one that answers best and fits.
 
     A network with instance or group norm sees other statistics in a whole brain than in the patches it was trained on,
-    and answers worse there (docs/design.md has the figures): it gets windows. Any other gets the whole volume in one
-    pass where that fits in memory.
+    and answers worse there (docs/design.md has the figures): it gets windows, unless its plan says that whole brains
+    are what it was trained on. Any other gets the whole volume in one pass where that fits in memory.
     """
     if inference.window != "auto":
         return inference.window
-    return "whole" if not engine.norm_sees_window and engine.fits(shape) else "sliding"
+    knows_patches = engine.norm_sees_window and not getattr(plan, "whole_brain", False)
+    return "whole" if not knows_patches and engine.fits(shape) else "sliding"
 
 
 def window_size(engine: Engine, plan: Plan) -> Size:

@@ -58,7 +58,7 @@ class OpenVINOModel:
     def get_ready(self, inference: Inference) -> None:
         """Compile the network for the window, where that is known before the images are."""
         engine = _Engine(self.network, inference.precision)
-        if choose_window(engine, (10**6, 1, 1), inference) == "sliding":
+        if choose_window(engine, self.plan, (1, 1, 1), inference) == "sliding":
             self.network.compiled(window_size(engine, self.plan), inference.precision)
 
 
