@@ -31,6 +31,7 @@ bench: .venv/installed-dev
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/predict.py
 
 # torch comes first and alone, so that a CPU build which pip finds on this machine is taken and nothing replaces it.
 .venv/torch: constraints.txt

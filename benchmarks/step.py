@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gliomask.engine import Precision, autocast
+from gliomask.engine import autocast
+from gliomask.inference import Precision
 from gliomask.losses import build_loss, supervised
 from gliomask.memory import keep_memory
 from gliomask.networks import NETWORKS, build_network

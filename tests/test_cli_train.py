@@ -15,7 +15,7 @@ from gliomask.cli import app, main
 from gliomask.cli.train import _seconds
 from gliomask.config import TrainConfig
 from gliomask.errors import InputError
-from gliomask.model import load_model
+from gliomask.model import load_torch_model
 from gliomask.run import load_run
 
 TINY = ("--network", "fcn", "--patch-size", "16", "--lr", "3e-3", "--precision", "fp32")
@@ -92,7 +92,7 @@ def test_a_model_can_be_tuned_on_other_sequences(gliomask, folder_of, tmp_path: 
     tuned = ("train", folder, "-o", tmp_path / "new", "--from", model, *TINY[2:], "--modalities", "t1,flair,t1ce")
     status, said = gliomask(*tuned, "--steps", 1, "--lr", "1e-9", "--schedule", "constant")
     assert status == 0, said
-    before, after = load_model(model), load_model(tmp_path / "new" / "last.safetensors")
+    before, after = load_torch_model(model), load_torch_model(tmp_path / "new" / "last.safetensors")
     assert after.plan.network == "fcn"
     assert after.plan.modalities == ("t1n", "t2f", "t1c")
     first = [next(iter(m.network.state_dict().values())) for m in (before, after)]

@@ -13,8 +13,8 @@ import pytest
 from gliomask.cases import Case, find_cases, resolve_conventions
 from gliomask.config import TrainConfig, make_config
 from gliomask.cross_validation import cross_validate, found_folds
-from gliomask.engine import Inference
 from gliomask.errors import InputError
+from gliomask.inference import Inference
 from gliomask.model import load_model
 from gliomask.prediction import predict
 from gliomask.training import Moment, Watcher, best_row

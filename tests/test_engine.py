@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gliomask import engine
-from gliomask.engine import Inference, get_device, run_network
+from gliomask import engine, inference
+from gliomask.engine import get_device
 from gliomask.errors import InputError
+from gliomask.inference import Inference
 from gliomask.model import Model, new_model
 from gliomask.plan import Plan
 
@@ -47,17 +48,17 @@ def images(*shape: int) -> np.ndarray:
 def test_an_identity_network_gives_back_its_input(window, mirror, shape) -> None:
     """Padding, windows, Gaussian weights and mirrors cancel out, for any size."""
     data = images(*shape)
-    logits, taken = run_network(model(), data, Inference(window, mirror, "fp32"))
+    logits, taken = model().run(data, Inference(window, mirror, "fp32"))
     assert taken == window
     assert logits.shape == (3, *shape)
-    np.testing.assert_allclose(logits.numpy(), data, atol=1e-5)
+    np.testing.assert_allclose(logits, data, atol=1e-5)
 
 
 def test_the_whole_pass_is_one_and_mirrors_are_eight() -> None:
     """What is asked for is what is computed."""
     one, eight = model(), model()
-    run_network(one, images(20, 20, 20), Inference("whole", False, "fp32"))
-    run_network(eight, images(20, 20, 20), Inference("whole", True, "fp32"))
+    one.run(images(20, 20, 20), Inference("whole", False, "fp32"))
+    eight.run(images(20, 20, 20), Inference("whole", True, "fp32"))
     assert (len(one.network.seen), len(eight.network.seen)) == (1, 8)
 
 
@@ -71,22 +72,22 @@ def test_mirrors_remove_a_networks_handedness() -> None:
     shifted = Model(model().plan, Shift(), "shift")
     data = images(16, 16, 16)
     symmetric = (data + data[:, ::-1]) / 2
-    logits, _ = run_network(shifted, np.ascontiguousarray(symmetric), Inference("whole", True, "fp32"))
-    np.testing.assert_allclose(logits.numpy(), logits.numpy()[:, ::-1], atol=1e-5)
+    logits, _ = shifted.run(np.ascontiguousarray(symmetric), Inference("whole", True, "fp32"))
+    np.testing.assert_allclose(logits, logits[:, ::-1], atol=1e-5)
 
 
 def test_memory_decides_between_whole_and_sliding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a pass over the volume would not fit, windows are taken."""
     data = images(40, 40, 40)
-    assert run_network(model(), data, Inference())[1] == "whole"
-    monkeypatch.setattr(engine, "_WHOLE_PASS_BYTES", 1_000_000)
-    assert run_network(model(), data, Inference())[1] == "sliding"
+    assert model().run(data, Inference())[1] == "whole"
+    monkeypatch.setattr(engine, "WHOLE_PASS_BYTES", 1_000_000)
+    assert model().run(data, Inference())[1] == "sliding"
 
 
 def test_windows_cover_every_voxel_and_overlap_by_half() -> None:
     """No voxel is left out, none beyond the volume is asked for."""
     for length in range(16, 120):
-        starts = engine._starts(length, 16)
+        starts = inference._starts(length, 16)
         assert starts[0] == 0
         assert starts[-1] == length - 16
         assert all(0 <= b - a <= 8 for a, b in pairwise(starts))
@@ -96,7 +97,7 @@ def test_running_leaves_the_network_in_the_mode_it_was_in() -> None:
     """Validation in the middle of training does not switch dropout off for good."""
     training = model()
     training.network.train()
-    run_network(training, images(16, 16, 16), Inference())
+    training.run(images(16, 16, 16), Inference())
     assert training.network.training
 
 
@@ -122,12 +123,12 @@ def test_instance_norm_is_given_the_patches_it_knows() -> None:
     for norm, window in (("instance", "sliding"), ("batch", "whole"), (None, "whole")):
         arguments = {"channels": [4, 6, 8, 8, 8], "norm": norm}
         built = new_model(plan.model_copy(update={"network_arguments": arguments}))
-        assert run_network(built, data, Inference())[1] == window
+        assert built.run(data, Inference())[1] == window
 
 
 def test_progress_goes_up_to_the_whole() -> None:
     """A part a window, through all mirrors."""
     shares: list[float] = []
-    run_network(model(), images(24, 16, 16), Inference("sliding", True, "fp32"), on_part=shares.append)
+    model().run(images(24, 16, 16), Inference("sliding", True, "fp32"), on_part=shares.append)
     assert shares == sorted(shares)
     assert (len(shares), shares[-1]) == (16, 1.0)

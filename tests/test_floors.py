@@ -15,18 +15,20 @@ HOUSE = Path(gliomask.__file__).parent
 
 FLOORS = {
     0: {"errors", "version"},
-    1: {"files", "memory", "tally"},
+    1: {"files", "memory", "runtime", "tally"},
     2: {"augment", "labels", "losses", "metrics", "networks", "ranks", "volume"},
     3: {"cases", "figures"},
     4: {"phantom", "plan"},
-    5: {"model", "prepare"},
-    6: {"cache", "crops", "engine", "evaluation"},
-    7: {"config", "patches", "prediction", "split", "validation"},
-    8: {"learner", "pace", "pictures", "run"},
-    9: {"training"},
-    10: {"comparison", "cross_validation"},
-    11: {"cli"},
-    12: {"__main__"},
+    5: {"inference", "model_file", "prepare"},
+    6: {"cache", "crops", "engine", "evaluation", "openvino_graph"},
+    7: {"config", "openvino_engine", "patches", "split"},
+    8: {"model"},
+    9: {"export", "prediction", "validation"},
+    10: {"learner", "pace", "pictures", "run"},
+    11: {"training"},
+    12: {"comparison", "cross_validation"},
+    13: {"cli"},
+    14: {"__main__"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
@@ -35,11 +37,13 @@ LIBRARIES = {
     "cc3d": {"metrics"},
     "matplotlib": {"figures"},
     "nibabel": {"volume"},
+    "onnx": {"export"},
+    "openvino": {"runtime"},
     "pydantic": {"config", "plan"},
     "rich": {"cli"},
-    "safetensors": {"model"},
+    "safetensors": {"model", "model_file"},
     "torch": {
-        *("augment", "comparison", "engine", "learner", "losses", "model", "networks", "patches", "prediction"),
+        *("augment", "comparison", "engine", "export", "learner", "losses", "model", "networks", "patches"),
         *("ranks", "run", "training", "validation"),
     },
     "typer": {"cli"},
@@ -47,8 +51,8 @@ LIBRARIES = {
 
 # Files that import torch when they themselves are imported; all others start where it is not installed.
 NEED_TORCH = {
-    *("engine.py", "learner.py", "patches.py", "prediction.py", "ranks.py", "run.py", "training.py"),
-    *("comparison.py", "validation.py"),
+    *("comparison.py", "engine.py", "export.py", "learner.py", "patches.py", "ranks.py", "run.py", "training.py"),
+    *("validation.py",),
     *(path.relative_to(HOUSE).as_posix() for path in (HOUSE / "networks").glob("[!_]*.py")),
     *(f"augment/{name}.py" for name in ("axes", "brain", "draws", "faults", "intensity", "patch")),
     *(f"augment/{name}.py" for name in ("resolution", "spatial", "transplant")),
@@ -108,4 +112,5 @@ def test_only_these_files_need_torch_to_be_loaded() -> None:
         name: {module.split(".")[0] for module in imported(tree, when_loaded=True)} for name, tree in files().items()
     }
     assert {name for name, modules in loads.items() if "torch" in modules} == NEED_TORCH
+    assert {n for n, m in loads.items() if "openvino" in m} == {"runtime.py"}
     assert not [name for name, modules in loads.items() if "matplotlib" in modules]

@@ -11,7 +11,8 @@ import torch
 from safetensors.numpy import save_file
 
 from gliomask.errors import InputError
-from gliomask.model import Model, load_model, load_weights, new_model, read_plan, read_training, save_model
+from gliomask.model import Model, load_model, load_torch_model, load_weights, new_model, save_model
+from gliomask.model_file import read_plan, read_training
 from gliomask.plan import Plan, plan_to_dict
 
 PLAN = Plan(
@@ -28,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 def test_saving_then_loading_predicts_the_same_bits(file: Path) -> None:
     """The weights survive exactly."""
     images = torch.randn(1, 2, 32, 32, 32)
-    first, second = new_model(PLAN, seed=3).network.eval(), load_model(file).network
+    first, second = new_model(PLAN, seed=3).network.eval(), load_torch_model(file).network
     with torch.inference_mode():
         assert torch.equal(first(images), second(images))
 
@@ -70,7 +71,7 @@ def _pickle(path: Path) -> None:
 
 def _another_plan(path: Path) -> None:
     wider = PLAN.model_copy(update={"network_arguments": {"channels": [8, 8, 8, 8, 8]}})
-    tensors = {key: value.numpy() for key, value in load_model(path).network.state_dict().items()}
+    tensors = {key: value.numpy() for key, value in load_torch_model(path).network.state_dict().items()}
     save_file(tensors, path, metadata={"gliomask": json.dumps({"plan": plan_to_dict(wider)})})
 
 

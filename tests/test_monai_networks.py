@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gliomask.errors import InputError
-from gliomask.model import load_model, new_model, save_model
+from gliomask.model import load_torch_model, new_model, save_model
 from gliomask.networks import build_network
 from gliomask.networks.blocks import InstanceNorm
 from gliomask.networks.monai_networks import guard
@@ -138,7 +138,7 @@ def test_a_saved_model_predicts_the_same_bits(name: str, tmp_path: Path) -> None
     plan = Plan(modalities=("t1c", "t2f"), network=name, network_arguments=SMALL[name])
     model = new_model(plan, seed=1)
     save_model(model, tmp_path / "m.safetensors")
-    loaded = load_model(tmp_path / "m.safetensors")
+    loaded = load_torch_model(tmp_path / "m.safetensors")
     x = image(model.network)
     with torch.inference_mode():
         assert torch.equal(loaded.network(x), model.network.eval()(x))

@@ -69,6 +69,7 @@ def found_in(case: Case) -> Prediction:
         plan=Plan(modalities=("t2f",)),
         convention="brats2023",
         model="runs/mine/best.safetensors",
+        engine="torch 2",
         window="whole",
         seconds=1.0,
     )

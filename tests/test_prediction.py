@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from gliomask.cases import Case, Source, find_cases
-from gliomask.engine import Inference
 from gliomask.errors import InputError
+from gliomask.inference import Inference
 from gliomask.model import Model, new_model
 from gliomask.plan import Plan
 from gliomask.prediction import predict

@@ -13,10 +13,11 @@ import torch
 from gliomask.cache import build_cache
 from gliomask.cases import Case, find_cases, resolve_conventions
 from gliomask.config import TrainConfig
-from gliomask.engine import Inference
 from gliomask.errors import InputError
+from gliomask.inference import Inference
 from gliomask.metrics import dice
-from gliomask.model import load_model, read_training
+from gliomask.model import load_model, load_torch_model
+from gliomask.model_file import read_training
 from gliomask.plan import Plan
 from gliomask.prediction import predict
 from gliomask.prepare import common_spacing
@@ -249,4 +250,4 @@ def test_two_phantoms_are_learned_by_heart(folder_of: Callable[..., Path], tmp_p
     found = predict(load_model(run.best), cases[0]).labels.data[0] > 0
     assert dice(truth, found) > max(dice(truth, brain), dice(truth, np.zeros_like(truth))) + 0.2
     assert json.loads((run.folder / "config.json").read_text())["network"] == "unet"
-    assert torch.isfinite(next(load_model(run.best).network.parameters())).all()
+    assert torch.isfinite(next(load_torch_model(run.best).network.parameters())).all()

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from gliomask.cases import Case, find_cases, read_case
     from gliomask.config import TrainConfig
     from gliomask.cross_validation import cross_validate
-    from gliomask.engine import Inference
     from gliomask.errors import InputError
     from gliomask.evaluation import evaluate
+    from gliomask.inference import Inference
     from gliomask.labels import LabelConvention
     from gliomask.model import Model, load_model
     from gliomask.phantom import write_phantoms
@@ -31,7 +31,7 @@ __version__ = VERSION
 
 _HOMES = {
     "Case": "cases",
-    "Inference": "engine",
+    "Inference": "inference",
     "InputError": "errors",
     "LabelConvention": "labels",
     "Model": "model",

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from gliomask.cache import CachedCase, cache_plan, is_cache, open_cache
-from gliomask.engine import autocast, get_device
+from gliomask.engine import autocast
 from gliomask.errors import InputError
 from gliomask.evaluation.summary import Statistics, describe
 from gliomask.figures import CaseView, case_figure, comparison_curves_figure, comparison_scores_figure, save_figure
 from gliomask.files import write_text
 from gliomask.labels import get_convention, to_regions
 from gliomask.losses import build_loss
-from gliomask.model import Model, load_model
+from gliomask.model import Model, load_torch_model
 from gliomask.run import Run, load_run
 from gliomask.training import best_row
 from gliomask.validation import CaseScore, predict_cached_case, score_cached_case
@@ -112,7 +112,7 @@ def compare(
         raise InputError(f"{', '.join(wrong)}: not among the {len(common)} case(s) that all runs held out.")
     entrants = []
     for number, (label, run) in enumerate(opened.items()):
-        model = load_model(run.best, device=str(get_device(device)))
+        model = load_torch_model(run.best, device=device)
         loss_of, precision = build_loss(run.config.loss), run.config.precision
         scores = []
         for done, case in enumerate(common, start=1):

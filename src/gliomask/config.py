@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gliomask.engine import Precision
 from gliomask.errors import InputError
+from gliomask.inference import Precision
 from gliomask.plan import Normalization
 
 _LENGTHS = ("epochs", "steps", "budget_seconds")

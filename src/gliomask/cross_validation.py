@@ -9,11 +9,12 @@ from pathlib import Path
 from gliomask.cache import CachedCase, build_cache, cache_plan, open_cache
 from gliomask.cases import Case
 from gliomask.config import TrainConfig
-from gliomask.engine import Inference, get_device
+from gliomask.engine import get_device
 from gliomask.errors import InputError
 from gliomask.evaluation import Task, evaluate_tasks
+from gliomask.inference import Inference
 from gliomask.labels import get_convention
-from gliomask.model import load_model
+from gliomask.model import load_torch_model
 from gliomask.prediction import predict
 from gliomask.ranks import Ranks, join_ranks
 from gliomask.run import Run, load_run, make_plan
@@ -86,7 +87,7 @@ def _prepare(cases: Sequence[Case], cache: Path, config: TrainConfig, ranks: Ran
 
 def _predict_held_out(run: Run, cache: Path, folder: Path) -> None:
     """Predict a fold's validation cases with its best model, unless they are there and newer than it."""
-    model = load_model(run.best, device=str(get_device(run.config.device)))
+    model = load_torch_model(run.best, device=run.config.device)
     held_out = set(run.split()["val"])
     prepared = [case for case in open_cache(cache, model.plan) if case.id in held_out]
     for case in prepared:

@@ -2,34 +2,137 @@
 
 from __future__ import annotations
 
-import json
+import ctypes
+import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from safetensors import SafetensorError, safe_open
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
 
-from gliomask.errors import InputError
+from gliomask.errors import InputError, unknown_name
 from gliomask.files import write_bytes
+from gliomask.inference import Inference, OnPart, Predictor, Window
+from gliomask.model_file import SHIPPED, damaged, find_model, is_onnx, make_record, misfit, read_plan
 from gliomask.networks import build_network
-from gliomask.plan import Plan, plan_from_dict, plan_to_dict
-from gliomask.version import VERSION
+from gliomask.plan import Plan
 
 if TYPE_CHECKING:
     from torch import nn
 
-_ENTRY = "gliomask"
+log = logging.getLogger(__name__)
+
+EngineName = Literal["auto", "openvino", "torch"]
+ENGINES = ("auto", "openvino", "torch")
 
 
 @dataclass(frozen=True)
 class Model:
-    """A plan and the network that was trained for it."""
+    """A plan and the torch network that was trained for it; an `inference.Predictor`."""
 
     plan: Plan
     network: nn.Module
     name: str
     """The file it was loaded from, or what it is called until it is saved."""
+
+    @property
+    def engine(self) -> str:
+        """The library that computes and its version, for the record."""
+        return f"torch {require_torch().__version__}"
+
+    def run(
+        self, data: NDArray[np.float32], inference: Inference, on_part: OnPart = lambda _: None
+    ) -> tuple[NDArray[np.float32], Window]:
+        """Return the logits `(R, x, y, z)` of prepared images `(C, x, y, z)`, and the window that was taken.
+
+        Raises:
+            InputError: The memory is not enough, or the precision is not to be had on the device.
+        """
+        from gliomask.engine import run_network
+
+        return run_network(self.network, self.plan, data, inference, on_part)
+
+    def get_ready(self, inference: Inference) -> None:
+        """Nothing to do before the images are there."""
+
+
+def load_model(
+    path: Path | str | None = None, *, device: str = "auto", engine: EngineName = "auto", threads: int | None = None
+) -> Predictor:
+    """Return the model in a file, ready to predict; without a path the one inside the package.
+
+    Args:
+        path: A model file, safetensors or ONNX (which only OpenVINO runs).
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        engine: `auto`: on a GPU PyTorch; on a processor OpenVINO, where it is installed and knows the network, else
+            PyTorch.
+        threads: Of the processor; by default one a core.
+
+    Raises:
+        InputError: The file is missing, cut, no model of gliomask's, its weights do not fit its plan, or what is
+            needed to run it is not installed.
+    """
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
+    name = SHIPPED if path is None else str(path)
+    file = find_model(path)
+    on_processor = device == "cpu" or (device == "auto" and (is_onnx(file) or engine == "openvino" or not has_gpu()))
+    if not on_processor and (is_onnx(file) or engine == "openvino"):
+        raise InputError(f"{file}: OpenVINO computes on the processor here, not on {device!r}: -d cpu, or -d auto.")
+    if engine == "torch" or not on_processor:
+        return load_torch_model(file, device=device, name=name, threads=threads)
+    plan = read_plan(file)
+    try:
+        from gliomask.openvino_engine import can_build, load_openvino_model
+
+        if can_build(file, plan):
+            return load_openvino_model(file, name, threads=threads)
+    except (ImportError, OSError, RuntimeError) as error:
+        if engine == "openvino" or is_onnx(file):
+            raise InputError(f"OpenVINO does not work here ({error}): pip install openvino.") from error
+        _say_once(f"OpenVINO does not work here ({error}); PyTorch computes instead.")
+    else:
+        if engine == "openvino" or find_spec("torch") is None:
+            raise InputError(
+                f"{file}: OpenVINO cannot build {plan.network} from its weights. Install PyTorch (pip install "
+                "'gliomask[train]'), or have the model turned into ONNX once, where that is installed: gliomask export."
+            )
+    return load_torch_model(file, device=device, name=name, threads=threads)
+
+
+def load_torch_model(
+    path: Path | str, *, device: str = "cpu", name: str | None = None, threads: int | None = None
+) -> Model:
+    """Return the model in a file with its network as a torch module on a device, in evaluation.
+
+    Raises:
+        InputError: As for `load_model`.
+    """
+    torch = require_torch()
+    from safetensors.torch import load_file
+
+    from gliomask.engine import get_device
+
+    path = Path(path)
+    if is_onnx(path):
+        raise InputError(f"{path}: an ONNX file runs in OpenVINO only; PyTorch takes the .safetensors it came from.")
+    if threads:
+        torch.set_num_threads(threads)
+    model = new_model(read_plan(path), name=name or str(path))
+    try:
+        model.network.load_state_dict(load_file(path))
+    except SafetensorError as error:
+        raise damaged(path, error) from error
+    except RuntimeError as error:
+        raise misfit(path, model.plan) from error
+    model.network.eval().to(get_device(device))
+    return model
 
 
 def new_model(plan: Plan, *, seed: int = 0, name: str = "untrained") -> Model:
@@ -70,7 +173,7 @@ def load_weights(model: Model, path: Path | str) -> None:
     try:
         weights = load_file(path)
     except SafetensorError as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     for name, axis in _sequence_axes(model.plan).items():
         old = weights[name].movedim(axis, 0)
         zero = old.new_zeros(old.shape[1:])
@@ -79,72 +182,37 @@ def load_weights(model: Model, path: Path | str) -> None:
     try:
         model.network.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(
-            f"{path}: its weights do not fit its plan ({plan.network}). Was the file put together by hand?"
-        ) from error
+        raise misfit(path, plan) from error
 
 
-def save_model(model: Model, path: Path, *, training: Mapping[str, object] | None = None) -> None:
-    """Write a model as one safetensors file, whole or not at all: weights as float32, the plan as JSON in the header.
+def save_model(model: Model, path: Path, *, training: Mapping[str, object] | None = None, half: bool = False) -> None:
+    """Write a model as one safetensors file, whole or not at all: weights, and the plan as JSON in the header.
 
     Args:
         model: The model.
         path: Where to; `.safetensors` by custom. An older file is replaced.
         training: Facts for the record (epoch, scores); kept in the header, never needed to predict.
+        half: Store kernels as float16: half the bytes, 11 bits of precision. They are float32 again when loaded.
 
     Raises:
         InputError: The place cannot be written to, or the disk is full.
     """
+    torch = require_torch()
     from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
-    record = {"version": VERSION, "plan": plan_to_dict(model.plan), "training": dict(training or {})}
-    # One entry: the library writes several in an order that changes, and the same model shall be the same bytes.
-    write_bytes(path, save(tensors, metadata={_ENTRY: json.dumps(record)}))
+    if half:  # not what is one number a channel: it weighs little, and variances may be out of float16's range
+        tensors = {
+            name: t.to(torch.float16) if t.ndim > 1 and t.is_floating_point() else t for name, t in tensors.items()
+        }
+    write_bytes(path, save(tensors, metadata=make_record(model.plan, training)))
 
 
-def load_model(path: Path | str, *, device: str = "cpu") -> Model:
-    """Return the model in a file, ready to predict.
-
-    Raises:
-        InputError: The file is missing, cut, no model of gliomask's, its weights do not fit its plan, or torch is not
-            installed.
-    """
-    require_torch()
-    from safetensors.torch import load_file
-
-    path = Path(path)
-    plan = read_plan(path)
-    model = new_model(plan, name=str(path))
-    try:
-        model.network.load_state_dict(load_file(path))
-    except SafetensorError as error:
-        raise _damaged(path, error) from error
-    except RuntimeError as error:
-        raise InputError(
-            f"{path}: its weights do not fit its plan ({plan.network}). Was the file put together by hand?"
-        ) from error
-    model.network.eval().to(device)
-    return model
-
-
-def read_plan(path: Path | str) -> Plan:
-    """Return the plan in a model file, reading no weight and needing no torch.
-
-    Raises:
-        InputError: The file is missing, cut, or no model of gliomask's.
-    """
-    path = Path(path)
-    return plan_from_dict(_record(path).get("plan"), str(path))
-
-
-def read_training(path: Path | str) -> dict[str, object]:
-    """Return the facts about its training that a model file carries; empty where it carries none.
-
-    Raises:
-        InputError: As for `read_plan`.
-    """
-    return dict(_record(Path(path)).get("training", {}))
+def has_gpu() -> bool:
+    """Tell whether PyTorch would find a GPU of NVIDIA's, without importing it where there is none."""
+    if find_spec("torch") is None or not _has_driver():
+        return False
+    return bool(require_torch().cuda.is_available())
 
 
 def require_torch() -> Any:
@@ -163,22 +231,19 @@ def require_torch() -> Any:
     return torch
 
 
-def _record(path: Path) -> dict[str, Any]:
-    """What `save_model` put into the header."""
-    if not path.is_file():
-        what = "is a folder; name the model file in it" if path.exists() else "no such model file"
-        raise InputError(f"{path}: {what}.")
+@cache
+def _say_once(text: str) -> None:
+    log.warning(text)
+
+
+@cache
+def _has_driver() -> bool:
+    """Whether CUDA's driver is there and finds a device: a millisecond, not the seconds of importing torch."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-    except SafetensorError as error:
-        raise _damaged(path, error) from error
-    if _ENTRY not in header:
-        raise InputError(f"{path}: a safetensors file, but not a gliomask model (no plan in its header).")
-    try:
-        return dict(json.loads(header[_ENTRY]))
-    except (TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        return int(driver.cuInit(0)) == 0
+    except (OSError, AttributeError):
+        return False
 
 
 def _sequence_axes(plan: Plan) -> dict[str, int]:
@@ -195,7 +260,3 @@ def _sequence_axes(plan: Plan) -> dict[str, int]:
         for name, value in more.state_dict().items()
         if value.shape != shapes[name]
     }
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: not a whole model file (cut, damaged or of another kind: {error}). Copy it again.")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gliomask.cases import Case, get_modality, read_case, read_mask
 from gliomask.errors import InputError
-from gliomask.figures import CaseView, case_figure, save_figure
+from gliomask.figures import CaseView, case_figure, require_matplotlib, save_figure
 from gliomask.labels import get_convention, to_regions
 from gliomask.prediction import Prediction
 from gliomask.volume import Volume
@@ -32,9 +32,10 @@ def draw_case(
         title: By default the id.
 
     Raises:
-        InputError: A file is bad, a sequence is not there, the mask lies on another grid than the images, or the place
-            cannot be written to.
+        InputError: A file is bad, a sequence is not there, the mask lies on another grid than the images, matplotlib
+            is not installed, or the place cannot be written to.
     """
+    require_matplotlib()
     there = [modality for modality in _SHOWN if modality in case.images]
     shown = [get_modality(name) for name in sequences] or there[:2]
     if missing := [modality for modality in shown if modality not in case.images]:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from gliomask.cases import MODALITIES, Case, read_case
-from gliomask.engine import Inference, OnPart, Window, run_network
 from gliomask.errors import InputError
 from gliomask.files import write_text
+from gliomask.inference import Inference, OnPart, Predictor, Window, report_part
 from gliomask.labels import REGIONS, count_labels, get_convention, to_labels
-from gliomask.model import Model
 from gliomask.plan import Plan
-from gliomask.prepare import prepare, restore
+from gliomask.prepare import Prepared, prepare, restore
 from gliomask.version import VERSION
 from gliomask.volume import Volume, write_volume
 
@@ -37,6 +37,8 @@ class Prediction:
     plan: Plan
     convention: str
     model: str
+    engine: str
+    """The library that computed, and its version."""
     window: Window
     seconds: float
 
@@ -85,7 +87,7 @@ class Prediction:
             "network": self.plan.network,
             "window": self.window,
             "regions": list(self.plan.regions),
-            "versions": {"gliomask": VERSION, "torch": torch.__version__, "numpy": np.__version__},
+            "versions": {"gliomask": VERSION, **dict([self.engine.split(" ")]), "numpy": np.__version__},
             "seconds": round(self.seconds, 2),
             "note": "Research use only, not a medical device.",
         }
@@ -95,7 +97,7 @@ _DEFAULT = Inference()
 
 
 def predict(
-    model: Model | Sequence[Model],
+    model: Predictor | Sequence[Predictor],
     case: Case,
     *,
     inference: Inference = _DEFAULT,
@@ -105,8 +107,8 @@ def predict(
     """Return where the tumour is in a case.
 
     Args:
-        model: On the device to compute on (`load_model`). Of several (the folds of a cross-validation, say) the
-            probabilities are averaged; they must have the same regions, and the first one's plan names the rest.
+        model: What `load_model` returned. Of several (the folds of a cross-validation, say) the probabilities are
+            averaged; they must have the same regions, and the first one's plan names the rest.
         case: With the sequences that the model's plan names; one may lack only if the plan says `can_miss`.
         inference: How to run the network.
         convention: The numbers to answer in; by default the plan's.
@@ -116,32 +118,115 @@ def predict(
         InputError: A needed sequence is missing, a file is bad (see `read_case`), the convention is unknown, the
             models have other regions from one another, or there is none.
     """
-    started = time.perf_counter()
-    models = [model] if isinstance(model, Model) else list(model)
+    [found] = predict_cases(
+        model, [case], inference=inference, convention=convention, on_part=lambda _, share: on_part(share)
+    )
+    if isinstance(found, InputError):
+        raise found
+    return found
+
+
+def predict_cases(
+    model: Predictor | Sequence[Predictor],
+    cases: Sequence[Case],
+    *,
+    inference: Inference = _DEFAULT,
+    convention: str | None = None,
+    on_part: Callable[[int, float], None] = lambda _, __: None,
+) -> Iterator[Prediction | InputError]:
+    """Yield what `predict` would return for each case, in order; for a bad one its error, and the others go on.
+
+    While one case is computed, the next one is read; while the first is read, the models get ready.
+
+    Args:
+        model, inference, convention: As for `predict`.
+        cases: As for `predict`.
+        on_part: Called with the case's number, from 0, and the share of the network's work on it that is done.
+
+    Raises:
+        InputError: What is wrong for all cases: the convention, the precision, the models.
+    """
+    models = list(model) if isinstance(model, Sequence) else [model]
     plan = _common_plan(models)
-    numbers = get_convention(convention or plan.convention)
-    for member in models:
-        check_sequences(member.plan, case)
+    name = get_convention(convention or plan.convention).name
+    with ThreadPoolExecutor(1) as reader:
+        coming = [reader.submit(_read, models, case) for case in cases[:1]]
+        for member in models:
+            member.get_ready(inference)
+        for number in range(len(cases)):
+            ready = coming.pop().result()
+            coming += [reader.submit(_read, models, case) for case in cases[number + 1 : number + 2]]
+            if isinstance(ready, InputError):
+                yield ready
+                continue
+            try:
+                yield _answer(models, plan, ready, inference, name, partial(on_part, number))
+            except InputError as error:
+                yield error
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A case as each of some models sees it."""
+
+    case: Case
+    prepared: list[Prepared]
+    seconds: float
+
+
+def _read(models: Sequence[Predictor], case: Case) -> _Ready | InputError:
+    """Read and prepare a case; once for models that see it alike, as the folds of a cross-validation do."""
+    started = time.perf_counter()
+    seen: dict[tuple[object, ...], Prepared] = {}
+    views = []
+    try:
+        for member in models:
+            check_sequences(member.plan, case)
+            plan = member.plan
+            view = (plan.modalities, plan.axes, plan.spacing_mm, plan.normalization)
+            if view not in seen:
+                seen[view] = prepare(read_case(case, plan.modalities), plan)
+            views.append(seen[view])
+    except InputError as error:
+        return error
+    return _Ready(case, views, time.perf_counter() - started)
+
+
+def _answer(
+    models: Sequence[Predictor], plan: Plan, ready: _Ready, inference: Inference, convention: str, on_part: OnPart
+) -> Prediction:
+    started = time.perf_counter()
     total: Volume | None = None
-    for number, member in enumerate(models):
-        answer, window = _probabilities(member, case, inference, partial(_part, on_part, number, len(models)))
+    for number, (member, prepared) in enumerate(zip(models, ready.prepared, strict=True)):
+        part = partial(report_part, on_part, number, len(models))
+        logits, window = member.run(prepared.data, inference, part)
+        answer = restore(prepared, _sigmoid(logits))
         total = answer if total is None else Volume(total.data + answer.data, total.affine)
     assert total is not None
-    probabilities = Volume(total.data / len(models), total.affine)
-    labels = to_labels(probabilities.data > 0.5, plan.regions, numbers)
+    probabilities = total if len(models) == 1 else Volume(total.data / len(models), total.affine)
+    labels = to_labels(probabilities.data > 0.5, plan.regions, get_convention(convention))
     return Prediction(
-        case=case,
+        case=ready.case,
         labels=Volume(labels[None], probabilities.affine),
         probabilities=probabilities,
         plan=plan,
-        convention=numbers.name,
+        convention=convention,
         model=", ".join(member.name for member in models),
+        engine=models[0].engine,
         window=window,
-        seconds=time.perf_counter() - started,
+        seconds=ready.seconds + time.perf_counter() - started,
     )
 
 
-def _common_plan(models: Sequence[Model]) -> Plan:
+def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1 / (1 + exp(-x)), written so that nothing overflows."""
+    result: NDArray[np.float32] = np.tanh(logits * np.float32(0.5))
+    result += 1
+    result *= np.float32(0.5)
+    return result
+
+
+def _common_plan(models: Sequence[Predictor]) -> Plan:
     """The first one's plan, with every sequence that any of them takes."""
     if not models:
         raise InputError("no model was given.")
@@ -154,16 +239,6 @@ def _common_plan(models: Sequence[Model]) -> Plan:
             )
     modalities = tuple(dict.fromkeys(m for member in models for m in member.plan.modalities))
     return first.plan.model_copy(update={"modalities": modalities})
-
-
-def _probabilities(model: Model, case: Case, inference: Inference, on_part: OnPart) -> tuple[Volume, Window]:
-    prepared = prepare(read_case(case, model.plan.modalities), model.plan)
-    logits, window = run_network(model, prepared.data, inference, on_part=on_part)
-    return restore(prepared, torch.sigmoid(logits).numpy()), window
-
-
-def _part(on_part: OnPart, number: int, count: int, share: float) -> None:
-    on_part((number + share) / count)
 
 
 def check_sequences(plan: Plan, case: Case) -> None:

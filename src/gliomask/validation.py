@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gliomask.cache import CachedCase
-from gliomask.engine import Inference, Precision, run_network
+from gliomask.inference import Inference, Precision
 from gliomask.labels import get_convention, to_labels, to_regions
 from gliomask.losses import Loss
 from gliomask.model import Model
@@ -93,7 +93,7 @@ def _logits(model: Model, case: CachedCase, precision: Precision) -> Tensor:
     channels = [case.modalities.index(modality) for modality in model.plan.modalities]
     moments = [case.moments[channel] for channel in channels]
     data = normalize(case.image()[channels], moments, model.plan.normalization)
-    return run_network(model, data, Inference(precision=precision))[0]
+    return torch.from_numpy(model.run(data, Inference(precision=precision))[0])
 
 
 def _nested(model: Model, logits: Tensor) -> NDArray[np.bool_]:

@@ -55,6 +55,10 @@ def compare_scores(
     endings = [path for path in output or () if path.suffix.lower() not in (".csv", ".json")]
     if endings:  # before the work, not after
         raise InputError(f"{endings[0]}: comparisons are written as .csv or .json; choose one of these endings.")
+    if picture is not None:
+        from gliomask.figures import require_matplotlib
+
+        require_matplotlib()
     found = compare(files, protocol=protocol, metrics=metric or ())
     for note in found.field.left_out:
         where, cases = note.where, note.what.partition(": ")[2].split(", ")

@@ -75,6 +75,10 @@ def evaluate(
         raise InputError(f"{endings[0]}: scores are written as .csv or .json; choose one of these endings.")
     if pictures is not None:
         check_writable(pictures)
+    if picture is not None or pictures is not None:
+        from gliomask.figures import require_matplotlib
+
+        require_matplotlib()
     matched = find_pairs(prediction, truth)
     total = len(matched.pairs) + len(matched.missing)
     with progress("scoring", total) as bar:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from gliomask.cases import Case, Problem
+    from gliomask.inference import Inference, Predictor
     from gliomask.prediction import Prediction
 
 EXAMPLES = """
 **Examples**
 
-`gliomask predict -m run/best.safetensors -i patients -o predictions --picture`
+`gliomask predict -i patients -o predictions --picture`  (the model that comes with gliomask)
+
+`gliomask predict -m run/best.safetensors -i patients -o predictions`
 
 `gliomask predict -m run/best.safetensors --t1ce a.nii.gz --t2 b.nii.gz --flair c.nii.gz -o mask.nii.gz`
 
@@ -33,10 +37,13 @@ _File = Path | None
 
 
 def predict(
-    model: Annotated[
-        list[Path], typer.Option("-m", "--model", help="The model file: RUN/best.safetensors. Of several, the mean.")
-    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="A folder, or for one case a .nii.gz file.")],
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-m", "--model", help="RUN/best.safetensors or .onnx; by default the one inside. Of several, the mean."
+        ),
+    ] = None,
     more: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[MODEL]...", help="More models: what a shell makes of -m RUN/*/best.*"),
@@ -62,6 +69,12 @@ def predict(
     precision: Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 (GPU), fp32.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace masks that are there already.")] = False,
     device: Device = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine", help="auto: PyTorch on a GPU, else OpenVINO where it knows the network; openvino; torch."
+        ),
+    ] = "auto",
     threads: Threads = None,
 ) -> None:
     """Find the tumour: one mask a case on the input's own grid, with CASE.json (volumes in mL, model, versions).
@@ -74,6 +87,10 @@ def predict(
 
     if labels is not None:
         get_convention(labels)
+    if picture:
+        from gliomask.figures import require_matplotlib
+
+        require_matplotlib()
     sequences = tuple(get_modality(name) for name in show.split(",") if name)
     cases, problems = _cases(source, files)
     to_do = _targets(cases, output, overwrite=overwrite)
@@ -81,40 +98,76 @@ def predict(
         out.print(f"all {len(cases)} masks are in {output} already (--overwrite makes them again)")
         end_batch(problems, 0)
         return
+    from gliomask.cases import Problem
     from gliomask.files import check_writable
-    from gliomask.model import load_model, require_torch
+    from gliomask.inference import Inference
+    from gliomask.model import load_model
 
     check_writable(to_do[0][1].parent)
-    require_torch().set_num_threads(threads or require_torch().get_num_threads())
-    from gliomask.engine import Inference, get_device
-
     inference = Inference(_choice("--window", window), tta, _choice("--precision", precision))  # type: ignore[arg-type]
-    loaded = [load_model(path, device=str(get_device(device))) for path in [*model, *(more or [])]]
-    done = 0
-    with progress("predicting", len(to_do)) as bar:
-        from gliomask.cases import Problem
-        from gliomask.prediction import predict as predict_case
+    kind = _choice("--engine", engine)
+    paths: list[Path | None] = [*(model or []), *(more or [])]
+    models = [load_model(path, device=device, engine=kind, threads=threads) for path in paths or [None]]  # type: ignore[arg-type]
+    finish = partial(_finish, picture=picture, sequences=sequences, probabilities=save_probabilities)
+    failed = _predict_all(models, to_do, inference, labels, finish)
+    if failed and len(cases) == 1 and not problems:
+        raise failed[0][1]
+    problems += [Problem(case.id, str(error).removeprefix(f"{case.id}: ")) for case, error in failed]
+    end_batch(problems, len(to_do) - len(failed))
 
-        for number, (case, path) in enumerate(to_do):
-            try:
-                on_part = partial(_advance_to, bar, number)
-                found = predict_case(loaded, case, inference=inference, convention=labels, on_part=on_part)
-                found.save(path, probabilities=save_probabilities)
-                if picture:
-                    _draw(found, path, sequences)
-                done += 1
-                volumes = found.volumes_ml()
-                text = ", ".join(f"{region} {volumes[region]:.1f} mL" for region in found.plan.regions)
-                out.print(f"{path}: {text} ({found.seconds:.1f} s)")
-            except InputError as error:
-                if len(cases) == 1 and not problems:
-                    raise
-                problems.append(Problem(case.id, str(error).removeprefix(f"{case.id}: ")))
+
+def _predict_all(
+    models: Sequence[Predictor],
+    to_do: Sequence[tuple[Case, Path]],
+    inference: Inference,
+    labels: str | None,
+    finish: Callable[[Prediction, Path], None],
+) -> list[tuple[Case, InputError]]:
+    """Predict and write every case, and return what failed; one is written and one read while another computes."""
+    from gliomask.prediction import predict_cases
+
+    failed: list[tuple[Case, InputError]] = []
+    written: list[tuple[Case, Future[None]]] = []
+
+    def wait() -> None:
+        for case, result in written:
+            if isinstance(error := result.exception(), InputError):
+                failed.append((case, error))
+            elif error is not None:
+                raise error
+        written.clear()
+
+    with progress("predicting", len(to_do)) as bar, ThreadPoolExecutor(1) as writer:
+        cases = [case for case, _ in to_do]
+        on_part = partial(_advance_to, bar)
+        answers = predict_cases(models, cases, inference=inference, convention=labels, on_part=on_part)
+        for number, ((case, path), found) in enumerate(zip(to_do, answers, strict=True)):
+            wait()  # so that at most one finished case is held in memory beside the one that is computed
+            if isinstance(found, InputError):
+                failed.append((case, found))
+            else:
+                written.append((case, writer.submit(finish, found, path)))
+            del found
             _advance_to(bar, number, 1.0)
-    end_batch(problems, done)
+        wait()
+    return failed
 
 
-_CHOICES = {"--window": ("auto", "whole", "sliding"), "--precision": ("auto", "bf16", "fp16", "fp32")}
+def _finish(found: Prediction, path: Path, *, picture: bool, sequences: tuple[str, ...], probabilities: bool) -> None:
+    """Write what was asked for, and say so."""
+    found.save(path, probabilities=probabilities)
+    if picture:
+        _draw(found, path, sequences)
+    volumes = found.volumes_ml()
+    text = ", ".join(f"{region} {volumes[region]:.1f} mL" for region in found.plan.regions)
+    out.print(f"{path}: {text} ({found.seconds:.1f} s)")
+
+
+_CHOICES = {
+    "--window": ("auto", "whole", "sliding"),
+    "--precision": ("auto", "bf16", "fp16", "fp32"),
+    "--engine": ("auto", "openvino", "torch"),
+}
 
 
 def _choice(option: str, value: str) -> str:

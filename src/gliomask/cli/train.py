@@ -278,7 +278,7 @@ def _of_run(output: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 def _of_model(path: Path | None) -> dict[str, Any]:
     """The kind of network in a model file, which a run that starts from it must have."""
-    from gliomask.model import read_plan
+    from gliomask.model_file import read_plan
 
     assert path is not None
     plan = read_plan(path)

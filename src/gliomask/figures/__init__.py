@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gliomask.errors import InputError
 from gliomask.figures.case import PLANES, REGION_COLOURS, REGION_NAMES, CaseView, case_figure
 from gliomask.figures.comparison import comparison_curves_figure, comparison_scores_figure
 from gliomask.figures.contest import contest_figure
@@ -30,9 +32,20 @@ __all__ = [
     "contest_figure",
     "curves_figure",
     "gallery_figure",
+    "require_matplotlib",
     "save_figure",
     "scores_figure",
 ]
+
+
+def require_matplotlib() -> None:
+    """Refuse to go on where nothing can be drawn, before any work is done.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise InputError("pictures need matplotlib: pip install 'gliomask[pictures]'.")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -1,0 +1,41 @@
+"""gliomask export: a model as ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gliomask.cli.console import out
+
+EXAMPLES = """
+**Examples**
+
+`gliomask export -m run/best.safetensors -o model.onnx`
+
+`gliomask predict -m model.onnx -i patients -o predictions`  (needs no PyTorch, whatever the network)
+"""
+
+
+def export(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to: a file ending in .onnx.")],
+    model: Annotated[
+        Path | None, typer.Option("-m", "--model", help="RUN/best.safetensors; by default the model inside.")
+    ] = None,
+    half: Annotated[
+        bool, typer.Option("--half/--full", help="Store weights in 16 bits, or in 32; computed in 32.")
+    ] = True,
+) -> None:
+    """Write a model as ONNX, its plan and training record inside: it predicts without PyTorch, here and elsewhere."""
+    from gliomask.model import load_torch_model, require_torch
+    from gliomask.model_file import SHIPPED, find_model, read_training
+
+    require_torch()
+    from gliomask.export import export_model
+
+    path = find_model(model)
+    loaded = load_torch_model(path, name=SHIPPED if model is None else None)
+    fixed = export_model(loaded, output, training=read_training(path), half=half)
+    takes = "any size" if fixed is None else f"windows of {' x '.join(map(str, fixed))} only"
+    out.print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, takes {takes}")
