@@ -1,0 +1,52 @@
+"""Inspection: does an examination look like what a model knows, before it answers?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from gliomask.inspection import frame, values
+from gliomask.inspection.look import Look, take_look
+from gliomask.inspection.naming import misnamed
+from gliomask.volume import Spacing, Volume, reorient
+
+__all__ = ["Look", "inspect", "take_look"]
+
+
+def inspect(
+    volume: Volume,
+    modalities: Sequence[str],
+    files: Mapping[str, Path],
+    *,
+    spacing_mm: Spacing = (1.0, 1.0, 1.0),
+    axes: str = "LPS",
+) -> tuple[str, ...]:
+    """Return a sentence for each thing about an examination that a model trained on BraTS does not expect.
+
+    Each says what, in which file, and what to do; none keeps the model from answering. What follows from another (the
+    orientation of a head with its skull, say) is not said.
+
+    Args:
+        volume: One channel a modality, in any orientation; an absent one is all zero (`read_case`).
+        modalities: The channels' names, `t1n t1c t2w t2f`.
+        files: The file of each, for the sentences.
+        spacing_mm, axes: The voxel size that the model knows and the axes along which it is meant (`Plan`).
+    """
+    look = take_look(volume, modalities, files)
+    if not look.images:
+        return ("every image is empty: nothing to find.",)
+    about_voxels = frame.voxels(look, reorient(volume, axes).spacing_mm, spacing_mm)
+    return tuple(text for text in (about_voxels, *_findings(look)) if text is not None)
+
+
+def _findings(look: Look) -> Iterable[str | None]:
+    background = frame.background(look)
+    skull = None if background else frame.skull(look)
+    yield from (background, skull, values.copies(look), values.scaled(look))
+    if background or skull:
+        return
+    yield from (frame.size(look), frame.field_of_view(look), frame.orientation(look))
+    torn = values.coverage(look)
+    yield torn
+    if torn is None and values.copies(look) is None:
+        yield misnamed(look)
