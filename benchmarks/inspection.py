@@ -58,8 +58,8 @@ def _flip(*axes: int) -> Callable[[Volume], Volume]:
     return lambda volume: Volume(np.flip(volume.data, axes), volume.affine)
 
 
-def _turn(volume: Volume) -> Volume:
-    return Volume(volume.data.swapaxes(2, 3), volume.affine)
+def _turn(*axes: int) -> Callable[[Volume], Volume]:
+    return lambda volume: Volume(volume.data.swapaxes(*axes), volume.affine)
 
 
 def _normalize(volume: Volume) -> Volume:
@@ -117,7 +117,8 @@ FAULTS: dict[str, Callable[[Volume], Volume]] = {
     "upside down": _flip(3),
     "front and back swapped": _flip(2),
     "turned around the left-right axis": _flip(2, 3),
-    "two axes swapped": _turn,
+    "left-right and front-back swapped": _turn(1, 2),
+    "front-back and up-down swapped": _turn(2, 3),
     "normalized within the brain": _normalize,
     "normalized with the background": _normalize_all,
     "scaled to 0 to 1": _to_one,
@@ -132,7 +133,8 @@ WORDS = {
     "upside down": "upside down",
     "front and back swapped": "front and back",
     "turned around the left-right axis": "does not lie",
-    "two axes swapped": "does not lie",
+    "left-right and front-back swapped": "axes seem",
+    "front-back and up-down swapped": "axes seem",
     "normalized within the brain": "negative",
     "normalized with the background": "the background is",
     "scaled to 0 to 1": "from 0 to 1",
@@ -140,7 +142,7 @@ WORDS = {
     "noise in the background": "not zero",
     "one file twice": "twice",
     "the upper half missing": "cut off",
-    "voxels of 2 mm in the header": "too large",
+    "voxels of 2 mm in the header": "too much",
     "slices of 5 mm": "voxels of",
 }
 

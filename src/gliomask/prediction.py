@@ -17,9 +17,11 @@ from gliomask.cases import MODALITIES, Case, read_case
 from gliomask.engine import Inference, OnPart, Window, run_network
 from gliomask.errors import InputError
 from gliomask.files import write_text
+from gliomask.inspection import inspect
 from gliomask.labels import REGIONS, count_labels, get_convention, to_labels
 from gliomask.model import Model
 from gliomask.plan import Plan
+from gliomask.postprocessing import clean, to_probabilities
 from gliomask.prepare import prepare, restore
 from gliomask.version import VERSION
 from gliomask.volume import Volume, write_volume
@@ -39,6 +41,8 @@ class Prediction:
     model: str
     window: Window
     seconds: float
+    warnings: tuple[str, ...] = ()
+    """What about the images is not what the model knows; see `inspect`."""
 
     @property
     def missing(self) -> list[str]:
@@ -85,6 +89,8 @@ class Prediction:
             "network": self.plan.network,
             "window": self.window,
             "regions": list(self.plan.regions),
+            "postprocessing": self.plan.postprocessing.model_dump(mode="json"),
+            "warnings": list(self.warnings),
             "versions": {"gliomask": VERSION, "torch": torch.__version__, "numpy": np.__version__},
             "seconds": round(self.seconds, 2),
             "note": "Research use only, not a medical device.",
@@ -106,7 +112,8 @@ def predict(
 
     Args:
         model: On the device to compute on (`load_model`). Of several (the folds of a cross-validation, say) the
-            probabilities are averaged; they must have the same regions, and the first one's plan names the rest.
+            probabilities are averaged, each calibrated by its own plan; they must have the same regions, and the first
+            one's plan names the rest.
         case: With the sequences that the model's plan names; one may lack only if the plan says `can_miss`.
         inference: How to run the network.
         convention: The numbers to answer in; by default the plan's.
@@ -123,12 +130,16 @@ def predict(
     for member in models:
         check_sequences(member.plan, case)
     total: Volume | None = None
+    warnings: dict[str, None] = {}
     for number, member in enumerate(models):
-        answer, window = _probabilities(member, case, inference, partial(_part, on_part, number, len(models)))
+        images = read_case(case, member.plan.modalities)
+        warnings |= dict.fromkeys(_inspect(case, images, member.plan))
+        answer, window = _probabilities(member, images, inference, partial(_part, on_part, number, len(models)))
         total = answer if total is None else Volume(total.data + answer.data, total.affine)
     assert total is not None
     probabilities = Volume(total.data / len(models), total.affine)
-    labels = to_labels(probabilities.data > 0.5, plan.regions, numbers)
+    masks = clean(probabilities.data, plan.regions, plan.postprocessing, probabilities.spacing_mm)
+    labels = to_labels(masks, plan.regions, numbers)
     return Prediction(
         case=case,
         labels=Volume(labels[None], probabilities.affine),
@@ -138,6 +149,7 @@ def predict(
         model=", ".join(member.name for member in models),
         window=window,
         seconds=time.perf_counter() - started,
+        warnings=tuple(warnings),
     )
 
 
@@ -156,10 +168,15 @@ def _common_plan(models: Sequence[Model]) -> Plan:
     return first.plan.model_copy(update={"modalities": modalities})
 
 
-def _probabilities(model: Model, case: Case, inference: Inference, on_part: OnPart) -> tuple[Volume, Window]:
-    prepared = prepare(read_case(case, model.plan.modalities), model.plan)
+def _inspect(case: Case, images: Volume, plan: Plan) -> tuple[str, ...]:
+    files = {modality: source.path for modality, source in case.images.items()}
+    return inspect(images, plan.modalities, files, spacing_mm=plan.spacing_mm, axes=plan.axes)
+
+
+def _probabilities(model: Model, images: Volume, inference: Inference, on_part: OnPart) -> tuple[Volume, Window]:
+    prepared = prepare(images, model.plan)
     logits, window = run_network(model, prepared.data, inference, on_part=on_part)
-    return restore(prepared, torch.sigmoid(logits).numpy()), window
+    return restore(prepared, to_probabilities(logits.numpy(), model.plan.regions, model.plan.postprocessing)), window
 
 
 def _part(on_part: OnPart, number: int, count: int, share: float) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import end_batch, err, out, progress
+from gliomask.cli.console import end_batch, err, out, progress, warn
 from gliomask.cli.options import Device, Threads
 from gliomask.errors import InputError
 
@@ -99,6 +99,8 @@ def predict(
             try:
                 on_part = partial(_advance_to, bar, number)
                 found = predict_case(loaded, case, inference=inference, convention=labels, on_part=on_part)
+                for warning in found.warnings:
+                    warn(f"{case.id}: {warning}")
                 found.save(path, probabilities=save_probabilities)
                 if picture:
                     _draw(found, path, sequences)

@@ -45,7 +45,10 @@ def _findings(look: Look) -> Iterable[str | None]:
     yield from (background, skull, values.copies(look), values.scaled(look))
     if background or skull:
         return
-    yield from (frame.size(look), frame.field_of_view(look), frame.orientation(look))
+    yield frame.size(look)
+    if frame.is_too_large(look):
+        return
+    yield from (frame.field_of_view(look), frame.orientation(look))
     torn = values.coverage(look)
     yield torn
     if torn is None and values.copies(look) is None:

@@ -80,7 +80,7 @@ def take_look(volume: Volume, modalities: Sequence[str], files: Mapping[str, Pat
     x, y, z = (mm * step for mm, step in zip(oriented.spacing_mm, steps, strict=True))
     by_name = dict(zip(names, there, strict=True))
     return Look(
-        images={name: samples[(number, *box)].astype(np.float32) for name, number in by_name.items()},
+        images={name: samples[number][box].astype(np.float32) for name, number in by_name.items()},
         files={name: files[name] for name in names if name in files},
         whole_floats={name: bool(samples.dtype.kind == "f" and (samples[n] % 1).any()) for name, n in by_name.items()},
         filled={name: float(nonzero[number].mean()) for name, number in by_name.items()},
