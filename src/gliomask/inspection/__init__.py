@@ -42,14 +42,14 @@ def inspect(
 def _findings(look: Look) -> Iterable[str | None]:
     background = frame.background(look)
     skull = None if background else frame.skull(look)
-    yield from (background, skull, values.copies(look), values.scaled(look))
+    copies = values.copies(look)
+    yield from (background, skull, copies, None if background else values.scaled(look))
     if background or skull:
         return
     yield frame.size(look)
     if frame.is_too_large(look):
         return
-    yield from (frame.field_of_view(look), frame.orientation(look))
     torn = values.coverage(look)
-    yield torn
-    if torn is None and values.copies(look) is None:
+    yield from (frame.field_of_view(look), frame.orientation(look), torn)
+    if not (torn or copies):
         yield misnamed(look)

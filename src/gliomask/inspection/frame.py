@@ -21,8 +21,9 @@ _BRAIN_ML = (600.0, 2300.0)
 # Another voxel size than the model's by more than this, as a factor, is said.
 _OTHER_SPACING = 1.2
 _THICK_MM = 2.5
-# BraTS's own grid cuts the brain stem: what is cut is 14 % of the largest slice at the most. No other face is touched.
-_CUT = {"left": 0.1, "right": 0.1, "front": 0.1, "back": 0.1, "bottom": 0.3, "top": 0.1}
+# Of the brain's largest parallel slice. BraTS's own grid cuts the brain stem, at 14 % at the most, and touches no other
+# face; a grid cut to the brain touches its dome.
+_CUT = {"left": 0.2, "right": 0.2, "front": 0.2, "back": 0.2, "bottom": 0.3, "top": 0.2}
 # With more than this cut off, what is left may lie in any way.
 _CUT_MUCH = 0.3
 # The mirror overlap (Dice) is larger across the midline than along any other axis, by .077 at least; the height is

@@ -33,12 +33,14 @@ def misnamed(look: Look) -> str | None:
     shapes, relations = describe(look)
     given = tuple(MODALITIES.index(name) for name in names)
     scores = {ways: score(shapes, relations, ways) for ways in permutations(range(4), len(names))}
-    best = max(scores, key=lambda ways: scores[ways])
-    if scores[best] - scores[given] <= _ODDS[len(names)]:
+    swapped, best = (max(ways, key=lambda one: scores[one]) for ways in (list(permutations(given)), scores))
+    # Files that are there were swapped sooner than one is of a sequence that is not.
+    likely = swapped if scores[swapped] - scores[given] > _ODDS[len(names)] else best
+    if scores[likely] - scores[given] <= _ODDS[len(names)]:
         return None
     found = [
         f"{look.named([name])} looks like {MODALITIES[way]}"
-        for name, way, ours in zip(names, best, given, strict=True)
+        for name, way, ours in zip(names, likely, given, strict=True)
         if way != ours
     ]
     return f"{', '.join(found)}. Were files swapped or misnamed?"

@@ -78,12 +78,10 @@ def _drop_pieces(mask: Mask, probability: NDArray[np.float32], rule: RegionRule,
     if not (rule.least_mm3 or rule.least_probability):
         return
     box = joint_box(mask)
-    pieces = components(mask[box])
-    if not pieces.count:
-        return
-    keep = pieces.sizes * voxel_mm3 >= rule.least_mm3
+    inside = mask[box].copy()
+    numbers = components(inside).labels[inside]
+    sizes = np.bincount(numbers)
+    keep = sizes * voxel_mm3 >= rule.least_mm3
     if rule.least_probability:
-        sums = np.bincount(pieces.labels.ravel(), probability[box].ravel(), minlength=pieces.count + 1)
-        keep &= sums >= rule.least_probability * pieces.sizes
-    keep[0] = False
-    mask[box] = keep[pieces.labels]
+        keep &= np.bincount(numbers, probability[box][inside]) >= rule.least_probability * sizes
+    mask[box][inside] = keep[numbers]

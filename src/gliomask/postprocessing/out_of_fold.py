@@ -48,7 +48,7 @@ def read_out_of_fold(path: Path, regions: Sequence[str]) -> OutOfFold:
         InputError: The file is missing or damaged, an array lacks, or their shapes do not go together.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             missing = [name for name in _FIELDS if name not in stored]
             if missing:
                 raise InputError(f"{path}: has no {', '.join(missing)}; needed are {', '.join(_FIELDS)}.")
