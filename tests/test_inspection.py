@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from gliomask.cases import MODALITIES
-from gliomask.inspection import inspect
+from gliomask.cases import MODALITIES, Case, Source
+from gliomask.inspection import inspect, inspect_channels
 from gliomask.phantom import make_phantom
 from gliomask.volume import Volume, grid_at_spacing, reorient, resample
 
@@ -205,3 +205,14 @@ def test_the_voxels_stay_as_they_were() -> None:
     before = phantom().data.copy()
     said(phantom())
     np.testing.assert_array_equal(phantom().data, before)
+
+
+def test_channels_of_any_voxel_size_are_inspected_alike() -> None:
+    """As `check` does it, which knows no model."""
+    channels = {
+        name: Volume(channel[None], phantom().affine) for name, channel in zip(NAMES, phantom().data, strict=True)
+    }
+    case = Case("p", {name: Source(path) for name, path in FILES.items()})
+    assert inspect_channels(case, channels) == ()
+    (text,) = inspect_channels(case, channels | {"t2f": Volume(channels["t2f"].data + 3, phantom().affine)})
+    assert "t2f (p_t2f.nii.gz): the background is 3" in text

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from gliomask.cases import Case
 from gliomask.inspection import frame, values
 from gliomask.inspection.look import Look, take_look
 from gliomask.inspection.naming import misnamed
 from gliomask.volume import Spacing, Volume, reorient
 
-__all__ = ["Look", "inspect", "take_look"]
+__all__ = ["Look", "inspect", "inspect_channels", "take_look"]
 
 
 def inspect(
@@ -37,6 +40,15 @@ def inspect(
         return ("every image is empty: nothing to find.",)
     about_voxels = frame.voxels(look, reorient(volume, axes).spacing_mm, spacing_mm)
     return tuple(text for text in (about_voxels, *_findings(look)) if text is not None)
+
+
+def inspect_channels(case: Case, channels: Mapping[str, Volume]) -> tuple[str, ...]:
+    """Return what `inspect` says of a case's sequences, a volume of one channel each on one grid, of any voxel size."""
+    first = next(iter(channels.values()))
+    volume = Volume(np.concatenate([one.data for one in channels.values()]), first.affine)
+    files = {modality: source.path for modality, source in case.images.items()}
+    oriented = reorient(volume, "LPS")
+    return inspect(volume, tuple(channels), files, spacing_mm=oriented.spacing_mm)
 
 
 def _findings(look: Look) -> Iterable[str | None]:
