@@ -10,7 +10,7 @@ answered by a model that has not seen its patient; what is fitted on training ca
 
 First a temperature a region, then thresholds, least pieces and the least ET by the mean of Dice and the lesion-wise
 Dice of BraTS 2023. Of each setting's values the smallest change within one standard error of the best is taken. What a
-new case gains is measured by leaving one out.
+new case gains is measured by leaving one out; if that is nothing, the temperatures alone are kept.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -30,18 +31,16 @@ from gliomask.errors import InputError
 from gliomask.files import write_text
 from gliomask.model import read_plan
 from gliomask.plan import Plan, Postprocessing, RegionRule
-from gliomask.postprocessing import (
+from gliomask.postprocessing.calibration import (
     Tables,
     calibration_error,
     count_logits,
-    fit_rules,
     fit_temperature,
-    leave_one_out,
+    held_out_likelihoods,
     likelihood,
-    read_out_of_fold,
-    score_rule,
 )
-from gliomask.postprocessing.calibration import held_out_likelihoods
+from gliomask.postprocessing.fitting import THRESHOLDS, fit_rules, leave_one_out
+from gliomask.postprocessing.out_of_fold import read_out_of_fold, save_out_of_fold, score_rule, trim
 from gliomask.replan import replace_plan
 
 
@@ -74,20 +73,24 @@ def main() -> None:
 def fit(paths: Sequence[Path], regions: Sequence[str], jobs: int) -> tuple[Postprocessing, dict[str, object]]:
     if len(paths) < 3:
         raise InputError(f"{len(paths)} .npz files; rules cannot be told from fewer than 3 cases.")
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs) as pool, TemporaryDirectory() as folder:
         tables = list(pool.map(partial(count_case, regions=tuple(regions)), paths))
         calibration = {region: fit_region([case[n] for case in tables]) for n, region in enumerate(regions)}
         temperatures = {region: round(facts["temperature"], 3) for region, facts in calibration.items()}
         start = Postprocessing(regions={region: RegionRule(temperature=t) for region, t in temperatures.items()})
-        scores = Scores(pool, tuple(paths), tuple(regions), {})
+        trimmed = partial(trim_case, folder=Path(folder), regions=tuple(regions), rule=start)
+        scores = Scores(pool, tuple(pool.map(trimmed, paths)), tuple(regions), {})
         found = fit_rules(scores, regions, start, range(len(paths)))
         gains, rules = leave_one_out(scores, regions, start, len(paths))
-        before, after = scores.details(start), scores.details(found.rule)
+        kept = found.rule if gains.mean() > 0 else start
+        before, after = scores.details(start), scores.details(kept)
     report = {
         "cases": len(paths),
         "calibration": calibration,
         "score_before": found.before,
-        "score_after": found.after,
+        "score_after": float(after.mean()),
+        "chosen": found.rule.model_dump(mode="json"),
+        "chosen_is_kept": bool(gains.mean() > 0),
         "gain_on_the_cases_seen": found.after - found.before,
         "gain_left_out": float(gains.mean()),
         "gain_left_out_standard_error": float(gains.std(ddof=1) / np.sqrt(len(gains))),
@@ -98,7 +101,7 @@ def fit(paths: Sequence[Path], regions: Sequence[str], jobs: int) -> tuple[Postp
             r: [float(before[:, n, 1].mean()), float(after[:, n, 1].mean())] for n, r in enumerate(regions)
         },
     }
-    return found.rule, report
+    return kept, report
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,11 @@ class Scores:
 def count_case(path: Path, regions: tuple[str, ...]) -> list[Tables]:
     case = read_out_of_fold(path, regions)
     return [count_logits(logits, truth) for logits, truth in zip(case.logits, case.truth, strict=True)]
+
+
+def trim_case(path: Path, folder: Path, regions: tuple[str, ...], rule: Postprocessing) -> Path:
+    save_out_of_fold(folder / path.name, trim(read_out_of_fold(path, regions), regions, rule, min(THRESHOLDS)))
+    return folder / path.name
 
 
 def score_case(path: Path, regions: tuple[str, ...], rule: Postprocessing) -> np.ndarray:

@@ -21,7 +21,7 @@ from gliomask.engine import Inference, get_device, run_network
 from gliomask.errors import InputError
 from gliomask.labels import get_convention, to_regions
 from gliomask.model import Model, load_model
-from gliomask.postprocessing import OutOfFold, save_out_of_fold
+from gliomask.postprocessing.out_of_fold import OutOfFold, save_out_of_fold
 from gliomask.prepare import onto_plan, prepare
 
 

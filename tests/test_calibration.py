@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from gliomask.postprocessing import Tables, calibration_error, count_logits, fit_temperature, likelihood
-from gliomask.postprocessing.calibration import held_out_likelihoods
+from gliomask.postprocessing.calibration import (
+    Tables,
+    calibration_error,
+    count_logits,
+    fit_temperature,
+    held_out_likelihoods,
+    likelihood,
+)
 
 
 def honest(seed: int, count: int = 200_000, shift: float = -2.0) -> tuple[np.ndarray, np.ndarray]:

@@ -55,10 +55,12 @@ def skull(look: Look) -> str | None:
             f"{look.named(full)}: {most:.0%} of the field of view is not zero, as of a head with its skull. Remove all "
             "but the brain first (skull stripping, docs/predicting.md)."
         )
-    rim, inside = look.depth_mm <= _RIM_MM, look.depth_mm > _INSIDE_MM
+    if look.volume_ml < _HEAD_ML:
+        return None
+    rim, inside = look.rim(_RIM_MM), look.brain & ~look.rim(_INSIDE_MM)
     t1 = [m for m in ("t1n", "t1c") if m in look.images]
-    scalp = [m for m in t1 if _ratio(look.images[m], look.brain & rim, inside) > _BRIGHT_RIM]
-    if not scalp or look.volume_ml < _HEAD_ML:
+    scalp = [m for m in t1 if _ratio(look.images[m], rim, inside) > _BRIGHT_RIM]
+    if not scalp:
         return None
     return (
         f"{look.named(scalp)}: a bright rim surrounds the brain, as the fat of a scalp does. Remove all but the brain "

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from gliomask.volume import Grid, Spacing, Volume, reorient
 
@@ -44,12 +43,17 @@ class Look:
         found: NDArray[np.bool_] = np.logical_or.reduce([image != 0 for image in self.images.values()])
         return found
 
-    @cached_property
-    def depth_mm(self) -> NDArray[np.float32]:
-        """How far each sample of the brain lies from its surface."""
-        padded = np.pad(self.brain, 1)
-        depth = np.asarray(ndimage.distance_transform_edt(padded, sampling=self.spacing_mm))
-        return depth[1:-1, 1:-1, 1:-1].astype(np.float32)
+    def rim(self, depth_mm: float) -> NDArray[np.bool_]:
+        """Return the samples of the brain that have background within a distance."""
+        reach = [int(depth_mm / mm) for mm in self.spacing_mm]
+        outside = np.pad(~self.brain, [(far, far) for far in reach], constant_values=True)
+        near = np.zeros_like(self.brain)
+        for step in np.ndindex(*(2 * far + 1 for far in reach)):
+            away = [(at - far) * mm for at, far, mm in zip(step, reach, self.spacing_mm, strict=True)]
+            if sum(mm * mm for mm in away) <= depth_mm * depth_mm:
+                x, y, z = (slice(at, at + size) for at, size in zip(step, self.brain.shape, strict=True))
+                near |= outside[x, y, z]
+        return near & self.brain
 
     @property
     def volume_ml(self) -> float:

@@ -7,7 +7,6 @@ from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from gliomask.inspection.arrangement import MEANS, MODALITIES, RELATIONS, SHAPES, SPREADS
 from gliomask.inspection.look import Look
@@ -56,9 +55,9 @@ def describe(look: Look) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         second is darkest and brightest, from -.5 to .5.
     """
     brain = look.brain
-    rim = look.depth_mm[brain] <= _RIM_MM
+    rim = look.rim(_RIM_MM)[brain]
     values = [image[brain] for image in look.images.values()]
-    ranks = np.stack([rankdata(one) / len(one) for one in values])
+    ranks = np.stack([_ranks(one) for one in values])
     shapes = np.array([_shape(one, rank[rim]) for one, rank in zip(values, ranks, strict=True)])
     inner = ranks[:, ~rim]
     dark, bright = np.empty((2, len(inner), len(inner)))
@@ -85,3 +84,10 @@ def _shape(values: NDArray[np.float32], rim: NDArray[np.float64]) -> list[float]
         float(rim.mean()) if len(rim) else 0.5,
         float(np.log(max((top - high) / width, 0.01))),
     ]
+
+
+def _ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return each value's rank, from 0 to 1; equal values share theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2) / len(values)
+    return ranks[places]

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
-from gliomask.metrics import Mask, Spacing, components, joint_box
 from gliomask.plan import Postprocessing, RegionRule
+from gliomask.volume import Spacing
 
 # From the outside in: a voxel of one belongs to those before it.
 _NESTED = ("WT", "TC", "ET")
@@ -29,8 +28,11 @@ def to_probabilities(logits: NDArray[np.float32], regions: Sequence[str], rule: 
     temperatures = [rule.rule(region).temperature for region in regions]
     result = np.empty(logits.shape, np.float32)
     for channel, temperature, out in zip(logits, temperatures, result, strict=True):
-        np.divide(channel, np.float32(temperature), out=out)
-        expit(out, out=out)
+        np.divide(channel, np.float32(-temperature), out=out)
+        with np.errstate(over="ignore"):  # the probability is 0 then
+            np.exp(out, out=out)
+        out += 1
+        np.reciprocal(out, out=out)
     return result
 
 
@@ -73,10 +75,12 @@ def clean(
     return masks
 
 
-def _drop_pieces(mask: Mask, probability: NDArray[np.float32], rule: RegionRule, voxel_mm3: float) -> None:
+def _drop_pieces(mask: NDArray[np.bool_], probability: NDArray[np.float32], rule: RegionRule, voxel_mm3: float) -> None:
     """Take from a mask, in place, the pieces that its rule does not keep."""
     if not (rule.least_mm3 or rule.least_probability):
         return
+    from gliomask.metrics import components, joint_box  # a third of a second, and mostly not needed
+
     box = joint_box(mask)
     inside = mask[box].copy()
     numbers = components(inside).labels[inside]

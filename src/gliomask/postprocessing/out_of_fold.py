@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gliomask.errors import InputError
 from gliomask.files import write_bytes
-from gliomask.metrics import METRICS, Spacing, get_protocol, score_case
+from gliomask.metrics import METRICS, Spacing, get_protocol, joint_box, score_case
 from gliomask.plan import Postprocessing
 from gliomask.postprocessing.clean import clean, to_probabilities
 
@@ -62,6 +62,26 @@ def read_out_of_fold(path: Path, regions: Sequence[str]) -> OutOfFold:
         )
     x, y, z = map(float, spacing)
     return OutOfFold(path.stem, logits.astype(np.float16), truth.astype(bool), (x, y, z))
+
+
+def trim(case: OutOfFold, regions: Sequence[str], rule: Postprocessing, least_threshold: float) -> OutOfFold:
+    """Return a case cut to the box of what is true or may be found: any rule scores the same on it, and sooner.
+
+    Args:
+        case: The case.
+        regions: Its channels.
+        rule: Its temperatures are those of the rules to come.
+        least_threshold: The lowest threshold of the rules to come.
+    """
+    odds = float(np.log(least_threshold / (1 - least_threshold)))
+    found = [
+        (logits > odds * rule.rule(region).temperature) | truth
+        for region, logits, truth in zip(regions, case.logits, case.truth, strict=True)
+    ]
+    x, y, z = joint_box(*found)
+    if x.stop == x.start:
+        x = y = z = slice(0, 1)
+    return replace(case, logits=case.logits[:, x, y, z], truth=case.truth[:, x, y, z])
 
 
 def score_rule(case: OutOfFold, regions: Sequence[str], rule: Postprocessing) -> NDArray[np.float64]:
