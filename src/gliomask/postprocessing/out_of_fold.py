@@ -79,7 +79,7 @@ def trim(case: OutOfFold, regions: Sequence[str], rule: Postprocessing, least_th
         for region, logits, truth in zip(regions, case.logits, case.truth, strict=True)
     ]
     x, y, z = joint_box(*found)
-    if x.stop == x.start:
+    if not x.stop:  # nothing is true, and nothing will be found
         x = y = z = slice(0, 1)
     return replace(case, logits=case.logits[:, x, y, z], truth=case.truth[:, x, y, z])
 
