@@ -175,6 +175,20 @@ def _rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
     write_volume(path, Volume(change(volume.data.astype(np.float32)), volume.affine))
 
 
+def test_predict_and_check_say_what_is_odd(gliomask, model_file: Path, tmp_path: Path) -> None:
+    """Once, with the case and the file; the mask is written all the same."""
+    case = find_cases(tmp_path / "data")[0]
+    _rewrite(_image(case), lambda data: data + 7)
+    status, said = gliomask("predict", "-m", model_file, "-i", tmp_path / "data", "-o", tmp_path / "out")
+    assert status == 0
+    assert said.count(f"warning: {case.id}: t2f ({_image(case).name}): the background is 7, not 0") == 1
+    assert len(json.loads((tmp_path / "out" / f"{case.id}.json").read_text())["warnings"]) == 1
+    status, said = gliomask("check", tmp_path / "data", "--json")
+    assert status == 0
+    notes = [text for text in json.loads(said)["cases"][0]["notes"] if "background" in text]
+    assert notes == [f"t2f ({_image(case).name}): the background is 7, not 0, and is taken for brain. Set it to 0."]
+
+
 def _spoil_voxel(value: float) -> Callable[[np.ndarray], np.ndarray]:
     def change(data: np.ndarray) -> np.ndarray:
         data[0, 3, 4, 5] = value

@@ -78,7 +78,10 @@ print(predict is gliomask.predict, train is gliomask.train, evaluate is gliomask
 
 def test_whatever_needs_no_network_runs_without_torch() -> None:
     """Looking at a folder, preparing, scoring, drawing and the command line's help; the network's names too."""
-    rooms = "labels volume cases plan prepare cache crops metrics evaluation phantom figures model losses networks cli"
+    rooms = (
+        "labels volume cases plan inspection prepare postprocessing replan cache crops metrics evaluation phantom "
+        "figures model losses networks cli"
+    )
     code = f"""
 import sys
 sys.modules["torch"] = None

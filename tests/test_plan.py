@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from gliomask.errors import InputError
-from gliomask.plan import Plan, plan_from_dict, plan_to_dict
+from gliomask.plan import Plan, Postprocessing, RegionRule, plan_from_dict, plan_to_dict
 
 
 def some_plan(**changes: Any) -> Plan:
@@ -24,6 +24,10 @@ def some_plan(**changes: Any) -> Plan:
         "patch_size": (64, 80, 96),
         "network": "vnet",
         "network_arguments": {"channels": [16, 32], "norm": None},
+        "postprocessing": Postprocessing(
+            regions={"WT": RegionRule(temperature=1.2, threshold=0.4, least_mm3=50, least_probability=0.6)},
+            least_et_mm3=200,
+        ),
     }
     return Plan(**(fields | changes))
 
@@ -35,6 +39,14 @@ def test_a_plan_comes_back_from_json_as_it_went() -> None:
         getattr(plan, name) != field.get_default() for name, field in Plan.model_fields.items() if name != "format"
     )
     assert plan_from_dict(json.loads(json.dumps(plan_to_dict(plan))), "model.safetensors") == plan
+
+
+def test_a_plan_from_before_rules_has_none() -> None:
+    """Old model files go on to load, and mean what they meant."""
+    fields = plan_to_dict(some_plan())
+    del fields["postprocessing"]
+    assert plan_from_dict(fields, "old.safetensors") == some_plan(postprocessing=Postprocessing())
+    assert Postprocessing().rule("ET") == RegionRule(temperature=1, threshold=0.5, least_mm3=0, least_probability=0)
 
 
 def test_sequences_are_kept_by_their_inside_names() -> None:
@@ -62,6 +74,8 @@ def test_a_plan_does_not_change() -> None:
         ({"spacing_mm": [1, 1, "fine"]}, "spacing_mm.2: "),
         ({"patch_size": [64, 64, 64.5]}, "patch_size.2: "),
         ({"deep_supervision": True}, "deep_supervision: "),
+        ({"postprocessing": {"regions": {"ED": {}}}}, "unknown region 'ED'"),
+        ({"postprocessing": {"regions": {"ET": {"threshold": 1.5}}}}, "postprocessing.regions.ET.threshold: "),
     ],
 )
 def test_a_plan_that_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -14,7 +14,7 @@ from gliomask.cases import Case, Source, find_cases
 from gliomask.errors import InputError
 from gliomask.inference import Inference
 from gliomask.model import Model, new_model
-from gliomask.plan import Plan
+from gliomask.plan import Plan, Postprocessing, RegionRule
 from gliomask.prediction import predict
 from gliomask.prepare import common_spacing
 from gliomask.volume import Volume, read_volume, reorient, write_volume
@@ -107,6 +107,47 @@ def test_the_mask_is_the_probabilities_above_one_half(case: Case) -> None:
     over = found.probabilities.data > 0.5
     np.testing.assert_array_equal(found.labels.data[0] != 0, over.any(axis=0))
     np.testing.assert_array_equal(found.labels.data[0] == 4, over[2])
+
+
+def test_the_plans_rules_make_the_mask_and_stand_in_the_facts(case: Case) -> None:
+    """Probabilities by the temperature, the mask by the threshold, and what is too small is not there."""
+    plain = model_for(case)
+    bare = predict(plain, case)
+
+    def under(**rules: object) -> tuple[np.ndarray, dict[str, object], np.ndarray]:
+        plan = plain.plan.model_copy(update={"postprocessing": Postprocessing(**rules)})
+        found = predict(Model(plan, plain.network, plain.name), case)
+        return found.labels.data[0], found.facts(), found.probabilities.data
+
+    labels, facts, probabilities = under(regions={"WT": RegionRule(temperature=2.0, threshold=0.52)})
+    box = bare.probabilities.data[0] > 0
+    logits = np.log(bare.probabilities.data[0][box] / (1 - bare.probabilities.data[0][box]))
+    np.testing.assert_allclose(probabilities[0][box], 1 / (1 + np.exp(-logits / 2)), atol=1e-5)
+    np.testing.assert_array_equal(probabilities[1:], bare.probabilities.data[1:])
+    expected = (probabilities[0] > 0.52) | (probabilities[1:] > 0.5).any(axis=0)
+    np.testing.assert_array_equal(labels != 0, expected)
+    assert facts["postprocessing"]["regions"]["WT"]["threshold"] == 0.52
+    assert bare.facts()["postprocessing"] == {"regions": {}, "least_et_mm3": 0.0}
+
+    assert (bare.labels.data == 4).any()
+    labels, facts, _ = under(least_et_mm3=1e9)
+    assert not (labels == 4).any()
+    np.testing.assert_array_equal(labels != 0, bare.labels.data[0] != 0)
+    assert facts["volumes_ml"]["ET"] == 0
+    labels, _, _ = under(regions={"WT": RegionRule(least_mm3=1e9)})
+    assert not labels.any()
+
+
+def test_what_is_odd_about_the_images_is_said(case: Case, tmp_path: Path) -> None:
+    """In the prediction and its JSON; of several models once."""
+    one = read_volume(case.images["t2f"].path)
+    write_volume(tmp_path / "flair.nii", Volume(one.data + 7, one.affine))
+    images = {**case.images, "t2f": Source(tmp_path / "flair.nii")}
+    found = predict([model_for(case), model_for(case)], Case(case.id, images))
+    assert len(found.warnings) == 1
+    assert "t2f (flair.nii): the background is 7" in found.warnings[0]
+    found.save(tmp_path / "out.nii.gz")
+    assert json.loads((tmp_path / "out.json").read_text())["warnings"] == list(found.warnings)
 
 
 def test_a_missing_sequence_is_refused_with_the_way_out(case: Case) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
+from scipy.special import expit
 
 from conftest import AFFINE, SHAPE, nested_ellipsoids
 from gliomask.cases import MODALITIES, Case, find_cases
@@ -88,6 +90,29 @@ def test_an_answer_at_another_spacing_comes_back_in_place(given: str, spacing: t
     np.testing.assert_array_equal(back.affine, volume.affine)
     found, true = back.data[0] > 0.5, tumour.data[0] > 0
     assert 2 * (found & true).sum() / (found.sum() + true.sum()) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("spacing", "tilt"), [((2.0, 1.0, 1.5), (12, -9, 20)), ((2.0, 1.0, 1.5), (80, 5, 10)), ((0.8, 0.8, 4.0), (0, 0, 0))]
+)
+def test_a_volume_in_ml_survives_an_oblique_anisotropic_grid(
+    spacing: tuple[float, float, float], tilt: tuple[float, float, float]
+) -> None:
+    """A sphere of 15 mm, found by its brightness at 1 mm, comes back as probabilities with its volume and its place."""
+    shape = tuple(int(60 // mm) for mm in spacing)
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", tilt, degrees=True).as_matrix() * np.multiply(spacing, [-1, -1, 1])
+    places = np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3].T
+    away = np.linalg.norm(places - affine[:3, :3] @ np.divide(shape, 2.1), axis=-1)
+    volume = Volume(np.where(away < 15, 900, 300)[None].astype(np.int16), affine)
+    prepared = prepare(volume, a_plan(modalities=("t1c",), spacing_mm=(1.0, 1.0, 1.0)))
+    halfway = (prepared.data.min() + prepared.data.max()) / 2
+    found = restore(prepared, expit((prepared.data - halfway) * 6).astype(np.float32)).data[0]
+    true = away < 15
+    voxel_ml = np.prod(spacing) / 1000
+    assert (found > 0.5).sum() * voxel_ml == pytest.approx(4 / 3 * np.pi * 1.5**3, rel=0.03)
+    assert found.sum() * voxel_ml == pytest.approx(true.sum() * voxel_ml, rel=0.03)
+    assert 2 * ((found > 0.5) & true).sum() / ((found > 0.5).sum() + true.sum()) > 0.98
 
 
 def test_spacings_that_differ_by_rounding_are_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -11,6 +12,45 @@ from gliomask.errors import InputError, unknown_name
 from gliomask.labels import REGIONS, get_convention
 
 Normalization = Literal["zscore", "minmax"]
+
+
+class RegionRule(BaseModel):
+    """How one region's logits become a mask; as it stands, by a probability above one half."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Logits are divided by it, so that probabilities are shares of what is true."""
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    """A voxel belongs to the region from above this probability."""
+    least_mm3: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Smaller pieces (26-connected) fall to the region around."""
+    least_probability: float = Field(default=0.0, ge=0, lt=1)
+    """Pieces of a smaller mean probability fall to the region around."""
+
+
+class Postprocessing(BaseModel):
+    """What is done to a network's answer; as it stands, nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    regions: dict[str, RegionRule] = Field(default_factory=dict)
+    """By region; one that is not named has `RegionRule()`."""
+    least_et_mm3: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Enhancing tumour of less than this, all pieces together, is taken for none: its voxels stay core (NCR)."""
+
+    @field_validator("regions")
+    @classmethod
+    def _known_regions(cls, rules: dict[str, RegionRule]) -> dict[str, RegionRule]:
+        _check_regions(rules)
+        return rules
+
+    def rule(self, region: str) -> RegionRule:
+        """Return what is done to one region."""
+        return self.regions.get(region, _NO_RULE)
+
+
+_NO_RULE = RegionRule()
 
 
 class Plan(BaseModel):
@@ -43,6 +83,8 @@ class Plan(BaseModel):
     """Trained on whole brains, each in its own box, so that one pass over the box is what it knows."""
     network: str = "unet"
     network_arguments: dict[str, Any] = Field(default_factory=dict)
+    postprocessing: Postprocessing = Field(default_factory=Postprocessing)
+    """How probabilities become masks."""
 
     @field_validator("modalities")
     @classmethod
@@ -55,9 +97,7 @@ class Plan(BaseModel):
     @field_validator("regions")
     @classmethod
     def _known_regions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in REGIONS:
-                raise unknown_name("region", name, REGIONS)
+        _check_regions(names)
         return names
 
     @field_validator("convention")
@@ -88,3 +128,9 @@ def plan_from_dict(fields: object, where: str) -> Plan:
         raise InputError(f"{where}: its plan does not fit this gliomask ({wrong}). Update it?") from error
     except InputError as error:
         raise InputError(f"{where}: its plan does not fit this gliomask: {error}") from error
+
+
+def _check_regions(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in REGIONS:
+            raise unknown_name("region", name, REGIONS)

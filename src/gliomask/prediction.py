@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gliomask.cases import MODALITIES, Case, read_case
 from gliomask.errors import InputError
 from gliomask.files import write_text
 from gliomask.inference import Inference, OnPart, Predictor, Window, report_part
+from gliomask.inspection import inspect
 from gliomask.labels import REGIONS, count_labels, get_convention, to_labels
 from gliomask.plan import Plan
+from gliomask.postprocessing import clean, to_probabilities
 from gliomask.prepare import Prepared, prepare, restore
 from gliomask.version import VERSION
 from gliomask.volume import Volume, write_volume
@@ -41,6 +42,8 @@ class Prediction:
     """The library that computed, and its version."""
     window: Window
     seconds: float
+    warnings: tuple[str, ...] = ()
+    """What about the images is not what the model knows; see `inspect`."""
 
     @property
     def missing(self) -> list[str]:
@@ -87,6 +90,8 @@ class Prediction:
             "network": self.plan.network,
             "window": self.window,
             "regions": list(self.plan.regions),
+            "postprocessing": self.plan.postprocessing.model_dump(mode="json"),
+            "warnings": list(self.warnings),
             "versions": {"gliomask": VERSION, **dict([self.engine.split(" ")]), "numpy": np.__version__},
             "seconds": round(self.seconds, 2),
             "note": "Research use only, not a medical device.",
@@ -108,7 +113,8 @@ def predict(
 
     Args:
         model: What `load_model` returned. Of several (the folds of a cross-validation, say) the probabilities are
-            averaged; they must have the same regions, and the first one's plan names the rest.
+            averaged, each calibrated by its own plan; they must have the same regions, and the first one's plan names
+            the rest.
         case: With the sequences that the model's plan names; one may lack only if the plan says `can_miss`.
         inference: How to run the network.
         convention: The numbers to answer in; by default the plan's.
@@ -171,6 +177,7 @@ class _Ready:
 
     case: Case
     prepared: list[Prepared]
+    warnings: tuple[str, ...]
     seconds: float
 
 
@@ -179,17 +186,20 @@ def _read(models: Sequence[Predictor], case: Case) -> _Ready | InputError:
     started = time.perf_counter()
     seen: dict[tuple[object, ...], Prepared] = {}
     views = []
+    warnings: dict[str, None] = {}
     try:
         for member in models:
             check_sequences(member.plan, case)
             plan = member.plan
             view = (plan.modalities, plan.axes, plan.spacing_mm, plan.normalization)
             if view not in seen:
-                seen[view] = prepare(read_case(case, plan.modalities), plan)
+                images = read_case(case, plan.modalities)
+                warnings |= dict.fromkeys(_inspect(case, images, plan))
+                seen[view] = prepare(images, plan)
             views.append(seen[view])
     except InputError as error:
         return error
-    return _Ready(case, views, time.perf_counter() - started)
+    return _Ready(case, views, tuple(warnings), time.perf_counter() - started)
 
 
 def _answer(
@@ -200,11 +210,12 @@ def _answer(
     for number, (member, prepared) in enumerate(zip(models, ready.prepared, strict=True)):
         part = partial(report_part, on_part, number, len(models))
         logits, window = member.run(prepared.data, inference, part)
-        answer = restore(prepared, _sigmoid(logits))
+        answer = restore(prepared, to_probabilities(logits, member.plan.regions, member.plan.postprocessing))
         total = answer if total is None else Volume(total.data + answer.data, total.affine)
     assert total is not None
     probabilities = total if len(models) == 1 else Volume(total.data / len(models), total.affine)
-    labels = to_labels(probabilities.data > 0.5, plan.regions, get_convention(convention))
+    masks = clean(probabilities.data, plan.regions, plan.postprocessing, probabilities.spacing_mm)
+    labels = to_labels(masks, plan.regions, get_convention(convention))
     return Prediction(
         case=ready.case,
         labels=Volume(labels[None], probabilities.affine),
@@ -215,15 +226,8 @@ def _answer(
         engine=models[0].engine,
         window=window,
         seconds=ready.seconds + time.perf_counter() - started,
+        warnings=ready.warnings,
     )
-
-
-def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 / (1 + exp(-x)), written so that nothing overflows."""
-    result: NDArray[np.float32] = np.tanh(logits * np.float32(0.5))
-    result += 1
-    result *= np.float32(0.5)
-    return result
 
 
 def _common_plan(models: Sequence[Predictor]) -> Plan:
@@ -239,6 +243,11 @@ def _common_plan(models: Sequence[Predictor]) -> Plan:
             )
     modalities = tuple(dict.fromkeys(m for member in models for m in member.plan.modalities))
     return first.plan.model_copy(update={"modalities": modalities})
+
+
+def _inspect(case: Case, images: Volume, plan: Plan) -> tuple[str, ...]:
+    files = {modality: source.path for modality, source in case.images.items()}
+    return inspect(images, plan.modalities, files, spacing_mm=plan.spacing_mm, axes=plan.axes)
 
 
 def check_sequences(plan: Plan, case: Case) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,16 +44,25 @@ class CaseReport:
     """What is odd, and does not."""
 
 
-def check_case(case: Case) -> CaseReport:
-    """Read a case whole and return what it holds and all that is wrong with it; raises nothing for bad input."""
+def check_case(
+    case: Case, *, inspect: Callable[[Case, Mapping[str, Volume]], Sequence[str]] | None = None
+) -> CaseReport:
+    """Read a case whole and return what it holds and all that is wrong with it; raises nothing for bad input.
+
+    Args:
+        case: The case.
+        inspect: Says what is odd about its sequences, given them as volumes of one channel; by default it is only told
+            whether the skull may be there.
+    """
     problems: list[str] = []
     notes: list[str] = []
     grid: Grid | None = None
     brain: NDArray[np.bool_] | None = None
     try:
-        channels = list(read_channels(case, tuple(MODALITIES)).values())
+        by_modality = read_channels(case, tuple(MODALITIES))
+        channels = list(by_modality.values())
         grid, brain = channels[0].grid, _nonzero(channels)
-        notes += _odd_images(grid, brain)
+        notes += [*(inspect(case, by_modality) if inspect else _skull(brain)), *_odd_grid(grid)]
     except InputError as error:
         problems.append(str(error).removeprefix(f"{case.id}: "))
     voxels: dict[str, int] = {}
@@ -86,11 +95,13 @@ def _nonzero(channels: Sequence[Volume]) -> NDArray[np.bool_]:
     return inside
 
 
-def _odd_images(grid: Grid, brain: NDArray[np.bool_]) -> list[str]:
-    notes = []
+def _skull(brain: NDArray[np.bool_]) -> list[str]:
     filled = np.count_nonzero(brain) / brain.size
-    if filled > _MOST_NONZERO:
-        notes.append(f"{filled:.0%} of the voxels are not zero: is the skull still there?")
+    return [f"{filled:.0%} of the voxels are not zero: is the skull still there?"] if filled > _MOST_NONZERO else []
+
+
+def _odd_grid(grid: Grid) -> list[str]:
+    notes = []
     extent = [n * mm for n, mm in zip(grid.shape, grid.spacing_mm, strict=True)]
     if not all(_FIELD_MM[0] <= mm <= _FIELD_MM[1] for mm in extent):
         notes.append("the field of view is " + " x ".join(f"{mm:.0f}" for mm in extent) + " mm: is the spacing right?")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +40,7 @@ def check(
 
     from gliomask.cases import check_case, resolve_conventions, survey
     from gliomask.errors import InputError
+    from gliomask.inspection import inspect_channels
 
     found = survey(folder)
     try:
@@ -47,7 +49,7 @@ def check(
         cases, ambiguous = list(found.cases), str(error)
     with progress("checking", len(cases)) as bar, ThreadPoolExecutor(cpu_count()) as pool:
         reports = []
-        for report in pool.map(check_case, cases):
+        for report in pool.map(partial(check_case, inspect=inspect_channels), cases):
             reports.append(report)
             advance(bar)
     faulty = [report for report in reports if report.problems]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import end_batch, err, out, progress
+from gliomask.cli.console import end_batch, err, out, progress, warn
 from gliomask.cli.options import Device, Threads
 from gliomask.errors import InputError
 
@@ -155,6 +155,8 @@ def _predict_all(
 
 def _finish(found: Prediction, path: Path, *, picture: bool, sequences: tuple[str, ...], probabilities: bool) -> None:
     """Write what was asked for, and say so."""
+    for warning in found.warnings:
+        warn(f"{found.case.id}: {warning}")
     found.save(path, probabilities=probabilities)
     if picture:
         _draw(found, path, sequences)

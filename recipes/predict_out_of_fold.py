@@ -1,0 +1,64 @@
+"""Write what a model says of cases that it has not seen, as logits, for `recipes/fit_postprocessing.py`.
+
+    python recipes/predict_out_of_fold.py BRATS_FOLDER -m run/best.safetensors --split run/splits_final.json -o oof
+    python recipes/predict_out_of_fold.py BRATS_FOLDER -m cv/fold1/best.safetensors \
+        --split cv/fold1/splits_final.json --fold 1 -o oof
+
+The cases are those that the split holds out (`val` of the fold). One `.npz` a case; those that are there are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from gliomask.cases import Case, find_cases, read_case, read_mask, resolve_conventions
+from gliomask.engine import Inference, get_device, run_network
+from gliomask.errors import InputError
+from gliomask.labels import get_convention, to_regions
+from gliomask.model import Model, load_model
+from gliomask.postprocessing.out_of_fold import OutOfFold, save_out_of_fold
+from gliomask.prepare import onto_plan, prepare
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("-m", "--model", type=Path, required=True)
+    parser.add_argument("--split", type=Path, required=True, help="The run's splits_final.json.")
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-d", "--device", default="auto")
+    arguments = parser.parse_args()
+    held_out = set(json.loads(arguments.split.read_text("utf-8"))[arguments.fold]["val"])
+    cases = [case for case in resolve_conventions(find_cases(arguments.folder)) if case.id in held_out]
+    if len(cases) < len(held_out):
+        raise InputError(f"{arguments.folder}: has {len(cases)} of the {len(held_out)} cases that the split holds out.")
+    model = load_model(arguments.model, device=str(get_device(arguments.device)))
+    for case in cases:
+        path = arguments.output / f"{case.id}.npz"
+        if not path.exists():
+            save_out_of_fold(path, answer(model, case))
+            print(path, file=sys.stderr)
+
+
+def answer(model: Model, case: Case) -> OutOfFold:
+    """The logits on the grid that the network sees, and the truth there."""
+    plan = model.plan
+    prepared = prepare(read_case(case, plan.modalities), plan)
+    logits, _ = run_network(model, prepared.data, Inference())
+    x, y, z = prepared.framed.box
+    mask = onto_plan(read_mask(case), plan, nearest=True).data[0, x, y, z]
+    truth = to_regions(mask, get_convention(case.convention or plan.convention), plan.regions)
+    return OutOfFold(case.id, np.asarray(logits).astype(np.float16), truth, prepared.framed.grid.spacing_mm)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,93 @@
+"""Which image is which sequence, told from the images: names get swapped where files are renamed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliomask.inspection.arrangement import MEANS, MODALITIES, RELATIONS, SHAPES, SPREADS
+from gliomask.inspection.look import Look
+
+# The log odds of the best arrangement against the given one that are said, by the number of images; one says nothing.
+_ODDS = {2: 5.0, 3: 3.0, 4: 3.0}
+_RIM_MM = 6.0
+_FEW_SAMPLES = 2000
+# Of the brain below its rim: the darkest and the brightest of one image, where CSF, vessels and tumours show.
+_DARKEST, _BRIGHTEST = 0.05, 0.97
+
+
+def misnamed(look: Look) -> str | None:
+    """Say which images look like other sequences than they are given as.
+
+    How the intensities of each image are spread, and how those of any two go together (what is darkest in the one and
+    brightest in the other is CSF in T1 and T2), give each way to name the images a score, and the scores odds. The
+    numbers were fitted by `recipes/fit_sequences.py`.
+    """
+    names = list(look.images)
+    if len(names) not in _ODDS or np.count_nonzero(look.brain) < _FEW_SAMPLES:
+        return None
+    shapes, relations = describe(look)
+    given = tuple(MODALITIES.index(name) for name in names)
+    scores = {ways: score(shapes, relations, ways) for ways in permutations(range(4), len(names))}
+    swapped, best = (max(ways, key=lambda one: scores[one]) for ways in (list(permutations(given)), scores))
+    # Files that are there were swapped sooner than one is of a sequence that is not.
+    likely = swapped if scores[swapped] - scores[given] > _ODDS[len(names)] else best
+    if scores[likely] - scores[given] <= _ODDS[len(names)]:
+        return None
+    found = [
+        f"{look.named([name])} looks like {MODALITIES[way]}"
+        for name, way, ours in zip(names, likely, given, strict=True)
+        if way != ours
+    ]
+    return f"{', '.join(found)}. Were files swapped or misnamed?"
+
+
+def describe(look: Look) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what tells the sequences apart, whatever the intensities' scale.
+
+    Returns:
+        For each image four numbers, `(N, 4)`: the upper and lower tail of its intensities and the very top over the
+        quartiles' distance, as logarithms, and the mean rank of the brain's outermost 6 mm; standardised. For each
+        pair of images three numbers, `(3, N, N)`: their rank correlation, and the mean rank of the first where the
+        second is darkest and brightest, from -.5 to .5.
+    """
+    brain = look.brain
+    rim = look.rim(_RIM_MM)[brain]
+    values = [image[brain] for image in look.images.values()]
+    ranks = np.stack([_ranks(one) for one in values])
+    shapes = np.array([_shape(one, rank[rim]) for one, rank in zip(values, ranks, strict=True)])
+    inner = ranks[:, ~rim]
+    dark, bright = np.empty((2, len(inner), len(inner)))
+    for number, rank in enumerate(inner):
+        dark[:, number] = inner[:, rank <= np.quantile(rank, _DARKEST)].mean(axis=1) - 0.5
+        bright[:, number] = inner[:, rank >= np.quantile(rank, _BRIGHTEST)].mean(axis=1) - 0.5
+    return (shapes - MEANS) / SPREADS, np.stack([np.corrcoef(ranks), dark, bright])
+
+
+def score(shapes: NDArray[np.float64], relations: NDArray[np.float64], ways: Sequence[int]) -> float:
+    """Return how well the images are named by these sequences (places in `MODALITIES`); differences are log odds."""
+    alone = sum(float(shape @ SHAPES[way]) for shape, way in zip(shapes, ways, strict=True))
+    chosen = RELATIONS[:, ways][:, :, ways]
+    apart = ~np.eye(len(ways), dtype=bool)
+    return alone + float((relations * chosen)[:, apart].sum())
+
+
+def _shape(values: NDArray[np.float32], rim: NDArray[np.float64]) -> list[float]:
+    low, quarter, middle, three, high, top = np.percentile(values, [1, 25, 50, 75, 99, 99.8])
+    width = float(three - quarter) or 1.0
+    return [
+        float(np.log(max((high - middle) / width, 0.1))),
+        float(np.log(max((middle - low) / width, 0.1))),
+        float(rim.mean()) if len(rim) else 0.5,
+        float(np.log(max((top - high) / width, 0.01))),
+    ]
+
+
+def _ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return each value's rank, from 0 to 1; equal values share theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2) / len(values)
+    return ranks[places]
