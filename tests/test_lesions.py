@@ -270,6 +270,16 @@ def test_components_are_numbered_as_a_scan_meets_them():
         assert found.sizes[1:].sum() == mask.sum()
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 5, 1), (99, 1, 1), (5, 1, 3), (1, 7, 7), (1, 1, 1), (5, 3, 7)])
+def test_as_many_pieces_as_an_array_can_hold_are_found(shape):
+    """Every second voxel along each axis, in arrays of a voxel's thickness too: each is a piece."""
+    mask = np.zeros(shape, bool)
+    mask[::2, ::2, ::2] = True
+    found = components(mask)
+    assert found.count == found.labels.max() == mask.sum()
+    assert found.labels.shape == shape
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_lesions_keep_every_voxel_and_reach_apart(seed):
     """Joined pieces are the mask again; what two lesions reach never overlaps nor touches."""

@@ -61,9 +61,13 @@ def components(mask: Mask) -> Lesions:
 
     They are numbered in the order in which a scan along Z, then Y, then X first meets them.
     """
-    writable = np.require(mask, requirements=["C", "W"])  # cc3d takes no other, though it writes nothing
-    found, count = cc3d.connected_components(writable, connectivity=26, return_N=True)
-    labels: Labels = found.astype(np.int32)
+    # cc3d 4.1.1 fails where there are as many pieces as an array can hold: a layer of background makes room for more.
+    # It takes no array but a writable one in C's order, though it writes nothing; this is one.
+    x, y, z = mask.shape
+    padded = np.zeros((x + 1, y + 1, z + 1), bool)
+    padded[:x, :y, :z] = mask
+    found, count = cc3d.connected_components(padded, connectivity=26, return_N=True)
+    labels: Labels = np.ascontiguousarray(found[:x, :y, :z], dtype=np.int32)
     return Lesions(labels, labels, int(count))
 
 
