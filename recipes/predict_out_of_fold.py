@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from gliomask.cases import Case, find_cases, read_case, read_mask, resolve_conventions
-from gliomask.engine import Inference, get_device, run_network
 from gliomask.errors import InputError
+from gliomask.inference import Inference, Predictor
 from gliomask.labels import get_convention, to_regions
-from gliomask.model import Model, load_model
+from gliomask.model import load_model
 from gliomask.postprocessing.out_of_fold import OutOfFold, save_out_of_fold
 from gliomask.prepare import onto_plan, prepare
 
@@ -38,7 +38,7 @@ def main() -> None:
     cases = [case for case in resolve_conventions(find_cases(arguments.folder)) if case.id in held_out]
     if len(cases) < len(held_out):
         raise InputError(f"{arguments.folder}: has {len(cases)} of the {len(held_out)} cases that the split holds out.")
-    model = load_model(arguments.model, device=str(get_device(arguments.device)))
+    model = load_model(arguments.model, device=arguments.device)
     for case in cases:
         path = arguments.output / f"{case.id}.npz"
         if not path.exists():
@@ -46,11 +46,11 @@ def main() -> None:
             print(path, file=sys.stderr)
 
 
-def answer(model: Model, case: Case) -> OutOfFold:
+def answer(model: Predictor, case: Case) -> OutOfFold:
     """The logits on the grid that the network sees, and the truth there."""
     plan = model.plan
     prepared = prepare(read_case(case, plan.modalities), plan)
-    logits, _ = run_network(model, prepared.data, Inference())
+    logits, _ = model.run(prepared.data, Inference())
     x, y, z = prepared.framed.box
     mask = onto_plan(read_mask(case), plan, nearest=True).data[0, x, y, z]
     truth = to_regions(mask, get_convention(case.convention or plan.convention), plan.regions)

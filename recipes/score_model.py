@@ -3,7 +3,7 @@
     python recipes/score_model.py MODEL CACHE --split RUN/splits_final.json -o results.json
 
 The subsets are made by leaving channels out of the prepared case. Without `--split` all cases of the cache are scored.
-`--logits FOLDER` also keeps what the network said with all sequences, for `recipes/fit_postprocessing.py`.
+The rules of post-processing in the model's plan are followed, as `predict` does.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from gliomask.cache import CachedCase, open_cache
-from gliomask.engine import Inference, run_network
+from gliomask.inference import Inference, Predictor
 from gliomask.labels import get_convention, to_labels, to_regions
 from gliomask.metrics import score_case
-from gliomask.model import Model, load_model
+from gliomask.model import load_model
+from gliomask.postprocessing import clean, to_probabilities
 from gliomask.prepare import normalize
 
 TRIO = ("t1c", "t2w", "t2f")
@@ -33,7 +34,6 @@ def main() -> None:
     parser.add_argument("cache", type=Path)
     parser.add_argument("--split", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--logits", type=Path)
     parser.add_argument(
         "--subsets", choices=("all", "two", "full"), default="all", help="two: all four, and without t1"
     )
@@ -48,7 +48,7 @@ def main() -> None:
     for window in options.windows:
         for subset in subsets(model.plan.modalities, options.subsets if window == "whole" else "full"):
             for case in cases:
-                rows.append(score(model, case, subset, window, options.logits))
+                rows.append(score(model, case, subset, window))
             report([row for row in rows if row["subset"] == "+".join(subset) and row["window"] == window])
             options.output.write_text(json.dumps({"model": str(options.model), "rows": rows}, indent=1) + "\n")
 
@@ -62,9 +62,7 @@ def subsets(modalities: tuple[str, ...], which: str) -> list[tuple[str, ...]]:
     return [kept for count in range(len(modalities), 0, -1) for kept in combinations(modalities, count)]
 
 
-def score(
-    model: Model, case: CachedCase, subset: tuple[str, ...], window: str, logits_folder: Path | None
-) -> dict[str, object]:
+def score(model: Predictor, case: CachedCase, subset: tuple[str, ...], window: str) -> dict[str, object]:
     """Return one case's scores, of regions as a whole and by the lesion-wise rules of 2023."""
     plan = model.plan
     channels = [case.modalities.index(modality) for modality in plan.modalities]
@@ -72,15 +70,13 @@ def score(
     data[[modality not in subset for modality in plan.modalities]] = 0
     inference = Inference(window="sliding" if window == "sliding" else "whole", mirror=window == "mirrors")
     started = time.perf_counter()
-    logits = np.asarray(run_network(model, data, inference)[0])
+    logits, _ = model.run(data, inference)
     seconds = time.perf_counter() - started
     numbers = get_convention(plan.convention)
     truth = to_regions(case.labels(), get_convention(case.convention), plan.regions)
-    if logits_folder is not None and subset == plan.modalities and window == "whole":
-        logits_folder.mkdir(parents=True, exist_ok=True)
-        kept = {"logits": logits.astype(np.float16), "truth": truth, "spacing_mm": np.array(case.spacing_mm)}
-        np.savez_compressed(logits_folder / f"{case.id}.npz", **kept, allow_pickle=False)
-    found = to_regions(to_labels(logits > 0, plan.regions, numbers), numbers, plan.regions)
+    rules = plan.postprocessing
+    masks = clean(to_probabilities(logits, plan.regions, rules), plan.regions, rules, case.spacing_mm)
+    found = to_regions(to_labels(masks, plan.regions, numbers), numbers, plan.regions)
     sides = [dict(zip(plan.regions, masks, strict=True)) for masks in (truth, found)]
     scores = score_case(sides[0], sides[1], case.spacing_mm, "brats2023-gli")
     dice = {region: values["dice"] for region, values in scores.items()}

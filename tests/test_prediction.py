@@ -16,6 +16,10 @@ from gliomask.inference import Inference
 from gliomask.model import Model, new_model
 from gliomask.plan import Plan, Postprocessing, RegionRule
 from gliomask.prediction import predict
+
+
+from gliomask.plan import Plan
+from gliomask.prediction import predict, predict_cases
 from gliomask.prepare import common_spacing
 from gliomask.volume import Volume, read_volume, reorient, write_volume
 
@@ -202,3 +206,23 @@ def test_models_that_cannot_be_averaged_are_refused(case: Case) -> None:
         predict([one, other], case)
     with pytest.raises(InputError, match="no model"):
         predict([], case)
+
+
+def test_many_cases_are_answered_in_order_as_each_alone(folder_of: Callable[..., Path]) -> None:
+    """Reading ahead changes nothing; a bad case gives its error in its place."""
+    cases = find_cases(folder_of(3))
+    model = model_for(cases[0])
+    cases[1].images["t1c"].path.write_bytes(b"no NIfTI")
+    shares: list[tuple[int, float]] = []
+    first, bad, last = predict_cases(model, cases, on_part=lambda number, share: shares.append((number, share)))
+    assert isinstance(bad, InputError)
+    assert cases[1].id in str(bad)
+    for found, case in ((first, cases[0]), (last, cases[2])):
+        assert not isinstance(found, InputError)
+        assert found.case == case
+        np.testing.assert_array_equal(found.labels.data, predict(model, case).labels.data)
+    assert shares == sorted(shares)
+    assert {number for number, share in shares if share == 1} == {0, 2}
+    with pytest.raises(InputError, match="did you mean"):
+        list(predict_cases(model, cases, convention="brats2023x"))
+    assert list(predict_cases(model, [])) == []

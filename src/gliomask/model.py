@@ -209,7 +209,7 @@ def save_model(model: Model, path: Path, *, training: Mapping[str, object] | Non
 
 
 def has_gpu() -> bool:
-    """Tell whether PyTorch would find a GPU of NVIDIA's, without importing it where there is none."""
+    """Tell whether PyTorch would find a GPU that it calls CUDA, without importing it where there is none."""
     if find_spec("torch") is None or not _has_driver():
         return False
     return bool(require_torch().cuda.is_available())
@@ -238,7 +238,9 @@ def _say_once(text: str) -> None:
 
 @cache
 def _has_driver() -> bool:
-    """Whether CUDA's driver is there and finds a device: a millisecond, not the seconds of importing torch."""
+    """Whether CUDA's driver finds a device, or AMD's is there: a millisecond, not the seconds of importing torch."""
+    if Path("/dev/kfd").exists():
+        return True
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         return int(driver.cuInit(0)) == 0
