@@ -15,10 +15,6 @@ from gliomask.errors import InputError
 from gliomask.inference import Inference
 from gliomask.model import Model, new_model
 from gliomask.plan import Plan, Postprocessing, RegionRule
-from gliomask.prediction import predict
-
-
-from gliomask.plan import Plan
 from gliomask.prediction import predict, predict_cases
 from gliomask.prepare import common_spacing
 from gliomask.volume import Volume, read_volume, reorient, write_volume
