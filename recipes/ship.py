@@ -1,0 +1,88 @@
+"""Put a trained model into the package: kernels as float16, rules of post-processing, and where it comes from.
+
+    python recipes/ship.py OUT/everyone --rules rules.json --results results.json
+
+RUN is the last stage of `recipes/default_model.py`, rules.json is from `recipes/fit_postprocessing.py`, results.json
+from `recipes/score_model.py` on the held-out cases of the stage before. The record holds sources and counts, no id.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from gliomask.cases import MODALITIES
+from gliomask.model import load_torch_model, save_model
+from gliomask.model_file import find_model
+from gliomask.plan import Postprocessing
+from gliomask.run import load_run
+
+SHIPPED = Path(__file__).parents[1] / "src" / "gliomask" / "weights" / "default.safetensors"
+CITE = (
+    "Menze 2015 (doi:10.1109/TMI.2014.2377694), Bakas 2017 (doi:10.1038/sdata.2017.117), "
+    "Bakas 2018 (arXiv:1811.02629), Baid 2021 (arXiv:2107.02314)"
+)
+
+
+def main() -> None:
+    """Write the model file and print what it holds beside the weights."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--rules", type=Path)
+    parser.add_argument("--results", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=SHIPPED)
+    options = parser.parse_args()
+    model = load_torch_model(find_model(options.run / "last.safetensors"))
+    if options.rules:
+        rules = Postprocessing.model_validate(json.loads(options.rules.read_text())["postprocessing"])
+        model = replace(model, plan=model.plan.model_copy(update={"postprocessing": rules}))
+    training = record(options.run)
+    if options.results:
+        training["held out"] = held_out(options.results, "+".join(model.plan.modalities))
+    options.output.parent.mkdir(exist_ok=True)
+    save_model(model, options.output, training=training, half=True)
+    print(f"{options.output}: {options.output.stat().st_size / 1e6:.2f} MB")
+    print(json.dumps(training, indent=2))
+
+
+def record(run_folder: Path) -> dict[str, object]:
+    """Return what the file says of its training."""
+    stages = []
+    for folder in sorted(run_folder.parent.iterdir(), key=lambda path: (path / "config.json").stat().st_mtime):
+        run = load_run(folder)
+        last, split = run.rows()[-1], run.split()
+        size = "whole brains" if run.config.whole_brain else f"patches of {run.config.patch_size}"
+        stages.append(
+            f"{folder.name}: {size}, {last['step']} steps, {len(split['train'])} cases, rate {run.config.lr:g}"
+        )
+        if folder == run_folder:
+            break
+    sources = Counter(name.split("_")[0].lower() for name in [*split["train"], *split["val"]])
+    names = {"brats19": "BraTS 2019", "brats2021": "BraTS 2021", "brats18": "BraTS 2018"}
+    return {
+        "data": ", ".join(f"{count} cases of {names.get(source, source)}" for source, count in sorted(sources.items())),
+        "stages": "; ".join(stages),
+        "recipe": "recipes/default_model.py",
+        "sequences left out in training": f"each with probability {run.config.drop_modalities:g}",
+        "license": "Apache-2.0",
+        "cite": CITE,
+        "use": "research only, not a medical device; adult glioma before surgery, skull-stripped",
+    }
+
+
+def held_out(results: Path, subset: str) -> str:
+    """Return the mean Dice with all sequences, in one pass."""
+    rows = [row for row in json.loads(results.read_text())["rows"] if row["subset"] == subset]
+    rows = [row for row in rows if row["window"] == "whole"]
+    means = {region: np.mean([row["dice"][region] for row in rows]) for region in rows[0]["dice"]}
+    text = ", ".join(f"{region} {mean:.3f}" for region, mean in means.items())
+    return f"mean Dice {text} on {len(rows)} cases before the last stage, with all of {', '.join(MODALITIES)}"
+
+
+if __name__ == "__main__":
+    main()
