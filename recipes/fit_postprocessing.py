@@ -29,7 +29,7 @@ import numpy as np
 
 from gliomask.errors import InputError
 from gliomask.files import write_text
-from gliomask.model import read_plan
+from gliomask.model_file import read_plan
 from gliomask.plan import Plan, Postprocessing, RegionRule
 from gliomask.postprocessing.calibration import (
     Tables,

@@ -22,6 +22,7 @@ def some_plan(**changes: Any) -> Plan:
         "spacing_mm": (1.0, 0.97, 1.2),
         "normalization": "minmax",
         "patch_size": (64, 80, 96),
+        "whole_brain": True,
         "network": "vnet",
         "network_arguments": {"channels": [16, 32], "norm": None},
         "postprocessing": Postprocessing(

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from gliomask.errors import InputError
-from gliomask.model import Model, load_model, new_model, read_plan, read_training, save_model
+from gliomask.model import Model, load_model, new_model, save_model
+from gliomask.model_file import read_plan, read_training
 from gliomask.plan import Plan, Postprocessing, RegionRule
 from gliomask.replan import replace_plan
 
