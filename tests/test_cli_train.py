@@ -61,7 +61,7 @@ def test_a_run_goes_on_without_its_settings_said_again(gliomask, folder_of, tmp_
 
 
 def test_a_budget_is_kept(folder_of, tmp_path: Path) -> None:
-    """A real process told to take 12 seconds: it has trained, validated, and ended of itself (test_pace has the law)."""
+    """A real process told to take 12 seconds: it has trained, validated, and ended. The law is in test_pace."""
     words = ["train", folder_of(4), "-o", tmp_path / "run", *TINY, "--budget", "12s", "--patches-per-case", "2"]
     started = time.monotonic()
     subprocess.run([sys.executable, "-m", "gliomask", *map(str, words)], check=True, capture_output=True)

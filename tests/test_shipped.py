@@ -1,0 +1,96 @@
+"""The model inside the package: what it promises by itself, with no file named and any of its sequences."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gliomask import load_model, predict
+from gliomask.cases import MODALITIES, Case, find_cases
+from gliomask.config import make_config
+from gliomask.model_file import find_model, read_plan, read_training
+from gliomask.phantom import write_phantoms
+
+SUBSETS = [kept for count in range(1, 5) for kept in combinations(MODALITIES, count)]
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    folder = tmp_path_factory.mktemp("phantoms")
+    write_phantoms(folder, 1, size=64)
+    (case,) = find_cases(folder)
+    return case
+
+
+def test_it_is_small_and_says_where_it_comes_from() -> None:
+    """At most 15 MB; data, licence, whom to cite, how it was trained, how good it was on cases held out."""
+    assert find_model(None).stat().st_size <= 15e6
+    record = read_training()
+    assert record["license"] == "Apache-2.0"
+    assert all(name in str(record["cite"]) for name in ("Menze 2015", "Bakas 2017", "Bakas 2018", "Baid 2021"))
+    assert "53 cases" not in str(record["data"])  # they are counted by year
+    assert "BraTS 2018" in str(record["data"])
+    assert "mean Dice WT" in str(record["held out"])
+    assert "research only" in str(record["use"])
+
+
+def test_its_plan_is_one_pass_over_any_sequences() -> None:
+    """All four, none of them needed; whole brains."""
+    plan = read_plan()
+    assert set(plan.modalities) == set(MODALITIES)
+    assert (plan.can_miss, plan.whole_brain, plan.regions) == (True, True, ("WT", "TC", "ET"))
+
+
+@pytest.mark.parametrize("kept", SUBSETS, ids="+".join)
+def test_it_answers_from_every_subset(case: Case, kept: tuple[str, ...]) -> None:
+    """Nested regions on the case's own grid, calibrated probabilities in [0, 1], in one pass."""
+    given = Case(case.id, {name: case.images[name] for name in kept})
+    found = predict(load_model(engine="openvino"), given)
+    assert found.window == "whole"
+    assert sorted(found.missing) == sorted(set(MODALITIES) - set(kept))
+    assert np.isfinite(found.probabilities.data).all()
+    assert 0 <= found.probabilities.data.min() <= found.probabilities.data.max() <= 1
+    volumes = found.volumes_ml()
+    assert volumes["WT"] >= volumes["TC"] >= volumes["ET"] >= 0
+
+
+def test_the_card_has_a_row_for_every_subset() -> None:
+    """And its numbers are those of a table, not of a template."""
+    card = (Path(__file__).parents[1] / "MODEL_CARD.md").read_text("utf-8")
+    names = {"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"}
+    for kept in SUBSETS:
+        (row,) = [line for line in card.splitlines() if line.startswith(f"| {', '.join(names[m] for m in kept)} |")]
+        assert all(0 <= float(value) <= 1 for value in row.split("|")[2:5])
+    assert "{" not in card
+
+
+def test_the_recipes_stages_are_trainings(recipe: Callable[[str], object]) -> None:
+    """Each a config that `train` takes; the shares of the time add up, and only the last holds nobody out."""
+    stages, common = recipe("default_model").STAGES, recipe("default_model").COMMON  # type: ignore[attr-defined]
+    shares = []
+    for name, stage in stages.items():
+        values = {"val_fraction": 0.19} | common | stage
+        shares.append(values.pop("share"))
+        config = make_config(**values, budget_seconds=60)
+        assert (config.val_fraction == 0) == (name == "everyone")
+    assert math.fsum(shares) == pytest.approx(1)
+
+
+@pytest.fixture
+def recipe() -> Callable[[str], object]:
+    def load(name: str) -> object:
+        path = Path(__file__).parents[1] / "recipes" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
