@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import AFFINE
 from numpy.typing import NDArray
 
+from conftest import AFFINE
 from gliomask.report.measure import (
     MidPlane,
     axial_diameters,

@@ -6,9 +6,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import AFFINE
 from numpy.typing import NDArray
 
+from conftest import AFFINE
 from gliomask.report.surface import Surface, find_surface
 
 
@@ -24,7 +24,9 @@ def volume_mm3(surface: Surface) -> float:
     return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
 
 
-@pytest.mark.parametrize("affine", [np.diag([1.0, 1, 1, 1]), np.diag([-1.0, -1, 2, 1]), AFFINE], ids=["RAS", "LPS", "oblique"])
+@pytest.mark.parametrize(
+    "affine", [np.diag([1.0, 1, 1, 1]), np.diag([-1.0, -1, 2, 1]), AFFINE], ids=["RAS", "LPS", "oblique"]
+)
 def test_a_ball_has_a_closed_surface_of_its_size_that_faces_outwards(affine: NDArray[np.float64]) -> None:
     """Every edge is run through once each way, and the volume inside is the ball's, whatever the axes."""
     shape = tuple(int(44 / edge) + 1 for edge in np.linalg.norm(affine[:3, :3], axis=0))

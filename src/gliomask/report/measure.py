@@ -106,8 +106,8 @@ def axial_diameters(mask: Mask, affine: NDArray[np.float64]) -> Axial | None:
     """Return the longest diameter within one piece of one axial slice and the longest chord at right angles to it.
 
     A diameter runs between the middles of voxels' outer edges: of a row of voxels it is their number times their size.
-    The chord is one of the piece's convex outline, in the same slice. Slices are those of the grid, across the axis that
-    is nearest to the body's; the first of several equal ones counts. None for an empty mask.
+    The chord is one of the piece's convex outline, in the same slice. Slices are those of the grid, across the
+    axis that is nearest to the body's; the first of several equal ones counts. None for an empty mask.
     """
     volume = reorient(Volume(mask[None], affine), "LPS")
     flat = np.linalg.qr(volume.affine[:3, :2])[1].T  # from the slice's indices to millimetres within it
@@ -172,7 +172,9 @@ def mid_plane(brain: Mask, affine: NDArray[np.float64]) -> MidPlane:
         return -float(ndimage.map_coordinates(field, index, order=1).mean())
 
     start = np.array([[0.0, 0, 0], [0.4, 0, 0], [0, 0.1, 0], [0, 0, 0.1]])  # 4 mm, 6 degrees
-    best = minimize(unlike, start[0], method="Nelder-Mead", options={"initial_simplex": start, "xatol": 1e-3, "fatol": 1e-7})
+    best = minimize(
+        unlike, start[0], method="Nelder-Mead", options={"initial_simplex": start, "xatol": 1e-3, "fatol": 1e-7}
+    )
     offset, back, up = map(float, best.x)
     return MidPlane(float(centre[0]) + 10 * offset - back * float(centre[1]) - up * float(centre[2]), back, up)
 
@@ -212,9 +214,10 @@ def extents(mask: Mask, affine: NDArray[np.float64]) -> tuple[Extent, ...]:
             place[axis] = edge
             faces.append(float((volume.affine @ [*place, 1.0])[axis]))
         own = next(number for number, letter in enumerate(stored) if letter in letters)
-        first, last = (low, high) if stored[own] == letters[1] else (mask.shape[own] - 1 - high, mask.shape[own] - 1 - low)
+        count = mask.shape[own]
+        first, last = (low, high) if stored[own] == letters[1] else (count - 1 - high, count - 1 - low)
         length = (high - low + 1) * volume.spacing_mm[axis]
-        found.append(Extent(name, first, last, mask.shape[own], faces[0], faces[1], length))
+        found.append(Extent(name, first, last, count, faces[0], faces[1], length))
     return tuple(found)
 
 

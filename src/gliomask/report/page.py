@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gliomask.figures import REGION_COLOURS
+from gliomask.figures import REGION_COLOURS, figure_png
 from gliomask.report.pixels import embed
 from gliomask.version import VERSION
 
@@ -41,30 +40,32 @@ def render(template: str, scripts: tuple[str, ...] = (), **content: Any) -> str:
         scripts: Files of `templates` that the page runs.
         content: What the template names.
     """
-    return _environment().get_template(template).render(
-        style=_text("style.css"),
-        scripts=[_text(name) for name in scripts],
-        version=VERSION,
-        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
-        colours=REGION_COLOURS,
-        long_names=LONG_NAMES,
-        **content,
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            style=_text("style.css"),
+            scripts=[_text(name) for name in scripts],
+            version=VERSION,
+            made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+            colours=REGION_COLOURS,
+            long_names=LONG_NAMES,
+            **content,
+        )
     )
 
 
 def embed_figure(figure: Figure) -> str:
     """Return a figure as the address of an image that is inside the address."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    content = BytesIO()
-    FigureCanvasAgg(figure).print_figure(content, dpi=110, facecolor=figure.get_facecolor(), format="png")
-    return embed(content.getvalue(), "image/png")
+    return embed(figure_png(figure), "image/png")
 
 
 @cache
 def _environment() -> Environment:
     loader = PackageLoader("gliomask.report", "templates")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"mm": _mm, "ml": _ml, "percent": _percent, "number": _number}
     return environment
 

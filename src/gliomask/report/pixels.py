@@ -22,7 +22,7 @@ _SCALE = 2  # of the PNGs, so that outlines are thinner than a voxel
 
 
 def to_grey(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return an image in levels from 1 to `GREYS`, 0 where it is 0: black to its 1st, white from its 99.7th percentile."""
+    """Return an image in levels from 1 to `GREYS`, 0 where it is 0: from its 1st percentile to its 99.7th."""
     voxels = image[image != 0]
     if not len(voxels):
         return np.zeros(image.shape, np.uint8)
@@ -56,8 +56,8 @@ def draw_slices(grey: NDArray[np.uint8], masks: Mapping[str, Mask], plane: int, 
         places: Which slices.
     """
     colours = list(REGION_COLOURS)
-    palette = [(round(255 * level / GREYS),) * 3 for level in range(GREYS + 1)]
-    palette += [tuple(bytes.fromhex(REGION_COLOURS[name][1:])) for name in colours]
+    palette = [bytes([round(255 * level / GREYS)] * 3) for level in range(GREYS + 1)]
+    palette += [bytes.fromhex(REGION_COLOURS[name][1:]) for name in colours]
     drawn = []
     for place in places:
         picture = _enlarged(PLANES[plane].cut(grey, place))
@@ -69,15 +69,15 @@ def draw_slices(grey: NDArray[np.uint8], masks: Mapping[str, Mask], plane: int, 
     return drawn
 
 
-def to_png(indices: NDArray[np.uint8], palette: Sequence[Sequence[int]]) -> bytes:
-    """Return a picture `(rows, columns)` of places in a palette of red, green, blue as a PNG file."""
+def to_png(indices: NDArray[np.uint8], palette: Sequence[bytes]) -> bytes:
+    """Return a picture `(rows, columns)` of places in a palette (red, green, blue) as a PNG file."""
     rows, columns = indices.shape
     lines = np.concatenate([np.zeros((rows, 1), np.uint8), indices], axis=1)  # a filter of none before each row
     return b"".join(
         (
             b"\x89PNG\r\n\x1a\n",
             _chunk(b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)),
-            _chunk(b"PLTE", bytes(value for colour in palette for value in colour)),
+            _chunk(b"PLTE", b"".join(palette)),
             _chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)),
             _chunk(b"IEND", b""),
         )

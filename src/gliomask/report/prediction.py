@@ -18,17 +18,16 @@ from gliomask.evaluation.pairs import mask_stem
 from gliomask.files import write_text
 from gliomask.labels import REGIONS, LabelConvention, check_labels, count_labels, label_values, to_regions
 from gliomask.metrics import Mask
+from gliomask.pictures import SEQUENCE_NAMES, SHOWN_FIRST
 from gliomask.report.chart import threshold_chart
 from gliomask.report.measure import Measures, MidPlane, measure, mid_plane, volumes_above, voxel_volume_ml
 from gliomask.report.page import MOST_BYTES, render
 from gliomask.report.viewing import make_scene, stills, strip, surfaces, viewer_content
 from gliomask.volume import NIFTI_ENDINGS, Volume, read_volume
 
-SEQUENCES = {"t1n": "T1", "t1c": "T1 with contrast", "t2w": "T2", "t2f": "T2-FLAIR"}
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 RANGE = (0.3, 0.4, 0.5, 0.6, 0.7)
 
-_SHOWN = ("t2f", "t1c", "t2w", "t1n")
 _COARSER = (1.0, 1.5, 2.0, 3.0)
 
 
@@ -93,7 +92,7 @@ def read_answer(case: Case, mask: Path, *, labels: str | None = None, sequences:
     Raises:
         InputError: A file is bad, lies on another grid, or what was asked for is not there.
     """
-    there = [modality for modality in _SHOWN if modality in case.images]
+    there = [modality for modality in SHOWN_FIRST if modality in case.images]
     shown = list(dict.fromkeys(get_modality(name) for name in sequences)) or there[:2]
     if missing := [modality for modality in shown if modality not in case.images]:
         raise InputError(f"{case.id}: has no {', '.join(missing)} to show; it has {', '.join(there) or 'no sequence'}.")
@@ -110,7 +109,7 @@ def read_answer(case: Case, mask: Path, *, labels: str | None = None, sequences:
     return Answer(
         case=case,
         images={
-            SEQUENCES[modality]: Volume(channel[None], volume.affine)
+            SEQUENCE_NAMES[modality]: Volume(channel[None], volume.affine)
             for modality, channel in zip(shown, volume.data, strict=True)
         },
         regions=regions,
@@ -192,7 +191,9 @@ def _tissues_ml(mask: Volume, convention: LabelConvention) -> dict[str, float]:
     counts = count_labels(mask.data)
     voxel = voxel_volume_ml(mask.affine)
     return {
-        tissue: float(counts[value]) * voxel for value, tissue in sorted(convention.tissues.items()) if tissue not in REGIONS
+        tissue: float(counts[value]) * voxel
+        for value, tissue in sorted(convention.tissues.items())
+        if tissue not in REGIONS
     }
 
 
@@ -207,7 +208,9 @@ def _header(answer: Answer) -> dict[str, str]:
             rows[key] = facts[key]
     if isinstance(versions := facts.get("versions"), dict):
         rows["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
-    rows["sequences"] = ", ".join(SEQUENCES[modality] for modality in _SHOWN if modality in answer.case.images)
+    rows["sequences"] = ", ".join(
+        SEQUENCE_NAMES[modality] for modality in SHOWN_FIRST if modality in answer.case.images
+    )
     shape = " × ".join(map(str, next(iter(answer.images.values())).data.shape[1:]))
     spacing = " × ".join(f"{mm:.3g}" for mm in next(iter(answer.images.values())).spacing_mm)
     rows["voxels"] = f"{shape} of {spacing} mm"

@@ -50,7 +50,7 @@ def find_surface(mask: Mask, affine: NDArray[np.float64], edge_mm: float, most_t
 
 
 def _averaged(mask: Mask, affine: NDArray[np.float64], edge_mm: float) -> Volume:
-    """How much of each larger cube is in the mask; the mask's box only, in the order RAS so that no side is mirrored."""
+    """How much of each larger cube is in the mask; of its box only, in the order RAS, so that no side is mirrored."""
     volume = reorient(Volume(mask[None].astype(np.float32), affine), "RAS")
     spans = []
     for axis in range(3):
@@ -58,7 +58,7 @@ def _averaged(mask: Mask, affine: NDArray[np.float64], edge_mm: float) -> Volume
         spans.append(slice(int(where[0]), int(where[-1]) + 1))
     corner = np.eye(4)
     corner[:3, 3] = [span.start for span in spans]
-    inner = Volume(volume.data[(slice(None), *spans)], volume.affine @ corner)
+    inner = Volume(volume.data[:, spans[0], spans[1], spans[2]], volume.affine @ corner)
     margin = [max(1, round(edge_mm / mm)) for mm in inner.spacing_mm]
     padded = np.pad(inner.data[0], [(n, n) for n in margin])
     shift = np.eye(4)
@@ -73,10 +73,12 @@ def _net(field: NDArray[np.floating]) -> Surface:
     """Surface nets of a field that is 0 at its borders, in voxels."""
     inside = field > _LEVEL
     shape = np.array(field.shape) - 1
-    corners = np.stack([field[tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))] for corner in _CORNERS])
+    corners = np.stack(
+        [field[tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))] for corner in _CORNERS]
+    )
     count = (corners > _LEVEL).sum(axis=0)
     cells = np.argwhere((count > 0) & (count < 8))
-    values = corners[(slice(None), *cells.T)]
+    values = corners[:, cells[:, 0], cells[:, 1], cells[:, 2]]
     total, crossings = np.zeros((len(cells), 3)), np.zeros(len(cells))
     for a, b in _EDGES:
         cut = (values[a] > _LEVEL) != (values[b] > _LEVEL)

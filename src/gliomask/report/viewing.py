@@ -75,7 +75,7 @@ def make_scene(
     def onto_cubes(volume: Volume, *, nearest: bool) -> Volume:
         corner = np.eye(4)
         corner[:3, 3] = [span.start for span in box]
-        cut = Volume(np.ascontiguousarray(volume.data[(slice(None), *box)]), volume.affine @ corner)
+        cut = Volume(np.ascontiguousarray(volume.data[:, box[0], box[1], box[2]]), volume.affine @ corner)
         if np.allclose(cut.spacing_mm, edge, rtol=1e-3):
             return cut
         grid = grid_at_spacing(cut.grid, (edge, edge, edge))
@@ -117,7 +117,7 @@ def viewer_content(scene: Scene) -> dict[str, Any]:
 
 
 def strip(scene: Scene) -> list[dict[str, str]]:
-    """Return axial slices spread over the tumour (without one, over the brain), bottom to top, each with its caption."""
+    """Return axial slices spread over the tumour (without one, the brain), bottom to top, with captions."""
     grey = next(iter(scene.greys.values()))
     tumour = np.logical_or.reduce(list(scene.regions.values()))
     where = np.flatnonzero((tumour if tumour.any() else grey > 0).any(axis=(0, 1)))
@@ -125,7 +125,10 @@ def strip(scene: Scene) -> list[dict[str, str]]:
     places = np.unique(np.rint(np.linspace(first, last, min(_STRIP, last - first + 1))).astype(int)).tolist()
     drawn = draw_slices(grey, scene.regions, 0, places)
     start, step = viewer_place(scene, 0)
-    return [{"source": source, "caption": f"z = {start + step * place:.0f} mm"} for source, place in zip(drawn, places, strict=True)]
+    return [
+        {"source": source, "caption": f"z = {start + step * place:.0f} mm"}
+        for source, place in zip(drawn, places, strict=True)
+    ]
 
 
 def stills(scene: Scene) -> list[dict[str, str]]:
@@ -153,7 +156,11 @@ def surfaces(brain: Mask, regions: Mapping[str, Mask], affine: NDArray[np.float6
     Points are tenths of a millimetre from the brain's middle, RAS+, as int16; triangles are uint16.
     """
     nets = {"brain": find_surface(brain, affine, _BRAIN_MM, _BRAIN_TRIANGLES)}
-    nets |= {name: find_surface(regions[name], affine, _REGION_MM, _REGION_TRIANGLES) for name in ("RC", "WT", "TC", "ET") if name in regions}
+    nets |= {
+        name: find_surface(regions[name], affine, _REGION_MM, _REGION_TRIANGLES)
+        for name in ("RC", "WT", "TC", "ET")
+        if name in regions
+    }
     there = [net.points for net in nets.values() if len(net.points)]
     if not there:
         return {"radius": 0, "parts": []}
@@ -166,7 +173,7 @@ def surfaces(brain: Mask, regions: Mapping[str, Mask], affine: NDArray[np.float6
                 {
                     "name": name,
                     "label": LONG_NAMES.get(name, name),
-                    "colour": REGION_COLOURS.get(name, "#b8b8b8"),
+                    "colour": REGION_COLOURS.get(name, "#dcdcdc"),
                     "points": base64.b64encode(points.tobytes()).decode(),
                     "triangles": base64.b64encode(net.triangles.astype("<u2").tobytes()).decode(),
                 }
@@ -178,4 +185,5 @@ def surfaces(brain: Mask, regions: Mapping[str, Mask], affine: NDArray[np.float6
 def _to_bytes(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Probabilities from 0 to 1 as 0 to 250; next to none is none."""
     kept = np.where(probabilities < _LEAST_PROBABILITY, 0, probabilities)
-    return np.rint(250 * np.clip(kept, 0, 1)).astype(np.uint8)
+    scaled: NDArray[np.uint8] = np.rint(250 * np.clip(kept, 0, 1)).astype(np.uint8)
+    return scaled

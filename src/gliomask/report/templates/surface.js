@@ -84,7 +84,7 @@
     for (let pixel = 0, at = 0; pixel < depth.length; pixel++, at += 4) {
       if (depth[pixel] < -1e8) continue;
       const grazing = 1 - facing[pixel] / 255;
-      const alpha = name === "brain" ? 0.1 + 0.55 * grazing * grazing : Math.min(1, OPACITY[name] + 0.35 * grazing * grazing);
+      const alpha = name === "brain" ? 0.16 + 0.6 * grazing * grazing : Math.min(1, OPACITY[name] + 0.35 * grazing * grazing);
       const bright = light[pixel] / 255;
       for (let k = 0; k < 3; k++) data[at + k] = data[at + k] * (1 - alpha) + colour[k] * bright * alpha;
     }

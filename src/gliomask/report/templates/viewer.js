@@ -4,7 +4,7 @@
   const content = JSON.parse(document.getElementById("viewer-content").textContent);
   const viewer = document.getElementById("viewer");
   const [nx, ny, nz] = content.shape;
-  const SCALE = 3;
+  const SCALE = Math.max(3, Math.round(480 / Math.max(nx, ny, nz)));
 
   const unpack = async (text) => {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -151,9 +151,9 @@
     ["left", "right", "top", "bottom"].forEach((side, number) => element("span", { className: side, textContent: plane.letters[number] }, stack));
     const label = element("label", {}, figure);
     element("span", { textContent: plane.name }, label);
+    plane.output = element("output", {}, label);
     plane.slider = element("input", { type: "range", min: 0, max: content.shape[plane.axis] - 1, step: 1, value: state.at[plane.axis] }, label);
     plane.slider.setAttribute("aria-label", `${plane.name} slice`);
-    plane.output = element("output", {}, label);
     plane.slider.addEventListener("input", () => move(plane.axis, Number(plane.slider.value)));
     stack.addEventListener("click", (event) => {
       const box = stack.getBoundingClientRect();
