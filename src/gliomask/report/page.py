@@ -83,7 +83,7 @@ def _ml(value: float) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{value:.0%}".replace("%", " %")
+    return f"{value:.0%}".replace("%", "\N{NO-BREAK SPACE}%")
 
 
 def _number(value: object) -> str:
