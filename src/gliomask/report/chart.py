@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 560, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 52, 12, 40
+_LETTER = 14
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Line:
     name: str
     points: str
     end: tuple[float, float]
+    """Where its name stands."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,34 @@ def threshold_chart(thresholds: Sequence[float], volumes: Mapping[str, Sequence[
     top = step * -(-most // step)
 
     def x(threshold: float) -> float:
-        return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * threshold, 1)
+        share = (threshold - thresholds[0]) / (thresholds[-1] - thresholds[0])
+        return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * share, 1)
 
     def y(volume: float) -> float:
         return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * volume / top, 1)
 
+    heights = _apart({name: y(values[-1]) for name, values in volumes.items()})
     lines = tuple(
         Line(
             name,
             " ".join(f"{x(t)},{y(v)}" for t, v in zip(thresholds, values, strict=True)),
-            (x(thresholds[-1]), y(values[-1])),
+            (x(thresholds[-1]), heights[name]),
         )
         for name, values in volumes.items()
     )
-    across = tuple((x(tenth / 10), f"{tenth / 10:.1f}") for tenth in range(1, 10, 2))
+    across = tuple((x(t), f"{t:.1f}") for t in thresholds if abs(10 * t - round(10 * t)) < 1e-6)
     up = tuple((y(step * number), f"{step * number:g}") for number in range(round(top / step) + 1))
     return Chart(lines, across, up, (x(0.3), round(x(0.7) - x(0.3), 1)))
+
+
+def _apart(heights: Mapping[str, float]) -> dict[str, float]:
+    """The names' heights, moved up where two would be written over each other."""
+    moved: dict[str, float] = {}
+    free = HEIGHT - float(_BOTTOM)
+    for name in sorted(heights, key=lambda name: -heights[name]):
+        moved[name] = min(heights[name], free)
+        free = moved[name] - _LETTER
+    return moved
 
 
 def _round_step(least: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
@@ -66,7 +65,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"mm": _mm, "ml": _ml, "percent": _percent, "number": _number}
+    environment.filters |= {"mm": _mm, "ml": _ml, "percent": _percent, "number": _number, "setting": _setting}
     return environment
 
 
@@ -86,10 +85,19 @@ def _percent(value: float) -> str:
     return f"{value:.0%}".replace("%", "\N{NO-BREAK SPACE}%")
 
 
+def _setting(value: object) -> str:
+    """A value of a config, as it would be typed."""
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def _number(value: object) -> str:
     """Scores with three digits, counts as they are, what is none as such."""
-    if isinstance(value, Mapping | list | tuple | dict):
-        return ", ".join(map(str, value))
     if not isinstance(value, float):
         return str(value)
     if math.isnan(value):
