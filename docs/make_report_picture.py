@@ -27,10 +27,10 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1180, "height": 900}, reduced_motion="reduce", color_scheme="dark")
         page.goto((folder / "page.html").as_uri())
         page.wait_for_selector("#viewer[data-ready]")
-        for section in ("about", "slices"):
+        for section in ("about", "slices", "checked"):
             page.evaluate(f"document.getElementById('{section}').parentElement.remove()")
         page.evaluate("document.getElementById('tissues').closest('.two').remove()")
-        page.screenshot(path=PICTURE, full_page=True, type="jpeg", quality=80)
+        page.screenshot(path=PICTURE, full_page=True, type="jpeg", quality=75)
         browser.close()
 
 

@@ -34,7 +34,7 @@ _VOID = {"meta", "input", "img", "br", "hr", "link"}
 
 
 class Page(HTMLParser):
-    """A page taken apart: its tags must close in order; tables by id, and all addresses that something is loaded from."""
+    """A page taken apart: its tags must close in order; its tables, and all addresses it loads from."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
