@@ -88,7 +88,7 @@
         const share = value / 250;
         to[at] = 255;
         to[at + 1] = Math.round(240 * share);
-        to[at + 3] = value ? Math.round(70 + 120 * share) : 0;
+        to[at + 3] = Math.round(190 * share); // so that what is unlikely hides nothing
       });
     content.regions.forEach((region, bit) => {
       const layer = plane.layers[bit];
