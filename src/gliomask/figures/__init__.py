@@ -57,13 +57,17 @@ def save_figure(figure: Figure, path: Path) -> None:
         InputError: The place cannot be written to.
     """
     with replacing(path) as partial:
-        partial.write_bytes(figure_png(figure))
+        _print(figure, partial)
 
 
 def figure_png(figure: Figure) -> bytes:
     """Return a figure as the content of a PNG file."""
+    content = BytesIO()
+    _print(figure, content)
+    return content.getvalue()
+
+
+def _print(figure: Figure, where: Path | BytesIO) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    content = BytesIO()
-    FigureCanvasAgg(figure).print_figure(content, dpi=110, facecolor=figure.get_facecolor(), format="png")
-    return content.getvalue()
+    FigureCanvasAgg(figure).print_figure(where, dpi=110, facecolor=figure.get_facecolor(), format="png")
