@@ -80,7 +80,7 @@ def test_whatever_needs_no_network_runs_without_torch() -> None:
     """Looking at a folder, preparing, scoring, drawing and the command line's help; the network's names too."""
     rooms = (
         "labels volume cases plan inspection prepare postprocessing replan cache crops metrics evaluation phantom "
-        "figures model losses networks cli"
+        "figures model losses networks report cli"
     )
     code = f"""
 import sys

@@ -27,15 +27,17 @@ FLOORS = {
     10: {"learner", "pace", "pictures", "run"},
     11: {"training"},
     12: {"comparison", "cross_validation"},
-    13: {"cli"},
-    14: {"__main__"},
+    13: {"report"},
+    14: {"cli"},
+    15: {"__main__"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
 # Where each library may be imported at all; `networks/__init__` offers names without torch.
 LIBRARIES = {
     "cc3d": {"metrics"},
-    "matplotlib": {"figures"},
+    "jinja2": {"report"},
+    "matplotlib": {"figures", "report"},
     "nibabel": {"volume"},
     "onnx": {"export"},
     "openvino": {"runtime"},

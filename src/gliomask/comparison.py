@@ -107,7 +107,7 @@ def compare(
             not among those held out.
     """
     opened = _open(runs)
-    common, notes = _common_cases(opened)
+    common, notes = common_cases(opened)
     if wrong := [case for case in cases if case not in {c.id for c in common}]:
         raise InputError(f"{', '.join(wrong)}: not among the {len(common)} case(s) that all runs held out.")
     entrants = []
@@ -156,8 +156,8 @@ def _open(runs: Sequence[Path | str]) -> dict[str, Run]:
     return dict(zip(labels, opened, strict=True))
 
 
-def _common_cases(runs: Mapping[str, Run]) -> tuple[list[CachedCase], list[str]]:
-    """The prepared cases that all runs held out, and what is to be said about it."""
+def common_cases(runs: Mapping[str, Run]) -> tuple[list[CachedCase], list[str]]:
+    """Return the prepared cases that all runs held out, and what is to be said about it."""
     held_out = [set(run.split()["val"]) for run in runs.values()]
     common = set.intersection(*held_out)
     if not common:
@@ -211,7 +211,7 @@ def _draw(entrants: Sequence[Entrant], case: CachedCase, path: Path) -> None:
     truth = to_regions(case.labels(), get_convention(case.convention), regions)
     view = CaseView(
         title=case.id,
-        affine=_affine(entrants[0].model.plan.axes, case.spacing_mm),
+        affine=plain_affine(entrants[0].model.plan.axes, case.spacing_mm),
         images={_SEQUENCES[modality]: np.asarray(case.image()[case.modalities.index(modality)]) for modality in shown},
         truth=dict(zip(regions, truth, strict=True)),
         predictions={e.label: predict_cached_case(e.model, case, e.run.config.precision) for e in entrants},
@@ -219,8 +219,8 @@ def _draw(entrants: Sequence[Entrant], case: CachedCase, path: Path) -> None:
     save_figure(case_figure(view), path)
 
 
-def _affine(axes: str, spacing_mm: tuple[float, float, float]) -> NDArray[np.float64]:
-    """A grid of that orientation and voxel size; where it lies does not matter for a picture of one case."""
+def plain_affine(axes: str, spacing_mm: tuple[float, float, float]) -> NDArray[np.float64]:
+    """Return the affine of a grid of that orientation and voxel size, at no place in particular."""
     affine = np.eye(4)
     affine[:3, :3] = 0
     for axis, (letter, mm) in enumerate(zip(axes, spacing_mm, strict=True)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,16 @@ from numpy.typing import NDArray
 
 from gliomask.cases import Case, get_modality, read_case, read_mask
 from gliomask.errors import InputError
-from gliomask.figures import CaseView, case_figure, require_matplotlib, save_figure
+from gliomask.evaluation import Finding
+from gliomask.figures import CaseView, Exhibit, case_figure, require_matplotlib, save_figure
 from gliomask.labels import get_convention, to_regions
 from gliomask.prediction import Prediction
 from gliomask.volume import Volume
 
 # First the sequence that shows the whole tumour best, then the one that shows its enhancing part.
-_SHOWN = ("t2f", "t1c", "t2w", "t1n")
-_NAMES = {"t1n": "T1", "t1c": "T1 with contrast", "t2w": "T2", "t2f": "T2-FLAIR"}
+SHOWN_FIRST = ("t2f", "t1c", "t2w", "t1n")
+_REASONS = 3  # of a case that went wrong, in its caption
+SEQUENCE_NAMES = {"t1n": "T1", "t1c": "T1 with contrast", "t2w": "T2", "t2f": "T2-FLAIR"}
 
 
 def draw_case(
@@ -36,7 +40,7 @@ def draw_case(
             is not installed, or the place cannot be written to.
     """
     require_matplotlib()
-    there = [modality for modality in _SHOWN if modality in case.images]
+    there = [modality for modality in SHOWN_FIRST if modality in case.images]
     shown = [get_modality(name) for name in sequences] or there[:2]
     if missing := [modality for modality in shown if modality not in case.images]:
         raise InputError(f"{case.id}: has no {', '.join(missing)} to show; it has {', '.join(there) or 'no sequence'}.")
@@ -50,7 +54,7 @@ def draw_case(
     view = CaseView(
         title=title or case.id,
         affine=volume.affine,
-        images={_NAMES[modality]: channel for modality, channel in zip(shown, volume.data, strict=True)},
+        images={SEQUENCE_NAMES[modality]: channel for modality, channel in zip(shown, volume.data, strict=True)},
         truth=truth,
         predictions={"prediction": _regions(prediction.labels, prediction.convention)} if prediction else {},
     )
@@ -61,6 +65,32 @@ def draw_prediction(prediction: Prediction, path: Path | str, *, sequences: tupl
     """Draw what was found in a case beside its mask, if it has one; see `draw_case`."""
     title = f"{prediction.case.id}    {Path(prediction.model).name}"
     draw_case(prediction.case, Path(path), sequences=sequences, prediction=prediction, title=title)
+
+
+def exhibit(findings: Sequence[Finding]) -> list[Exhibit]:
+    """Return cases that went wrong as `gallery_figure` shows them, each with its gravest mistakes in words."""
+    exhibits = []
+    for finding in findings:
+        values = "  ".join(f"{region} {_number(value)}" for region, value in finding.dice.items())
+        first = finding.mistakes[0]
+        shown = f"{first.region} on {finding.sequence}" if finding.sequence else first.region
+        grave = [mistake.text for mistake in finding.mistakes if mistake.cost >= first.cost / 4]
+        exhibits.append(
+            Exhibit(
+                title=f"{finding.case}   {values}   (shown: {shown})",
+                caption="; ".join(grave[:_REASONS]),
+                truth=finding.truth,
+                prediction=finding.prediction,
+                place=first.place,
+                affine=finding.affine,
+                image=finding.image,
+            )
+        )
+    return exhibits
+
+
+def _number(value: float) -> str:
+    return "none" if math.isnan(value) else f"{value:.3f}"
 
 
 def _regions(mask: Volume, convention: str) -> dict[str, NDArray[np.bool_]]:

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from gliomask.cli import check, compare, compare_scores, demo, evaluate, export, info, phantom, predict, prepare, train
+from gliomask.cli import (
+    check,
+    compare,
+    compare_scores,
+    demo,
+    evaluate,
+    export,
+    info,
+    phantom,
+    predict,
+    prepare,
+    report,
+    train,
+)
 from gliomask.cli.console import BAD_INPUT, configure_logging, fail
 from gliomask.errors import InputError
 from gliomask.version import VERSION
@@ -21,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
 )
-for module in (check, phantom, prepare, train, predict, evaluate, compare_scores, compare, export, info, demo):
+for module in (check, phantom, prepare, train, predict, evaluate, compare_scores, compare, report, export, info, demo):
     name = module.__name__.rpartition(".")[2]
     app.command(name.replace("_", "-"), epilog=module.EXAMPLES)(getattr(module, name))
 

@@ -28,7 +28,6 @@ EXAMPLES = """
 """
 
 _SHOWN = 5  # cases named in a list before it ends in a number
-_REASONS = 3  # of a case, in its caption
 
 
 def evaluate(
@@ -112,31 +111,15 @@ def evaluate(
 
 
 def _draw_all(found: Evaluation, worst: list[Finding], folder: Path) -> None:
-    from gliomask.figures import Exhibit, bland_altman_figure, gallery_figure, save_figure, scores_figure
+    from gliomask.figures import bland_altman_figure, gallery_figure, save_figure, scores_figure
+    from gliomask.pictures import exhibit
 
-    exhibits = []
-    for finding in worst:
-        values = "  ".join(f"{region} {_number(value)}" for region, value in finding.dice.items())
-        first = finding.mistakes[0]
-        shown = f"{first.region} on {finding.sequence}" if finding.sequence else first.region
-        grave = [mistake.text for mistake in finding.mistakes if mistake.cost >= first.cost / 4]
-        exhibits.append(
-            Exhibit(
-                title=f"{finding.case}   {values}   (shown: {shown})",
-                caption="; ".join(grave[:_REASONS]),
-                truth=finding.truth,
-                prediction=finding.prediction,
-                place=first.place,
-                affine=finding.affine,
-                image=finding.image,
-            )
-        )
     title = f"the worst of {_cases(len(found.scores))}, by {found.protocol.headline[0]} of {found.protocol.name}"
     title += f"; {len(found.missing)} without a prediction not shown" if found.missing else ""
     rows = found.rows()
     save_figure(scores_figure(rows, found.protocol.headline[:2]), folder / "scores.png")
     save_figure(bland_altman_figure(rows), folder / "volumes.png")
-    save_figure(gallery_figure(exhibits, title), folder / "worst.png")
+    save_figure(gallery_figure(exhibit(worst), title), folder / "worst.png")
     out.print(f"pictures: {folder}")
     for finding in worst:
         out.print(f"  {finding.case}: {finding.mistakes[0].text}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from gliomask.cases import Problem
 from gliomask.evaluation.compare import Comparison, Disagreement, compare_protocols
 from gliomask.evaluation.contest import Contest, Duel, compare_scores
-from gliomask.evaluation.entrants import Entrant, Field, read_field
+from gliomask.evaluation.entrants import Entrant, Field, read_entrant, read_field
 from gliomask.evaluation.paired import PairedTest, compare_paired
 from gliomask.evaluation.pairs import Matched, Pair, find_pairs
 from gliomask.evaluation.summary import Statistics, describe
@@ -40,6 +40,7 @@ __all__ = [
     "evaluate_tasks",
     "find_pairs",
     "find_worst",
+    "read_entrant",
     "read_field",
 ]
 

@@ -26,6 +26,8 @@ class Entrant:
     protocol: Protocol
     scores: Mapping[str, Mapping[str, Scores]]
     """Case -> region -> metric -> value."""
+    missing: tuple[str, ...] = ()
+    """Cases without a prediction, scored as the worst."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def read_field(paths: Sequence[Path], protocol: str | None = None) -> Field:
     if len(paths) < 2:
         raise InputError("there is nothing to compare: give the scores of two or more sets of predictions.")
     names = _names(paths)
-    entrants = tuple(_read(path, name, protocol) for path, name in zip(paths, names, strict=True))
+    entrants = tuple(read_entrant(path, protocol, name=name) for path, name in zip(paths, names, strict=True))
     used = {entrant.name: entrant.protocol.name for entrant in entrants}
     if len(set(used.values())) > 1:
         listed = ", ".join(f"{name} {rules}" for name, rules in used.items())
@@ -81,6 +83,36 @@ def read_field(paths: Sequence[Path], protocol: str | None = None) -> Field:
         regions,
         tuple(Problem(name, f"not in all files: {', '.join(cases)}") for name, cases in left_out if cases),
     )
+
+
+def read_entrant(path: Path, protocol: str | None = None, *, name: str = "") -> Entrant:
+    """Return the scores in one file; called `name`, or as the file.
+
+    Raises:
+        InputError: As for `read_field`, of one file.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'it is no text'}).") from error
+    rows = _json_rows(path, text) if path.suffix.lower() == ".json" else _csv_rows(path, text)
+    held = list(dict.fromkeys(str(row["protocol"]) for row in rows))
+    if protocol is None and len(held) > 1:
+        raise InputError(f"{path}: holds the scores of {', '.join(held)}; choose one of them with --protocol.")
+    wanted = protocol or held[0]
+    if wanted not in held or wanted not in PROTOCOLS:
+        raise InputError(f"{path}: has no scores by the rules of {wanted}; it has {', '.join(held)}.")
+    scores: dict[str, dict[str, Scores]] = {}
+    missing: dict[str, None] = {}
+    for row in rows:
+        if row["protocol"] == wanted:
+            regions = scores.setdefault(str(row["case"]), {})
+            if row["region"] in regions:
+                raise InputError(f"{path}: has two rows for {row['region']} of {row['case']}; score anew.")
+            regions[str(row["region"])] = _numbers(path, row)
+            if row["status"] == "missing":
+                missing[str(row["case"])] = None
+    return Entrant(name or path.stem, PROTOCOLS[wanted], scores, tuple(missing))
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -109,28 +141,6 @@ def _common_regions(entrants: Sequence[Entrant]) -> tuple[str, ...]:
         listed = "; ".join(f"{name}: {', '.join(found)}" for name, found in regions.items())
         raise InputError(f"the files have different regions, which cannot be compared: {listed}.")
     return next(iter(regions.values()))
-
-
-def _read(path: Path, name: str, protocol: str | None) -> Entrant:
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'it is no text'}).") from error
-    rows = _json_rows(path, text) if path.suffix.lower() == ".json" else _csv_rows(path, text)
-    held = list(dict.fromkeys(str(row["protocol"]) for row in rows))
-    if protocol is None and len(held) > 1:
-        raise InputError(f"{path}: holds the scores of {', '.join(held)}; choose one of them with --protocol.")
-    wanted = protocol or held[0]
-    if wanted not in held or wanted not in PROTOCOLS:
-        raise InputError(f"{path}: has no scores by the rules of {wanted}; it has {', '.join(held)}.")
-    scores: dict[str, dict[str, Scores]] = {}
-    for row in rows:
-        if row["protocol"] == wanted:
-            regions = scores.setdefault(str(row["case"]), {})
-            if row["region"] in regions:
-                raise InputError(f"{path}: has two rows for {row['region']} of {row['case']}; score anew.")
-            regions[str(row["region"])] = _numbers(path, row)
-    return Entrant(name, PROTOCOLS[wanted], scores)
 
 
 def _csv_rows(path: Path, text: str) -> list[Mapping[str, object]]:

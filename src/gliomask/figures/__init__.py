@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ __all__ = [
     "comparison_scores_figure",
     "contest_figure",
     "curves_figure",
+    "figure_png",
     "gallery_figure",
     "require_matplotlib",
     "save_figure",
@@ -54,8 +56,18 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         InputError: The place cannot be written to.
     """
+    with replacing(path) as partial:
+        _print(figure, partial)
+
+
+def figure_png(figure: Figure) -> bytes:
+    """Return a figure as the content of a PNG file."""
+    content = BytesIO()
+    _print(figure, content)
+    return content.getvalue()
+
+
+def _print(figure: Figure, where: Path | BytesIO) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(figure)
-    with replacing(path) as partial:
-        canvas.print_figure(partial, dpi=110, facecolor=figure.get_facecolor(), format="png")
+    FigureCanvasAgg(figure).print_figure(where, dpi=110, facecolor=figure.get_facecolor(), format="png")

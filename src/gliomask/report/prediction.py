@@ -1,0 +1,218 @@
+"""A case and its mask -> a page: where the tumour is, how large, and how sure the model was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliomask.cases import Case, get_modality, read_case
+from gliomask.errors import InputError
+from gliomask.evaluation.conventions import find_conventions
+from gliomask.evaluation.pairs import mask_stem
+from gliomask.files import write_text
+from gliomask.labels import REGIONS, LabelConvention, check_labels, count_labels, label_values, to_regions
+from gliomask.metrics import Mask
+from gliomask.pictures import SEQUENCE_NAMES, SHOWN_FIRST
+from gliomask.report.chart import threshold_chart
+from gliomask.report.measure import Measures, MidPlane, measure, mid_plane, volumes_above, voxel_volume_ml
+from gliomask.report.page import MOST_BYTES, render
+from gliomask.report.viewing import make_scene, stills, strip, surfaces, viewer_content
+from gliomask.volume import NIFTI_ENDINGS, Volume, read_volume
+
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(4, 17))
+"""Below .2 lies every voxel that the model doubts in the least, and no border."""
+RANGE = (0.3, 0.4, 0.5, 0.6, 0.7)
+
+_COARSER = (1.0, 1.5, 2.0, 3.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What there is to say of a case: what was read, and what was measured."""
+
+    case: Case
+    images: Mapping[str, Volume]
+    """By the sequence's name, one channel each, on the mask's grid."""
+    regions: Mapping[str, Mask]
+    tissues_ml: Mapping[str, float]
+    measures: Mapping[str, Measures]
+    plane: MidPlane
+    probabilities: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """The content of `CASE.json`; empty where the mask comes without."""
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """The mask's."""
+        return next(iter(self.images.values())).affine
+
+    @property
+    def brain(self) -> Mask:
+        """All voxels that are not 0 in some image."""
+        inside: Mask = np.logical_or.reduce([image.data[0] != 0 for image in self.images.values()])
+        return inside
+
+    def volumes_above(self) -> dict[str, tuple[float, ...]]:
+        """Return of each region the volume in mL above each of `THRESHOLDS`."""
+        voxel = voxel_volume_ml(self.affine)
+        return {name: volumes_above(values, THRESHOLDS, voxel) for name, values in self.probabilities.items()}
+
+
+def find_mask(case: Case, output: Path) -> Path:
+    """Return the mask of a case in what `predict` was told to write to: a file, or `CASE.nii.gz` in a folder.
+
+    Raises:
+        InputError: There is none.
+    """
+    if output.is_file():
+        return output
+    if not output.is_dir():
+        raise InputError(f"{output}: no such file or folder. Name the mask, or the folder that predict wrote to.")
+    names = [f"{case.id}{middle}{ending}" for middle in ("", "_seg", "-seg") for ending in NIFTI_ENDINGS[::-1]]
+    for name in names:
+        if (output / name).is_file():
+            return output / name
+    raise InputError(f"{case.id}: no mask in {output} (looked for {', '.join(names[:4])}). Predict it first.")
+
+
+def read_answer(case: Case, mask: Path, *, labels: str | None = None, sequences: Sequence[str] = ()) -> Answer:
+    """Return a case with a mask, measured.
+
+    Args:
+        case: Its images are read now.
+        mask: On the images' grid. `CASE.json` and `CASE_probabilities.nii.gz` are read where they lie beside it.
+        labels: The mask's label convention; by default what the JSON says, or the id tells, or the numbers prove.
+        sequences: Which to show, in any accepted spelling; by default T2-FLAIR and T1 with contrast, if there.
+
+    Raises:
+        InputError: A file is bad, lies on another grid, or what was asked for is not there.
+    """
+    there = [modality for modality in SHOWN_FIRST if modality in case.images]
+    shown = list(dict.fromkeys(get_modality(name) for name in sequences)) or there[:2]
+    if missing := [modality for modality in shown if modality not in case.images]:
+        raise InputError(f"{case.id}: has no {', '.join(missing)} to show; it has {', '.join(there) or 'no sequence'}.")
+    facts = _read_facts(mask.with_name(f"{mask_stem(mask)}.json"))
+    found = read_volume(mask, mask=True)
+    convention = find_conventions({case.id: mask}, labels)[case.id]
+    check_labels(label_values(found.data), convention, str(mask))
+    volume = read_case(case, shown)
+    if difference := volume.grid.difference(found.grid):
+        raise InputError(f"{mask}: its grid differs from that of {case.id}'s images in {difference}.")
+    names = tuple(convention.regions)
+    regions = dict(zip(names, to_regions(found.data[0], convention, names), strict=True))
+    plane = mid_plane((volume.data != 0).any(axis=0), volume.affine)
+    return Answer(
+        case=case,
+        images={
+            SEQUENCE_NAMES[modality]: Volume(channel[None], volume.affine)
+            for modality, channel in zip(shown, volume.data, strict=True)
+        },
+        regions=regions,
+        tissues_ml=_tissues_ml(found, convention),
+        measures={name: measure(region, found.affine, plane) for name, region in regions.items()},
+        plane=plane,
+        probabilities=_read_probabilities(mask, found, facts),
+        facts=facts,
+    )
+
+
+def prediction_page(answer: Answer) -> str:
+    """Return the page of a case; coarser in its viewer where it would be larger than `MOST_BYTES`."""
+    above = answer.volumes_above()
+    page = ""
+    for finest_mm in _COARSER:
+        scene = make_scene(answer.images, answer.regions, answer.probabilities, finest_mm=finest_mm)
+        page = render(
+            "prediction.html",
+            ("viewer.js", "surface.js", "strip.js"),
+            title=answer.case.id,
+            answer=answer,
+            facts=_header(answer),
+            warnings=answer.facts.get("warnings"),
+            strip=strip(scene),
+            stills=stills(scene),
+            viewer=viewer_content(scene),
+            surfaces=surfaces(answer.brain, answer.regions, answer.affine),
+            thresholds=THRESHOLDS,
+            shown_thresholds=RANGE,
+            above={name: dict(zip(THRESHOLDS, volumes, strict=True)) for name, volumes in above.items()},
+            chart=threshold_chart(THRESHOLDS, above) if above else None,
+        )
+        if len(page.encode()) <= MOST_BYTES:
+            break
+    return page
+
+
+def write_prediction_report(
+    case: Case, output: Path, path: Path, *, labels: str | None = None, sequences: Sequence[str] = ()
+) -> None:
+    """Write the page of one case; see `find_mask` and `read_answer`.
+
+    Raises:
+        InputError: As they do; or the place cannot be written to.
+    """
+    write_text(path, prediction_page(read_answer(case, find_mask(case, output), labels=labels, sequences=sequences)))
+
+
+def _read_facts(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        facts = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: is damaged: {error}. Predict the case again, or move it away.") from error
+    if not isinstance(facts, dict) or not isinstance(facts.get("warnings", []), list):
+        raise InputError(f"{path}: is not what predict writes beside a mask. Move it away.")
+    return facts
+
+
+def _read_probabilities(mask: Path, labels: Volume, facts: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+    for ending in NIFTI_ENDINGS[::-1]:
+        path = mask.with_name(f"{mask_stem(mask)}_probabilities{ending}")
+        if path.is_file():
+            break
+    else:
+        return {}
+    volume = read_volume(path)
+    names = facts.get("regions") or ["WT", "TC", "ET"]
+    if len(names) != len(volume.data) or not set(names) <= REGIONS.keys():
+        raise InputError(f"{path}: has {len(volume.data)} channels for the regions {', '.join(map(str, names))}.")
+    if difference := labels.grid.difference(volume.grid):
+        raise InputError(f"{path}: its grid differs from the mask's in {difference}. Predict the case again.")
+    return dict(zip(names, volume.data, strict=True))
+
+
+def _tissues_ml(mask: Volume, convention: LabelConvention) -> dict[str, float]:
+    counts = count_labels(mask.data)
+    voxel = voxel_volume_ml(mask.affine)
+    return {
+        tissue: float(counts[value]) * voxel
+        for value, tissue in sorted(convention.tissues.items())
+        if tissue not in REGIONS
+    }
+
+
+def _header(answer: Answer) -> dict[str, str]:
+    """What the page's head says, line by line; of a model's path its last two parts, as folders may name people."""
+    facts = answer.facts
+    rows = {"case": answer.case.id}
+    if isinstance(model := facts.get("model"), str):
+        rows["model"] = ", ".join("/".join(PurePath(name).parts[-2:]) for name in model.split(", "))
+    for key in ("network", "window"):
+        if isinstance(facts.get(key), str):
+            rows[key] = facts[key]
+    if isinstance(versions := facts.get("versions"), dict):
+        rows["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
+    rows["sequences"] = ", ".join(
+        SEQUENCE_NAMES[modality] for modality in SHOWN_FIRST if modality in answer.case.images
+    )
+    shape = " × ".join(map(str, next(iter(answer.images.values())).data.shape[1:]))
+    spacing = " × ".join(f"{mm:.3g}" for mm in next(iter(answer.images.values())).spacing_mm)
+    rows["voxels"] = f"{shape} of {spacing} mm"
+    return rows

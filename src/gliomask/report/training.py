@@ -1,0 +1,165 @@
+"""A run -> a page: how the training went, on what, with which settings, and its best and worst held-out case."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gliomask.config import TrainConfig, make_config
+from gliomask.errors import InputError
+from gliomask.evaluation import describe
+from gliomask.figures import CaseView, case_figure, curves_figure, require_matplotlib
+from gliomask.files import write_text
+from gliomask.labels import get_convention, to_regions
+from gliomask.pictures import SEQUENCE_NAMES, SHOWN_FIRST
+from gliomask.report.page import embed_figure, render
+
+if TYPE_CHECKING:
+    from gliomask.cache import CachedCase
+    from gliomask.model import Model
+    from gliomask.validation import CaseScore
+
+_SCORES = ("train_loss", "val_loss", "val_accuracy", "all_background_accuracy", "val_mean_iou")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run's folder says of it, read without torch."""
+
+    folder: Path
+    config: TrainConfig
+    rows: list[dict[str, float]]
+    split: Mapping[str, list[str]]
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The row of the best epoch: the highest mean Dice, or without validation the last."""
+        scored = [row for row in self.rows if "val_dice" in row]
+        return max(scored, key=lambda row: row["val_dice"]) if scored else self.rows[-1]
+
+
+def read_record(folder: Path) -> Record:
+    """Return what a run's folder says.
+
+    Raises:
+        InputError: It holds no run, or one without a finished epoch, or a file of it is damaged.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(f"{folder}: no run there (no config.json).")
+    try:
+        config = make_config(**json.loads(path.read_text("utf-8")))
+        log = folder / "log.jsonl"
+        rows = [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.is_file() else []
+        splits = json.loads((folder / "splits_final.json").read_text("utf-8")) if rows else []
+        split = splits[config.fold] if rows else {}
+    except (InputError, OSError, ValueError, TypeError, IndexError) as error:
+        raise InputError(f"{folder}: its config, log or split is not that of a run of this version: {error}") from error
+    if not rows:
+        raise InputError(f"{folder}: has no finished epoch yet. Let it train on: gliomask train -o {folder} --resume")
+    return Record(folder, config, rows, split)
+
+
+def write_run_report(
+    folder: Path,
+    path: Path,
+    *,
+    pictures: bool = True,
+    device: str = "auto",
+    on_case: Callable[[int, int], None] = lambda done, of: None,
+) -> list[str]:
+    """Write the page of a run, and return what is to be said about it.
+
+    Args:
+        folder: As `gliomask train` makes it.
+        path: The page.
+        pictures: Predict the cases held out and show the best and the worst, where PyTorch is installed and the
+            prepared cases are still there.
+        device: Where to predict them.
+        on_case: Called with how many of how many are predicted.
+
+    Raises:
+        InputError: As for `read_record`; matplotlib is not installed, or the place cannot be written to.
+    """
+    require_matplotlib()
+    record = read_record(folder)
+    cases: list[dict[str, Any]] = []
+    notes: list[str] = []
+    if pictures and find_spec("torch") is None:
+        notes = ["PyTorch is not installed: no case is predicted, so none is shown"]
+    elif pictures:
+        cases, notes = _held_out(record, device, on_case)
+    regions = [key[9:] for key in record.best if key.startswith("val_dice_")]
+    default = TrainConfig().model_dump(mode="json")
+    page = render(
+        "run.html",
+        title=folder.resolve().name,
+        record=record,
+        config=record.config.model_dump(mode="json", exclude={"cases", "start_from"}),
+        default=default,
+        regions=regions,
+        scores=[key for key in _SCORES if key in record.best],
+        curves=embed_figure(curves_figure(record.rows)),
+        shown=[case for case in cases if "picture" in case],
+        cases=cases,
+        statistics={region: describe([case["dice"][region] for case in cases]) for region in regions} if cases else {},
+        notes=notes,
+    )
+    write_text(path, page)
+    return notes
+
+
+def _held_out(
+    record: Record, device: str, on_case: Callable[[int, int], None]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The cases held out with their Dice, best first, the first and the last with a picture."""
+    from gliomask.comparison import common_cases
+    from gliomask.losses import build_loss
+    from gliomask.model import load_torch_model
+    from gliomask.run import load_run
+    from gliomask.validation import score_cached_case
+
+    run = load_run(record.folder)
+    if not record.split.get("val"):
+        return [], ["the run held out no case"]
+    if not run.best.is_file():
+        return [], [f"{run.best.name} is not there any more: no case is predicted"]
+    cases, notes = common_cases({"run": run})
+    if not cases:
+        return [], notes
+    model, loss_of = load_torch_model(run.best, device=device), build_loss(run.config.loss)
+    scored: list[tuple[CachedCase, CaseScore]] = []
+    for done, case in enumerate(cases, start=1):
+        scored.append((case, score_cached_case(model, case, loss_of, run.config.precision)))
+        on_case(done, len(cases))
+    scored.sort(key=lambda pair: -float(np.mean(list(pair[1].dice.values()))))
+    rows: list[dict[str, Any]] = [{"case": score.case, "dice": dict(score.dice)} for _, score in scored]
+    ends = [(0, "best"), (-1, "worst")] if len(rows) > 1 else [(0, "only")]
+    for place, name in ends:
+        rows[place] |= {"name": name, "picture": _picture(model, scored[place][0], record.config)}
+    return rows, notes
+
+
+def _picture(model: Model, case: CachedCase, config: TrainConfig) -> str:
+    from gliomask.comparison import plain_affine
+    from gliomask.validation import predict_cached_case
+
+    shown = [modality for modality in SHOWN_FIRST if modality in case.modalities][:2]
+    regions = model.plan.regions
+    truth = to_regions(case.labels(), get_convention(case.convention), regions)
+    view = CaseView(
+        title=case.id,
+        affine=plain_affine(model.plan.axes, case.spacing_mm),
+        images={
+            SEQUENCE_NAMES[modality]: np.asarray(case.image()[case.modalities.index(modality)]) for modality in shown
+        },
+        truth=dict(zip(regions, truth, strict=True)),
+        predictions={"prediction": predict_cached_case(model, case, config.precision)},
+    )
+    return embed_figure(case_figure(view))

@@ -1,0 +1,125 @@
+"""The page of a prediction in a browser, opened from the disk without a network: what moves, moves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gliomask.cases import Case
+from gliomask.report import write_prediction_report
+from gliomask.volume import Volume, read_volume, write_volume
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")]
+
+
+@pytest.fixture
+def page(write_case: Callable[..., Case], tmp_path: Path) -> Iterator[Any]:
+    """The page of a small case, ready; whatever it asked of the network, or complained of, fails the test."""
+    case = write_case()
+    assert case.mask is not None
+    labels = read_volume(case.mask, mask=True)
+    write_volume(tmp_path / "out" / f"{case.id}.nii.gz", labels)
+    likely = (labels.data > 0).astype("float32").repeat(3, axis=0) * 0.8
+    write_volume(tmp_path / "out" / f"{case.id}_probabilities.nii.gz", Volume(likely, labels.affine))
+    write_prediction_report(case, tmp_path / "out", tmp_path / "page.html")
+    complaints: list[str] = []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        context = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True, reduced_motion="reduce")
+        opened = context.new_page()
+        opened.on("console", lambda message: complaints.append(message.text))
+        opened.on("pageerror", lambda error: complaints.append(str(error)))
+        opened.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else complaints.append(r.url))
+        opened.goto((tmp_path / "page.html").as_uri())
+        opened.wait_for_selector("#viewer[data-ready]")
+        yield opened
+        browser.close()
+    assert complaints == []
+
+
+def pixels(page: Any, plane: int, layer: str) -> str:
+    """One layer's picture, as text."""
+    script = "([plane, layer]) => document.querySelectorAll(`canvas[data-layer='${layer}']`)[plane].toDataURL()"
+    return str(page.evaluate(script, [plane, layer]))
+
+
+def drawn(page: Any) -> None:
+    """Wait until what was asked for is drawn: that is done with the next frame."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def seen(page: Any) -> bytes:
+    """What a reader sees of the three planes."""
+    drawn(page)
+    return bytes(page.locator(".planes").screenshot())
+
+
+def test_regions_slices_and_probabilities_change_what_is_seen(page: Any) -> None:
+    """Each switch once there and back; the slider by its arrow key; a click moves the other planes."""
+    before = seen(page)
+    for region in ("WT", "TC", "ET"):
+        page.uncheck(f"input[name=region][value={region}]")
+        assert seen(page) != before
+        page.check(f"input[name=region][value={region}]")
+        assert seen(page) == before
+    outlines = pixels(page, 0, "WT")
+    page.check("input[name=style][value=fill]")
+    drawn(page)
+    assert pixels(page, 0, "WT") != outlines
+    slice_before, other = pixels(page, 0, "image"), pixels(page, 1, "image")
+    place = page.locator(".plane output").first.text_content()
+    page.locator(".plane input[type=range]").first.press("ArrowRight")
+    assert seen(page) != before
+    assert pixels(page, 0, "image") != slice_before
+    assert pixels(page, 1, "image") == other
+    assert page.locator(".plane output").first.text_content() != place
+    page.locator(".stack").first.click(position={"x": 60, "y": 60})
+    assert seen(page) != before
+    assert pixels(page, 1, "image") != other
+    nothing = pixels(page, 0, "probability")
+    page.select_option("select[name=probability]", "0")
+    assert seen(page) != before
+    assert pixels(page, 0, "probability") != nothing
+
+
+def test_the_surface_turns_and_its_parts_can_be_hidden(page: Any) -> None:
+    """By keys, by dragging, by its boxes; the button starts and stops it."""
+    surface = page.locator("#surface")
+    first = surface.evaluate("canvas => canvas.toDataURL()")
+    surface.press("ArrowRight")
+    turned = surface.evaluate("canvas => canvas.toDataURL()")
+    assert turned != first
+    page.uncheck("input[name=part][value=brain]")
+    assert surface.evaluate("canvas => canvas.toDataURL()") != turned
+    assert page.locator("#turn").get_attribute("aria-pressed") == "false"
+    page.click("#turn")
+    assert page.locator("#turn").get_attribute("aria-pressed") == "true"
+
+
+def test_a_slice_opens_goes_on_and_closes(page: Any) -> None:
+    """By mouse and by keys; the next one is another picture."""
+    page.locator(".strip button").first.click()
+    shown = page.locator("#lightbox img").get_attribute("src")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#lightbox img").get_attribute("src") != shown
+    page.keyboard.press("Escape")
+    assert not page.locator("#lightbox").is_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 820, 400])
+def test_nothing_sticks_out_of_the_page(page: Any, width: int) -> None:
+    """At the width of a screen, a tablet and a telephone: no scrolling sideways."""
+    page.set_viewport_size({"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
