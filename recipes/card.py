@@ -1,8 +1,9 @@
 """Write MODEL_CARD.md from the results of `score_model.py`; every number in its tables comes from them.
 
-    python recipes/card.py MODEL results.json [postprocessed.json] -o MODEL_CARD.md
+    python recipes/card.py MODEL results.json postprocessed.json rules.json -o MODEL_CARD.md
 
-The first results are of the network alone, the second, where given, of the same with the plan's post-processing.
+The first results are of the network alone, the second of the same with the rules of post-processing in its plan, which
+`fit_postprocessing.py` wrote into rules.json with what they gain.
 """
 
 from __future__ import annotations
@@ -29,28 +30,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("results", type=Path)
-    parser.add_argument("postprocessed", type=Path, nargs="?")
+    parser.add_argument("postprocessed", type=Path)
+    parser.add_argument("rules", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("MODEL_CARD.md"))
     options = parser.parse_args()
-    rows = json.loads(options.results.read_text())["rows"]
-    cleaned = json.loads(options.postprocessed.read_text())["rows"] if options.postprocessed else None
+    rows, cleaned = (json.loads(path.read_text())["rows"] for path in (options.results, options.postprocessed))
+    report = json.loads(options.rules.read_text())["report"]
     template = Path(__file__).with_name("card.md").read_text("utf-8")
-    options.output.write_text(template.format(**values(options.model, rows, cleaned)), "utf-8")
+    options.output.write_text(template.format(**values(options.model, rows, cleaned), **gains(report)), "utf-8")
 
 
-def values(model: Path, rows: Rows, cleaned: Rows | None) -> dict[str, str]:
+def values(model: Path, rows: Rows, cleaned: Rows) -> dict[str, str]:
     """Return what the template's places are filled with."""
     plan, training = read_plan(model), read_training(model)
-    whole = select(rows, FULL, "whole")
+    whole = select(cleaned, FULL, "whole")
     return {
         "cases": str(len(whole)),
         "size": f"{model.stat().st_size / 1e6:.1f}",
         "sequences": ", ".join(COMMON[name] for name in plan.modalities),
         "training": "\n".join(f"* {name}: {value}" for name, value in training.items() if isinstance(value, str)),
-        "regions": region_table(whole if cleaned is None else select(cleaned, FULL, "whole")),
+        "regions": region_table(whole),
         "ways": ways_table(rows, cleaned),
-        "subsets": subset_table(rows),
-        "worst": worst_table(whole if cleaned is None else select(cleaned, FULL, "whole")),
+        "subsets": subset_table(cleaned),
+        "worst": worst_table(whole),
+    }
+
+
+def gains(report: dict[str, Any]) -> dict[str, str]:
+    """Return what post-processing gains on cases left out, and each region's calibration."""
+    lines = ["| region | temperature | calibration error before | after |", "|---|---|---|---|"]
+    for region, found in report["calibration"].items():
+        before, after = (found[f"calibration_error_{when}"] for when in ("before", "after"))
+        lines.append(f"| {region} | {found['temperature']:.3f} | {before:.4f} | {after:.4f} |")
+    return {
+        "gain": f"{report['gain_left_out']:.3f}",
+        "gain_error": f"{report['gain_left_out_standard_error']:.3f}",
+        "calibration": "\n".join(lines),
     }
 
 
@@ -70,13 +85,14 @@ def region_table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def ways_table(rows: Rows, cleaned: Rows | None) -> str:
+def ways_table(rows: Rows, cleaned: Rows) -> str:
     """Return the mean Dice of one pass, windows, mirrors, and with post-processing."""
-    names = {"whole": "one pass (what `predict` does)", "sliding": "windows", "mirrors": "one pass, 8 mirror images"}
-    kinds = [(title, select(rows, FULL, window)) for window, title in names.items()]
-    if cleaned is not None:
-        kinds.insert(1, ("one pass, post-processed (what `predict` does)", select(cleaned, FULL, "whole")))
-        kinds[0] = ("one pass, the network alone", kinds[0][1])
+    names = {"whole": "one pass", "sliding": "`--window sliding`", "mirrors": "one pass, `--tta`"}
+    kinds = [(f"{title}, the network alone", select(rows, FULL, window)) for window, title in names.items()]
+    for window, title in names.items():
+        kinds.append(
+            (f"{title}, post-processed" + " (the default)" * (window == "whole"), select(cleaned, FULL, window))
+        )
     lines = ["| how | WT | TC | ET | lesion-wise WT | TC | ET |", "|---|---|---|---|---|---|---|"]
     for title, some in kinds:
         if some:

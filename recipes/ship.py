@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--rules", type=Path)
-    parser.add_argument("--results", type=Path)
+    parser.add_argument("--results", type=Path, help="With post-processing, as predict does.")
     parser.add_argument("-o", "--output", type=Path, default=SHIPPED)
     options = parser.parse_args()
     model = load_torch_model(find_model(options.run / "last.safetensors"))
