@@ -4,8 +4,8 @@ Plain is what a careful person writes with the usual libraries: `get_fdata` in f
 the same network as an ordinary torch module in float32 with `nn.InstanceNorm3d`, windows of 128^3 that overlap by half
 over the whole volume, weighted by a Gaussian; the mask saved by nibabel. Each process starts anew; they run in turn.
 
-Without --model the network is `fast` with random weights: its answer means nothing, and takes as long. Without --case
-a phantom of full size is drawn. Beside the seconds stands the processor time, which a busy machine changes less.
+Without --model the network is the shipped one, without --case a phantom of full size is drawn. Beside the seconds stands
+the processor time, which a busy machine changes less.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-
-SEQUENCES = ("t2f", "t1c", "t2w")
 
 
 def stages(model: Path, folder: Path, threads: int | None) -> dict[str, tuple[float, float]]:
@@ -45,7 +43,8 @@ def stages(model: Path, folder: Path, threads: int | None) -> dict[str, tuple[fl
     from gliomask.inference import Inference
     from gliomask.labels import get_convention, to_labels
     from gliomask.model import load_model
-    from gliomask.prediction import _sigmoid, predict
+    from gliomask.postprocessing import clean, to_probabilities
+    from gliomask.prediction import predict
     from gliomask.prepare import prepare, restore
     from gliomask.volume import Volume, write_volume
 
@@ -57,13 +56,15 @@ def stages(model: Path, folder: Path, threads: int | None) -> dict[str, tuple[fl
     logits, window = timed("network, first", lambda: loaded.run(prepared.data, Inference()))
     timed("network, again", lambda: loaded.run(prepared.data, Inference()))
 
-    def clean() -> Volume:
-        found = restore(prepared, _sigmoid(logits))
-        return Volume(to_labels(found.data > 0.5, loaded.plan.regions, get_convention("brats2021"))[None], found.affine)
+    def label() -> Volume:
+        plan = loaded.plan
+        found = restore(prepared, to_probabilities(logits, plan.regions, plan.postprocessing))
+        masks = clean(found.data, plan.regions, plan.postprocessing, found.spacing_mm)
+        return Volume(to_labels(masks, plan.regions, get_convention("brats2021"))[None], found.affine)
 
-    labels = timed("restore and label", clean)
+    labels = timed("restore, clean, label", label)
     with tempfile.TemporaryDirectory() as place:
-        like = case.images[SEQUENCES[0]].path
+        like = next(iter(case.images.values())).path
         timed("write", lambda: write_volume(Path(place) / "mask.nii.gz", labels, like=like))
     timed("all of it, a second case", lambda: predict(loaded, case))
     print(f"{loaded.engine}, window {window}, box {' x '.join(map(str, prepared.data.shape[1:]))}")
@@ -78,9 +79,10 @@ def plain(model: Path, folder: Path, output: Path) -> None:
     from safetensors.torch import load_file
 
     from gliomask.cases import find_cases
+    from gliomask.model_file import read_plan
 
     case = find_cases(folder)[0]
-    loaded = [nib.load(case.images[name].path) for name in SEQUENCES]
+    loaded = [nib.load(case.images[name].path) for name in read_plan(model).modalities]
     channels = []
     for image in loaded:
         data = image.get_fdata()
@@ -184,23 +186,11 @@ def whole_process(command: list[str]) -> tuple[float, float, float]:
     return time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss * scale / 1e9
 
 
-def random_model(place: Path, norm: str) -> Path:
-    """Write a `fast` model with random weights, in a process of its own, so that torch is not in this one."""
-    code = (
-        "import sys; from pathlib import Path; from gliomask.model import new_model, save_model; "
-        "from gliomask.plan import Plan; save_model(new_model(Plan(modalities=('t2f', 't1c', 't2w'), network='fast', "
-        f"network_arguments={{'norm': {norm!r}}})), Path(sys.argv[1]))"
-    )
-    subprocess.run([sys.executable, "-c", code, str(place / "model.safetensors")], check=True)
-    return place / "model.safetensors"
-
-
 def main() -> None:
     """Print a row a stage, then whole processes and the median of their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", type=Path, help="a folder with one case, 1 mm, with flair, t1ce and t2")
-    parser.add_argument("--model", type=Path, help="a fast model of flair, t1ce, t2")
-    parser.add_argument("--norm", choices=["instance", "batch"], default="instance")
+    parser.add_argument("--case", type=Path, help="a folder with one case, 1 mm, with the model's sequences")
+    parser.add_argument("--model", type=Path, help="a fast model")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--only", choices=["stages", "plain"], help=argparse.SUPPRESS)
@@ -215,8 +205,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         case = options.case or _phantom(place)
-        model = options.model or random_model(place, options.norm)
+        model = options.model or _shipped()
         _report(case, model, place, options.repeats, options.threads)
+
+
+def _shipped() -> Path:
+    from gliomask.model_file import find_model
+
+    return find_model(None)
 
 
 def _phantom(place: Path) -> Path:
