@@ -4,7 +4,7 @@ Plain is what a careful person writes with the usual libraries: `get_fdata` in f
 the same network as an ordinary torch module in float32 with `nn.InstanceNorm3d`, windows of 128^3 that overlap by half
 over the whole volume, weighted by a Gaussian; the mask saved by nibabel. Each process starts anew; they run in turn.
 
-Without --model the network is the shipped one, without --case a phantom of full size is drawn. Beside the seconds stands
+Without --model the network is the shipped one, without --case a phantom of full size is drawn. Beside the seconds is
 the processor time, which a busy machine changes less.
 """
 
