@@ -61,3 +61,10 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.safetensors"):
         replace_plan(tmp_path / "x.safetensors", PLAN, tmp_path / "y.safetensors")
     assert not (tmp_path / "y.safetensors").exists()
+
+
+def test_onnx_is_refused(tmp_path: Path) -> None:
+    """Its metadata stands elsewhere."""
+    (tmp_path / "x.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match="export again"):
+        replace_plan(tmp_path / "x.onnx", PLAN, tmp_path / "y.onnx")

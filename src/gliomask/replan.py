@@ -8,7 +8,7 @@ from typing import Any
 
 from gliomask.errors import InputError
 from gliomask.files import write_bytes
-from gliomask.model_file import read_plan
+from gliomask.model_file import is_onnx, read_plan
 from gliomask.plan import Plan, plan_to_dict
 
 # What the weights were made for.
@@ -28,6 +28,10 @@ def replace_plan(path: Path | str, plan: Plan, target: Path | str) -> None:
             be written to.
     """
     path = Path(path)
+    if is_onnx(path):
+        raise InputError(
+            f"{path}: of ONNX the plan stays as it is; give the .safetensors another one, and export again."
+        )
     old = read_plan(path)
     other = [name for name in _OF_THE_WEIGHTS if getattr(old, name) != getattr(plan, name)]
     if other:
