@@ -124,6 +124,14 @@ def test_stopping_and_resuming_is_not_stopping(
     assert timeless(parts.rows()) == timeless(whole.rows())
 
 
+def test_whole_brains_come_one_a_step(cases: list[Case], tmp_path: Path) -> None:
+    """They differ in size: a larger batch is refused before anything is written, in parts too."""
+    for parts in (1, 2):
+        with pytest.raises(InputError, match="--batch-size 1, not 2"):
+            train(cases, tmp_path / "run", config(whole_brain=True, batch_size=2, accumulate=parts))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_finished_run_goes_on_for_longer(cases: list[Case], tmp_path: Path) -> None:
     """More epochs are no other run."""
     train(cases, tmp_path / "run", config())

@@ -101,8 +101,6 @@ class TrainConfig(BaseModel):
             raise ValueError(f"give one of {', '.join(_LENGTHS)}; got {' and '.join(said)}")
         if self.fold >= (self.folds or 1):
             raise ValueError(f"there is no fold {self.fold} of {self.folds or 1}; folds count from 0")
-        if self.whole_brain and self.batch_size > 1 and self.accumulate > 1:
-            raise ValueError("--whole-brain takes brains of any size, one a process and step; leave --accumulate out")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} cannot be taken in {self.accumulate} equal parts")
         if self.compiled and self.low_memory and self.norm == "batch":
