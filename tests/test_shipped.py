@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -70,15 +69,13 @@ def test_the_card_has_a_row_for_every_subset() -> None:
 
 
 def test_the_recipes_stages_are_trainings(recipe: Callable[[str], object]) -> None:
-    """Each a config that `train` takes; the shares of the time add up, and only the last holds nobody out."""
+    """Each a config that `train` takes, with its share of the time; only the last holds nobody out."""
     stages, common = recipe("default_model").STAGES, recipe("default_model").COMMON  # type: ignore[attr-defined]
-    shares = []
     for name, stage in stages.items():
         values = {"val_fraction": 0.19} | common | stage
-        shares.append(values.pop("share"))
+        assert values.pop("share") > 0
         config = make_config(**values, budget_seconds=60)
         assert (config.val_fraction == 0) == (name == "everyone")
-    assert math.fsum(shares) == pytest.approx(1)
 
 
 @pytest.fixture
