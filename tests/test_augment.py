@@ -30,6 +30,20 @@ def test_the_preset_that_changes_nothing() -> None:
     assert new_target.data_ptr() != target.data_ptr()
 
 
+def test_times_multiplies_chances_alone() -> None:
+    """Once is the same, never is none, and more is more up to certainty; flips are never the rule."""
+    settings = Augmentation(gamma_probability=0.6)
+    assert settings.times(1) == settings
+    assert settings.times(0) == replace(Augmentation.none(), gamma_range=settings.gamma_range)
+    twice = settings.times(2)
+    assert (twice.rotation_probability, twice.gamma_probability) == (0.4, 1.0)
+    assert twice.flip_probability == settings.flip_probability == 0.5
+    assert twice.rotation_range == settings.rotation_range
+    for factor in (-1, math.nan, math.inf):
+        with pytest.raises(InputError, match="multiplied"):
+            settings.times(factor)
+
+
 @pytest.mark.parametrize("shape", [ANISOTROPIC, (7, 16, 33), (1, 8, 8)])
 def test_arguments_stay_and_shapes_too(shape: tuple[int, int, int]) -> None:
     """Any size goes in and comes out, finite, with the arguments unchanged though everything is done."""

@@ -45,3 +45,9 @@ def test_what_a_resumed_run_may_change_exists() -> None:
     """And the choices that shape the result are not among it."""
     assert TrainConfig.model_fields.keys() >= FREE
     assert not FREE & {"network", "lr", "seed", "batch_size", "augment", "patch_size", "precision"}
+
+
+def test_a_run_from_when_augmentation_was_on_or_off_goes_on() -> None:
+    """Its config says true or false, and means once and never."""
+    assert make_config(augment=True) == make_config(augment=1.0)
+    assert make_config(augment=False).augment == 0

@@ -60,7 +60,8 @@ class TrainConfig(BaseModel):
     drop_modalities: float = Field(default=0.0, ge=0, lt=1)
     """The probability with which a patch loses each sequence; above 0 the model can predict without some."""
     normalization: Normalization = "zscore"
-    augment: bool = True
+    augment: float = Field(default=1.0, ge=0, le=10)
+    """How often patches are changed, as a multiple of the probabilities of `Augmentation`; 0: never."""
     transplant: float = Field(default=0.0, ge=0, le=1)
     """The probability with which a patch gets the tumour of another case as well."""
     ema: float = Field(default=0.0, ge=0, lt=1)

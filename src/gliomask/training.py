@@ -292,7 +292,7 @@ def _out_of_patience(config: TrainConfig, rows: Sequence[Mapping[str, float]]) -
 
 def _patch_settings(job: _Job) -> PatchSettings:
     config = job.config
-    changes = Augmentation() if config.augment else None
+    changes = Augmentation().times(config.augment) if config.augment else None
     plan, divisor = job.model.plan, int(job.model.network.divisor)  # type: ignore[arg-type]
     size = None if config.whole_brain else plan.patch_size
     return PatchSettings(size, changes, config.drop_modalities, config.seed, divisor, config.transplant)

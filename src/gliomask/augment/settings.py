@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from gliomask.errors import InputError
@@ -84,8 +85,22 @@ class Augmentation:
     @classmethod
     def none(cls) -> Augmentation:
         """Return the settings that change nothing."""
-        never: dict[str, Any] = {field.name: 0.0 for field in fields(cls) if field.name not in _BOUNDS}
-        return cls(**never)
+        return cls().times(0)
+
+    def times(self, factor: float) -> Augmentation:
+        """Return the settings with every probability times this: how often patches are changed, not how strongly.
+
+        None comes above 1, and that of a flip not above 0.5, where flipped and not flipped are alike.
+
+        Raises:
+            InputError: The factor is below 0, or not a finite number.
+        """
+        if not 0 <= factor < math.inf:
+            raise InputError(f"augmentation can be multiplied by a number of 0 or more; got {factor}")
+        most = {"flip_probability": 0.5}
+        chances = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _BOUNDS}
+        multiplied: dict[str, Any] = {name: min(p * factor, max(p, most.get(name, 1.0))) for name, p in chances.items()}
+        return replace(self, **multiplied)
 
 
 _BOUNDS: dict[str, Range] = {

@@ -153,8 +153,15 @@ def train(
         str, typer.Option("--normalization", help="zscore or minmax.", rich_help_panel=_LEARNING)
     ] = "zscore",
     augment: Annotated[
-        bool, typer.Option(help="Flip, rotate, scale, add noise and the like.", rich_help_panel=_LEARNING)
-    ] = True,
+        float,
+        typer.Option(
+            "--augment",
+            min=0,
+            max=10,
+            help="How often to rotate, scale, add noise and the like: 0 never, 2 twice as often.",
+            rich_help_panel=_LEARNING,
+        ),
+    ] = 1.0,
     transplant: Annotated[
         float,
         typer.Option(
