@@ -37,7 +37,7 @@ def view(
         list[Path] | None,
         typer.Argument(
             metavar="CASE [MASK]...",
-            help="A case's folder, or a folder of cases with --case; and masks: files, or folders that predict wrote to. "
+            help="A case's folder, or a folder of cases and --case; and masks: files, or folders of predict. "
             "The first is the prediction; the case's own mask, if it has one, is the truth.",
         ),
     ] = None,

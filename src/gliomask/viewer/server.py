@@ -1,4 +1,4 @@
-"""One scene, served to the browser of this machine: from memory, by fixed names, behind an address that tells nobody."""
+"""One scene, served to the browser of this machine: from memory, by fixed names, behind an unguessable address."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ HOST = "127.0.0.1"
 SECURITY_HEADERS: Mapping[str, str] = {
     # data: and blob: are the library's own fonts and the pictures that a reader saves; nothing comes from elsewhere.
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self' data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+        "connect-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
