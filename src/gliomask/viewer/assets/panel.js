@@ -26,7 +26,7 @@ function viewPart(viewer) {
   const cut = slider("Cut open", { min: 0, max: 1, step: 0.02, value: 0, show: percent, name: "cut" }, (depth) => viewer.cut(depth));
   const cross = make("input", { type: "checkbox", checked: true, name: "crosshair", onchange: () => viewer.set({ crosshair: cross.checked }) });
   const line = make("label", { class: "line" }, cross, make("span", {}, "Crosshair"));
-  const element = make("section", {}, make("h2", {}, "View"), view.element, plane.element, side.element, cut.element, line);
+  const element = make("section", { "aria-label": "View" }, view.element, plane.element, side.element, cut.element, line);
   return {
     element,
     reflect(now) {
@@ -67,7 +67,7 @@ function imagePart(viewer) {
     apply();
   } }, "Reset");
   const levels = make("details", {}, make("summary", {}, "Brightness"), black.element, white.element, reset);
-  const element = make("section", {}, make("h2", {}, "Images"), image.element, blend, mix.element, levels);
+  const element = make("section", { "aria-label": "Images" }, image.element, blend, mix.element, levels);
   const part = {
     element,
     reflect(now) {
@@ -97,7 +97,7 @@ function maskPart(viewer) {
   const opacity = slider("Opacity", { min: 0, max: 1, step: 0.05, value: state.opacity, show: percent, name: "opacity" }, (next) => viewer.set({ opacity: next }));
   const regions = regionTable(viewer);
   const comparison = comparisonTable(viewer);
-  const element = make("section", {}, make("h2", {}, "Mask"), shown.element, regions.element, comparison.element, style.element, opacity.element);
+  const element = make("section", { "aria-label": "Masks" }, shown.element, regions.element, comparison.element, style.element, opacity.element);
   return {
     element,
     reflect(now) {

@@ -15,13 +15,11 @@ export function buildReadout(scene) {
     return make("div", {}, make("dt", {}, label), value);
   };
   const element = make(
-    "dl",
-    { class: "readout", "aria-label": "At the crosshair" },
-    cell("place", "Position"),
-    cell("voxel", "Voxel"),
-    ...scene.images.map(({ name, label }) => cell(name, label)),
-    ...scene.masks.map(({ name, label }) => cell(name, label)),
+    "div",
+    { class: "readout", role: "group", "aria-label": "At the crosshair" },
+    make("dl", {}, cell("place", "Position"), cell("voxel", "Voxel"), ...scene.images.map(({ name, label }) => cell(name, label))),
   );
+  if (scene.masks.length) element.append(make("dl", { class: "masks" }, ...scene.masks.map(({ name, label }) => cell(name, label))));
   const says = new Map(scene.masks.map(({ name, tissues }) => [name, new Map(tissues.map((one) => [one.value, one]))]));
   const text = (name, found) => {
     if (!found) return "outside";
@@ -39,7 +37,7 @@ export function buildReadout(scene) {
       for (const [name, volume] of volumes) {
         const found = readVoxel(volume, mm);
         if (cells.has(name)) cells.get(name).textContent = text(name, found);
-        if (found) cells.get("voxel").textContent = found.index.join(" ");
+        if (found) cells.get("voxel").textContent = found.index.map((value, axis) => value + scene.first_voxel[axis]).join(" ");
       }
     },
   };

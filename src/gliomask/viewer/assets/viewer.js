@@ -32,6 +32,7 @@ class Viewer {
     this.stages = new Map();
     this.turn = 0;
     this.closed = false;
+    this.mm = scene.start_mm;
     const compared = scene.comparisons[0];
     this.state = {
       view: "planes",
@@ -76,7 +77,6 @@ class Viewer {
     this.resized = new ResizeObserver(() => this.arrange());
     this.resized.observe(this.grid);
     await this.render();
-    this.goTo(scene.start_mm);
     this.status.textContent = "";
     this.loaded = this.loadAll();
   }
@@ -107,16 +107,14 @@ class Viewer {
     const tiles = this.tiles();
     const layers = await Promise.all(tiles.map((tile) => this.layersOf(tile)));
     if (turn !== this.turn || this.closed) return;
-    const place = this.place;
     for (const [key, { figure }] of this.stages) figure.hidden = !tiles.some((tile) => tile.key === key);
     this.grid.dataset.tiles = tiles.length;
     for (const [number, tile] of tiles.entries()) {
       const { stage, caption } = await this.stageOf(tile);
       caption.textContent = this.captionOf(tile);
       stage.setCrosshair(this.state.crosshair);
-      stage.setOutline(this.state.outline);
-      stage.show(this.prepare(layers[number], tile));
-      if (place) stage.goTo(place);
+      stage.setOutline(this.state.outline ? this.state.opacity : 0);
+      stage.show(this.prepare(layers[number], tile), this.mm);
     }
     this.arrange();
     this.read();
@@ -130,13 +128,12 @@ class Viewer {
 
   /** Set what the volumes of a tile look like there. */
   prepare(layers, { overlay, blend, image }) {
-    const { opacity, mix } = this.state;
+    const { opacity, outline, mix } = this.state;
     layers[0].opacity = 1;
     if (blend && blend !== image) layers[1].opacity = mix;
     if (overlay !== "none") {
       const top = layers[layers.length - 1];
-      top.opacity = opacity;
-      paint(top, this.coloursOf(overlay));
+      paint(top, this.coloursOf(overlay), { opacity, outline });
     }
     return layers;
   }
@@ -213,10 +210,6 @@ class Viewer {
     return this.tiles().map(({ key }) => this.stages.get(key)).filter((entry) => entry).map(({ stage }) => stage);
   }
 
-  get place() {
-    return this.mm ?? null;
-  }
-
   arrange() {
     for (const stage of this.seen) stage.arrange(this.state.view, this.state.plane);
   }
@@ -232,7 +225,7 @@ class Viewer {
   }
 
   read() {
-    if (this.mm) this.readout.show(this.mm, this.state.shown === "compare" ? this.overlayName("compare") : "");
+    this.readout.show(this.mm, this.state.shown === "compare" ? this.overlayName("compare") : "");
   }
 
   goTo(mm) {
@@ -286,7 +279,7 @@ class Viewer {
     return this.volume(this.state.image).then((volume) => {
       volume.cal_min = low;
       volume.cal_max = Math.max(high, low + 1e-3);
-      for (const stage of this.seen) stage.view.updateGLVolume();
+      return this.render();
     });
   }
 
