@@ -3,7 +3,8 @@
 import { make } from "./dom.js";
 import { readVoxel } from "./stage.js";
 
-const DIRECTIONS = [["R", "L"], ["A", "P"], ["S", "I"]]; // NIfTI counts towards the first of each
+// NIfTI's axes. From where the file counts, which need not be the head's middle: so no "left" or "right" is said.
+const AXES = ["x", "y", "z"];
 
 /** Build the readout; values come as volumes are loaded. */
 export function buildReadout(scene) {
@@ -32,7 +33,7 @@ export function buildReadout(scene) {
     placeText: "",
     add: (name, volume) => volumes.set(name, volume),
     show(mm) {
-      readout.placeText = `${mm.map((value, axis) => `${DIRECTIONS[axis][value < 0 ? 1 : 0]} ${Math.abs(value).toFixed(1)}`).join("  ")} mm`;
+      readout.placeText = `${mm.map((value, axis) => `${AXES[axis]} ${value.toFixed(1)}`).join("  ")} mm`;
       cells.get("place").textContent = readout.placeText;
       for (const [name, volume] of volumes) {
         const found = readVoxel(volume, mm);

@@ -58,19 +58,20 @@ export class Stage {
   }
 
   /** Lay volumes on each other, the image first; `arrange` draws them. */
-  show(volumes, mm) {
+  show(volumes, mm, pan) {
     const { view } = this;
-    const same = view.volumes.length === volumes.length && view.volumes[0] === volumes[0] && this.black === volumes[0].cal_min && this.white === volumes[0].cal_max;
+    const { cal_min, cal_max, opacity } = volumes[0];
+    const base = JSON.stringify([volumes[0].id, volumes.length, cal_min, cal_max, opacity]);
     view.volumes = volumes;
     view.back = volumes[0];
     view.overlays = volumes.slice(1);
-    this.black = volumes[0].cal_min;
-    this.white = volumes[0].cal_max;
     view.refreshColormaps();
     // Where the image is the same, only what lies above it is made again, which is much quicker.
-    volumes.forEach((volume, layer) => (layer || !same) && view.refreshLayers(volume, layer));
+    volumes.forEach((volume, layer) => (layer || base !== this.base) && view.refreshLayers(volume, layer));
+    this.base = base;
     view.furthestVertexFromOrigin = view.volumeObject3D.furthestVertexFromOrigin;
-    if (mm) view.scene.crosshairPos = view.mm2frac([...mm], 0, true);
+    view.scene.crosshairPos = view.mm2frac([...mm], 0, true);
+    view.scene.pan2Dxyzmm = [...pan];
   }
 
   /** Arrange the slices and draw: `planes` for three and the space, else one of them filling the canvas. */
@@ -100,24 +101,26 @@ export class Stage {
     return [...this.view.frac2mm(this.view.scene.crosshairPos, 0, true)].slice(0, 3);
   }
 
-  /** Make it larger or smaller around the place looked at; 0 shows all. */
-  zoom(factor) {
+  /** Make slices, or the head in 3D, larger or smaller around the place looked at; 0 shows all. */
+  zoom(factor, space) {
     const { view } = this;
-    const [x, y, z, old] = view.scene.pan2Dxyzmm;
-    if (!factor) {
-      view.scene.volScaleMultiplier = NEAR;
-      return view.setPan2Dxyzmm([0, 0, 0, 1]);
+    if (space) {
+      view.scene.volScaleMultiplier = factor ? Math.min(4, Math.max(0.7, view.scene.volScaleMultiplier * factor)) : NEAR;
+      view.drawScene();
+      return;
     }
-    const size = Math.min(MOST_ZOOM, Math.max(1, old * factor));
+    const [x, y, z, old] = view.scene.pan2Dxyzmm;
+    const size = factor ? Math.min(MOST_ZOOM, Math.max(1, old * factor)) : 1;
     const centre = view.frac2mm(view.scene.crosshairPos);
     const moved = [x, y, z].map((value, axis) => (size === 1 ? 0 : value + (old - size) * centre[axis]));
-    view.scene.volScaleMultiplier = Math.min(3, Math.max(0.7, view.scene.volScaleMultiplier * factor));
-    return view.setPan2Dxyzmm([...moved, size]);
+    view.scene.pan2Dxyzmm = [...moved, size];
+    this.setCrosshair(this.crosshair);
+    view.drawScene();
   }
 
   setCrosshair(visible) {
     this.crosshair = visible;
-    this.view.opts.crosshairWidth = visible ? (100 * THICKNESS) / Math.max(1, this.canvas.clientHeight) : 0;
+    this.view.opts.crosshairWidth = visible ? (100 * THICKNESS) / (Math.max(1, this.canvas.clientHeight) * Math.sqrt(this.view.scene.pan2Dxyzmm[3])) : 0;
   }
 
   /** Draw labels as outlines of this opacity; 0 for filled ones. */

@@ -33,6 +33,7 @@ class Viewer {
     this.turn = 0;
     this.closed = false;
     this.mm = scene.start_mm;
+    this.pan = [0, 0, 0, 1];
     const compared = scene.comparisons[0];
     this.state = {
       view: "planes",
@@ -50,6 +51,7 @@ class Viewer {
       opacity: 0.5,
       crosshair: true,
       cut: 0,
+      brain: 0.3,
       shortcuts: options.shortcuts !== false,
     };
   }
@@ -104,6 +106,7 @@ class Viewer {
   async render() {
     this.turn += 1;
     const { turn } = this;
+    this.grid.setAttribute("aria-busy", "true");
     const tiles = this.tiles();
     const layers = await Promise.all(tiles.map((tile) => this.layersOf(tile)));
     if (turn !== this.turn || this.closed) return;
@@ -114,10 +117,11 @@ class Viewer {
       caption.textContent = this.captionOf(tile);
       stage.setCrosshair(this.state.crosshair);
       stage.setOutline(this.state.outline ? this.state.opacity : 0);
-      stage.show(this.prepare(layers[number], tile), this.mm);
+      stage.show(this.prepare(layers[number], tile), this.mm, this.pan);
     }
     this.arrange();
     this.read();
+    this.grid.setAttribute("aria-busy", "false");
   }
 
   /** The volumes of a tile: an image, perhaps a second, perhaps an overlay. */
@@ -128,12 +132,12 @@ class Viewer {
 
   /** Set what the volumes of a tile look like there. */
   prepare(layers, { overlay, blend, image }) {
-    const { opacity, outline, mix } = this.state;
-    layers[0].opacity = 1;
+    const { opacity, outline, mix, view, brain } = this.state;
+    layers[0].opacity = view === "space" ? brain : 1;
     if (blend && blend !== image) layers[1].opacity = mix;
     if (overlay !== "none") {
       const top = layers[layers.length - 1];
-      paint(top, this.coloursOf(overlay), { opacity, outline });
+      paint(top, this.coloursOf(overlay), { opacity, outline: outline && view !== "space" });
     }
     return layers;
   }
@@ -195,8 +199,11 @@ class Viewer {
   }
 
   captionOf({ image, blend, overlay }) {
+    const { view, side } = this.state;
+    if (view === "side" && side === "masks") return this.overlayLabel(overlay);
     const labels = Object.fromEntries(this.scene.images.map(({ name, label }) => [name, label]));
     const second = blend && blend !== image ? ` + ${labels[blend]}` : "";
+    if (view === "side") return labels[image];
     return `${labels[image]}${second}${overlay === "none" ? "" : `, ${this.overlayLabel(overlay)}`}`;
   }
 
@@ -221,6 +228,7 @@ class Viewer {
   }
 
   follow(stage) {
+    this.pan = [...stage.view.scene.pan2Dxyzmm];
     for (const other of this.seen) stage.lead(other);
   }
 
@@ -250,7 +258,10 @@ class Viewer {
   }
 
   zoom(factor) {
-    for (const stage of this.seen) stage.zoom(factor);
+    for (const stage of this.seen) {
+      stage.zoom(factor, this.state.view === "space");
+      this.pan = [...stage.view.scene.pan2Dxyzmm];
+    }
   }
 
   cut(depth) {
@@ -296,6 +307,7 @@ class Viewer {
   }
 
   complain(error) {
+    this.grid.setAttribute("aria-busy", "false");
     this.status.textContent = error.message;
     this.status.setAttribute("role", "alert");
   }
