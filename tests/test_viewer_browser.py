@@ -33,6 +33,7 @@ pytestmark = [
 ]
 
 SHIFT = 3
+CAPTION = 30
 
 
 @pytest.fixture
@@ -62,11 +63,11 @@ def page(case: Case, prediction: Path) -> Iterator[Any]:
 
 
 def seen(page: Any) -> np.ndarray:
-    """What a reader sees of the pictures, `(rows, columns, 3)`."""
+    """What a reader sees of the pictures below their caption, `(rows, columns, 3)`."""
     image = pytest.importorskip("PIL.Image")
     page.wait_for_selector(".stages[aria-busy=false]")
     drawn(page)
-    return np.asarray(image.open(BytesIO(page.locator(".stages").screenshot())).convert("RGB")).astype(int)
+    return np.asarray(image.open(BytesIO(page.locator(".stages").screenshot())).convert("RGB")).astype(int)[CAPTION:]
 
 
 def same(first: np.ndarray, second: np.ndarray) -> bool:
