@@ -193,7 +193,7 @@ def pixels_wide(page: Any) -> int:
 
 def test_space_is_drawn_turned_and_cut(page: Any) -> None:
     """The head in 3D is there; dragging turns it, the slider opens it."""
-    page.get_by_text("3D", exact=True).click()
+    page.check("input[value=space]")
     first = seen(page)
     assert (first.max(axis=-1) > 25).mean() > 0.02
     box = page.locator("figure:not([hidden]) canvas").bounding_box()
@@ -219,7 +219,7 @@ def test_side_by_side_shows_each_sequence_and_each_mask(page: Any) -> None:
         for left in (0, columns):
             part = (slice(top, top + rows), slice(left, left + columns))
             assert not same(before[part], after[part])
-    page.get_by_text("Masks", exact=True).click()
+    page.check("input[value=masks]")
     page.wait_for_selector(".stages[data-tiles='3'][aria-busy=false]")
     captions = page.locator("figure:not([hidden]) figcaption").all_text_contents()
     assert captions == ["prediction", "truth", "WT: prediction against truth"]
