@@ -20,6 +20,7 @@ from gliomask.cli import (
     prepare,
     report,
     train,
+    view,
 )
 from gliomask.cli.console import BAD_INPUT, configure_logging, fail
 from gliomask.errors import InputError
@@ -34,7 +35,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
 )
-for module in (check, phantom, prepare, train, predict, evaluate, compare_scores, compare, report, export, info, demo):
+for module in (
+    check,
+    phantom,
+    prepare,
+    train,
+    predict,
+    evaluate,
+    compare_scores,
+    compare,
+    report,
+    view,
+    export,
+    info,
+    demo,
+):
     name = module.__name__.rpartition(".")[2]
     app.command(name.replace("_", "-"), epilog=module.EXAMPLES)(getattr(module, name))
 
