@@ -16,28 +16,13 @@ import pytest
 from typer.main import get_command
 
 from gliomask.cases import LAYOUTS, Case, find_cases
-from gliomask.cli import app, main
+from gliomask.cli import app
 from gliomask.model import new_model, save_model
 from gliomask.plan import Plan
 from gliomask.prepare import common_spacing
 from gliomask.volume import Volume, read_volume, write_volume
 
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
-
-
-@pytest.fixture
-def gliomask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Run a command in this process; give back its exit status and all it printed."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["gliomask", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
-
-    return run
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
-from gliomask.cli import app, main
+from gliomask.cli import app
 from gliomask.cli.train import _seconds
 from gliomask.config import TrainConfig
 from gliomask.errors import InputError
@@ -19,21 +18,6 @@ from gliomask.model import load_torch_model
 from gliomask.run import load_run
 
 TINY = ("--network", "fcn", "--patch-size", "16", "--lr", "3e-3", "--precision", "fp32")
-
-
-@pytest.fixture
-def gliomask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Run a command in this process; give back its exit status and all it printed."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["gliomask", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
-
-    return run
 
 
 def test_the_defaults_in_the_help_are_those_of_the_library() -> None:
