@@ -128,9 +128,9 @@ def test_every_interval_has_its_line_in_80_columns(gliomask, tmp_path: Path, mon
     lines = said.splitlines()[:-1]
     assert max(map(len, lines)) <= 80
     assert [line.split() for line in lines if line.startswith(("attention_unet", "vnet"))] == [
-        "attention_unet 19.1 1187 12.3 12.3 123 120".split(),
-        "vnet 19.1 1187 12.3 12.3 123 120".split(),
-        "attention_unet .831 [.71 1] .745 [.62 1] .600 [.48 1] 1 [.88 1]".split(),
+        ["attention_unet", "19.1", "1187", "12.3", "12.3", "123", "120"],
+        ["vnet", "19.1", "1187", "12.3", "12.3", "123", "120"],
+        ["attention_unet", ".831", "[.71", "1]", ".745", "[.62", "1]", ".600", "[.48", "1]", "1", "[.88", "1]"],
     ]
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +14,13 @@ from numpy.typing import NDArray
 from gliomask.cases import Case, get_modality, read_case, read_mask
 from gliomask.errors import InputError
 from gliomask.evaluation import Finding
-from gliomask.figures import CaseView, Exhibit, case_figure, require_matplotlib, save_figure
+from gliomask.figures import SCREEN_DPI, CaseView, Exhibit, case_figure, figure_png, require_matplotlib, save_figure
 from gliomask.labels import get_convention, to_regions
 from gliomask.prediction import Prediction
 from gliomask.volume import Volume
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # First the sequence that shows the whole tumour best, then the one that shows its enhancing part.
 SHOWN_FIRST = ("t2f", "t1c", "t2w", "t1n")
@@ -23,14 +28,37 @@ _REASONS = 3  # of a case that went wrong, in its caption
 SEQUENCE_NAMES = {"t1n": "T1", "t1c": "T1 with contrast", "t2w": "T2", "t2f": "T2-FLAIR"}
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A picture that is drawn: a notebook shows it where it is a cell's last word, and `save` writes it."""
+
+    figure: Figure
+
+    def save(self, path: Path | str) -> None:
+        """Write a PNG, whole or not at all.
+
+        Raises:
+            InputError: The place cannot be written to.
+        """
+        save_figure(self.figure, Path(path))
+
+    def _repr_png_(self) -> bytes:
+        return figure_png(self.figure, dpi=SCREEN_DPI)
+
+
 def draw_case(
-    case: Case, path: Path, *, sequences: tuple[str, ...] = (), prediction: Prediction | None = None, title: str = ""
-) -> None:
-    """Draw a case into a PNG: sequences, its mask if it has one with a known convention, and a prediction.
+    case: Case,
+    path: Path | str | None = None,
+    *,
+    sequences: Sequence[str] = (),
+    prediction: Prediction | None = None,
+    title: str = "",
+) -> Picture:
+    """Draw a case: sequences, its mask if it has one with a known convention, and a prediction.
 
     Args:
         case: Its files are read now.
-        path: The PNG.
+        path: A PNG to write as well.
         sequences: Which to show, in any accepted spelling; by default two, T2-FLAIR and T1 with contrast if there.
         prediction: Drawn in a column of its own.
         title: By default the id.
@@ -58,13 +86,18 @@ def draw_case(
         truth=truth,
         predictions={"prediction": _regions(prediction.labels, prediction.convention)} if prediction else {},
     )
-    save_figure(case_figure(view), path)
+    picture = Picture(case_figure(view))
+    if path is not None:
+        picture.save(path)
+    return picture
 
 
-def draw_prediction(prediction: Prediction, path: Path | str, *, sequences: tuple[str, ...] = ()) -> None:
+def draw_prediction(
+    prediction: Prediction, path: Path | str | None = None, *, sequences: Sequence[str] = ()
+) -> Picture:
     """Draw what was found in a case beside its mask, if it has one; see `draw_case`."""
     title = f"{prediction.case.id}    {Path(prediction.model).name}"
-    draw_case(prediction.case, Path(path), sequences=sequences, prediction=prediction, title=title)
+    return draw_case(prediction.case, path, sequences=sequences, prediction=prediction, title=title)
 
 
 def exhibit(findings: Sequence[Finding]) -> list[Exhibit]:

@@ -20,10 +20,14 @@ from gliomask.files import replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FILE_DPI = 110
+SCREEN_DPI = 72  # as notebooks show figures
+
 __all__ = [
     "PLANES",
     "REGION_COLOURS",
     "REGION_NAMES",
+    "SCREEN_DPI",
     "CaseView",
     "Exhibit",
     "bland_altman_figure",
@@ -57,17 +61,17 @@ def save_figure(figure: Figure, path: Path) -> None:
         InputError: The place cannot be written to.
     """
     with replacing(path) as partial:
-        _print(figure, partial)
+        _print(figure, partial, FILE_DPI)
 
 
-def figure_png(figure: Figure) -> bytes:
-    """Return a figure as the content of a PNG file."""
+def figure_png(figure: Figure, *, dpi: int = FILE_DPI) -> bytes:
+    """Return a figure as the content of a PNG file, of so many dots an inch."""
     content = BytesIO()
-    _print(figure, content)
+    _print(figure, content, dpi)
     return content.getvalue()
 
 
-def _print(figure: Figure, where: Path | BytesIO) -> None:
+def _print(figure: Figure, where: Path | BytesIO, dpi: int) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    FigureCanvasAgg(figure).print_figure(where, dpi=110, facecolor=figure.get_facecolor(), format="png")
+    FigureCanvasAgg(figure).print_figure(where, dpi=dpi, facecolor=figure.get_facecolor(), format="png")
