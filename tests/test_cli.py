@@ -266,7 +266,7 @@ def test_in_80_columns_a_case_is_a_line_and_so_is_what_there_is_to_know(gliomask
     table = lines[: lines.index("")]
     assert max(map(len, table)) <= 80
     assert [(line.split()[0], line.split()[-1]) for line in table[1:]] == [
-        (first.id, "below"), (second.id, "bad"), (third.id, "fine"),
+        (first.id, "below"), (second.id, "bad"), (third.id, "below"),
     ]  # fmt: skip
     assert (
         f"{first.id}: t2f ({_image(first).name}): the background is 7, not 0, and is taken for brain. Set it to 0."
