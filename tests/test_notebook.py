@@ -36,7 +36,7 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 
 def kinds(cell: NotebookNode) -> list[str]:
     """What a cell gave: pictures, values, text."""
-    return [kind for output in cell.outputs for kind in output.get("data", {output.get("name", "error"): None})]
+    return [kind for output in cell.outputs for kind in sorted(output.get("data", {output.get("name", "error"): None}))]
 
 
 def test_its_outputs_are_those_of_its_cells(notebook: NotebookNode) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,36 +12,15 @@ from numpy.typing import NDArray
 from gliomask.cases import Case, get_modality, read_case, read_mask
 from gliomask.errors import InputError
 from gliomask.evaluation import Finding
-from gliomask.figures import SCREEN_DPI, CaseView, Exhibit, case_figure, figure_png, require_matplotlib, save_figure
+from gliomask.figures import CaseView, Exhibit, Picture, case_figure, require_matplotlib, save_figure
 from gliomask.labels import get_convention, to_regions
 from gliomask.prediction import Prediction
 from gliomask.volume import Volume
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # First the sequence that shows the whole tumour best, then the one that shows its enhancing part.
 SHOWN_FIRST = ("t2f", "t1c", "t2w", "t1n")
 _REASONS = 3  # of a case that went wrong, in its caption
 SEQUENCE_NAMES = {"t1n": "T1", "t1c": "T1 with contrast", "t2w": "T2", "t2f": "T2-FLAIR"}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture that is drawn: a notebook shows it where it is a cell's last word, and `save` writes it."""
-
-    figure: Figure
-
-    def save(self, path: Path | str) -> None:
-        """Write a PNG, whole or not at all.
-
-        Raises:
-            InputError: The place cannot be written to.
-        """
-        save_figure(self.figure, Path(path))
-
-    def _repr_png_(self) -> bytes:
-        return figure_png(self.figure, dpi=SCREEN_DPI)
 
 
 def draw_case(
@@ -88,7 +65,7 @@ def draw_case(
     )
     picture = Picture(case_figure(view))
     if path is not None:
-        picture.save(path)
+        save_figure(picture.figure, Path(path))
     return picture
 
 

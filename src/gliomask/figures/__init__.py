@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
     "SCREEN_DPI",
     "CaseView",
     "Exhibit",
+    "Picture",
     "bland_altman_figure",
     "case_figure",
     "comparison_curves_figure",
@@ -42,6 +44,24 @@ __all__ = [
     "save_figure",
     "scores_figure",
 ]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that is drawn: a notebook shows it where it is a cell's last word, and `save` writes it."""
+
+    figure: Figure
+
+    def save(self, path: Path | str) -> None:
+        """Write a PNG, whole or not at all.
+
+        Raises:
+            InputError: The place cannot be written to.
+        """
+        save_figure(self.figure, Path(path))
+
+    def _repr_png_(self) -> bytes:
+        return figure_png(self.figure, dpi=SCREEN_DPI)
 
 
 def require_matplotlib() -> None:
