@@ -2,18 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench compare-seed clean
+.PHONY: demo test check bench notebook compare-seed clean
 
 demo: .venv/installed
 	$(BIN)/gliomask demo demo
 
 # The comparison of the project this one grew from, small and on phantoms: five networks, one split, minutes on a CPU.
+# Without augmentation: with it `segnet`, which has no skips, calls everything healthy for some sixty steps.
 compare-seed: .venv/installed
 	$(BIN)/gliomask phantom compare-seed/cases --cases 12 --size 96
 	$(BIN)/gliomask prepare compare-seed/cases -o compare-seed/cache
 	for network in unet attention_unet fcn segnet vnet; do \
 	    $(BIN)/gliomask train compare-seed/cache -o compare-seed/$$network --network $$network \
-	        --patch-size 64 --steps 72 --lr 2e-3 --loss dice+focal || exit 1; \
+	        --patch-size 64 --steps 72 --lr 2e-3 --loss dice+focal --no-augment || exit 1; \
 	done
 	cd compare-seed && ../$(BIN)/gliomask compare unet attention_unet fcn segnet vnet -o comparison
 
@@ -32,6 +33,10 @@ bench: .venv/installed-dev
 	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/predict.py
+
+# The outputs in the notebook, made again.
+notebook: .venv/installed-dev
+	$(BIN)/python docs/make_notebook.py
 
 # torch comes first and alone, so that a CPU build which pip finds on this machine is taken and nothing replaces it.
 .venv/torch: constraints.txt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from gliomask.cases import MODALITIES, Case, get_layout
+from gliomask.cli import main
 from gliomask.labels import convert_labels, get_convention
 from gliomask.volume import Volume, write_volume
 
@@ -115,3 +117,18 @@ def folder_of(write_case: Callable[..., Case], tmp_path: Path) -> Callable[..., 
         return tmp_path / "data"
 
     return write
+
+
+@pytest.fixture
+def gliomask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run a command in this process, in so many columns; give back its exit status and all it printed."""
+
+    def run(*words: object, columns: int = 200) -> tuple[int, str]:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(sys, "argv", ["gliomask", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out + said.err
+
+    return run

@@ -491,6 +491,15 @@ def test_a_case_without_any_of_the_sequences_is_refused(write_case: WriteCase) -
         read_case(case, ("t1c", "t1n"))
 
 
+def test_sequences_are_asked_for_in_any_spelling(write_case: WriteCase) -> None:
+    """As everywhere else; a name that is none is refused with the nearest."""
+    case = write_case()
+    asked, known = (read_case(case, names).data for names in (("flair", "t1ce", "T2"), ("t2f", "t1c", "t2w")))
+    np.testing.assert_array_equal(asked, known)
+    with pytest.raises(InputError, match="did you mean 'flair'"):
+        read_case(case, ("flare",))
+
+
 def test_every_bad_file_of_a_case_is_named_at_once(write_case: WriteCase) -> None:
     """Two damaged files, one message."""
     case = write_case()

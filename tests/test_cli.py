@@ -16,28 +16,13 @@ import pytest
 from typer.main import get_command
 
 from gliomask.cases import LAYOUTS, Case, find_cases
-from gliomask.cli import app, main
+from gliomask.cli import app
 from gliomask.model import new_model, save_model
 from gliomask.plan import Plan
 from gliomask.prepare import common_spacing
 from gliomask.volume import Volume, read_volume, write_volume
 
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
-
-
-@pytest.fixture
-def gliomask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Run a command in this process; give back its exit status and all it printed."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["gliomask", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
-
-    return run
 
 
 @pytest.fixture
@@ -268,6 +253,26 @@ def test_check_says_everything_at_once(gliomask, folder_of, tmp_path: Path) -> N
     status, said = gliomask("check", folder, "--json")
     assert status == 1
     assert [bool(case["problems"]) for case in json.loads(said)["cases"]] == [True, True, False, False]
+
+
+def test_in_80_columns_a_case_is_a_line_and_so_is_what_there_is_to_know(gliomask, folder_of) -> None:
+    """Nothing is folded or cut: the table fits, and each remark stands below it in one piece, with its case."""
+    folder = folder_of(3)
+    first, second, third = find_cases(folder)
+    _rewrite(_image(first), lambda data: data + 7)
+    _cut(_image(second))
+    _, said = gliomask("check", folder, columns=80)
+    lines = said.splitlines()
+    table = lines[: lines.index("")]
+    assert max(map(len, table)) <= 80
+    assert [(line.split()[0], line.split()[-1]) for line in table[1:]] == [
+        (first.id, "below"), (second.id, "bad"), (third.id, "below"),
+    ]  # fmt: skip
+    assert (
+        f"{first.id}: t2f ({_image(first).name}): the background is 7, not 0, and is taken for brain. Set it to 0."
+        in lines
+    )
+    assert [line for line in lines if line.startswith(f"{second.id}: ") and "cut or damaged" in line]
 
 
 def test_two_files_and_two_ids_are_left_out_and_named(gliomask, model_file: Path, folder_of, tmp_path: Path) -> None:

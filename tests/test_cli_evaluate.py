@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gliomask.cases import find_cases
-from gliomask.cli import main
 from gliomask.metrics import PROTOCOLS
 from gliomask.volume import Volume, read_volume, write_volume
 
@@ -19,18 +18,9 @@ ONE, TWO, THREE = "BraTS2021_00001", "BraTS2021_00002", "BraTS2021_00003"
 
 
 @pytest.fixture
-def evaluate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Run the command in this process; give back its exit status and all it printed."""
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["gliomask", "evaluate", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
-
-    return run
+def evaluate(gliomask: Callable[..., tuple[int, str]]) -> Callable[..., tuple[int, str]]:
+    """Run the command in 80 columns."""
+    return partial(gliomask, "evaluate", columns=80)
 
 
 @pytest.fixture

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
-from gliomask.cli import app, main
+from gliomask.cache import build_cache
+from gliomask.cases import find_cases
+from gliomask.cli import app
 from gliomask.cli.train import _seconds
 from gliomask.config import TrainConfig
 from gliomask.errors import InputError
 from gliomask.model import load_torch_model
-from gliomask.run import load_run
+from gliomask.run import load_run, make_plan
+from gliomask.training import train
 
 TINY = ("--network", "fcn", "--patch-size", "16", "--lr", "3e-3", "--precision", "fp32")
-
-
-@pytest.fixture
-def gliomask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Run a command in this process; give back its exit status and all it printed."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["gliomask", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
-
-    return run
 
 
 def test_the_defaults_in_the_help_are_those_of_the_library() -> None:
@@ -58,6 +46,24 @@ def test_a_run_goes_on_without_its_settings_said_again(gliomask, folder_of, tmp_
     assert load_run(run).config.network == "fcn"
     status, said = gliomask("train", "-o", run, "--resume", "--lr", "1e-5")
     assert (status, "lr was 0.003" in said) == (2, True)
+
+
+@pytest.mark.parametrize("kind", ["cases", "cache"])
+def test_a_run_begun_in_python_goes_on_in_a_terminal(gliomask, folder_of, tmp_path: Path, kind: str) -> None:
+    """It knows its cases, whether it was given them or a cache; where it has none prepared, they are asked for."""
+    cases = find_cases(folder_of(4))
+    settings = TrainConfig(network="fcn", patch_size=16, epochs=1, precision="fp32")
+    plan = make_plan(settings, cases)
+    if kind == "cache":
+        build_cache(cases, tmp_path / "prepared", plan)
+    train(tmp_path / "prepared" if kind == "cache" else cases, tmp_path / "run", settings)
+    status, said = gliomask("train", "-o", tmp_path / "run", "--resume", "--epochs", 2)
+    assert status == 0, said
+    assert len(load_run(tmp_path / "run").rows()) == 2
+    if kind == "cases":
+        shutil.rmtree(tmp_path / "run" / "cache")
+        status, said = gliomask("train", "-o", tmp_path / "run", "--resume", "--epochs", 3)
+        assert (status, "name the folder of cases" in said) == (2, True)
 
 
 def test_a_budget_is_kept(folder_of, tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
 
 from gliomask.cases import Case, find_cases, resolve_conventions
-from gliomask.cli import main
 from gliomask.comparison import compare
 from gliomask.config import TrainConfig, make_config
 from gliomask.errors import InputError
@@ -103,18 +103,35 @@ def test_what_is_no_finished_run_is_refused_all_at_once(runs: list[Run], tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_shows_the_table(runs: list[Run], tmp_path: Path, monkeypatch, capsys) -> None:
-    """A line a run within 80 columns, and where the pictures are."""
-    monkeypatch.setenv("COLUMNS", "80")
-    words = ["gliomask", "compare", *map(str, (run.folder for run in runs)), "-o", str(tmp_path / "out")]
-    monkeypatch.setattr("sys.argv", words)
-    with pytest.raises(SystemExit) as ended:
-        main()
-    said = capsys.readouterr().out
-    assert not ended.value.code
+def test_the_command_shows_the_table(gliomask, runs: list[Run], tmp_path: Path) -> None:
+    """A line a run for its cost and one for its scores, and where the pictures are."""
+    status, said = gliomask("compare", *(run.folder for run in runs), "-o", tmp_path / "out", columns=80)
+    assert status == 0, said
     lines = said.splitlines()
-    assert [line.split()[0] for line in lines[:3]] == ["run", "fcn", "unet"]
-    assert max(map(len, lines[:3])) <= 80
+    assert [line.split()[:1] for line in lines[:7]] == [["run"], ["fcn"], ["unet"], [], ["mean"], ["run"], ["fcn"]]
+    assert lines[4].endswith(": 2")
+    assert lines[8] == f"pictures, table.csv and table.md: {tmp_path / 'out'}"
+
+
+def test_every_interval_has_its_line_in_80_columns(gliomask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large the numbers are: nothing is folded, and the figures are those of the table on the disk."""
+    cost = {"million_parameters": 19.07, "gflop_forward": 1187.2, "seconds_a_step": 12.345, "hours": 123.456}
+    dice = {}
+    for region, mean in (("WT", 0.8312), ("TC", 0.7449), ("ET", 0.6), ("mean", 0.9999)):
+        dice |= {f"dice_{region}": mean, f"dice_{region}_low": mean - 0.123, f"dice_{region}_high": 1.0}
+    facts = {"run": "attention_unet", **cost, "peak_memory_gb": 12.3, "best_epoch": 120, "cases": 9, **dice}
+    bare = {**facts, "run": "vnet", "cases": 0}
+    entrants = [SimpleNamespace(facts=lambda: facts), SimpleNamespace(facts=lambda: bare)]
+    monkeypatch.setattr("gliomask.comparison.compare", lambda *_, **__: (entrants, []))
+    status, said = gliomask("compare", "a", "b", "-o", tmp_path, columns=80)
+    assert status == 0, said
+    lines = said.splitlines()[:-1]
+    assert max(map(len, lines)) <= 80
+    assert [line.split() for line in lines if line.startswith(("attention_unet", "vnet"))] == [
+        ["attention_unet", "19.1", "1187", "12.3", "12.3", "123", "120"],
+        ["vnet", "19.1", "1187", "12.3", "12.3", "123", "120"],
+        ["attention_unet", ".831", "[.71", "1]", ".745", "[.62", "1]", ".600", "[.48", "1]", "1", "[.88", "1]"],
+    ]
 
 
 def rows(*dices: float) -> list[dict[str, float]]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gliomask.cases import Problem
-from gliomask.cli import main
 from gliomask.errors import InputError
 from gliomask.evaluation import Evaluation, compare_scores
 from gliomask.evaluation.contest import more_is_better
@@ -45,18 +44,9 @@ def file_of(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Run the command in this process; give back its exit status and all it printed."""
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["gliomask", "compare-scores", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
-
-    return run
+def command(gliomask: Callable[..., tuple[int, str]]) -> Callable[..., tuple[int, str]]:
+    """Run the command in 80 columns."""
+    return partial(gliomask, "compare-scores", columns=80)
 
 
 GOOD = {"a": (0.9, 1.0), "b": (0.8, 2.0), "c": (0.7, 3.0)}

@@ -425,3 +425,16 @@ def test_when_no_case_can_be_scored_nothing_breaks(tmp_path: Path) -> None:
     found.save(tmp_path / "scores.csv")
     (head,) = (tmp_path / "scores.csv").read_text().splitlines()
     assert head.startswith("protocol,case,region,status,dice,hd95_pooled_mm,hd95_surface_mm,")
+
+
+def test_scores_print_as_a_line_a_region(truth: Path) -> None:
+    """Dice and Hausdorff distance of the year, in 80 columns; of no case, nothing is claimed."""
+    lines = str(evaluate(truth, truth, protocol="brats2023-gli")).splitlines()
+    assert lines[0].startswith("brats2023-gli, ")
+    assert lines[1].split() == ["lesion_dice", "lesion_hd95_surface_mm"]
+    perfect = ["1.000", "[1.000", "1.000]", "0.000", "[0.000", "0.000]"]
+    assert [line.split() for line in lines[2:]] == [[region, *perfect] for region in ("WT", "TC", "ET")]
+    assert max(map(len, lines)) <= 80
+    nothing = str(Evaluation(PROTOCOLS["brats2021"], {}, ()))
+    assert nothing.splitlines()[0] == "brats2021, 0 cases: mean [95 % interval]"
+    assert len(nothing.splitlines()) == 2

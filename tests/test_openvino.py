@@ -269,11 +269,9 @@ def test_without_openvino_torch_computes_and_says_so_once(
 
 
 def test_without_a_path_it_is_the_model_inside(
-    folder_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    gliomask, folder_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From Python, for `info` and for `predict`; where there is none inside, that is said with the way out."""
-    from gliomask.cli import main
-
     monkeypatch.setattr(model_file, "files", lambda _: tmp_path)
     with pytest.raises(InputError, match=r"no model inside.*-m"):
         load_model()
@@ -282,12 +280,9 @@ def test_without_a_path_it_is_the_model_inside(
     save_model(new_model(plan), tmp_path / "weights" / "default.safetensors", training={"epoch": 9}, half=True)
     assert load_model(device="cpu").name == "gliomask/default"
     assert read_training() == {"epoch": 9}
-    for words in (["info"], ["predict", "-i", str(tmp_path / "data"), "-o", str(tmp_path / "out"), "-d", "cpu"]):
-        monkeypatch.setattr(sys, "argv", ["gliomask", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert not ended.value.code
-    assert '"epoch": 9' in capsys.readouterr().out
+    status, said = gliomask("info")
+    assert (status, '"epoch": 9' in said) == (0, True)
+    assert gliomask("predict", "-i", tmp_path / "data", "-o", tmp_path / "out", "-d", "cpu")[0] == 0
     assert json.loads((tmp_path / "out" / f"{case.id}.json").read_text())["model"] == "gliomask/default"
 
 

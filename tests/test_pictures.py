@@ -254,3 +254,18 @@ def test_a_prediction_has_a_column_of_its_own(
     assert columns(drawn[1]) == ["T2", "prediction"]
     layers = [np.asarray(image.get_array()) for image in drawn[1].axes[1].images[1:]]
     assert [int((layer[..., 3] > 0).sum()) for layer in layers if layer.any()] == [4 * 4]
+
+
+def test_a_notebook_shows_what_a_file_would_hold(write_case: Callable[..., Case], tmp_path: Path) -> None:
+    """Without a path nothing is written; it is a PNG on the screen, smaller than its file, and can be saved."""
+    case = write_case()
+    before = sorted(tmp_path.rglob("*"))
+    shown = draw_prediction(found_in(case))
+    png = shown._repr_png_()
+    assert png.startswith(b"\x89PNG")
+    assert sorted(tmp_path.rglob("*")) == before
+    shown.save(tmp_path / "one.png")
+    draw_prediction(found_in(case), tmp_path / "other.png")
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "other.png").read_bytes()
+    edges = [np.frombuffer(content[16:24], ">u4") for content in (png, (tmp_path / "one.png").read_bytes())]
+    assert (edges[0] < edges[1]).all()

@@ -18,7 +18,6 @@ import pytest
 
 from conftest import AFFINE
 from gliomask.cases import Case
-from gliomask.cli import main
 from gliomask.config import make_config
 from gliomask.errors import InputError
 from gliomask.evaluation import compare_scores, evaluate
@@ -103,21 +102,6 @@ def check_alone(text: str) -> Page:
     assert "default-src 'none'; img-src data:;" in text
     assert "not a medical device" in " ".join(page.texts)
     return page
-
-
-@pytest.fixture
-def gliomask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Run a command in this process; give back its exit status and all it printed."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["gliomask", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
-
-    return run
 
 
 @pytest.fixture

@@ -69,6 +69,7 @@ def test_a_run_folder_holds_all_that_is_promised(cases: list[Case], tmp_path: Pa
     keys = {"train_loss", "val_loss", "train_accuracy", "val_accuracy", "all_background_accuracy", "val_mean_iou"}
     assert keys | {"val_dice_WT", "val_dice_TC", "val_dice_ET", "learning_rate"} <= rows[0].keys()
     assert load_run(run.folder).config == run.config
+    assert (run._repr_png_() or b"").startswith(b"\x89PNG")  # a notebook shows the curves
     best = max(rows, key=lambda row: row["val_dice"])
     assert read_training(run.best)["epoch"] == best["epoch"]
     assert read_training(run.last)["epoch"] == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 from gliomask.cases import find_cases
-from gliomask.cli import main
 from gliomask.evaluation import evaluate, find_worst
 from gliomask.volume import Volume, read_volume, write_volume
 
@@ -85,19 +83,14 @@ def test_one_mask_against_one_case(places) -> None:
     assert finding.image is not None
 
 
-def test_the_command_draws_them_all(
-    places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_draws_them_all(gliomask, places, tmp_path: Path) -> None:
     """Three pictures in the folder, and the reasons on the screen; under the rules of any year."""
     folder = tmp_path / "pictures"
-    words = [*map(str, places), "--pictures", str(folder), "--compare-protocols", "--protocol", "brats2023-gli"]
-    monkeypatch.setattr(sys, "argv", ["gliomask", "evaluate", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    said = capsys.readouterr()
-    assert not ended.value.code, said
+    words = ("--pictures", folder, "--compare-protocols", "--protocol", "brats2023-gli")
+    status, said = gliomask("evaluate", *places, *words)
+    assert status == 0, said
     assert sorted(path.name for path in folder.iterdir()) == ["scores.png", "volumes.png", "worst.png"]
     assert min(path.stat().st_size for path in folder.iterdir()) > 5000
-    assert f"{THREE}: ET and NCR swapped" in said.out
-    assert f"{TWO}: " in said.out
-    assert ONE not in said.out.partition("pictures: ")[2]
+    assert f"{THREE}: ET and NCR swapped" in said
+    assert f"{TWO}: " in said
+    assert ONE not in said.partition("pictures: ")[2]

@@ -12,16 +12,17 @@ from gliomask.version import VERSION
 
 if TYPE_CHECKING:
     from gliomask import metrics
-    from gliomask.cases import Case, find_cases, read_case
+    from gliomask.cases import Case, find_cases, read_case, read_mask
+    from gliomask.comparison import compare
     from gliomask.config import TrainConfig
     from gliomask.cross_validation import cross_validate
     from gliomask.errors import InputError
     from gliomask.evaluation import evaluate
     from gliomask.inference import Inference
-    from gliomask.labels import LabelConvention
+    from gliomask.labels import get_convention
     from gliomask.model import Model, load_model
     from gliomask.phantom import write_phantoms
-    from gliomask.pictures import draw_prediction
+    from gliomask.pictures import draw_case, draw_prediction
     from gliomask.plan import Plan
     from gliomask.prediction import predict
     from gliomask.training import train
@@ -33,19 +34,22 @@ _HOMES = {
     "Case": "cases",
     "Inference": "inference",
     "InputError": "errors",
-    "LabelConvention": "labels",
     "Model": "model",
     "Plan": "plan",
     "TrainConfig": "config",
     "Volume": "volume",
+    "compare": "comparison",
     "cross_validate": "cross_validation",
+    "draw_case": "pictures",
     "draw_prediction": "pictures",
     "evaluate": "evaluation",
     "find_cases": "cases",
+    "get_convention": "labels",
     "load_model": "model",
     "metrics": "",
     "predict": "prediction",
     "read_case": "cases",
+    "read_mask": "cases",
     "train": "training",
     "write_phantoms": "phantom",
 }
@@ -54,19 +58,22 @@ __all__ = [
     "Case",
     "Inference",
     "InputError",
-    "LabelConvention",
     "Model",
     "Plan",
     "TrainConfig",
     "Volume",
+    "compare",
     "cross_validate",
+    "draw_case",
     "draw_prediction",
     "evaluate",
     "find_cases",
+    "get_convention",
     "load_model",
     "metrics",
     "predict",
     "read_case",
+    "read_mask",
     "train",
     "write_phantoms",
 ]

@@ -27,7 +27,7 @@ class TrainConfig(BaseModel):
     """The network's normalization; by default its own, which is instance for ours."""
     modalities: tuple[str, ...] = ("t2f", "t1c", "t2w")
     cases: str | None = None
-    """Where the command line found the cases, so that a run can go on without being told."""
+    """Where the cases or their cache are, so that the command can go on with a run without being told."""
     start_from: str | None = None
     """A model file whose weights to begin with; its sequences may be others."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gliomask.cases import Case, get_modality, read_case, read_mask
 from gliomask.errors import InputError
 from gliomask.evaluation import Finding
-from gliomask.figures import CaseView, Exhibit, case_figure, require_matplotlib, save_figure
+from gliomask.figures import CaseView, Exhibit, Picture, case_figure, require_matplotlib, save_figure
 from gliomask.labels import get_convention, to_regions
 from gliomask.prediction import Prediction
 from gliomask.volume import Volume
@@ -24,13 +24,18 @@ SEQUENCE_NAMES = {"t1n": "T1", "t1c": "T1 with contrast", "t2w": "T2", "t2f": "T
 
 
 def draw_case(
-    case: Case, path: Path, *, sequences: tuple[str, ...] = (), prediction: Prediction | None = None, title: str = ""
-) -> None:
-    """Draw a case into a PNG: sequences, its mask if it has one with a known convention, and a prediction.
+    case: Case,
+    path: Path | str | None = None,
+    *,
+    sequences: Sequence[str] = (),
+    prediction: Prediction | None = None,
+    title: str = "",
+) -> Picture:
+    """Draw a case: sequences, its mask if it has one with a known convention, and a prediction.
 
     Args:
         case: Its files are read now.
-        path: The PNG.
+        path: A PNG to write as well.
         sequences: Which to show, in any accepted spelling; by default two, T2-FLAIR and T1 with contrast if there.
         prediction: Drawn in a column of its own.
         title: By default the id.
@@ -58,13 +63,18 @@ def draw_case(
         truth=truth,
         predictions={"prediction": _regions(prediction.labels, prediction.convention)} if prediction else {},
     )
-    save_figure(case_figure(view), path)
+    picture = Picture(case_figure(view))
+    if path is not None:
+        save_figure(picture.figure, Path(path))
+    return picture
 
 
-def draw_prediction(prediction: Prediction, path: Path | str, *, sequences: tuple[str, ...] = ()) -> None:
+def draw_prediction(
+    prediction: Prediction, path: Path | str | None = None, *, sequences: Sequence[str] = ()
+) -> Picture:
     """Draw what was found in a case beside its mask, if it has one; see `draw_case`."""
     title = f"{prediction.case.id}    {Path(prediction.model).name}"
-    draw_case(prediction.case, Path(path), sequences=sequences, prediction=prediction, title=title)
+    return draw_case(prediction.case, path, sequences=sequences, prediction=prediction, title=title)
 
 
 def exhibit(findings: Sequence[Finding]) -> list[Exhibit]:

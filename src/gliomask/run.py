@@ -16,7 +16,7 @@ from gliomask.cache import CachedCase, build_cache, cache_plan, open_cache
 from gliomask.cases import Case, common_convention, get_modality
 from gliomask.config import FREE, TrainConfig, make_config
 from gliomask.errors import InputError
-from gliomask.figures import curves_figure, save_figure
+from gliomask.figures import SCREEN_DPI, curves_figure, figure_png, save_figure
 from gliomask.files import replacing, write_text
 from gliomask.model import Model, save_model
 from gliomask.plan import Plan
@@ -69,6 +69,11 @@ class Run:
         """Return the log, a row an epoch."""
         path = self.folder / "log.jsonl"
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+
+    def _repr_png_(self) -> bytes | None:
+        """The curves, where a notebook shows the run; nothing before the first epoch has ended."""
+        rows = self.rows()
+        return figure_png(curves_figure(rows), dpi=SCREEN_DPI) if rows else None
 
     def split(self) -> Split:
         """Return the ids of the cases trained and validated on, as `train` and `val`."""

@@ -101,6 +101,7 @@ def train(
     """
     watcher = watcher or Watcher()
     started = time.monotonic()
+    config = _with_place(config, cases, Path(run))
     with join_ranks(get_device(config.device)) as ranks:
         _check_share(config, ranks)
         build_loss(config.loss)  # an unknown name is said before any work
@@ -122,6 +123,13 @@ def train(
         watcher.on_start(folder, config, training, validation)
         _loop(_Job(model, training, validation, config, folder, watcher, ranks), started)
     return folder
+
+
+def _with_place(config: TrainConfig, cases: Sequence[Case] | Path, run: Path) -> TrainConfig:
+    """The config that knows its cache, unless that is the run's own, which is found wherever the run is moved to."""
+    if config.cases is not None or not isinstance(cases, Path) or cases.resolve() == (run / "cache").resolve():
+        return config
+    return config.model_copy(update={"cases": str(cases.resolve())})
 
 
 @dataclass(frozen=True)

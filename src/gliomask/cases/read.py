@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gliomask.cases.layouts import candidates_of
-from gliomask.cases.nouns import Case
+from gliomask.cases.nouns import Case, get_modality
 from gliomask.errors import InputError
 from gliomask.labels import check_labels, detect_convention, get_convention, label_values
 from gliomask.volume import Volume, read_volume
@@ -25,11 +25,12 @@ def read_case(case: Case, modalities: Sequence[str]) -> Volume:
 
     Args:
         case: The case; its files are opened now.
-        modalities: Inside names, `t1n t1c t2w t2f`.
+        modalities: In any accepted spelling.
 
     Raises:
-        InputError: As for `read_channels`.
+        InputError: A name is not known, and as for `read_channels`.
     """
+    modalities = [get_modality(name) for name in modalities]
     channels = read_channels(case, modalities)
     first = next(iter(channels.values()))
     kind = np.result_type(*(volume.data.dtype for volume in channels.values()))

@@ -68,18 +68,19 @@ def _print(found: Survey, reports: Sequence[CaseReport], ambiguous: str | None) 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading, justify in (("case", "left"), ("sequences", "left"), ("grid", "left"), ("mL WT", "right")):
         table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("to know")
+    table.add_column("")
     for report in reports:
-        remarks = [f"[red]{escape(text)}[/red]" for text in report.problems] + [escape(text) for text in report.notes]
-        table.add_row(
-            report.case.id,
-            " ".join(report.case.images),
-            _grid(report),
-            _whole_tumour(report),
-            "; ".join(remarks) or "[green]fine[/green]",
-        )
+        sequences = " ".join(report.case.images)
+        table.add_row(report.case.id, sequences, _grid(report), _whole_tumour(report), _verdict(report))
     out.print(table)
     out.print()
+    for report in reports:  # a line each: in a column beside the others a sentence is a word a line
+        for text in report.problems:
+            out.print(f"{escape(report.case.id)}: [red]{escape(text)}[/red]")
+        for text in report.notes:
+            out.print(f"{escape(report.case.id)}: {escape(text)}")
+    if any(report.problems or report.notes for report in reports):
+        out.print()
     out.print(f"layout {found.layout}, {len(reports)} cases, {_sequences(reports)}")
     out.print(f"grids: {_counted(_grid(report) for report in reports if report.grid)}")
     out.print(f"labels: {_conventions(reports)}")
@@ -90,6 +91,12 @@ def _print(found: Survey, reports: Sequence[CaseReport], ambiguous: str | None) 
     bad = sum(1 for report in reports if report.problems) + len(found.problems)
     odd = sum(1 for report in reports if report.notes and not report.problems)
     out.print(f"[bold]{len(reports) - bad} can be used, {odd} of them with something to know; {bad} cannot.[/bold]")
+
+
+def _verdict(report: CaseReport) -> str:
+    if report.problems:
+        return "[red]bad[/red]"
+    return "see below" if report.notes else "[green]fine[/green]"
 
 
 def _grid(report: CaseReport) -> str:

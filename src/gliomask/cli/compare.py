@@ -11,9 +11,13 @@ from gliomask.cli.console import out, progress, warn
 from gliomask.cli.options import Device, Output, Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from rich.table import Table
 
     from gliomask.comparison import Entrant
+
+    Facts = Mapping[str, str | float]
 
 EXAMPLES = """
 **Examples**
@@ -61,20 +65,46 @@ def compare(
 
 
 def _show(entrants: Sequence[Entrant]) -> None:
+    """Two tables, as cost and scores with their intervals do not go side by side into 80 columns."""
+    rows = [entrant.facts() for entrant in entrants]
+    out.print(_table(("M par.", "GFLOP", "s/step", "GB", "hours", "best epoch"), rows, _cost))
+    scored = [row for row in rows if row["cases"]]
+    if not scored:
+        return
+    names = [*(name for name in ("WT", "TC", "ET", "RC") if f"dice_{name}" in scored[0]), "mean"]
+    out.print(f"\nmean Dice [95 %] of the cases that all held out: {scored[0]['cases']}")
+    out.print(_table(names, scored, lambda row: [_score(row, name) for name in names]))
+
+
+def _table(headings: Sequence[str], rows: Sequence[Facts], cells: Callable[[Facts], list[str]]) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("run", "M par.", "GFLOP", "s/step", "GB", "hours", "WT", "TC", "ET", "mean [95 %]"):
-        table.add_column(heading, justify="left" if heading == "run" else "right", overflow="fold")
-    for entrant in entrants:
-        facts = entrant.facts()
-        cost = [f"{facts[key]:.3g}" for key in ("million_parameters", "gflop_forward", "seconds_a_step")]
-        cost += [f"{facts['peak_memory_gb']:.1f}", f"{facts['hours']:.2f}"]
-        scores = [""] * 4
-        if entrant.scores:
-            scores = [
-                f"{facts[f'dice_{region}']:.3f}" if f"dice_{region}" in facts else "" for region in ("WT", "TC", "ET")
-            ]
-            scores.append(f"{facts['dice_mean']:.3f} [{facts['dice_mean_low']:.2f} {facts['dice_mean_high']:.2f}]")
-        table.add_row(entrant.label, *cost, *scores)
-    out.print(table)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run", overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(escape(str(row["run"])), *cells(row))
+    return table
+
+
+def _cost(row: Facts) -> list[str]:
+    keys = ("million_parameters", "gflop_forward", "seconds_a_step", "peak_memory_gb", "hours", "best_epoch")
+    return [_figure(float(row[key])) for key in keys]
+
+
+def _figure(value: float) -> str:
+    """Three digits, and never an exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _score(row: Facts, name: str) -> str:
+    mean, low, high = (float(row[f"dice_{name}{end}"]) for end in ("", "_low", "_high"))
+    return f"{_short(mean, 3)} [{_short(low, 2)} {_short(high, 2)}]"
+
+
+def _short(share: float, digits: int) -> str:
+    """`.831`: a number from 0 to 1, in as little room as there is."""
+    text = f"{share:.{digits}f}"
+    return "1" if text.startswith("1") else text[1:]

@@ -33,48 +33,62 @@ EXAMPLES = """
 `gliomask predict -i patients -o predictions -m run/fold*/best.safetensors`  (the mean of several models)
 """
 
-_File = Path | None
+_Output = Annotated[Path, typer.Option("-o", "--output", help="A folder, or for one case a .nii.gz file.")]
+_Models = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "-m", "--model", help="RUN/best.safetensors or .onnx; by default the one inside. Of several, the mean."
+    ),
+]
+_More = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[MODEL]...", help="More models: what a shell makes of -m RUN/*/best.*"),
+]
+_Source = Annotated[Path | None, typer.Option("-i", "--input", help="A case, or a folder of cases in any layout.")]
+_T1n = Annotated[Path | None, typer.Option("--t1", "--t1n", help="T1-weighted, native.")]
+_T1c = Annotated[Path | None, typer.Option("--t1c", "--t1ce", "--t1gd", help="T1-weighted, after contrast.")]
+_T2w = Annotated[Path | None, typer.Option("--t2", "--t2w", help="T2-weighted.")]
+_T2f = Annotated[Path | None, typer.Option("--flair", "--t2f", help="T2-FLAIR.")]
+_Labels = Annotated[
+    str | None,
+    typer.Option("--labels", help="Numbers to write: brats2021 (0,1,2,4), brats2023 (0,1,2,3), ...; the model's."),
+]
+_Picture = Annotated[bool, typer.Option("--picture", help="Also draw CASE.png: three planes.")]
+_Show = Annotated[str, typer.Option("--show", help="Sequences in the picture: flair,t1ce.")]
+_Probabilities = Annotated[
+    bool, typer.Option("--save-probabilities", help="Also write CASE_probabilities.nii.gz, a channel a region.")
+]
+_Window = Annotated[
+    str, typer.Option("--window", help="whole: one pass; sliding: overlapping windows; auto: what suits the model.")
+]
+_Mirrors = Annotated[bool, typer.Option("--tta/--no-tta", help="Average over 8 mirror images.")]
+_Precision = Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 (GPU), fp32.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace masks that are there already.")]
+_Engine = Annotated[
+    str,
+    typer.Option("--engine", help="auto: PyTorch on a GPU, else OpenVINO where it knows the network; openvino; torch."),
+]
 
 
 def predict(
-    output: Annotated[Path, typer.Option("-o", "--output", help="A folder, or for one case a .nii.gz file.")],
-    model: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "-m", "--model", help="RUN/best.safetensors or .onnx; by default the one inside. Of several, the mean."
-        ),
-    ] = None,
-    more: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[MODEL]...", help="More models: what a shell makes of -m RUN/*/best.*"),
-    ] = None,
-    source: Annotated[_File, typer.Option("-i", "--input", help="A case, or a folder of cases in any layout.")] = None,
-    t1n: Annotated[_File, typer.Option("--t1", "--t1n", help="T1-weighted, native.")] = None,
-    t1c: Annotated[_File, typer.Option("--t1c", "--t1ce", "--t1gd", help="T1-weighted, after contrast.")] = None,
-    t2w: Annotated[_File, typer.Option("--t2", "--t2w", help="T2-weighted.")] = None,
-    t2f: Annotated[_File, typer.Option("--flair", "--t2f", help="T2-FLAIR.")] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", help="Numbers to write: brats2021 (0,1,2,4), brats2023 (0,1,2,3), ...; the model's."),
-    ] = None,
-    picture: Annotated[bool, typer.Option("--picture", help="Also draw CASE.png: three planes.")] = False,
-    show: Annotated[str, typer.Option("--show", help="Sequences in the picture: flair,t1ce.")] = "",
-    save_probabilities: Annotated[
-        bool, typer.Option("--save-probabilities", help="Also write CASE_probabilities.nii.gz, a channel a region.")
-    ] = False,
-    window: Annotated[
-        str, typer.Option("--window", help="whole: one pass; sliding: overlapping windows; auto: what suits the model.")
-    ] = "auto",
-    tta: Annotated[bool, typer.Option("--tta/--no-tta", help="Average over 8 mirror images.")] = False,
-    precision: Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 (GPU), fp32.")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace masks that are there already.")] = False,
+    output: _Output,
+    model: _Models = None,
+    more: _More = None,
+    source: _Source = None,
+    t1n: _T1n = None,
+    t1c: _T1c = None,
+    t2w: _T2w = None,
+    t2f: _T2f = None,
+    labels: _Labels = None,
+    picture: _Picture = False,
+    show: _Show = "",
+    save_probabilities: _Probabilities = False,
+    window: _Window = "auto",
+    tta: _Mirrors = False,
+    precision: _Precision = "auto",
+    overwrite: _Overwrite = False,
     device: Device = "auto",
-    engine: Annotated[
-        str,
-        typer.Option(
-            "--engine", help="auto: PyTorch on a GPU, else OpenVINO where it knows the network; openvino; torch."
-        ),
-    ] = "auto",
+    engine: _Engine = "auto",
     threads: Threads = None,
 ) -> None:
     """Find the tumour: one mask a case on the input's own grid, with CASE.json (volumes in mL, model, versions).
@@ -82,16 +96,7 @@ def predict(
     Research use only, not a medical device.
     """
     files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
-    from gliomask.cases import get_modality
-    from gliomask.labels import get_convention
-
-    if labels is not None:
-        get_convention(labels)
-    if picture:
-        from gliomask.figures import require_matplotlib
-
-        require_matplotlib()
-    sequences = tuple(get_modality(name) for name in show.split(",") if name)
+    sequences = _check_wishes(labels, show, picture=picture)
     cases, problems = _cases(source, files)
     to_do = _targets(cases, output, overwrite=overwrite)
     if not to_do and cases:
@@ -114,6 +119,20 @@ def predict(
         raise failed[0][1]
     problems += [Problem(case.id, str(error).removeprefix(f"{case.id}: ")) for case, error in failed]
     end_batch(problems, len(to_do) - len(failed))
+
+
+def _check_wishes(labels: str | None, show: str, *, picture: bool) -> tuple[str, ...]:
+    """The sequences to show; a name that is not known, or what is missing for pictures, is said before any work."""
+    from gliomask.cases import get_modality
+    from gliomask.labels import get_convention
+
+    if labels is not None:
+        get_convention(labels)
+    if picture:
+        from gliomask.figures import require_matplotlib
+
+        require_matplotlib()
+    return tuple(get_modality(name) for name in show.split(",") if name)
 
 
 def _predict_all(

@@ -294,13 +294,14 @@ def _of_model(path: Path | None) -> dict[str, Any]:
 
 
 def _source(output: Path, config: TrainConfig, labels: str | None) -> Sequence[Case] | Path:
-    """The cases to train on; a run that goes on has them prepared already, unless their folder is named again."""
+    """The cases to train on; a run that Python began knows a cache of them, if no folder."""
     from gliomask.cache import is_cache
     from gliomask.cases import find_cases, resolve_conventions
 
-    if config.cases is None:
+    kept = output / "cache"  # all cases, once the run has shared them out
+    if config.cases is None and not (is_cache(kept) and (output / "splits_final.json").is_file()):
         raise InputError("name the folder of cases: gliomask train CASES -o run.")
-    folder = Path(config.cases)
+    folder = kept if config.cases is None else Path(config.cases)
     if is_cache(folder):
         return folder
     return resolve_conventions(with_masks(find_cases(folder), folder), labels)

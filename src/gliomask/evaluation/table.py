@@ -53,6 +53,17 @@ class Evaluation:
         """
         return [self._summed_up(region) for region in self.protocol.regions] if self.scores else []
 
+    def __str__(self) -> str:
+        """A line a region: the means of the year's Dice and Hausdorff distance, each with its 95 % interval."""
+        metrics = self.protocol.headline[:2]
+        count = len(self.scores)
+        lines = [f"{self.protocol.name}, {count} case{'s' if count != 1 else ''}: mean [95 % interval]"]
+        lines.append("      " + "".join(f"{metric:>26}" for metric in metrics))
+        for row in self.summary():
+            cells = [_mean_and_interval(row, metric) for metric in metrics]
+            lines.append(f"{row['region']:6}" + "".join(f"{cell:>26}" for cell in cells))
+        return "\n".join(lines)
+
     def save(self, path: Path | str) -> None:
         """Write the scores: rows as CSV, or, where the name ends in `.json`, rows, summary and what went wrong.
 
@@ -117,6 +128,11 @@ def to_csv(evaluations: Sequence[Evaluation]) -> str:
 def to_json(content: object) -> str:
     """Return plain content as JSON that any reader takes: no NaN, no Infinity."""
     return json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _mean_and_interval(row: Row, metric: str) -> str:
+    mean, low, high = (float(row[f"{metric}_{part}"]) for part in ("mean", "low", "high"))
+    return f"{mean:.3f} [{low:.3f} {high:.3f}]"
 
 
 def _plain(content: object) -> object:

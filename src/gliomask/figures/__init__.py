@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -20,14 +21,19 @@ from gliomask.files import replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FILE_DPI = 110
+SCREEN_DPI = 72  # as notebooks show figures
+
 __all__ = [
     "AGREEMENT_COLOURS",
     "FOOTER",
     "PLANES",
     "REGION_COLOURS",
     "REGION_NAMES",
+    "SCREEN_DPI",
     "CaseView",
     "Exhibit",
+    "Picture",
     "bland_altman_figure",
     "case_figure",
     "comparison_curves_figure",
@@ -40,6 +46,24 @@ __all__ = [
     "save_figure",
     "scores_figure",
 ]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that is drawn: a notebook shows it where it is a cell's last word, and `save` writes it."""
+
+    figure: Figure
+
+    def save(self, path: Path | str) -> None:
+        """Write a PNG, whole or not at all.
+
+        Raises:
+            InputError: The place cannot be written to.
+        """
+        save_figure(self.figure, Path(path))
+
+    def _repr_png_(self) -> bytes:
+        return figure_png(self.figure, dpi=SCREEN_DPI)
 
 
 def require_matplotlib() -> None:
@@ -59,17 +83,17 @@ def save_figure(figure: Figure, path: Path) -> None:
         InputError: The place cannot be written to.
     """
     with replacing(path) as partial:
-        _print(figure, partial)
+        _print(figure, partial, FILE_DPI)
 
 
-def figure_png(figure: Figure) -> bytes:
-    """Return a figure as the content of a PNG file."""
+def figure_png(figure: Figure, *, dpi: int = FILE_DPI) -> bytes:
+    """Return a figure as the content of a PNG file, of so many dots an inch."""
     content = BytesIO()
-    _print(figure, content)
+    _print(figure, content, dpi)
     return content.getvalue()
 
 
-def _print(figure: Figure, where: Path | BytesIO) -> None:
+def _print(figure: Figure, where: Path | BytesIO, dpi: int) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    FigureCanvasAgg(figure).print_figure(where, dpi=110, facecolor=figure.get_facecolor(), format="png")
+    FigureCanvasAgg(figure).print_figure(where, dpi=dpi, facecolor=figure.get_facecolor(), format="png")
