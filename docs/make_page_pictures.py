@@ -1,0 +1,74 @@
+"""Make the README's pictures of pages: python docs/make_page_pictures.py [report] [viewer] (playwright, chromium).
+
+All are of phantoms: no patient's data are in the project.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+import gliomask
+from gliomask.cases import Case, find_cases
+from gliomask.phantom import write_phantoms
+from gliomask.report import write_prediction_report
+from gliomask.viewer import read_scene, serve_scene
+
+PICTURES = Path(__file__).parent / "pictures"
+FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+
+
+def main() -> None:
+    """Make those named, or all."""
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+        write_phantoms(Path(name, "cases"), 1, seed=1)
+        case = find_cases(Path(name, "cases"))[0]
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        for wanted in sys.argv[1:] or PAGES:
+            page = browser.new_page(
+                viewport={"width": 1180, "height": 800}, reduced_motion="reduce", color_scheme="dark"
+            )
+            PAGES[wanted](page, case, Path(name))
+            page.close()
+        browser.close()
+
+
+def photograph_report(page: Any, case: Case, folder: Path) -> None:
+    """A report on the true mask: the planes and the surface."""
+    assert case.mask is not None
+    write_prediction_report(case, case.mask, folder / "page.html")
+    page.goto((folder / "page.html").as_uri())
+    page.wait_for_selector("#viewer[data-ready]")
+    for section in ("about", "slices", "checked"):
+        page.evaluate(f"document.getElementById('{section}').parentElement.remove()")
+    page.evaluate("document.getElementById('tissues').closest('.two').remove()")
+    save(page, "report", full_page=True)
+
+
+def photograph_viewer(page: Any, case: Case, folder: Path) -> None:
+    """The viewer with what the model inside gliomask finds."""
+    mask = folder / "masks" / f"{case.id}.nii.gz"
+    gliomask.predict(gliomask.load_model(), case).save(mask)
+    with serve_scene(read_scene(case, [mask])) as served:
+        page.goto(served.url)
+        page.wait_for_selector("[data-ready]", timeout=120_000)
+        save(page, "viewer")
+
+
+def save(page: Any, name: str, *, full_page: bool = False) -> None:
+    page.screenshot(path=PICTURES / f"{name}.jpg", full_page=full_page, type="jpeg", quality=75)
+
+
+PAGES: Mapping[str, Callable[[Any, Case, Path], None]] = {
+    "report": photograph_report,
+    "viewer": photograph_viewer,
+}
+
+if __name__ == "__main__":
+    main()
