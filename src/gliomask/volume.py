@@ -260,14 +260,21 @@ def _grid(path: Path, header: Any) -> tuple[Grid, int]:
         shape = shape[:-1]
     if len(shape) not in (3, 4) or min(shape[:3]) < 2:
         raise InputError(f"{path}: a 3-D volume is needed; this one is {_by(shape)}.")
-    with np.errstate(invalid="ignore"):  # a NaN is said below
-        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    affine = _affine(header)
+    if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise InputError(
             f"{path}: its header has no usable orientation (singular affine). Convert it again from DICOM."
         )
     x, y, z = shape[:3]
     return Grid((x, y, z), affine), shape[3] if len(shape) == 4 else 1
+
+
+def _affine(header: Any) -> NDArray[np.float64] | None:
+    try:
+        with np.errstate(all="ignore"):  # a NaN is said by the caller
+            return np.asarray(header.get_best_affine(), dtype=np.float64)
+    except Exception:  # as in _header; a quaternion that is none
+        return None
 
 
 def _stored(path: Path, header: Any, content: bytes) -> NDArray[Any]:
