@@ -27,7 +27,7 @@ FLOORS = {
     10: {"learner", "pace", "pictures", "run"},
     11: {"training"},
     12: {"comparison", "cross_validation"},
-    13: {"report"},
+    13: {"report", "viewer"},
     14: {"cli"},
     15: {"__main__"},
 }

@@ -30,6 +30,19 @@ REGIONS: Mapping[str, frozenset[str]] = MappingProxyType(
     }
 )
 
+LONG_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "WT": "whole tumour",
+        "TC": "tumour core",
+        "ET": "enhancing tumour",
+        "RC": "resection cavity",
+        "NCR": "necrotic or non-enhancing core",
+        "ED": "oedema and infiltration",
+        "CC": "cystic component",
+    }
+)
+"""Regions and tissues in a few words, as pages name them."""
+
 # Painted in this order, a later region over an earlier one, a nested set of regions becomes one map of tissues.
 _PAINT_ORDER = (("WT", "ED"), ("TC", "NCR"), ("ET", "ET"), ("RC", "RC"))
 

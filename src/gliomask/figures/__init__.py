@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gliomask.errors import InputError
-from gliomask.figures.case import PLANES, REGION_COLOURS, REGION_NAMES, CaseView, case_figure
+from gliomask.figures.case import FOOTER, PLANES, REGION_COLOURS, REGION_NAMES, CaseView, case_figure
 from gliomask.figures.comparison import comparison_curves_figure, comparison_scores_figure
 from gliomask.figures.contest import contest_figure
 from gliomask.figures.curves import curves_figure
-from gliomask.figures.gallery import Exhibit, gallery_figure
+from gliomask.figures.gallery import AGREEMENT_COLOURS, Exhibit, gallery_figure
 from gliomask.figures.scores import scores_figure
 from gliomask.figures.volumes import bland_altman_figure
 from gliomask.files import replacing
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "AGREEMENT_COLOURS",
+    "FOOTER",
     "PLANES",
     "REGION_COLOURS",
     "REGION_NAMES",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Blue and orange of Okabe and Ito's palette: apart for all eyes, on grey and on black.
 TRUTH_COLOUR, PREDICTION_COLOUR = "#56b4e9", "#e69f00"
+AGREEMENT_COLOURS = {"agreed": "#009e73", "missed": TRUTH_COLOUR, "false": PREDICTION_COLOUR}
+"""Where both masks have a region, only the truth, only the prediction."""
 
 _COLUMNS = 2
 _PANEL_INCHES = 2.3

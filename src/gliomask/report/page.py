@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gliomask.figures import REGION_COLOURS, figure_png
+from gliomask.labels import LONG_NAMES
 from gliomask.report.pixels import embed
 from gliomask.version import VERSION
 
@@ -19,16 +20,6 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 10_000_000
 """What a page may have, so that it can be sent by mail."""
-
-LONG_NAMES = {
-    "WT": "whole tumour",
-    "TC": "tumour core",
-    "ET": "enhancing tumour",
-    "RC": "resection cavity",
-    "NCR": "necrotic or non-enhancing core",
-    "ED": "oedema and infiltration",
-    "CC": "cystic component",
-}
 
 
 def render(template: str, scripts: tuple[str, ...] = (), **content: Any) -> str:

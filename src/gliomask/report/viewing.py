@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from gliomask.figures import PLANES, REGION_COLOURS
 from gliomask.figures.case import brain_box
+from gliomask.labels import LONG_NAMES
 from gliomask.metrics import Mask
-from gliomask.report.page import LONG_NAMES
 from gliomask.report.pixels import draw_slices, pack, pack_bits, to_grey
 from gliomask.report.surface import find_surface
 from gliomask.volume import Volume, grid_at_spacing, reorient, resample

@@ -1,0 +1,67 @@
+"""The page's files: a fixed table of names; nothing that a request says becomes a path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from gliomask.errors import InputError
+
+_FOLDER = Path(__file__).parent / "assets"
+_SCRIPT, _TEXT = "text/javascript; charset=utf-8", "text/plain; charset=utf-8"
+
+ASSETS: Mapping[str, str] = MappingProxyType(
+    {
+        "index.html": "text/html; charset=utf-8",
+        "page.js": _SCRIPT,
+        "viewer.js": _SCRIPT,
+        "viewer.css": "text/css; charset=utf-8",
+        "niivue.js": _SCRIPT,
+        "niivue-LICENSE.txt": _TEXT,
+    }
+)
+"""The type of each file that a page may ask for."""
+
+_GZIPPED = frozenset({"niivue.js"})  # as it lies in the package: 0.8 MB rather than 2.3
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file as it is sent."""
+
+    content: bytes
+    media_type: str
+    encoding: str | None = None
+    """`gzip`, where the content is to be sent with such a Content-Encoding."""
+
+
+@cache
+def read_asset(name: str) -> Asset:
+    """Return a file of `ASSETS`.
+
+    Raises:
+        KeyError: The table has no such name.
+        InputError: It is niivue, and this installation has none.
+    """
+    media_type = ASSETS[name]
+    if name not in _GZIPPED:
+        return Asset((_FOLDER / name).read_bytes(), media_type)
+    require_niivue()
+    return Asset((_FOLDER / f"{name}.gz").read_bytes(), media_type, "gzip")
+
+
+def require_niivue() -> None:
+    """Refuse to go on where the viewer's library is missing, before any work is done.
+
+    Raises:
+        InputError: gliomask was built where there was no npm.
+    """
+    if not (_FOLDER / "niivue.js.gz").is_file():
+        raise InputError(
+            "the viewer's library, niivue, is not in this installation: gliomask was built where npm was missing or "
+            "failed. Install Node.js with npm, then install gliomask again from its sources: "
+            "pip install --force-reinstall --no-deps ."
+        )

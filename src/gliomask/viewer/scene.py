@@ -1,0 +1,262 @@
+"""What a page shows: images and masks of one case on one grid, where masks differ, and all of it as JSON and NIfTI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliomask.cases import Case
+from gliomask.cases.read import read_channels
+from gliomask.errors import InputError
+from gliomask.evaluation.conventions import find_conventions
+from gliomask.evaluation.pairs import mask_stem
+from gliomask.figures import AGREEMENT_COLOURS, FOOTER, REGION_COLOURS
+from gliomask.labels import LONG_NAMES, LabelConvention, check_labels, count_labels, label_values, to_regions
+from gliomask.metrics import Mask, dice
+from gliomask.pictures import SEQUENCE_NAMES, SHOWN_FIRST
+from gliomask.volume import Volume, gzip_nifti, nifti_bytes, read_volume
+
+Role = Literal["truth", "prediction", "mask"]
+
+AGREED, MISSED, FALSE = 1, 2, 3
+
+_AGREEMENT = (
+    (AGREED, "agreed", "in both"),
+    (MISSED, "missed", "only in the truth"),
+    (FALSE, "false", "only in the mask"),
+)
+
+# What browsers' typed arrays and WebGL textures take as it is; everything else is sent as float32.
+_SENT_AS_IS = ("uint8", "int16", "uint16", "float32")
+
+_ENDING = ".nii.gz"
+_SAMPLES = 200_000  # voxels are enough for percentiles
+_INNERMOST_FIRST = ("ET", "TC", "WT", "RC")
+
+_FAST = 1  # level of gzip: to the same machine, so seconds count and bytes do not
+
+
+@dataclass(frozen=True, eq=False)
+class ShownMask:
+    """A map of labels, `(1, X, Y, Z)` uint8 in its convention's numbers, and what it is to the viewer."""
+
+    name: str
+    """In its address: letters, digits and `-`."""
+    role: Role
+    label: str
+    labels: Volume
+    convention: LabelConvention
+
+    def region(self, name: str) -> Mask:
+        """Return one region, `(X, Y, Z)`; empty where the convention cannot express it."""
+        found: Mask = to_regions(self.labels.data[0], self.convention, (name,))[0]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A case to look at: everything lies on one grid."""
+
+    title: str
+    images: Mapping[str, Volume]
+    """By inside name (`t1n t1c t2w t2f`), one channel each, in the order shown."""
+    masks: tuple[ShownMask, ...] = ()
+
+    @property
+    def truth(self) -> ShownMask | None:
+        """The mask that the others are compared with."""
+        return next((mask for mask in self.masks if mask.role == "truth"), None)
+
+
+def read_scene(case: Case, masks: Sequence[Path] = (), *, labels: str | None = None) -> Scene:
+    """Return a case with its own mask, the truth, and others: the first is the prediction.
+
+    Args:
+        case: Its files are read now: all sequences that it has.
+        masks: Maps of labels on the case's grid.
+        labels: The masks' label convention; by default what a JSON beside a mask says, or the id tells, or the numbers
+            prove. The case's own convention, where it is known, holds for its own mask.
+
+    Raises:
+        InputError: A file is bad, lies on another grid, or its convention is not settled.
+    """
+    shown = [modality for modality in SHOWN_FIRST if modality in case.images]
+    if not shown:
+        raise InputError(f"{case.id}: has no sequence to show its mask on (t1, t1ce, t2 or flair).")
+    images = read_channels(case, shown)
+    read = []
+    for number, path in enumerate(masks, 1):
+        convention = find_conventions({case.id: path}, labels)[case.id]
+        name, role, label = _place(number, path)
+        read.append(ShownMask(name, role, label, _read_labels(path, convention), convention))
+    if case.mask is not None and case.mask.resolve() not in {path.resolve() for path in masks}:
+        convention = find_conventions({case.id: case.mask}, case.convention or labels)[case.id]
+        read.append(ShownMask("truth", "truth", "truth", _read_labels(case.mask, convention), convention))
+    grid = next(iter(images.values())).grid
+    for mask, file in zip(read, [*masks, case.mask], strict=False):
+        if difference := grid.difference(mask.labels.grid):
+            raise InputError(
+                f"{file}: its grid differs from that of {case.id}'s images in {difference}. Is it this case's mask?"
+            )
+    return Scene(case.id, images, tuple(read))
+
+
+def compare_masks(truth: Mask, prediction: Mask) -> NDArray[np.uint8]:
+    """Return where two masks of one shape agree: `AGREED` in both, `MISSED` only the truth, `FALSE` only the other."""
+    places: NDArray[np.uint8] = np.select([truth & prediction, truth, prediction], [AGREED, MISSED, FALSE], 0).astype(
+        np.uint8
+    )
+    return places
+
+
+def volume_names(scene: Scene) -> tuple[str, ...]:
+    """Return the names of all the volumes that a page of this scene may ask for, ending in .nii.gz."""
+    return tuple(_volumes(scene))
+
+
+def volume_bytes(scene: Scene, name: str) -> bytes:
+    """Return one of the scene's volumes as the content of a .nii.gz: voxels and affine, and no text.
+
+    Raises:
+        KeyError: It is not of `volume_names`.
+    """
+    return gzip_nifti(nifti_bytes(_as_sent(_volumes(scene)[name]())), _FAST)
+
+
+def scene_content(scene: Scene, prefix: str = "volumes/") -> dict[str, Any]:
+    """Return what the page's script reads, ready for JSON; see `gliomask.viewer`.
+
+    Args:
+        scene: The scene.
+        prefix: What stands before a volume's name in its address.
+    """
+    regions = [name for name in REGION_COLOURS if any(name in mask.convention.regions for mask in scene.masks)]
+    return {
+        "title": scene.title,
+        "notice": FOOTER,
+        "start_mm": _start_mm(scene),
+        "images": [
+            {
+                "name": name,
+                "label": SEQUENCE_NAMES.get(name, name),
+                "url": f"{prefix}{name}{_ENDING}",
+                "window": _window(image.data[0]),
+            }
+            for name, image in scene.images.items()
+        ],
+        "masks": [_mask_content(mask, prefix) for mask in scene.masks],
+        "regions": [{"name": name, "label": LONG_NAMES[name], "color": REGION_COLOURS[name]} for name in regions],
+        "comparisons": [_comparison_content(*pair, prefix) for pair in _compared(scene)],
+        "agreement": [
+            {"value": value, "name": name, "label": label, "color": AGREEMENT_COLOURS[name]}
+            for value, name, label in _AGREEMENT
+        ],
+    }
+
+
+def _place(number: int, path: Path) -> tuple[str, Role, str]:
+    return ("prediction", "prediction", "prediction") if number == 1 else (f"mask-{number}", "mask", mask_stem(path))
+
+
+def _read_labels(path: Path, convention: LabelConvention) -> Volume:
+    volume = read_volume(path, mask=True)
+    check_labels(label_values(volume.data), convention, str(path))
+    return volume
+
+
+def _compared(scene: Scene) -> list[tuple[ShownMask, ShownMask, str]]:
+    """The truth, another mask and a region that both can express."""
+    truth = scene.truth
+    if truth is None:
+        return []
+    return [
+        (truth, mask, region)
+        for mask in scene.masks
+        if mask is not truth
+        for region in REGION_COLOURS
+        if region in truth.convention.regions and region in mask.convention.regions
+    ]
+
+
+def _volumes(scene: Scene) -> dict[str, Callable[[], Volume]]:
+    """What makes each volume, by its name."""
+    made: dict[str, Callable[[], Volume]] = {}
+    for name, image in scene.images.items():
+        made[f"{name}{_ENDING}"] = partial(Volume, image.data, image.affine)
+    for mask in scene.masks:
+        made[f"{mask.name}{_ENDING}"] = partial(Volume, mask.labels.data, mask.labels.affine)
+    for truth, mask, region in _compared(scene):
+        made[f"{mask.name}-{region}{_ENDING}"] = partial(_comparison, truth, mask, region)
+    return made
+
+
+def _comparison(truth: ShownMask, mask: ShownMask, region: str) -> Volume:
+    return Volume(compare_masks(truth.region(region), mask.region(region))[None], truth.labels.affine)
+
+
+def _as_sent(volume: Volume) -> Volume:
+    if volume.data.dtype.name in _SENT_AS_IS and volume.data.dtype.isnative:
+        return volume
+    return Volume(volume.data.astype(np.float32), volume.affine)
+
+
+def _mask_content(mask: ShownMask, prefix: str) -> dict[str, Any]:
+    counts, voxel_ml = count_labels(mask.labels.data), _voxel_ml(mask.labels)
+    regions = mask.convention.regions
+    return {
+        "name": mask.name,
+        "role": mask.role,
+        "label": mask.label,
+        "url": f"{prefix}{mask.name}{_ENDING}",
+        "convention": mask.convention.name,
+        "tissues": [
+            {"value": value, "name": tissue, "label": LONG_NAMES[tissue]}
+            for value, tissue in sorted(mask.convention.tissues.items())
+        ],
+        "regions": {name: sorted(values) for name, values in regions.items()},
+        "volumes_ml": {
+            name: round(sum(int(counts[value]) for value in values) * voxel_ml, 3) for name, values in regions.items()
+        },
+    }
+
+
+def _comparison_content(truth: ShownMask, mask: ShownMask, region: str, prefix: str) -> dict[str, Any]:
+    true, found = truth.region(region), mask.region(region)
+    counts = count_labels(compare_masks(true, found))
+    return {
+        "mask": mask.name,
+        "region": region,
+        "url": f"{prefix}{mask.name}-{region}{_ENDING}",
+        "dice": round(dice(true, found), 4) if counts[1:].any() else None,
+        "volumes_ml": {name: round(int(counts[value]) * _voxel_ml(truth.labels), 3) for value, name, _ in _AGREEMENT},
+    }
+
+
+def _voxel_ml(volume: Volume) -> float:
+    return float(abs(np.linalg.det(volume.affine[:3, :3]))) / 1000
+
+
+def _window(image: NDArray[Any]) -> list[float]:
+    """The values shown as black and as white: 0, or the least, and the 99.7th percentile of what is not 0."""
+    voxels = image[image != 0]
+    low, high = np.percentile(voxels[:: max(1, len(voxels) // _SAMPLES)], (1, 99.7)) if len(voxels) else (0, 1)
+    low = min(0.0, float(low))
+    return [round(low, 3), round(max(float(high), low + 1e-3), 3)]
+
+
+def _start_mm(scene: Scene) -> list[float]:
+    """The place to begin with: where each axis has most of the innermost region that there is; else the middle."""
+    grid = next(iter(scene.images.values())).grid
+    index = [(size - 1) / 2 for size in grid.shape]
+    for mask, region in ((mask, region) for region in _INNERMOST_FIRST for mask in scene.masks):
+        found = mask.region(region)
+        if found.any():
+            index = [float(np.count_nonzero(found, axis=axes).argmax()) for axes in ((1, 2), (0, 2), (0, 1))]
+            break
+    return [round(float(value), 2) for value in (grid.affine @ [*index, 1.0])[:3]]
