@@ -19,6 +19,7 @@ from gliomask.cli import (
     predict,
     prepare,
     report,
+    serve,
     train,
 )
 from gliomask.cli.console import BAD_INPUT, configure_logging, fail
@@ -34,7 +35,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
 )
-for module in (check, phantom, prepare, train, predict, evaluate, compare_scores, compare, report, export, info, demo):
+for module in (
+    check,
+    phantom,
+    prepare,
+    train,
+    predict,
+    evaluate,
+    compare_scores,
+    compare,
+    report,
+    serve,
+    export,
+    info,
+    demo,
+):
     name = module.__name__.rpartition(".")[2]
     app.command(name.replace("_", "-"), epilog=module.EXAMPLES)(getattr(module, name))
 

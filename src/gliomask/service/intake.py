@@ -20,7 +20,7 @@ from gliomask.plan import Plan
 from gliomask.prediction import check_sequences
 from gliomask.report.pixels import GREYS, to_grey, to_png
 from gliomask.service.jobs import Image
-from gliomask.service.limits import Limits, Refused
+from gliomask.service.limits import Limits, RefusedError
 from gliomask.service.receive import Upload
 from gliomask.service.scrub import scrub
 from gliomask.service.unpack import is_zip, unpack
@@ -50,7 +50,7 @@ def take_in(uploads: Sequence[Upload], folder: Path, limits: Limits) -> Intake:
         limits: The upload's.
 
     Raises:
-        Refused: 422, with a sentence for each file that cannot be used; nothing of the upload is taken then.
+        RefusedError: 422, with a sentence for each file that cannot be used; nothing of the upload is taken then.
     """
     problems: list[str] = []
     passed_over: list[str] = []
@@ -68,9 +68,9 @@ def take_in(uploads: Sequence[Upload], folder: Path, limits: Limits) -> Intake:
             problems.append(f"{file.name}: {str(error).removeprefix(f'{target}: ')}")
         file.path.unlink()
     if problems:
-        raise Refused(422, "Nothing was taken, as not every file can be used.", problems)
+        raise RefusedError(422, "Nothing was taken, as not every file can be used.", problems)
     if not files:
-        raise Refused(422, "No image was sent.", passed_over)
+        raise RefusedError(422, "No image was sent.", passed_over)
     with ThreadPoolExecutor(2) as pool:
         for number, picture in enumerate(pool.map(_preview, volumes), start=1):
             write_bytes(folder / "images" / f"image-{number}.png", picture)

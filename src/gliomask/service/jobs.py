@@ -44,25 +44,25 @@ class Job(_Frozen):
     state: State
     created: datetime
     images: tuple[Image, ...]
-    problems: tuple[str, ...] = Field((), description="What keeps it from being started.")
-    notes: tuple[str, ...] = Field((), description="What is odd about the images and keeps it from nothing.")
+    problems: tuple[str, ...] = Field(default=(), description="What keeps it from being started.")
+    notes: tuple[str, ...] = Field(default=(), description="What is odd about the images and keeps it from nothing.")
     queued: datetime | None = None
     started: datetime | None = None
     finished: datetime | None = None
-    attempts: int = Field(0, description="How often its prediction was begun.")
-    error: str | None = Field(None, description="Why it failed or was interrupted.")
-    seconds: float | None = Field(None, description="What the prediction took, its report included.")
+    attempts: int = Field(default=0, description="How often its prediction was begun.")
+    error: str | None = Field(default=None, description="Why it failed or was interrupted.")
+    seconds: float | None = Field(default=None, description="What the prediction took, its report included.")
     volumes_ml: dict[str, float] | None = None
-    warnings: tuple[str, ...] = Field((), description="What about the images the model does not know.")
+    warnings: tuple[str, ...] = Field(default=(), description="What about the images the model does not know.")
 
 
 class JobView(Job):
     """A job with what changes while one looks."""
 
-    position: int | None = Field(None, description="Of a queued job: 1 is the next one.")
-    stage: Stage | None = Field(None, description="Of a running job.")
-    progress: float | None = Field(None, description="Of a running job: the share that is done, 0 to 1.")
-    seconds_left: float | None = Field(None, description="Of a queued or running job, where it can be told.")
+    position: int | None = Field(default=None, description="Of a queued job: 1 is the next one.")
+    stage: Stage | None = Field(default=None, description="Of a running job.")
+    progress: float | None = Field(default=None, description="Of a running job: the share that is done, 0 to 1.")
+    seconds_left: float | None = Field(default=None, description="Of a queued or running job, where it can be told.")
     deleted_on: datetime = Field(description="When it will be deleted by itself.")
 
 

@@ -32,7 +32,7 @@ class Limits:
     """After that what was uploaded and never started is deleted."""
 
 
-class Refused(InputError):
+class RefusedError(InputError):
     """A request that is not served: why, and with which HTTP status."""
 
     def __init__(self, status: int, text: str, problems: Sequence[str] = ()) -> None:

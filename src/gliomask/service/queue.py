@@ -17,7 +17,7 @@ from gliomask.cases import MODALITIES
 from gliomask.errors import InputError
 from gliomask.service.intake import image_path
 from gliomask.service.jobs import STAGES, STARTABLE, Job, now
-from gliomask.service.limits import Refused
+from gliomask.service.limits import RefusedError
 from gliomask.service.progress import Progress, Standing, read_expected, write_expected
 from gliomask.service.store import Store
 from gliomask.service.work import Request, Settings
@@ -67,11 +67,18 @@ class Queue:
         """Put a job at the end of the queue.
 
         Raises:
-            Refused: 404, there is none; 409, it has problems or was started already.
+            RefusedError: 404, there is none; 409, it has problems or was started already.
         """
         with self._change:
             job = self._store.change(
-                job_id, only=STARTABLE, state="queued", queued=now(), attempts=0, error=None, started=None, finished=None
+                job_id,
+                only=STARTABLE,
+                state="queued",
+                queued=now(),
+                attempts=0,
+                error=None,
+                started=None,
+                finished=None,
             )
             self._change.notify_all()
             return job
@@ -80,7 +87,7 @@ class Queue:
         """Take a job out of the queue, or kill its process.
 
         Raises:
-            Refused: 404, there is none; 409, it neither waits nor runs.
+            RefusedError: 404, there is none; 409, it neither waits nor runs.
         """
         with self._change:
             job = self._store.change(job_id, only=("queued", "running"), state="cancelled", finished=now())
@@ -142,9 +149,7 @@ class Queue:
         job = waiting[0]
         folder = self._store.folder_of(job.id)
         try:
-            job = self._store.change(
-                job.id, only=("queued",), state="running", started=now(), attempts=job.attempts + 1
-            )
+            job = self._store.change(job.id, only=["queued"], state="running", started=now(), attempts=job.attempts + 1)
             for old in ("results", "results-partial"):
                 shutil.rmtree(folder / old, ignore_errors=True)
             expected = read_expected(self._store.folder / "pace.json")
@@ -174,7 +179,7 @@ class Queue:
                 self._store.change(job_id, state="queued", attempts=running.job.attempts - 1)
             elif state == "running":
                 self._store.change(job_id, state="failed", error=running.reason(), finished=now())
-        except Refused:
+        except RefusedError:
             pass  # deleted meanwhile
         except (InputError, OSError) as error:
             log.warning("job %s: its end could not be kept: %s", job_id, error)
@@ -227,8 +232,10 @@ class _Running:
         if self._failed is not None:
             return self._failed
         if self.process.returncode < 0:
-            return f"The computation was ended from outside (signal {-self.process.returncode}); perhaps the memory " \
+            return (
+                f"The computation was ended from outside (signal {-self.process.returncode}); perhaps the memory "
                 "is not enough."
+            )
         return "The computation broke off. The server's messages say more."
 
     def _hear(self, message: dict[str, Any]) -> None:
@@ -240,9 +247,10 @@ class _Running:
 
 def _request(store: Store, job: Job, settings: Settings) -> Request:
     folder = store.folder_of(job.id).absolute()
-    by_sequence = {image.sequence: image.name for image in job.images if image.sequence is not None}
-    images = {m: str(image_path(folder, by_sequence[m])) for m in MODALITIES if m in by_sequence}  # type: ignore[index]
-    return Request(str(folder), str(folder / "results-partial"), job.title, images, settings)
+    names = {str(image.sequence): image.name for image in job.images}
+    images = {m: str(image_path(folder, names[m])) for m in MODALITIES if m in names}
+    volumes = f"/api/jobs/{job.id}/volumes/"
+    return Request(str(folder), str(folder / "results-partial"), job.title, volumes, images, settings)
 
 
 def _order(job: Job) -> tuple[Any, str]:

@@ -10,7 +10,7 @@ from typing import IO
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from gliomask.service.limits import Limits, Refused
+from gliomask.service.limits import Limits, RefusedError
 
 _LONGEST_FIELD = 1000
 _MOST_FIELDS = 20
@@ -39,11 +39,11 @@ async def receive_form(chunks: AsyncIterator[bytes], content_type: str, folder: 
     """Return what a multipart request holds; its files are in `folder` as `upload-1`, `upload-2`, ...
 
     Raises:
-        Refused: 413, more bytes or files than the limits; 415, not multipart; 400, not well-formed.
+        RefusedError: 413, more bytes or files than the limits; 415, not multipart; 400, not well-formed.
     """
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
-        raise Refused(415, "Send the files as multipart/form-data, as a browser or curl -F does.")
+        raise RefusedError(415, "Send the files as multipart/form-data, as a browser or curl -F does.")
     parts = _Parts(folder, limits)
     size = 0
     try:
@@ -55,19 +55,19 @@ async def receive_form(chunks: AsyncIterator[bytes], content_type: str, folder: 
             parser.write(chunk)
         parser.finalize()
     except FormParserError as error:
-        raise Refused(400, "The upload is not well-formed multipart data; it may have been cut. Send it again.") from error
+        raise RefusedError(400, "The upload is cut or not well-formed. Send it again.") from error
     except OSError as error:
-        raise Refused(507, f"The upload could not be stored: {error.strerror or 'input or output error'}.") from error
+        raise RefusedError(507, f"The upload could not be stored: {error.strerror or 'no room'}.") from error
     finally:
         parts.close()
     if not parts.ended:
-        raise Refused(400, "The upload was cut before its end. Send it again.")
+        raise RefusedError(400, "The upload was cut before its end. Send it again.")
     return Form(parts.fields, parts.files)
 
 
-def too_large(limits: Limits) -> Refused:
+def too_large(limits: Limits) -> RefusedError:
     """Return the error of a request with more bytes than may be."""
-    return Refused(413, f"The upload is larger than {limits.upload_bytes / 1024**3:.3g} GB, the most this server takes.")
+    return RefusedError(413, f"More than {limits.upload_bytes / 1024**3:.3g} GB, the most this server takes at once.")
 
 
 def plain_name(name: str) -> str:
@@ -124,10 +124,10 @@ class _Parts:
         self._name = options.get(b"name", b"").decode("utf-8", "replace")[:100]
         if b"filename" not in options:
             if len(self.fields) >= _MOST_FIELDS:
-                raise Refused(413, f"More than {_MOST_FIELDS} fields.")
+                raise RefusedError(413, f"More than {_MOST_FIELDS} fields.")
             return
         if len(self.files) >= self.limits.files:
-            raise Refused(413, f"More than {self.limits.files} files. Send the files of one examination.")
+            raise RefusedError(413, f"More than {self.limits.files} files. Send the files of one examination.")
         path = self.folder / f"upload-{len(self.files) + 1}"
         name = plain_name(options[b"filename"].decode("utf-8", "replace"))
         self._file = path.open("xb")
@@ -137,7 +137,7 @@ class _Parts:
         if self._file is not None:
             self._file.write(memoryview(data)[start:end])
         elif len(self._text) + end - start > _LONGEST_FIELD:
-            raise Refused(413, f"A field of more than {_LONGEST_FIELD} bytes.")
+            raise RefusedError(413, f"A field of more than {_LONGEST_FIELD} bytes.")
         else:
             self._text.extend(data[start:end])
 

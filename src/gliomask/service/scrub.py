@@ -71,8 +71,8 @@ def scrub(source: Path, target: Path, *, most_voxels: int, most_bytes: int) -> t
         raise InputError(f"a 4-D file of {channels} volumes where one sequence is expected. Split it first.")
     voxels = grid.shape[0] * grid.shape[1] * grid.shape[2]
     if voxels > most_voxels:
-        size = " x ".join(map(str, grid.shape))
-        raise InputError(f"{size} voxels are more than this server takes ({most_voxels / 1e6:.0f} million).")
+        shape = " x ".join(map(str, grid.shape))
+        raise InputError(f"{shape} voxels are more than this server takes ({most_voxels / 1e6:.0f} million).")
     with source.open("rb") as file:
         stream = _Stream(_inflated(file.read))
         head, start, size = _clean_header(stream, voxels)
@@ -92,10 +92,10 @@ def _clean_header(stream: _Stream, voxels: int) -> tuple[bytes, int, int]:
         raise InputError("not a NIfTI file (.nii or .nii.gz).")
     form = _NIFTI_1 if struct.unpack(f"{order}i", first)[0] == 348 else _NIFTI_2
     old = first + stream.take(form.length - 4)
-    [kind] = struct.unpack_from(f"{order}h", old, form.kind)
+    kind: int = struct.unpack_from(f"{order}h", old, form.kind)[0]
     if kind not in _VOXEL_BYTES:
         raise InputError("its voxels are no grey values (colour, complex or of an unknown type).")
-    [begin] = struct.unpack_from(f"{order}{form.offset_code}", old, form.offset)
+    begin: float = struct.unpack_from(f"{order}{form.offset_code}", old, form.offset)[0]
     least = form.length
     if not least <= begin <= _LONGEST_EXTENSION:  # NaN too
         raise InputError("its header is damaged: the place of the voxels makes no sense. Export the file again.")

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from gliomask.errors import InputError
 from gliomask.files import write_text
 from gliomask.service.jobs import JOB_ID, OPEN, Job, State
-from gliomask.service.limits import Limits, Refused
+from gliomask.service.limits import Limits, RefusedError
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +64,11 @@ class Store:
         """Return a job.
 
         Raises:
-            Refused: 404, there is none.
+            RefusedError: 404, there is none.
         """
         with self._guard:
             if job_id not in self._jobs:
-                raise Refused(404, "There is no such job (any more).")
+                raise RefusedError(404, "There is no such job (any more).")
             return self._jobs[job_id]
 
     def folder_of(self, job_id: str) -> Path:
@@ -80,14 +80,14 @@ class Store:
         """Give an empty folder to build a job in; whatever `add` has not taken is gone afterwards.
 
         Raises:
-            Refused: 429, too many jobs wait, or too many uploads are on their way.
+            RefusedError: 429, too many jobs wait, or too many uploads are on their way.
         """
         with self._guard:
             waiting = sum(job.state in OPEN for job in self._jobs.values())
             if waiting >= self.limits.waiting:
-                raise Refused(429, f"{waiting} jobs are waiting already. Try again when some are done or deleted.")
+                raise RefusedError(429, f"{waiting} jobs are waiting already. Try again when some are done or deleted.")
             if sum(1 for _ in self._partial.iterdir()) >= self.limits.uploads_at_once:
-                raise Refused(429, "Several uploads are on their way already. Try again in a minute.")
+                raise RefusedError(429, "Several uploads are on their way already. Try again in a minute.")
             place = self._partial / secrets.token_hex(16)
             place.mkdir(mode=0o700)
         try:
@@ -107,12 +107,12 @@ class Store:
         """Change a job's fields, on the disk first.
 
         Raises:
-            Refused: 404, there is none; 409, its state is not one of `only`.
+            RefusedError: 404, there is none; 409, its state is not one of `only`.
         """
         with self._guard:
             job = self.get(job_id)
             if only and job.state not in only:
-                raise Refused(409, f"The job is {job.state}; this can be done when it is {' or '.join(only)}.")
+                raise RefusedError(409, f"The job is {job.state}; this can be done when it is {' or '.join(only)}.")
             changed = Job.model_validate({**job.model_dump(), **changes})
             _write(self._jobs_folder / job_id, changed)
             self._jobs[job_id] = changed
@@ -122,12 +122,12 @@ class Store:
         """Delete a job with its images and results.
 
         Raises:
-            Refused: As for `change`.
+            RefusedError: As for `change`.
         """
         with self._guard:
             job = self.get(job_id)
             if only and job.state not in only:
-                raise Refused(409, f"The job is {job.state}: cancel it first.")
+                raise RefusedError(409, f"The job is {job.state}: cancel it first.")
             gone = self._partial / f"deleted-{secrets.token_hex(8)}"
             with suppress(FileNotFoundError):
                 (self._jobs_folder / job_id).rename(gone)
@@ -144,7 +144,7 @@ class Store:
         """Delete the jobs whose time is over, but none that waits or runs, and return how many."""
         old = [job for job in self.jobs() if job.state not in ("queued", "running") and self.deleted_on(job) <= moment]
         for job in old:
-            with suppress(Refused):
+            with suppress(RefusedError):
                 self.remove(job.id, only=[job.state])
         return len(old)
 

@@ -51,7 +51,7 @@ def unpack(upload: Upload, folder: Path, limits: Limits, most_files: int) -> tup
                 raise InputError(f"a zip of {len(entries)} entries; at most {limits.zip_entries} are taken.")
             images = list(_images(entries, passed_over))
             if len(images) > most_files:
-                raise InputError(f"a zip of {len(images)} images; at most {most_files} are taken. Send one examination.")
+                raise InputError(f"a zip of {len(images)} images; at most {most_files} more are taken.")
             for number, entry in enumerate(images, start=1):
                 _check(entry, limits, left)
                 path = folder / f"entry-{number}"

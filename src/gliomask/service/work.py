@@ -21,6 +21,7 @@ MASK = "mask.nii.gz"
 FACTS = "mask.json"
 PROBABILITIES = "mask_probabilities.nii.gz"
 REPORT = "report.html"
+SCENE = "scene.json"
 
 Say = Callable[..., None]
 
@@ -46,6 +47,8 @@ class Request:
     results: str
     """A folder to make."""
     case_id: str
+    volumes: str
+    """What stands before a volume's name in its address."""
     images: dict[str, str]
     """By sequence, in the order of `MODALITIES`, the image's file."""
     settings: Settings
@@ -93,6 +96,7 @@ def run(request: Request, say: Say) -> dict[str, Any]:
     from gliomask.model import load_model
     from gliomask.prediction import predict
     from gliomask.report import write_prediction_report
+    from gliomask.viewer import read_scene, scene_content
 
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
     settings = request.settings
@@ -110,6 +114,8 @@ def run(request: Request, say: Say) -> dict[str, Any]:
     results.mkdir()
     found.save(results / MASK, probabilities=True)
     say(stage="report")
+    scene = scene_content(read_scene(case, [results / MASK], labels=found.convention), request.volumes)
+    (results / SCENE).write_text(json.dumps(scene), "utf-8")
     write_prediction_report(case, results / MASK, results / REPORT, labels=found.convention)
     return {"volumes_ml": found.volumes_ml(), "warnings": [text.replace(".nii.gz", "") for text in found.warnings]}
 
