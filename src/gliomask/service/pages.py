@@ -32,10 +32,10 @@ PAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "/assets/app.css": ("app.css", _STYLE),
         "/assets/app.js": ("app.js", _SCRIPT),
         "/assets/check.js": ("check.js", _SCRIPT),
+        "/assets/dom.js": ("dom.js", _SCRIPT),
         "/assets/home.js": ("home.js", _SCRIPT),
         "/assets/job.js": ("job.js", _SCRIPT),
         "/assets/server.js": ("server.js", _SCRIPT),
-        "/assets/words.js": ("words.js", _SCRIPT),
     }
 )
 """Each address with its file and type."""

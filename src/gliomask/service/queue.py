@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from gliomask.cases import MODALITIES
@@ -20,7 +22,7 @@ from gliomask.service.jobs import STAGES, STARTABLE, Job, now
 from gliomask.service.limits import RefusedError
 from gliomask.service.progress import Progress, Standing, read_expected, write_expected
 from gliomask.service.store import Store
-from gliomask.service.work import Request, Settings
+from gliomask.service.work import REPORT, Request, Settings
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +51,9 @@ class Queue:
         for job in self._store.jobs():
             if job.state == "running" and job.attempts >= MOST_ATTEMPTS:
                 text = f"The server ended {job.attempts} times while it was computed. Perhaps the memory is not enough."
-                self._store.change(job.id, state="interrupted", error=text, finished=now())
+                self._store.change(job.id, state="interrupted", error=text, finished=now(), **_NOTHING)
             elif job.state == "running":
-                self._store.change(job.id, state="queued")
+                self._store.change(job.id, state="queued", **_NOTHING)
         self._thread.start()
 
     def stop(self) -> None:
@@ -79,6 +81,7 @@ class Queue:
                 error=None,
                 started=None,
                 finished=None,
+                **_NOTHING,
             )
             self._change.notify_all()
             return job
@@ -90,7 +93,7 @@ class Queue:
             RefusedError: 404, there is none; 409, it neither waits nor runs.
         """
         with self._change:
-            job = self._store.change(job_id, only=("queued", "running"), state="cancelled", finished=now())
+            job = self._store.change(job_id, only=("queued", "running"), state="cancelled", finished=now(), **_NOTHING)
             if self._running is not None and self._running.job.id == job_id:
                 self._running.kill()
             self._change.notify_all()
@@ -136,7 +139,9 @@ class Queue:
                 if running is None:
                     self._change.wait(timeout=_SWEEP_SECONDS)
                     continue
-            running.listen()
+            for message in running.listen():
+                if "ready" in message:
+                    self._keep(running, message["ready"])
             with self._change:
                 self._running = None
                 self._end(running)
@@ -150,8 +155,7 @@ class Queue:
         folder = self._store.folder_of(job.id)
         try:
             job = self._store.change(job.id, only=["queued"], state="running", started=now(), attempts=job.attempts + 1)
-            for old in ("results", "results-partial"):
-                shutil.rmtree(folder / old, ignore_errors=True)
+            _clear(folder)
             expected = read_expected(self._store.folder / "pace.json")
             self._running = _Running(job, _request(self._store, job, self._settings), Progress(expected))
         except (InputError, OSError) as error:  # no process, no room on the disk
@@ -160,34 +164,37 @@ class Queue:
                 self._store.change(job.id, state="failed", error="It could not be begun.", finished=now())
         return self._running
 
+    def _keep(self, running: _Running, found: dict[str, Any]) -> None:
+        """Let the results be seen while the report is made; without them the job has failed."""
+        try:
+            folder = self._store.folder_of(running.job.id)
+            (folder / "results-partial").rename(folder / "results")
+            self._store.change(running.job.id, only=["running"], **found)
+        except (InputError, OSError):  # cancelled meanwhile, or the disk is full
+            running.kill()
+
     def _end(self, running: _Running) -> None:
         """Keep what a process has left behind: results, or why there are none."""
         job_id = running.job.id
-        partial = None
         try:
-            folder = self._store.folder_of(job_id)
-            partial = folder / "results-partial"
             state = self._store.get(job_id).state
-            if state == "running" and running.done is not None:
-                partial.rename(folder / "results")
+            if not (state == "running" and running.done):
+                _clear(self._store.folder_of(job_id))
+            if state == "running" and running.done:
                 taken = running.progress.finish()
                 write_expected(self._store.folder / "pace.json", taken)
-                self._store.change(
-                    job_id, state="done", finished=now(), seconds=round(sum(taken.values()), 2), **running.done
-                )
+                seconds = round(sum(taken.values()), 2)
+                self._store.change(job_id, state="done", finished=now(), seconds=seconds)
             elif state == "running" and self._stopping:
-                self._store.change(job_id, state="queued", attempts=running.job.attempts - 1)
+                self._store.change(job_id, state="queued", attempts=running.job.attempts - 1, **_NOTHING)
             elif state == "running":
-                self._store.change(job_id, state="failed", error=running.reason(), finished=now())
+                self._store.change(job_id, state="failed", error=running.reason(), finished=now(), **_NOTHING)
         except RefusedError:
             pass  # deleted meanwhile
         except (InputError, OSError) as error:
             log.warning("job %s: its end could not be kept: %s", job_id, error)
             with suppress(InputError):
                 self._store.change(job_id, state="failed", error="The results could not be stored.", finished=now())
-        finally:
-            if partial is not None:
-                shutil.rmtree(partial, ignore_errors=True)
 
 
 class _Running:
@@ -196,7 +203,7 @@ class _Running:
     def __init__(self, job: Job, request: Request, progress: Progress) -> None:
         self.job = job
         self.progress = progress
-        self.done: dict[str, Any] | None = None
+        self.done = False
         self._failed: str | None = None
         environment = {name: value for name, value in os.environ.items() if name != "GLIOMASK_TOKEN"}
         self.process = subprocess.Popen(
@@ -212,13 +219,14 @@ class _Running:
             self.process.stdin.write(request.to_json() + "\n")
             self.process.stdin.flush()
 
-    def listen(self) -> None:
-        """Follow the process to its end."""
+    def listen(self) -> Iterator[dict[str, Any]]:
+        """Follow the process to its end, and yield what it says."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            with suppress(ValueError):
-                self._hear(json.loads(line))
+            message = json.loads(line)
+            self._hear(message)
+            yield message
         self.process.wait()
         with suppress(BrokenPipeError):
             self.process.stdin.close()
@@ -241,8 +249,18 @@ class _Running:
     def _hear(self, message: dict[str, Any]) -> None:
         if message.get("stage") in STAGES:
             self.progress.tell(message["stage"], float(message.get("share", 0.0)))
-        self.done = message.get("done", self.done)
+        self.done = bool(message.get("done", self.done))
         self._failed = message.get("failed", self._failed)
+
+
+_NOTHING: dict[str, Any] = {"volumes_ml": None, "warnings": ()}
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an attempt has left."""
+    for name in ("results", "results-partial"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / REPORT).unlink(missing_ok=True)
 
 
 def _request(store: Store, job: Job, settings: Settings) -> Request:

@@ -105,7 +105,8 @@ def preview(service: ServiceOf, job_id: JobId, image: Annotated[str, Field(max_l
 
 def _result(service: Service, job_id: str, name: str, kind: str, ending: str) -> FileResponse:
     job = service.store.get(job_id)
-    path = service.store.folder_of(job_id) / "results" / name
-    if job.state != "done" or not path.is_file():
+    folder = service.store.folder_of(job_id)
+    path = folder / name if name == REPORT else folder / "results" / name
+    if job.volumes_ml is None or not path.is_file():
         raise RefusedError(404, "The job has no results (yet).")
     return FileResponse(path, media_type=kind, filename=job.title.replace(" ", "_") + ending)

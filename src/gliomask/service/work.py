@@ -45,7 +45,7 @@ class Request:
     folder: str
     """The job's."""
     results: str
-    """A folder to make."""
+    """A folder to make, for all but the report."""
     case_id: str
     volumes: str
     """What stands before a volume's name in its address."""
@@ -76,15 +76,15 @@ def main() -> None:
     request = Request.from_json(sys.stdin.readline())
     threading.Thread(target=_end_with_input, daemon=True).start()
     try:
-        say(done=run(request, say))
+        run(request, say)
     except InputError as error:
         say(failed=str(error).replace(f"{request.folder}/images/", "").removeprefix(f"{request.case_id}: "))
     except MemoryError:
         say(failed="The memory of this computer is not enough for these images.")
 
 
-def run(request: Request, say: Say) -> dict[str, Any]:
-    """Predict a job, write mask, facts, probabilities and report, and return what the job keeps of it.
+def run(request: Request, say: Say) -> None:
+    """Predict a job; write mask, facts, probabilities and scene, say that they are ready, and write the report.
 
     Raises:
         InputError: As for `predict`.
@@ -113,11 +113,17 @@ def run(request: Request, say: Say) -> dict[str, Any]:
     results = Path(request.results)
     results.mkdir()
     found.save(results / MASK, probabilities=True)
-    say(stage="report")
     scene = scene_content(read_scene(case, [results / MASK], labels=found.convention), request.volumes)
     (results / SCENE).write_text(json.dumps(scene), "utf-8")
-    write_prediction_report(case, results / MASK, results / REPORT, labels=found.convention)
-    return {"volumes_ml": found.volumes_ml(), "warnings": [text.replace(".nii.gz", "") for text in found.warnings]}
+    warnings = [text.replace(".nii.gz", "") for text in found.warnings]
+    volumes = found.volumes_ml()
+    convention = found.convention
+    del found  # its probabilities, so that the report has the memory
+    say(ready={"volumes_ml": volumes, "warnings": warnings})
+    say(stage="report")
+    folder = Path(request.folder)
+    write_prediction_report(case, folder / "results" / MASK, folder / REPORT, labels=convention)
+    say(done=True)
 
 
 def _end_with_input() -> None:
