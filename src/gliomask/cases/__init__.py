@@ -1,7 +1,7 @@
 """Cases: any BraTS year, MSD, nnU-Net or plain folders -> [Case], read as they lie."""
 
 from gliomask.cases.check import CaseReport, check_case
-from gliomask.cases.find import Problem, Survey, classify, dataset_convention, find_cases, survey
+from gliomask.cases.find import Problem, Survey, case_of_files, classify, dataset_convention, find_cases, survey
 from gliomask.cases.layouts import LAYOUTS, Layout, candidates_of, get_layout, layout_of
 from gliomask.cases.nouns import MODALITIES, Case, Source, get_modality
 from gliomask.cases.read import common_convention, read_case, read_mask, resolve_conventions
@@ -16,6 +16,7 @@ __all__ = [
     "Source",
     "Survey",
     "candidates_of",
+    "case_of_files",
     "check_case",
     "classify",
     "common_convention",

@@ -120,6 +120,14 @@ def classify(path: Path) -> tuple[str, str] | None:
     return None
 
 
+def case_of_files(files: Mapping[str, Path]) -> Case:
+    """Return a case of these files, by inside name; its id is what the first one's name tells, or that name."""
+    first = next(iter(files.values()))
+    told = classify(first)
+    case_id = told[0] if told else first.name.removesuffix(".gz").removesuffix(".nii")
+    return Case(case_id, {modality: Source(path) for modality, path in files.items()})
+
+
 def _ending(path: Path) -> str:
     return next(
         (ending for ending in sorted(NIFTI_ENDINGS, key=len, reverse=True) if path.name.lower().endswith(ending)), ""

@@ -21,6 +21,7 @@ from gliomask.cli import (
     report,
     serve,
     train,
+    view,
 )
 from gliomask.cli.console import BAD_INPUT, configure_logging, fail
 from gliomask.errors import InputError
@@ -45,6 +46,7 @@ for module in (
     compare_scores,
     compare,
     report,
+    view,
     serve,
     export,
     info,

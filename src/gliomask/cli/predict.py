@@ -181,15 +181,12 @@ def _choice(option: str, value: str) -> str:
 
 
 def _cases(source: Path | None, files: Mapping[str, Path]) -> tuple[list[Case], list[Problem]]:
-    from gliomask.cases import Case, Source, classify, survey
+    from gliomask.cases import case_of_files, survey
 
     if (source is None) == (not files):
         raise InputError("name the images with -i CASE_OR_FOLDER, or each with --t1 --t1c --t2 --flair; not both.")
     if source is None:
-        first = next(iter(files.values()))
-        told = classify(first)
-        case_id = told[0] if told else first.name.removesuffix(".gz").removesuffix(".nii")
-        return [Case(case_id, {modality: Source(path) for modality, path in files.items()})], []
+        return [case_of_files(files)], []
     found = survey(source)
     for note in found.notes:
         err.print(f"[dim]{note}[/dim]", markup=True)

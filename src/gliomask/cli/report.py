@@ -136,15 +136,12 @@ def _report_predictions(
 
 
 def _cases(source: Path, files: Mapping[str, Path]) -> tuple[list[Case], list[Problem]]:
-    from gliomask.cases import Case, Source, classify, survey
+    from gliomask.cases import case_of_files, survey
 
     if not files:
         found = survey(source)
         return list(found.cases), list(found.problems)
-    first = next(iter(files.values()))
-    told = classify(first)
-    case_id = told[0] if told else first.name.removesuffix(".gz").removesuffix(".nii")
-    return [Case(case_id, {modality: Source(path) for modality, path in files.items()})], []
+    return [case_of_files(files)], []
 
 
 def _page(output: Path | None, beside: Path, name: str = "") -> Path:

@@ -40,17 +40,21 @@ from gliomask.viewer.scene import (
     volume_bytes,
     volume_names,
 )
+from gliomask.viewer.server import SECURITY_HEADERS, Served, serve_scene
 
 __all__ = [
     "ASSETS",
+    "SECURITY_HEADERS",
     "Asset",
     "Scene",
+    "Served",
     "ShownMask",
     "compare_masks",
     "read_asset",
     "read_scene",
     "require_niivue",
     "scene_content",
+    "serve_scene",
     "volume_bytes",
     "volume_names",
 ]

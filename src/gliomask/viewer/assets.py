@@ -18,6 +18,7 @@ ASSETS: Mapping[str, str] = MappingProxyType(
         "index.html": "text/html; charset=utf-8",
         "page.js": _SCRIPT,
         "viewer.js": _SCRIPT,
+        **dict.fromkeys(("dom.js", "keys.js", "panel.js", "picture.js", "readout.js", "stage.js"), _SCRIPT),
         "viewer.css": "text/css; charset=utf-8",
         "niivue.js": _SCRIPT,
         "niivue-LICENSE.txt": _TEXT,

@@ -79,7 +79,7 @@ def read_scene(case: Case, masks: Sequence[Path] = (), *, labels: str | None = N
 
     Args:
         case: Its files are read now: all sequences that it has.
-        masks: Maps of labels on the case's grid.
+        masks: Maps of labels on the case's grid; the case's own among them is still the truth.
         labels: The masks' label convention; by default what a JSON beside a mask says, or the id tells, or the numbers
             prove. The case's own convention, where it is known, holds for its own mask.
 
@@ -90,12 +90,13 @@ def read_scene(case: Case, masks: Sequence[Path] = (), *, labels: str | None = N
     if not shown:
         raise InputError(f"{case.id}: has no sequence to show its mask on (t1, t1ce, t2 or flair).")
     images = read_channels(case, shown)
+    masks = [path for path in masks if case.mask is None or path.resolve() != case.mask.resolve()]
     read = []
     for number, path in enumerate(masks, 1):
         convention = find_conventions({case.id: path}, labels)[case.id]
         name, role, label = _place(number, path)
         read.append(ShownMask(name, role, label, _read_labels(path, convention), convention))
-    if case.mask is not None and case.mask.resolve() not in {path.resolve() for path in masks}:
+    if case.mask is not None:
         convention = find_conventions({case.id: case.mask}, case.convention or labels)[case.id]
         read.append(ShownMask("truth", "truth", "truth", _read_labels(case.mask, convention), convention))
     grid = next(iter(images.values())).grid

@@ -98,21 +98,21 @@ function showResult(job, about) {
     make("h1", {}, job.title),
     job.warnings.length > 0 && make("div", { class: "warning" }, make("p", {}, "The images are not as the model knows them; the result may be wrong:"),
       make("ul", {}, job.warnings.map((text) => make("li", {}, withNames(job, text))))),
-    make("div", { class: "result" },
-      make("section", { class: "card wide", "aria-label": "Images and mask" }, element),
-      make("div", { class: "side" }, volumes,
-        make("section", { class: "card", "aria-labelledby": "files-heading" }, make("h2", { id: "files-heading" }, "Results"),
-          make("ul", { class: "downloads" },
-            download(`${address}/mask`, "Mask", "NIfTI, on the grid of your images"),
-            download(`${address}/facts`, "Facts", "JSON: volumes, model, versions"),
-            download(`${address}/probabilities`, "Probabilities", "NIfTI, one channel a region")),
-          report),
-        make("section", { class: "card faint small" }, make("p", { id: "kept" }),
-          make("button", { class: "quiet", onclick: async () => {
-            if (!(await areYouSure(`Delete “${job.title}” with its images and results? This cannot be undone.`))) return;
-            await ask(address, { method: "DELETE" }).catch(() => {});
-            location.hash = "#/";
-          } }, "Delete this examination")))),
+    make("section", { class: "card wide", "aria-label": "Images and mask" }, element),
+    make("div", { class: "side" }, volumes,
+      make("section", { class: "card", "aria-labelledby": "files-heading" }, make("h2", { id: "files-heading" }, "Results"),
+        report,
+        make("ul", { class: "downloads" },
+          download(`${address}/mask`, "Mask", "NIfTI, on the grid of your images"),
+          download(`${address}/facts`, "Facts", "JSON: volumes, model, versions"),
+          download(`${address}/probabilities`, "Probabilities", "NIfTI, one channel a region"))),
+      make("section", { class: "card", "aria-labelledby": "about-heading" }, make("h2", { id: "about-heading" }, "This examination"),
+        make("p", { id: "kept", class: "faint small" }),
+        make("button", { class: "quiet", onclick: async () => {
+          if (!(await areYouSure(`Delete “${job.title}” with its images and results? This cannot be undone.`))) return;
+          await ask(address, { method: "DELETE" }).catch(() => {});
+          location.hash = "#/";
+        } }, "Delete it"))),
   );
   announce(`Done: whole tumour ${job.volumes_ml.WT ?? "?"} millilitres.`);
   showViewer(element, address, swatches).then((made) => {
@@ -122,7 +122,7 @@ function showResult(job, about) {
   return {
     update: (now) => {
       document.getElementById("kept").textContent = now.state === "done"
-        ? `${day(now.finished)}, took ${duration(now.seconds)}. Kept until ${day(now.deleted_on)}.` : "";
+        ? `Finished ${day(now.finished)}. The computation took ${duration(now.seconds)}. It is kept until ${day(now.deleted_on)}, with its images.` : "";
       report.replaceChildren(reportPart(now, address));
     },
     end: () => {

@@ -1,0 +1,111 @@
+"""gliomask view: a case and its masks in the browser of this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gliomask.cli.console import listed, out, warn
+from gliomask.cli.options import Labels
+from gliomask.errors import InputError
+
+if TYPE_CHECKING:
+    from gliomask.cases import Case
+
+EXAMPLES = """
+**Examples**
+
+`gliomask view BraTS2021_00008`  the case and its own mask
+
+`gliomask view BraTS2021_00008 predictions/BraTS2021_00008.nii.gz`  where prediction and truth differ
+
+`gliomask view PATIENTS predictions --case BraTS2021_00008`
+
+`gliomask view --t1ce a.nii.gz --flair c.nii.gz mask.nii.gz`
+"""
+
+_File = Path | None
+
+
+def view(
+    things: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="CASE [MASK]...",
+            help="A case's folder, or a folder of cases and --case; and masks: files, or folders of predict. "
+            "The first is the prediction; the case's own mask, if it has one, is the truth.",
+        ),
+    ] = None,
+    case: Annotated[str, typer.Option("--case", help="Which case, where CASE holds several.")] = "",
+    t1n: Annotated[_File, typer.Option("--t1", "--t1n", help="T1-weighted, native, in place of CASE.")] = None,
+    t1c: Annotated[_File, typer.Option("--t1c", "--t1ce", "--t1gd", help="T1-weighted, after contrast.")] = None,
+    t2w: Annotated[_File, typer.Option("--t2", "--t2w", help="T2-weighted.")] = None,
+    t2f: Annotated[_File, typer.Option("--flair", "--t2f", help="T2-FLAIR.")] = None,
+    labels: Labels = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of this machine; 0 takes a free one.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page, or only print where.")] = True,
+) -> None:
+    """Look at a case in the browser: its sequences, masks and where they differ, in slices and in 3D.
+
+    The page is served to this machine alone, under an address that cannot be guessed, until Ctrl-C. Nothing is written
+    and nothing sent elsewhere. Research use only, not a medical device.
+    """
+    from gliomask.report import find_mask
+    from gliomask.viewer import read_scene, require_niivue, serve_scene
+
+    require_niivue()
+    files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
+    shown, masks = _case(things or [], files, case)
+    scene = read_scene(shown, [find_mask(shown, mask) for mask in masks], labels=labels)
+    with serve_scene(scene, port=port) as served:
+        out.print(f"{shown.id}: {served.url}")
+        out.print("Ctrl-C ends it.", style="dim")
+        if browser and not _open(served.url):
+            warn("no browser could be opened: open the address above in one on this machine.")
+        try:
+            served.wait()
+        except KeyboardInterrupt:
+            out.print("ended")
+
+
+def _case(things: Sequence[Path], files: Mapping[str, Path], wanted: str) -> tuple[Case, Sequence[Path]]:
+    """The one case to look at, and the masks."""
+    from gliomask.cases import case_of_files, survey
+
+    if files:
+        return case_of_files(files), things
+    if not things:
+        raise InputError("what shall be shown? Name a case's folder, or images with --flair, --t1ce, --t2, --t1.")
+    source, *masks = things
+    if source.is_file():
+        raise InputError(
+            f"{source}: is a file; a case is shown on its images. Name the case's folder first, then the mask: "
+            f"gliomask view CASE {source}; or images with --flair, --t1ce, --t2, --t1."
+        )
+    found = survey(source)
+    cases = [case for case in found.cases if case.id == wanted] if wanted else list(found.cases)
+    if len(cases) == 1:
+        return cases[0], masks
+    ids = [case.id for case in found.cases]
+    if not ids:
+        raise InputError("; ".join(str(problem) for problem in found.problems))
+    if wanted:
+        raise InputError(f"{source}: has no case {wanted!r}; it has {listed(ids)}.")
+    raise InputError(f"{source}: has {len(ids)} cases. Say which with --case: {listed(ids)}.")
+
+
+def _open(url: str) -> bool:
+    """Open the page in a browser, where there is a screen."""
+    import webbrowser
+
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return False
+    try:
+        return webbrowser.open(url)
+    except webbrowser.Error:
+        return False

@@ -1,0 +1,172 @@
+/** The controls beside the pictures. They show the viewer's state and change it by `viewer.set`. */
+
+import { make, millilitres, radios, slider, swatch } from "./dom.js";
+
+const percent = (value) => `${Math.round(100 * value)} %`;
+
+/** Build the controls; `reflect` shows a state that was changed from elsewhere, such as by a key. */
+export function buildPanel(viewer) {
+  const parts = [viewPart(viewer), imagePart(viewer)];
+  if (viewer.scene.masks.length) parts.push(maskPart(viewer));
+  const element = make("aside", { class: "panel", "aria-label": "Controls" }, ...parts.map((part) => part.element));
+  const reflect = (state) => parts.forEach((part) => part.reflect(state));
+  reflect(viewer.state);
+  return { element, reflect };
+}
+
+function viewPart(viewer) {
+  const { state, scene } = viewer;
+  const several = viewer.overlays().length > 1;
+  const views = [["planes", "Planes"], ["side", "Side by side"], ["space", "3D"]];
+  const view = radios("View", views, state.view, (next) => viewer.set({ view: next }));
+  const planes = [["axial", "Axial"], ["coronal", "Coronal"], ["sagittal", "Sagittal"]];
+  const plane = radios("Plane", planes, state.plane, (next) => viewer.set({ plane: next }));
+  const sides = [["sequences", "Sequences"], ["masks", "Masks"]];
+  const side = radios("Compare", sides, state.side, (next) => viewer.set({ side: next }));
+  const cut = slider("Cut open", { min: 0, max: 1, step: 0.02, value: 0, show: percent, name: "cut" }, (depth) => viewer.cut(depth));
+  const cross = make("input", { type: "checkbox", checked: true, name: "crosshair", onchange: () => viewer.set({ crosshair: cross.checked }) });
+  const line = make("label", { class: "line" }, cross, make("span", {}, "Crosshair"));
+  const element = make("section", {}, make("h2", {}, "View"), view.element, plane.element, side.element, cut.element, line);
+  return {
+    element,
+    reflect(now) {
+      view.set(now.view);
+      plane.set(now.plane);
+      side.set(now.side);
+      cross.checked = now.crosshair;
+      plane.element.hidden = now.view === "space";
+      side.element.hidden = now.view !== "side" || !several || scene.images.length < 1;
+      cut.element.hidden = now.view === "side";
+    },
+  };
+}
+
+function imagePart(viewer) {
+  const { state, scene } = viewer;
+  const names = scene.images.map(({ name, label }, place) => [name, label, `key ${place + 1}`]);
+  const image = radios("Sequence", names, state.image, (next) => viewer.set({ image: next }));
+  const others = make("select", { name: "blend", onchange: () => viewer.set({ blend: others.value }) });
+  others.append(make("option", { value: "" }, "nothing"), ...names.map(([name, label]) => make("option", { value: name }, label)));
+  const blend = make("label", { class: "select" }, make("span", {}, "Blend with"), others);
+  const mix = slider("Share of it", { min: 0, max: 1, step: 0.05, value: state.mix, show: percent, name: "mix" }, (next) => viewer.set({ mix: next }));
+  const windows = new Map(scene.images.map(({ name, window }) => [name, [...window]]));
+  const apply = () => viewer.setWindow(...windows.get(viewer.state.image));
+  const edge = (text, place) => {
+    const one = slider(text, { min: 0, max: 1, step: 0.01, value: place, show: percent, name: text.toLowerCase() }, (share) => {
+      const [low, high] = scene.images.find(({ name }) => name === viewer.state.image).window;
+      windows.get(viewer.state.image)[place] = low + share * 1.5 * (high - low);
+      apply();
+    });
+    return one;
+  };
+  const black = edge("Black", 0);
+  const white = edge("White", 1);
+  const reset = make("button", { type: "button", onclick: () => {
+    windows.set(viewer.state.image, [...scene.images.find(({ name }) => name === viewer.state.image).window]);
+    part.reflect(viewer.state);
+    apply();
+  } }, "Reset");
+  const levels = make("details", {}, make("summary", {}, "Brightness"), black.element, white.element, reset);
+  const element = make("section", {}, make("h2", {}, "Images"), image.element, blend, mix.element, levels);
+  const part = {
+    element,
+    reflect(now) {
+      image.set(now.image);
+      others.value = now.blend;
+      for (const option of others.options) option.disabled = option.value === now.image;
+      mix.set(now.mix);
+      const blended = now.blend !== "" && now.blend !== now.image;
+      mix.element.hidden = !blended || now.view === "side";
+      blend.hidden = now.view === "side" || scene.images.length < 2;
+      const [low, high] = scene.images.find(({ name }) => name === now.image).window;
+      const [dark, bright] = windows.get(now.image);
+      black.set((dark - low) / (1.5 * (high - low)));
+      white.set((bright - low) / (1.5 * (high - low)));
+    },
+  };
+  return part;
+}
+
+function maskPart(viewer) {
+  const { state, scene } = viewer;
+  const choices = [["none", "None"], ...scene.masks.map(({ name, label }) => [name, label])];
+  if (scene.comparisons.length) choices.push(["compare", "Where they differ"]);
+  const shown = radios("Mask", choices, state.shown, (next) => viewer.set({ shown: next }), { class: "choices words" });
+  const styles = [["fill", "Filled"], ["outline", "Outline"]];
+  const style = radios("Style", styles, "fill", (next) => viewer.set({ outline: next === "outline" }));
+  const opacity = slider("Opacity", { min: 0, max: 1, step: 0.05, value: state.opacity, show: percent, name: "opacity" }, (next) => viewer.set({ opacity: next }));
+  const regions = regionTable(viewer);
+  const comparison = comparisonTable(viewer);
+  const element = make("section", {}, make("h2", {}, "Mask"), shown.element, regions.element, comparison.element, style.element, opacity.element);
+  return {
+    element,
+    reflect(now) {
+      shown.set(now.shown);
+      style.set(now.outline ? "outline" : "fill");
+      opacity.set(now.opacity);
+      regions.element.hidden = now.shown === "compare";
+      comparison.element.hidden = now.shown !== "compare" && !(now.view === "side" && now.side === "masks");
+      regions.reflect(now);
+      comparison.reflect(now);
+    },
+  };
+}
+
+/** A switch for each region, and how large each mask has it. */
+function regionTable(viewer) {
+  const { scene } = viewer;
+  const boxes = new Map();
+  const rows = scene.regions.map(({ name, label, color }) => {
+    const box = make("input", { type: "checkbox", name: "region", value: name, checked: true, onchange: () => viewer.toggleRegion(name) });
+    boxes.set(name, box);
+    const volumes = scene.masks.map((mask) => make("td", {}, name in mask.volumes_ml ? millilitres(mask.volumes_ml[name]) : "–"));
+    const words = make("span", {}, make("b", {}, name), ` ${label}`);
+    return make("tr", {}, make("th", { scope: "row" }, make("label", { class: "line" }, box, swatch(color), words)), ...volumes);
+  });
+  const heads = scene.masks.map(({ label }) => make("th", { scope: "col" }, label));
+  const head = make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Region"), ...heads));
+  const element = make("table", { class: "regions" }, head, make("tbody", {}, ...rows));
+  return {
+    element,
+    reflect: (now) => boxes.forEach((box, name) => (box.checked = now.regions.has(name))),
+  };
+}
+
+/** The three colours of a comparison, for the mask and region chosen. */
+function comparisonTable(viewer) {
+  const { scene } = viewer;
+  const body = make("tbody");
+  const dice = make("p", { class: "dice" });
+  const masks = [...new Set(scene.comparisons.map(({ mask }) => mask))];
+  const labels = Object.fromEntries(scene.masks.map(({ name, label }) => [name, label]));
+  const choice = (text, name, change) => {
+    const box = make("select", { name, onchange: () => change(box.value) });
+    return { box, element: make("label", { class: "select" }, make("span", {}, text), box) };
+  };
+  const fits = (mask) => scene.comparisons.filter((one) => one.mask === mask);
+  const mask = choice("Mask compared", "compared", (next) => {
+    const region = fits(next).some((one) => one.region === viewer.state.region) ? viewer.state.region : fits(next)[0].region;
+    viewer.set({ compared: next, region });
+  });
+  mask.box.append(...masks.map((name) => make("option", { value: name }, labels[name])));
+  mask.element.hidden = masks.length < 2;
+  const region = choice("Region compared", "compared-region", (next) => viewer.set({ region: next }));
+  const element = make("div", {}, mask.element, region.element, make("table", { class: "regions" }, body), dice);
+  return {
+    element,
+    reflect(now) {
+      if (!scene.comparisons.length) return;
+      mask.box.value = now.compared;
+      const words = Object.fromEntries(scene.regions.map(({ name, label }) => [name, label]));
+      region.box.replaceChildren(...fits(now.compared).map((one) => make("option", { value: one.region }, `${one.region} ${words[one.region]}`)));
+      region.box.value = now.region;
+      const found = fits(now.compared).find((one) => one.region === now.region);
+      body.replaceChildren(
+        ...scene.agreement.map(({ name, label, color }) =>
+          make("tr", {}, make("th", { scope: "row" }, swatch(color), make("b", {}, name), ` ${label}`), make("td", {}, millilitres(found.volumes_ml[name]))),
+        ),
+      );
+      dice.textContent = found.dice === null ? "Both are empty." : `Dice ${found.dice.toFixed(3)}`;
+    },
+  };
+}

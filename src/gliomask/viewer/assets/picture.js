@@ -1,0 +1,50 @@
+/** What is seen, as a PNG with its legend, so that it can be read alone. */
+
+const LINE = 26;
+const MARGIN = 12;
+
+/** Draw the canvases as they stand beside each other, with words below, and have the browser save it. */
+export async function savePicture({ title, notice, figures, legend, place }) {
+  const boxes = figures.map(({ figure }) => figure.getBoundingClientRect());
+  const left = Math.min(...boxes.map((box) => box.left));
+  const top = Math.min(...boxes.map((box) => box.top));
+  const scale = figures[0].stage.canvas.width / figures[0].stage.canvas.clientWidth;
+  const width = Math.max(...boxes.map((box) => box.right)) - left;
+  const height = Math.max(...boxes.map((box) => box.bottom)) - top;
+  const picture = document.createElement("canvas");
+  const rows = legend.length ? 3 : 2;
+  picture.width = Math.round(width * scale);
+  picture.height = Math.round((height + rows * LINE + MARGIN) * scale);
+  const draw = picture.getContext("2d");
+  draw.scale(scale, scale);
+  draw.fillStyle = "#000000";
+  draw.fillRect(0, 0, width, height + rows * LINE + MARGIN);
+  draw.font = "14px system-ui, sans-serif";
+  draw.textBaseline = "middle";
+  for (const [number, { stage, caption }] of figures.entries()) {
+    const box = boxes[number];
+    stage.view.drawScene(); // in the same breath, as a canvas of WebGL is emptied once it was shown
+    draw.drawImage(stage.canvas, box.left - left, box.top - top, box.width, box.height);
+    draw.fillStyle = "#e8e8e8";
+    draw.fillText(caption.textContent, box.left - left + MARGIN, box.top - top + LINE / 2 + 4);
+  }
+  const line = (number) => height + MARGIN / 2 + (number + 0.5) * LINE;
+  draw.fillStyle = "#e8e8e8";
+  draw.fillText(`${title}   ${place}`, MARGIN, line(0));
+  let at = MARGIN;
+  for (const { name, label, color } of legend) {
+    draw.fillStyle = color;
+    draw.fillRect(at, line(1) - 7, 14, 14);
+    draw.fillStyle = "#e8e8e8";
+    draw.fillText(`${name} ${label}`, at + 20, line(1));
+    at += 20 + draw.measureText(`${name} ${label}`).width + 24;
+  }
+  draw.fillStyle = "#a8a8a8";
+  draw.fillText(`${notice} R, L: the patient's.`, MARGIN, line(rows - 1));
+  const content = await new Promise((done) => picture.toBlob(done, "image/png"));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(content);
+  link.download = `${title.replace(/[^\w.-]+/g, "_")}.png`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}

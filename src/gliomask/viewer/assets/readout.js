@@ -1,0 +1,47 @@
+/** What stands at the crosshair: where it is, each sequence's value, each mask's tissue. */
+
+import { make } from "./dom.js";
+import { readVoxel } from "./stage.js";
+
+const DIRECTIONS = [["R", "L"], ["A", "P"], ["S", "I"]]; // NIfTI counts towards the first of each
+
+/** Build the readout; values come as volumes are loaded. */
+export function buildReadout(scene) {
+  const volumes = new Map();
+  const cells = new Map();
+  const cell = (name, label) => {
+    const value = make("dd", { "data-name": name }, "…");
+    cells.set(name, value);
+    return make("div", {}, make("dt", {}, label), value);
+  };
+  const element = make(
+    "dl",
+    { class: "readout", "aria-label": "At the crosshair" },
+    cell("place", "Position"),
+    cell("voxel", "Voxel"),
+    ...scene.images.map(({ name, label }) => cell(name, label)),
+    ...scene.masks.map(({ name, label }) => cell(name, label)),
+  );
+  const says = new Map(scene.masks.map(({ name, tissues }) => [name, new Map(tissues.map((one) => [one.value, one]))]));
+  const text = (name, found) => {
+    if (!found) return "outside";
+    if (!says.has(name)) return Number(found.value.toFixed(2)).toString();
+    const tissue = says.get(name).get(found.value);
+    return tissue ? `${tissue.name} ${tissue.label}` : "none";
+  };
+  const readout = {
+    element,
+    placeText: "",
+    add: (name, volume) => volumes.set(name, volume),
+    show(mm) {
+      readout.placeText = `${mm.map((value, axis) => `${DIRECTIONS[axis][value < 0 ? 1 : 0]} ${Math.abs(value).toFixed(1)}`).join("  ")} mm`;
+      cells.get("place").textContent = readout.placeText;
+      for (const [name, volume] of volumes) {
+        const found = readVoxel(volume, mm);
+        if (cells.has(name)) cells.get(name).textContent = text(name, found);
+        if (found) cells.get("voxel").textContent = found.index.join(" ");
+      }
+    },
+  };
+  return readout;
+}

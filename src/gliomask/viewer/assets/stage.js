@@ -1,0 +1,185 @@
+/** The pictures: canvases of niivue, what lies on them, and where the crosshair is. It knows no button. */
+
+const PLANES = ["axial", "coronal", "sagittal"];
+const SLICE = { axial: 0, coronal: 1, sagittal: 2, space: 4 };
+const DRAG = { pan: 3, crosshair: 8 };
+const CROSSHAIR = [0.93, 0.93, 0.93, 0.85];
+const MOST_ZOOM = 8;
+
+/** Load niivue, which has no exports of its own as the one file that it is. */
+export async function loadLibrary(url) {
+  if (!globalThis.niivue) await import(url);
+  return globalThis.niivue;
+}
+
+/** A canvas with one image below and overlays above; the same volumes may lie on several. */
+export class Stage {
+  constructor(library, holder, label) {
+    this.holder = holder;
+    this.canvas = document.createElement("canvas");
+    this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", label);
+    holder.append(this.canvas);
+    this.view = new library.Niivue({
+      logLevel: "error",
+      backColor: [0, 0, 0, 1],
+      crosshairColor: CROSSHAIR,
+      crosshairWidth: 1,
+      crosshairWidthUnit: "voxels",
+      crosshairGap: 6,
+      fontColor: [0.85, 0.85, 0.85, 1],
+      fontSizeScaling: 0.3,
+      isRadiologicalConvention: true,
+      showAllOrientationMarkers: true,
+      isOrientationTextVisible: true,
+      dragAndDropEnabled: false,
+      dragMode: DRAG.pan,
+      dragModePrimary: DRAG.crosshair,
+      mouseEventConfig: { leftButton: { primary: DRAG.crosshair }, rightButton: DRAG.pan, centerButton: DRAG.pan },
+      touchEventConfig: { singleTouch: DRAG.crosshair, doubleTouch: DRAG.pan },
+      clipPlaneHotKey: "",
+      cycleClipPlaneHotKey: "",
+      viewModeHotKey: "",
+      clipPlaneColor: [0, 0, 0, 0],
+      isForceMouseClickToVoxelCenters: true,
+      loadingText: "",
+      tileMargin: -1,
+      gradientAmount: 0,
+    });
+    this.layout = "";
+  }
+
+  async open() {
+    await this.view.attachToCanvas(this.canvas);
+  }
+
+  /** Show volumes, the image first; the place looked at and the zoom stay. */
+  show(volumes) {
+    const { view } = this;
+    const same = view.volumes.length === volumes.length && view.volumes[0] === volumes[0];
+    const place = view.volumes.length ? [...view.scene.crosshairPos] : null;
+    view.volumes = volumes;
+    view.back = volumes[0];
+    view.overlays = volumes.slice(1);
+    if (same) {
+      // The image is the same: what lies above it is made again, which is much quicker.
+      view.refreshColormaps();
+      volumes.forEach((volume, layer) => layer && view.refreshLayers(volume, layer));
+      view.drawScene();
+    } else {
+      view.updateGLVolume();
+    }
+    if (place) view.scene.crosshairPos = place;
+  }
+
+  /** Arrange the slices: `planes` for three and the space, else one of them filling the canvas. */
+  arrange(layout, plane) {
+    const { view } = this;
+    const wide = this.canvas.clientWidth >= 1.15 * this.canvas.clientHeight;
+    const next = `${layout} ${plane} ${wide}`;
+    if (next === this.layout) return;
+    this.layout = next;
+    if (layout === "planes") {
+      const tiles = wide
+        ? [[0, 0, 0.62, 1], [0.62, 0, 0.38, 0.34], [0.62, 0.34, 0.38, 0.33], [0.62, 0.67, 0.38, 0.33]]
+        : [[0, 0, 0.5, 0.5], [0.5, 0, 0.5, 0.5], [0, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]];
+      const first = [plane, ...PLANES.filter((other) => other !== plane), "space"];
+      view.setCustomLayout(first.map((name, place) => ({ sliceType: SLICE[name], position: tiles[place] })));
+    } else {
+      view.clearCustomLayout();
+      view.setSliceType(layout === "space" ? SLICE.space : SLICE[plane]);
+    }
+  }
+
+  /** Look at a place in mm. */
+  goTo(mm) {
+    const { view } = this;
+    view.scene.crosshairPos = view.mm2frac([...mm], 0, true);
+    view.drawScene();
+  }
+
+  /** The place looked at, in mm. */
+  get place() {
+    return [...this.view.frac2mm(this.view.scene.crosshairPos, 0, true)].slice(0, 3);
+  }
+
+  /** Make it larger or smaller around the place looked at; 0 shows all. */
+  zoom(factor) {
+    const { view } = this;
+    const [x, y, z, old] = view.scene.pan2Dxyzmm;
+    if (!factor) {
+      view.scene.volScaleMultiplier = 1;
+      return view.setPan2Dxyzmm([0, 0, 0, 1]);
+    }
+    const size = Math.min(MOST_ZOOM, Math.max(1, old * factor));
+    const centre = view.frac2mm(view.scene.crosshairPos);
+    const moved = [x, y, z].map((value, axis) => (size === 1 ? 0 : value + (old - size) * centre[axis]));
+    view.scene.volScaleMultiplier = Math.min(2, Math.max(0.5, view.scene.volScaleMultiplier * factor));
+    return view.setPan2Dxyzmm([...moved, size]);
+  }
+
+  setCrosshair(visible) {
+    this.view.setCrosshairWidth(visible ? 1 : 0);
+  }
+
+  setOutline(outline) {
+    this.view.opts.atlasOutline = outline ? 1 : 0;
+  }
+
+  /** Cut the head open in 3D: 0 not at all, 1 to the far side. */
+  cut(depth) {
+    this.view.setClipPlane(depth ? [0.5 - depth, 90, 0] : [2, 0, 0]);
+  }
+
+  /** Have another stage look where this one does. */
+  lead(other) {
+    if (other === this || !other.view.volumes.length) return;
+    other.view.scene.crosshairPos = other.view.mm2frac(this.view.frac2mm(this.view.scene.crosshairPos));
+    other.view.scene.pan2Dxyzmm = [...this.view.scene.pan2Dxyzmm];
+    other.view.drawScene();
+  }
+
+  close() {
+    const { view, canvas } = this;
+    view.cleanup();
+    view.gl?.getExtension("WEBGL_lose_context")?.loseContext();
+    canvas.remove();
+  }
+}
+
+/** Load one volume of the scene. */
+export async function loadVolume(library, url, { window, label } = {}) {
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(`${label ?? url}: the server answered ${answer.status}`);
+  const options = window ? { cal_min: window[0], cal_max: window[1], colormap: "gray" } : {};
+  return library.NVImage.loadFromUrl({ url: await answer.arrayBuffer(), name: "volume.nii.gz", ...options });
+}
+
+/** Colour a volume of labels; a label without a colour is not seen. */
+export function paint(volume, colours) {
+  const lut = new Uint8ClampedArray(256 * 4);
+  for (const [value, colour] of colours) lut.set([...rgb(colour), 255], 4 * value);
+  volume.colormapLabel = { lut, min: 0, max: 255 };
+}
+
+/** The voxel of a place, as the file counts it, and what stands there; null outside. */
+export function readVoxel(volume, mm) {
+  const index = solve(volume.hdr.affine, mm).map(Math.round);
+  const size = volume.hdr.dims.slice(1, 4);
+  if (index.some((value, axis) => value < 0 || value >= size[axis])) return null;
+  return { index, value: volume.img[index[0] + size[0] * (index[1] + size[1] * index[2])] };
+}
+
+function rgb(colour) {
+  return [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16));
+}
+
+/** The index whose place under an affine is this: three equations by Cramer's rule. */
+function solve(affine, mm) {
+  const columns = [0, 1, 2].map((column) => [0, 1, 2].map((row) => affine[row][column]));
+  const right = [0, 1, 2].map((row) => mm[row] - affine[row][3]);
+  const determinant = (a, b, c) =>
+    a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) + a[2] * (b[0] * c[1] - b[1] * c[0]);
+  const whole = determinant(...columns);
+  return [0, 1, 2].map((axis) => determinant(...columns.map((column, place) => (place === axis ? right : column))) / whole);
+}

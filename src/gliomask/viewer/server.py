@@ -1,0 +1,165 @@
+"""One scene, served to the browser of this machine: from memory, by fixed names, behind an unguessable address."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import ClassVar
+
+from gliomask.errors import InputError
+from gliomask.version import VERSION
+from gliomask.viewer.assets import ASSETS, Asset, read_asset, require_niivue
+from gliomask.viewer.scene import Scene, scene_content, volume_bytes, volume_names
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+
+SECURITY_HEADERS: Mapping[str, str] = {
+    # data: and blob: are the library's own fonts and the pictures that a reader saves; nothing comes from elsewhere.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+        "connect-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), usb=()",
+    "Cache-Control": "no-store",
+}
+"""Sent with each answer: the page can run no script and reach no address but those of its own server."""
+
+_PLAIN = "text/plain; charset=utf-8"
+_NOT_HERE = Asset(b"There is nothing here. Open the address that gliomask view has printed.\n", _PLAIN)
+_SILENCE_S = 30  # after which a connection that asks nothing is closed
+
+
+@dataclass(frozen=True)
+class Served:
+    """A scene while it is served."""
+
+    url: str
+    """The page's address, its secret included."""
+    thread: Thread
+
+    def wait(self) -> None:
+        """Return when the server has ended; a KeyboardInterrupt gets through."""
+        while self.thread.is_alive():
+            self.thread.join(1)  # without a limit it could not be interrupted on every system
+
+
+@contextmanager
+def serve_scene(scene: Scene, *, port: int = 0) -> Iterator[Served]:
+    """Serve a scene on 127.0.0.1 while the block runs; nobody on another machine can ask, nobody here without the URL.
+
+    Args:
+        scene: What the page shows; only what it names is ever sent.
+        port: Where; 0 takes a free one.
+
+    Raises:
+        InputError: The port cannot be had, or niivue is not in this installation.
+    """
+    require_niivue()
+    token = secrets.token_urlsafe(24)
+    handler = type("SceneHandler", (_Handler,), {"answers": _answers(scene, token)})
+    try:
+        server = ThreadingHTTPServer((HOST, port), handler)
+    except (OSError, OverflowError) as error:
+        raise InputError(f"port {port} cannot be had: {error}. Choose another with --port, or leave it out.") from error
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+    thread.start()
+    try:
+        yield Served(f"http://{HOST}:{server.server_address[1]}/{token}/", thread)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD from a table of whole paths; nothing that is asked for ever becomes a file's path."""
+
+    answers: ClassVar[Mapping[str, Callable[[], Asset]]] = {}
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body in one go
+    server_version, sys_version = f"gliomask/{VERSION}", ""
+    timeout = _SILENCE_S
+
+    def do_GET(self) -> None:
+        """Send a file."""
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        """Send what stands above a file."""
+        self._answer(body=False)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as the standard library has it
+        """Say nothing of each request: the address holds the secret."""
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is no request of ours, such as another method, with its status and nothing more."""
+        self.close_connection = True
+        status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else HTTPStatus(code)
+        self._send(status, Asset(f"{status.phrase}\n".encode(), _PLAIN), body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        port = self.server.server_address[1]  # type: ignore[index]
+        # A page elsewhere whose name was made to point here (DNS rebinding) sends its own name.
+        if self.headers.get_all("Host") not in ([f"{HOST}:{port}"], [f"localhost:{port}"]):
+            self._send(HTTPStatus.FORBIDDEN, _NOT_HERE, body=body)
+            return
+        answer = self.answers.get(self.path.partition("?")[0])
+        if answer is None:
+            self._send(HTTPStatus.NOT_FOUND, _NOT_HERE, body=body)
+        else:
+            self._send(HTTPStatus.OK, answer(), body=body)
+
+    def _send(self, status: HTTPStatus, content: Asset, *, body: bool) -> None:
+        try:
+            self.send_response(status)
+            for name, value in SECURITY_HEADERS.items():
+                self.send_header(name, value)
+            self.send_header("Content-Type", content.media_type)
+            self.send_header("Content-Length", str(len(content.content)))
+            if status == HTTPStatus.METHOD_NOT_ALLOWED:
+                self.send_header("Allow", "GET, HEAD")
+            if self.close_connection:
+                self.send_header("Connection", "close")
+            if content.encoding:
+                self.send_header("Content-Encoding", content.encoding)
+            self.end_headers()
+            if body:
+                self.wfile.write(content.content)
+        except OSError as error:  # the reader has closed the page
+            log.debug("a page was closed while it loaded: %s", error)
+            self.close_connection = True
+
+
+def _answers(scene: Scene, token: str) -> dict[str, Callable[[], Asset]]:
+    """What makes each answer, by its path; volumes are made when first asked for, and kept."""
+    root = f"/{token}/"
+    answers: dict[str, Callable[[], Asset]] = {root + name: partial(read_asset, name) for name in ASSETS}
+    answers[root] = answers.pop(f"{root}index.html")
+    answers[f"{root}scene.json"] = cache(partial(_scene_asset, scene))
+    for name in volume_names(scene):
+        answers[f"{root}volumes/{name}"] = cache(partial(_volume_asset, scene, name))
+    return answers
+
+
+def _scene_asset(scene: Scene) -> Asset:
+    return Asset(json.dumps(scene_content(scene)).encode(), "application/json")
+
+
+def _volume_asset(scene: Scene, name: str) -> Asset:
+    return Asset(volume_bytes(scene, name), "application/gzip")
