@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from gliomask.service.jobs import STAGES, STARTABLE, Job, now
 from gliomask.service.limits import RefusedError
 from gliomask.service.progress import Progress, Standing, read_expected, write_expected
 from gliomask.service.store import Store
-from gliomask.service.work import REPORT, Request, Settings
+from gliomask.service.work import PARTIAL, REPORT, RESULTS, Request, Settings
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,21 @@ _SWEEP_SECONDS = 600.0
 class Queue:
     """Runs the queued jobs of a store, in the order in which they were started."""
 
-    def __init__(self, store: Store, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "gliomask.service.work"),
+    ) -> None:
+        """Make a queue at rest.
+
+        Args:
+            store: Its jobs.
+            settings: How they are predicted.
+            command: What computes a job, as `gliomask.service.work` does.
+        """
         self._store = store
+        self._command = command
         self._settings = settings or Settings()
         self._change = threading.Condition(threading.RLock())
         self._stopping = False
@@ -157,7 +170,7 @@ class Queue:
             job = self._store.change(job.id, only=["queued"], state="running", started=now(), attempts=job.attempts + 1)
             _clear(folder)
             expected = read_expected(self._store.folder / "pace.json")
-            self._running = _Running(job, _request(self._store, job, self._settings), Progress(expected))
+            self._running = _Running(job, self._command, _request(self._store, job, self._settings), Progress(expected))
         except (InputError, OSError) as error:  # no process, no room on the disk
             log.warning("job %s: could not be begun: %s", job.id, error)
             with suppress(InputError):
@@ -167,10 +180,8 @@ class Queue:
     def _keep(self, running: _Running, found: dict[str, Any]) -> None:
         """Let the results be seen while the report is made; without them the job has failed."""
         try:
-            folder = self._store.folder_of(running.job.id)
-            (folder / "results-partial").rename(folder / "results")
             self._store.change(running.job.id, only=["running"], **found)
-        except (InputError, OSError):  # cancelled meanwhile, or the disk is full
+        except InputError:  # cancelled meanwhile, or the disk is full
             running.kill()
 
     def _end(self, running: _Running) -> None:
@@ -200,14 +211,14 @@ class Queue:
 class _Running:
     """A job and the process that computes it."""
 
-    def __init__(self, job: Job, request: Request, progress: Progress) -> None:
+    def __init__(self, job: Job, command: Sequence[str], request: Request, progress: Progress) -> None:
         self.job = job
         self.progress = progress
         self.done = False
         self._failed: str | None = None
         environment = {name: value for name, value in os.environ.items() if name != "GLIOMASK_TOKEN"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gliomask.service.work"],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -258,7 +269,7 @@ _NOTHING: dict[str, Any] = {"volumes_ml": None, "warnings": ()}
 
 def _clear(folder: Path) -> None:
     """Remove what an attempt has left."""
-    for name in ("results", "results-partial"):
+    for name in (RESULTS, PARTIAL):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / REPORT).unlink(missing_ok=True)
 
@@ -268,7 +279,7 @@ def _request(store: Store, job: Job, settings: Settings) -> Request:
     names = {str(image.sequence): image.name for image in job.images}
     images = {m: str(image_path(folder, names[m])) for m in MODALITIES if m in names}
     volumes = f"/api/jobs/{job.id}/volumes/"
-    return Request(str(folder), str(folder / "results-partial"), job.title, volumes, images, settings)
+    return Request(str(folder), job.title, volumes, images, settings)
 
 
 def _order(job: Job) -> tuple[Any, str]:

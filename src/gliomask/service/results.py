@@ -11,7 +11,7 @@ from pydantic import Field
 from gliomask.service.intake import image_path
 from gliomask.service.limits import RefusedError
 from gliomask.service.routing import NO_FILE, NO_JOB, JobId, Service, ServiceOf, refusals
-from gliomask.service.work import FACTS, MASK, PROBABILITIES, REPORT, SCENE
+from gliomask.service.work import FACTS, MASK, PROBABILITIES, REPORT, RESULTS, SCENE
 
 router = APIRouter(prefix="/api")
 
@@ -106,7 +106,7 @@ def preview(service: ServiceOf, job_id: JobId, image: Annotated[str, Field(max_l
 def _result(service: Service, job_id: str, name: str, kind: str, ending: str) -> FileResponse:
     job = service.store.get(job_id)
     folder = service.store.folder_of(job_id)
-    path = folder / name if name == REPORT else folder / "results" / name
+    path = folder / name if name == REPORT else folder / RESULTS / name
     if job.volumes_ml is None or not path.is_file():
         raise RefusedError(404, "The job has no results (yet).")
     return FileResponse(path, media_type=kind, filename=job.title.replace(" ", "_") + ending)

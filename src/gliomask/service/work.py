@@ -17,6 +17,8 @@ from typing import Any
 
 from gliomask.errors import InputError
 
+RESULTS = "results"
+PARTIAL = "results-partial"
 MASK = "mask.nii.gz"
 FACTS = "mask.json"
 PROBABILITIES = "mask_probabilities.nii.gz"
@@ -44,8 +46,6 @@ class Request:
 
     folder: str
     """The job's."""
-    results: str
-    """A folder to make, for all but the report."""
     case_id: str
     volumes: str
     """What stands before a volume's name in its address."""
@@ -110,7 +110,7 @@ def run(request: Request, say: Say) -> None:
         models, case, convention=settings.labels, on_part=lambda share: say(stage="predict", share=round(share, 4))
     )
     say(stage="write")
-    results = Path(request.results)
+    results = Path(request.folder) / PARTIAL
     results.mkdir()
     found.save(results / MASK, probabilities=True)
     scene = scene_content(read_scene(case, [results / MASK], labels=found.convention), request.volumes)
@@ -119,10 +119,11 @@ def run(request: Request, say: Say) -> None:
     volumes = found.volumes_ml()
     convention = found.convention
     del found  # its probabilities, so that the report has the memory
+    folder = Path(request.folder)
+    results.rename(folder / RESULTS)
     say(ready={"volumes_ml": volumes, "warnings": warnings})
     say(stage="report")
-    folder = Path(request.folder)
-    write_prediction_report(case, folder / "results" / MASK, folder / REPORT, labels=convention)
+    write_prediction_report(case, folder / RESULTS / MASK, folder / REPORT, labels=convention)
     say(done=True)
 
 
