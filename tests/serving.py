@@ -26,7 +26,6 @@ request = json.loads(sys.stdin.readline())
 title, folder = request["case_id"], Path(request["folder"])
 def say(**message): print(json.dumps(message), flush=True)
 say(stage="start")
-with (folder.parent.parent / "log").open("a") as log: log.write(f"{title} {os.getpid()}\\n")
 if title == "crash": os.kill(os.getpid(), signal.SIGKILL)
 if title == "fail": say(failed="image-1: is not good."); sys.exit()
 say(stage="predict", share=0.5)
@@ -45,7 +44,9 @@ say(done=True)
 STAND_IN = (sys.executable, "-c", _STAND_IN)
 
 
-def nifti(modality: str = "t1c", *, names: str = "", shape: tuple[int, int, int] = (24, 28, 20), kind: Any = None) -> bytes:
+def nifti(
+    modality: str = "t1c", *, names: str = "", shape: tuple[int, int, int] = (24, 28, 20), kind: Any = None
+) -> bytes:
     """A small image as the content of a `.nii`; with `names`, that text stands wherever free text may."""
     images, _ = nested_ellipsoids(1, shape)
     image = (kind or nib.Nifti1Image)(images[modality], AFFINE)

@@ -265,7 +265,10 @@ def _first_numbers(content: bytes) -> tuple[int, int]:
 
 
 def _grid(path: Path, header: Any) -> tuple[Grid, int]:
-    shape = tuple(int(n) for n in header.get_data_shape())
+    try:
+        shape = tuple(int(n) for n in header.get_data_shape())
+    except Exception as error:  # as in _header; a number of axes that is none
+        raise InputError(f"{path}: its header is damaged: {error}. Copy or export the file again.") from error
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) not in (3, 4) or min(shape[:3]) < 2:

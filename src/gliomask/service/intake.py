@@ -70,7 +70,7 @@ def take_in(uploads: Sequence[Upload], folder: Path, limits: Limits) -> Intake:
     if problems:
         raise RefusedError(422, "Nothing was taken, as not every file can be used.", problems)
     if not files:
-        raise RefusedError(422, "No image was sent.", passed_over)
+        raise RefusedError(422, "No image was sent. Choose NIfTI files (.nii, .nii.gz) or a zip of them.", passed_over)
     with ThreadPoolExecutor(2) as pool:
         for number, picture in enumerate(pool.map(_preview, volumes), start=1):
             write_bytes(folder / "images" / f"image-{number}.png", picture)

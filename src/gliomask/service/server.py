@@ -103,6 +103,7 @@ def make_door(address: Address, secret: str | None, port: int) -> Door:
 
 
 def _listen(address: Address) -> socket.socket:
+    listening = None
     try:
         [(family, kind, protocol, _, place), *_] = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -111,6 +112,8 @@ def _listen(address: Address) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(place)
     except OSError as error:
+        if listening is not None:
+            listening.close()
         raise InputError(
             f"{address.host}, port {address.port}: cannot be listened at: {error.strerror or error}. "
             "Choose another with --port or --host."
