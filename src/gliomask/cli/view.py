@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,15 +63,13 @@ def view(
     files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
     shown, masks = _case(things or [], files, case)
     scene = read_scene(shown, [find_mask(shown, mask) for mask in masks], labels=labels)
-    with serve_scene(scene, port=port) as served:
+    with suppress(KeyboardInterrupt), serve_scene(scene, port=port) as served:
         out.print(f"{shown.id}: {served.url}")
         out.print("Ctrl-C ends it.", style="dim")
         if browser and not _open(served.url):
             warn("no browser could be opened: open the address above in one on this machine.")
-        try:
-            served.wait()
-        except KeyboardInterrupt:
-            out.print("ended")
+        served.wait()
+    out.print("ended")
 
 
 def _case(things: Sequence[Path], files: Mapping[str, Path], wanted: str) -> tuple[Case, Sequence[Path]]:

@@ -13,7 +13,7 @@ A scene as JSON; addresses are relative to the page, each is `prefix` and a name
 
     {"title": "BraTS2021_00008",
      "notice": "Research use only, not a medical device.",
-     "start_mm": [12.0, -30.5, 44.0],
+     "start_mm": [12.0, -30.5, 44.0], "first_voxel": [41, 30, 0],
      "images": [{"name": "t2f", "label": "T2-FLAIR", "url": "volumes/t2f.nii.gz", "window": [0, 1422]}],
      "masks": [{"name": "prediction", "role": "prediction", "label": "prediction: 00008.nii.gz",
                 "url": "volumes/prediction.nii.gz", "convention": "brats2021",
@@ -27,7 +27,8 @@ A scene as JSON; addresses are relative to the page, each is `prefix` and a name
 
 `role` is truth, prediction or mask. Numbers in a mask are those of its own convention, so `regions` stand in each mask;
 the outer list has their colours, in the order in which they are painted, the innermost last. `comparisons` are of the
-truth with each other mask. No text of a file's header is in any of it.
+truth with each other mask. Volumes are cut to what is not empty:
+`first_voxel` is where theirs lies in the case's grid. No text of a file's header is in any of it.
 """
 
 from gliomask.viewer.assets import ASSETS, Asset, read_asset, require_niivue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from gliomask.errors import InputError
 from gliomask.evaluation.conventions import find_conventions
 from gliomask.evaluation.pairs import mask_stem
 from gliomask.figures import AGREEMENT_COLOURS, FOOTER, REGION_COLOURS
+from gliomask.figures.case import Box, brain_box
 from gliomask.labels import LONG_NAMES, LabelConvention, check_labels, count_labels, label_values, to_regions
 from gliomask.metrics import Mask, dice
 from gliomask.pictures import SEQUENCE_NAMES, SHOWN_FIRST
@@ -37,6 +38,7 @@ _SENT_AS_IS = ("uint8", "int16", "uint16", "float32")
 
 _ENDING = ".nii.gz"
 _SAMPLES = 200_000  # voxels are enough for percentiles
+_MARGIN_MM = 8.0
 _INNERMOST_FIRST = ("ET", "TC", "WT", "RC")
 
 _FAST = 1  # level of gzip: to the same machine, so seconds count and bytes do not
@@ -72,6 +74,15 @@ class Scene:
     def truth(self) -> ShownMask | None:
         """The mask that the others are compared with."""
         return next((mask for mask in self.masks if mask.role == "truth"), None)
+
+    @cached_property
+    def box(self) -> Box:
+        """The part that is not empty, with a margin: what is sent, as the air of a BraTS grid is most of it."""
+        filled = [volume.data[0] for volume in (*self.images.values(), *(mask.labels for mask in self.masks))]
+        inside = filled[0] != 0
+        for data in filled[1:]:
+            inside |= data != 0
+        return brain_box(Volume(inside[None], next(iter(self.images.values())).affine), _MARGIN_MM)
 
 
 def read_scene(case: Case, masks: Sequence[Path] = (), *, labels: str | None = None) -> Scene:
@@ -122,12 +133,12 @@ def volume_names(scene: Scene) -> tuple[str, ...]:
 
 
 def volume_bytes(scene: Scene, name: str) -> bytes:
-    """Return one of the scene's volumes as the content of a .nii.gz: voxels and affine, and no text.
+    """Return one of the scene's volumes as the content of a .nii.gz: voxels and affine of `Scene.box`, and no text.
 
     Raises:
         KeyError: It is not of `volume_names`.
     """
-    return gzip_nifti(nifti_bytes(_as_sent(_volumes(scene)[name]())), _FAST)
+    return gzip_nifti(nifti_bytes(_as_sent(_volumes(scene)[name](), scene.box)), _FAST)
 
 
 def scene_content(scene: Scene, prefix: str = "volumes/") -> dict[str, Any]:
@@ -142,6 +153,7 @@ def scene_content(scene: Scene, prefix: str = "volumes/") -> dict[str, Any]:
         "title": scene.title,
         "notice": FOOTER,
         "start_mm": _start_mm(scene),
+        "first_voxel": [int(span.start) for span in scene.box],
         "images": [
             {
                 "name": name,
@@ -201,10 +213,13 @@ def _comparison(truth: ShownMask, mask: ShownMask, region: str) -> Volume:
     return Volume(compare_masks(truth.region(region), mask.region(region))[None], truth.labels.affine)
 
 
-def _as_sent(volume: Volume) -> Volume:
-    if volume.data.dtype.name in _SENT_AS_IS and volume.data.dtype.isnative:
-        return volume
-    return Volume(volume.data.astype(np.float32), volume.affine)
+def _as_sent(volume: Volume, box: Box) -> Volume:
+    data = np.ascontiguousarray(volume.data[(slice(None), *box)])
+    if data.dtype.name not in _SENT_AS_IS or not data.dtype.isnative:
+        data = data.astype(np.float32)
+    corner = np.eye(4)
+    corner[:3, 3] = [span.start for span in box]
+    return Volume(data, volume.affine @ corner)
 
 
 def _mask_content(mask: ShownMask, prefix: str) -> dict[str, Any]:

@@ -24,9 +24,10 @@ function viewPart(viewer) {
   const sides = [["sequences", "Sequences"], ["masks", "Masks"]];
   const side = radios("Compare", sides, state.side, (next) => viewer.set({ side: next }));
   const cut = slider("Cut open", { min: 0, max: 1, step: 0.02, value: 0, show: percent, name: "cut" }, (depth) => viewer.cut(depth));
+  const brain = slider("Brain", { min: 0.05, max: 1, step: 0.05, value: state.brain, show: percent, name: "brain" }, (next) => viewer.set({ brain: next }));
   const cross = make("input", { type: "checkbox", checked: true, name: "crosshair", onchange: () => viewer.set({ crosshair: cross.checked }) });
   const line = make("label", { class: "line" }, cross, make("span", {}, "Crosshair"));
-  const element = make("section", {}, make("h2", {}, "View"), view.element, plane.element, side.element, cut.element, line);
+  const element = make("section", { "aria-label": "View" }, view.element, plane.element, side.element, brain.element, cut.element, line);
   return {
     element,
     reflect(now) {
@@ -36,7 +37,8 @@ function viewPart(viewer) {
       cross.checked = now.crosshair;
       plane.element.hidden = now.view === "space";
       side.element.hidden = now.view !== "side" || !several || scene.images.length < 1;
-      cut.element.hidden = now.view === "side";
+      cut.element.hidden = brain.element.hidden = now.view !== "space";
+      line.hidden = now.view === "space";
     },
   };
 }
@@ -67,7 +69,7 @@ function imagePart(viewer) {
     apply();
   } }, "Reset");
   const levels = make("details", {}, make("summary", {}, "Brightness"), black.element, white.element, reset);
-  const element = make("section", {}, make("h2", {}, "Images"), image.element, blend, mix.element, levels);
+  const element = make("section", { "aria-label": "Images" }, image.element, blend, mix.element, levels);
   const part = {
     element,
     reflect(now) {
@@ -97,13 +99,14 @@ function maskPart(viewer) {
   const opacity = slider("Opacity", { min: 0, max: 1, step: 0.05, value: state.opacity, show: percent, name: "opacity" }, (next) => viewer.set({ opacity: next }));
   const regions = regionTable(viewer);
   const comparison = comparisonTable(viewer);
-  const element = make("section", {}, make("h2", {}, "Mask"), shown.element, regions.element, comparison.element, style.element, opacity.element);
+  const element = make("section", { "aria-label": "Masks" }, shown.element, regions.element, comparison.element, style.element, opacity.element);
   return {
     element,
     reflect(now) {
       shown.set(now.shown);
       style.set(now.outline ? "outline" : "fill");
       opacity.set(now.opacity);
+      style.element.hidden = now.view === "space";
       regions.element.hidden = now.shown === "compare";
       comparison.element.hidden = now.shown !== "compare" && !(now.view === "side" && now.side === "masks");
       regions.reflect(now);

@@ -3,7 +3,8 @@
 import { make } from "./dom.js";
 import { readVoxel } from "./stage.js";
 
-const DIRECTIONS = [["R", "L"], ["A", "P"], ["S", "I"]]; // NIfTI counts towards the first of each
+// NIfTI's axes. From where the file counts, which need not be the head's middle: so no "left" or "right" is said.
+const AXES = ["x", "y", "z"];
 
 /** Build the readout; values come as volumes are loaded. */
 export function buildReadout(scene) {
@@ -15,13 +16,11 @@ export function buildReadout(scene) {
     return make("div", {}, make("dt", {}, label), value);
   };
   const element = make(
-    "dl",
-    { class: "readout", "aria-label": "At the crosshair" },
-    cell("place", "Position"),
-    cell("voxel", "Voxel"),
-    ...scene.images.map(({ name, label }) => cell(name, label)),
-    ...scene.masks.map(({ name, label }) => cell(name, label)),
+    "div",
+    { class: "readout", role: "group", "aria-label": "At the crosshair" },
+    make("dl", {}, cell("place", "Position"), cell("voxel", "Voxel"), ...scene.images.map(({ name, label }) => cell(name, label))),
   );
+  if (scene.masks.length) element.append(make("dl", { class: "masks" }, ...scene.masks.map(({ name, label }) => cell(name, label))));
   const says = new Map(scene.masks.map(({ name, tissues }) => [name, new Map(tissues.map((one) => [one.value, one]))]));
   const text = (name, found) => {
     if (!found) return "outside";
@@ -34,12 +33,12 @@ export function buildReadout(scene) {
     placeText: "",
     add: (name, volume) => volumes.set(name, volume),
     show(mm) {
-      readout.placeText = `${mm.map((value, axis) => `${DIRECTIONS[axis][value < 0 ? 1 : 0]} ${Math.abs(value).toFixed(1)}`).join("  ")} mm`;
+      readout.placeText = `${mm.map((value, axis) => `${AXES[axis]} ${value.toFixed(1)}`).join("  ")} mm`;
       cells.get("place").textContent = readout.placeText;
       for (const [name, volume] of volumes) {
         const found = readVoxel(volume, mm);
         if (cells.has(name)) cells.get(name).textContent = text(name, found);
-        if (found) cells.get("voxel").textContent = found.index.join(" ");
+        if (found) cells.get("voxel").textContent = found.index.map((value, axis) => value + scene.first_voxel[axis]).join(" ");
       }
     },
   };

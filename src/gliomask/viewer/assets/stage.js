@@ -4,7 +4,11 @@ const PLANES = ["axial", "coronal", "sagittal"];
 const SLICE = { axial: 0, coronal: 1, sagittal: 2, space: 4 };
 const DRAG = { pan: 3, crosshair: 8 };
 const CROSSHAIR = [0.93, 0.93, 0.93, 0.85];
+const THICKNESS = 1.5; // of the crosshair, in pixels of the page
+const NEAR = 1.35; // the head in 3D, rather than the box that it lies in
 const MOST_ZOOM = 8;
+const INTENT_LABEL = 1002; // NIfTI's code for "whole numbers with names", by which niivue takes its shader of labels
+const UNSEEN = 1e-6; // as niivue skips a layer that is altogether transparent
 
 /** Load niivue, which has no exports of its own as the one file that it is. */
 export async function loadLibrary(url) {
@@ -24,9 +28,8 @@ export class Stage {
       logLevel: "error",
       backColor: [0, 0, 0, 1],
       crosshairColor: CROSSHAIR,
-      crosshairWidth: 1,
-      crosshairWidthUnit: "voxels",
-      crosshairGap: 6,
+      crosshairWidthUnit: "percent",
+      crosshairGap: 3,
       fontColor: [0.85, 0.85, 0.85, 1],
       fontSizeScaling: 0.3,
       isRadiologicalConvention: true,
@@ -46,49 +49,44 @@ export class Stage {
       tileMargin: -1,
       gradientAmount: 0,
     });
-    this.layout = "";
+    this.crosshair = true;
   }
 
   async open() {
     await this.view.attachToCanvas(this.canvas);
+    this.view.scene.volScaleMultiplier = NEAR;
   }
 
-  /** Show volumes, the image first; the place looked at and the zoom stay. */
-  show(volumes) {
+  /** Lay volumes on each other, the image first; `arrange` draws them. */
+  show(volumes, mm, pan) {
     const { view } = this;
-    const same = view.volumes.length === volumes.length && view.volumes[0] === volumes[0];
-    const place = view.volumes.length ? [...view.scene.crosshairPos] : null;
+    const { cal_min, cal_max, opacity } = volumes[0];
+    const base = JSON.stringify([volumes[0].id, volumes.length, cal_min, cal_max, opacity]);
     view.volumes = volumes;
     view.back = volumes[0];
     view.overlays = volumes.slice(1);
-    if (same) {
-      // The image is the same: what lies above it is made again, which is much quicker.
-      view.refreshColormaps();
-      volumes.forEach((volume, layer) => layer && view.refreshLayers(volume, layer));
-      view.drawScene();
-    } else {
-      view.updateGLVolume();
-    }
-    if (place) view.scene.crosshairPos = place;
+    view.refreshColormaps();
+    // Where the image is the same, only what lies above it is made again, which is much quicker.
+    volumes.forEach((volume, layer) => (layer || base !== this.base) && view.refreshLayers(volume, layer));
+    this.base = base;
+    view.furthestVertexFromOrigin = view.volumeObject3D.furthestVertexFromOrigin;
+    view.scene.crosshairPos = view.mm2frac([...mm], 0, true);
+    view.scene.pan2Dxyzmm = [...pan];
   }
 
-  /** Arrange the slices: `planes` for three and the space, else one of them filling the canvas. */
+  /** Arrange the slices and draw: `planes` for three and the space, else one of them filling the canvas. */
   arrange(layout, plane) {
-    const { view } = this;
-    const wide = this.canvas.clientWidth >= 1.15 * this.canvas.clientHeight;
-    const next = `${layout} ${plane} ${wide}`;
-    if (next === this.layout) return;
-    this.layout = next;
-    if (layout === "planes") {
-      const tiles = wide
-        ? [[0, 0, 0.62, 1], [0.62, 0, 0.38, 0.34], [0.62, 0.34, 0.38, 0.33], [0.62, 0.67, 0.38, 0.33]]
-        : [[0, 0, 0.5, 0.5], [0.5, 0, 0.5, 0.5], [0, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]];
-      const first = [plane, ...PLANES.filter((other) => other !== plane), "space"];
-      view.setCustomLayout(first.map((name, place) => ({ sliceType: SLICE[name], position: tiles[place] })));
-    } else {
-      view.clearCustomLayout();
-      view.setSliceType(layout === "space" ? SLICE.space : SLICE[plane]);
-    }
+    const { view, canvas } = this;
+    if (!view.volumes.length) return;
+    this.setCrosshair(this.crosshair); // its thickness hangs on the canvas's size
+    const wide = canvas.clientWidth >= 1.15 * canvas.clientHeight;
+    const tiles = wide
+      ? [[0, 0, 0.62, 1], [0.62, 0, 0.38, 0.34], [0.62, 0.34, 0.38, 0.33], [0.62, 0.67, 0.38, 0.33]]
+      : [[0, 0, 0.5, 0.5], [0.5, 0, 0.5, 0.5], [0, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]];
+    const first = [plane, ...PLANES.filter((other) => other !== plane), "space"];
+    view.customLayout = layout === "planes" ? first.map((name, place) => ({ sliceType: SLICE[name], position: tiles[place] })) : null;
+    view.opts.sliceType = layout === "space" ? SLICE.space : SLICE[plane];
+    view.drawScene();
   }
 
   /** Look at a place in mm. */
@@ -103,27 +101,31 @@ export class Stage {
     return [...this.view.frac2mm(this.view.scene.crosshairPos, 0, true)].slice(0, 3);
   }
 
-  /** Make it larger or smaller around the place looked at; 0 shows all. */
-  zoom(factor) {
+  /** Make slices, or the head in 3D, larger or smaller around the place looked at; 0 shows all. */
+  zoom(factor, space) {
     const { view } = this;
-    const [x, y, z, old] = view.scene.pan2Dxyzmm;
-    if (!factor) {
-      view.scene.volScaleMultiplier = 1;
-      return view.setPan2Dxyzmm([0, 0, 0, 1]);
+    if (space) {
+      view.scene.volScaleMultiplier = factor ? Math.min(4, Math.max(0.7, view.scene.volScaleMultiplier * factor)) : NEAR;
+      view.drawScene();
+      return;
     }
-    const size = Math.min(MOST_ZOOM, Math.max(1, old * factor));
+    const [x, y, z, old] = view.scene.pan2Dxyzmm;
+    const size = factor ? Math.min(MOST_ZOOM, Math.max(1, old * factor)) : 1;
     const centre = view.frac2mm(view.scene.crosshairPos);
     const moved = [x, y, z].map((value, axis) => (size === 1 ? 0 : value + (old - size) * centre[axis]));
-    view.scene.volScaleMultiplier = Math.min(2, Math.max(0.5, view.scene.volScaleMultiplier * factor));
-    return view.setPan2Dxyzmm([...moved, size]);
+    view.scene.pan2Dxyzmm = [...moved, size];
+    this.setCrosshair(this.crosshair);
+    view.drawScene();
   }
 
   setCrosshair(visible) {
-    this.view.setCrosshairWidth(visible ? 1 : 0);
+    this.crosshair = visible;
+    this.view.opts.crosshairWidth = visible ? (100 * THICKNESS) / (Math.max(1, this.canvas.clientHeight) * Math.sqrt(this.view.scene.pan2Dxyzmm[3])) : 0;
   }
 
-  setOutline(outline) {
-    this.view.opts.atlasOutline = outline ? 1 : 0;
+  /** Draw labels as outlines of this opacity; 0 for filled ones. */
+  setOutline(opacity) {
+    this.view.opts.atlasOutline = opacity;
   }
 
   /** Cut the head open in 3D: 0 not at all, 1 to the far side. */
@@ -151,14 +153,27 @@ export class Stage {
 export async function loadVolume(library, url, { window, label } = {}) {
   const answer = await fetch(url);
   if (!answer.ok) throw new Error(`${label ?? url}: the server answered ${answer.status}`);
-  const options = window ? { cal_min: window[0], cal_max: window[1], colormap: "gray" } : {};
+  const [cal_min, cal_max] = window ?? [0, 255];
+  const options = { cal_min, cal_max, colormap: "gray", ignoreZeroVoxels: true };
   return library.NVImage.loadFromUrl({ url: await answer.arrayBuffer(), name: "volume.nii.gz", ...options });
 }
 
 /** Colour a volume of labels; a label without a colour is not seen. */
-export function paint(volume, colours) {
+export function paint(volume, colours, { opacity, outline }) {
+  volume.opacity = outline ? UNSEEN : opacity;
+  const key = JSON.stringify(colours);
+  if (volume.painted === key) return;
+  volume.painted = key;
+  volume.hdr.intent_code = INTENT_LABEL;
+  volume.labels ??= volume.img; // what the file has, for the readout
+  // What is not to be seen becomes background, or its outlines would be.
+  const seen = new Uint8Array(256);
   const lut = new Uint8ClampedArray(256 * 4);
-  for (const [value, colour] of colours) lut.set([...rgb(colour), 255], 4 * value);
+  for (const [value, colour] of colours) {
+    seen[value] = value;
+    lut.set([...rgb(colour), 255], 4 * value);
+  }
+  volume.img = volume.labels.map((value) => seen[value]);
   volume.colormapLabel = { lut, min: 0, max: 255 };
 }
 
@@ -167,7 +182,7 @@ export function readVoxel(volume, mm) {
   const index = solve(volume.hdr.affine, mm).map(Math.round);
   const size = volume.hdr.dims.slice(1, 4);
   if (index.some((value, axis) => value < 0 || value >= size[axis])) return null;
-  return { index, value: volume.img[index[0] + size[0] * (index[1] + size[1] * index[2])] };
+  return { index, value: (volume.labels ?? volume.img)[index[0] + size[0] * (index[1] + size[1] * index[2])] };
 }
 
 function rgb(colour) {

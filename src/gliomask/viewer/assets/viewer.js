@@ -32,6 +32,8 @@ class Viewer {
     this.stages = new Map();
     this.turn = 0;
     this.closed = false;
+    this.mm = scene.start_mm;
+    this.pan = [0, 0, 0, 1];
     const compared = scene.comparisons[0];
     this.state = {
       view: "planes",
@@ -49,6 +51,7 @@ class Viewer {
       opacity: 0.5,
       crosshair: true,
       cut: 0,
+      brain: 0.3,
       shortcuts: options.shortcuts !== false,
     };
   }
@@ -76,7 +79,6 @@ class Viewer {
     this.resized = new ResizeObserver(() => this.arrange());
     this.resized.observe(this.grid);
     await this.render();
-    this.goTo(scene.start_mm);
     this.status.textContent = "";
     this.loaded = this.loadAll();
   }
@@ -104,22 +106,22 @@ class Viewer {
   async render() {
     this.turn += 1;
     const { turn } = this;
+    this.grid.setAttribute("aria-busy", "true");
     const tiles = this.tiles();
     const layers = await Promise.all(tiles.map((tile) => this.layersOf(tile)));
     if (turn !== this.turn || this.closed) return;
-    const place = this.place;
     for (const [key, { figure }] of this.stages) figure.hidden = !tiles.some((tile) => tile.key === key);
     this.grid.dataset.tiles = tiles.length;
     for (const [number, tile] of tiles.entries()) {
       const { stage, caption } = await this.stageOf(tile);
       caption.textContent = this.captionOf(tile);
       stage.setCrosshair(this.state.crosshair);
-      stage.setOutline(this.state.outline);
-      stage.show(this.prepare(layers[number], tile));
-      if (place) stage.goTo(place);
+      stage.setOutline(this.state.outline ? this.state.opacity : 0);
+      stage.show(this.prepare(layers[number], tile), this.mm, this.pan);
     }
     this.arrange();
     this.read();
+    this.grid.setAttribute("aria-busy", "false");
   }
 
   /** The volumes of a tile: an image, perhaps a second, perhaps an overlay. */
@@ -130,13 +132,12 @@ class Viewer {
 
   /** Set what the volumes of a tile look like there. */
   prepare(layers, { overlay, blend, image }) {
-    const { opacity, mix } = this.state;
-    layers[0].opacity = 1;
+    const { opacity, outline, mix, view, brain } = this.state;
+    layers[0].opacity = view === "space" ? brain : 1;
     if (blend && blend !== image) layers[1].opacity = mix;
     if (overlay !== "none") {
       const top = layers[layers.length - 1];
-      top.opacity = opacity;
-      paint(top, this.coloursOf(overlay));
+      paint(top, this.coloursOf(overlay), { opacity, outline: outline && view !== "space" });
     }
     return layers;
   }
@@ -198,8 +199,11 @@ class Viewer {
   }
 
   captionOf({ image, blend, overlay }) {
+    const { view, side } = this.state;
+    if (view === "side" && side === "masks") return this.overlayLabel(overlay);
     const labels = Object.fromEntries(this.scene.images.map(({ name, label }) => [name, label]));
     const second = blend && blend !== image ? ` + ${labels[blend]}` : "";
+    if (view === "side") return labels[image];
     return `${labels[image]}${second}${overlay === "none" ? "" : `, ${this.overlayLabel(overlay)}`}`;
   }
 
@@ -213,10 +217,6 @@ class Viewer {
     return this.tiles().map(({ key }) => this.stages.get(key)).filter((entry) => entry).map(({ stage }) => stage);
   }
 
-  get place() {
-    return this.mm ?? null;
-  }
-
   arrange() {
     for (const stage of this.seen) stage.arrange(this.state.view, this.state.plane);
   }
@@ -228,11 +228,12 @@ class Viewer {
   }
 
   follow(stage) {
+    this.pan = [...stage.view.scene.pan2Dxyzmm];
     for (const other of this.seen) stage.lead(other);
   }
 
   read() {
-    if (this.mm) this.readout.show(this.mm, this.state.shown === "compare" ? this.overlayName("compare") : "");
+    this.readout.show(this.mm, this.state.shown === "compare" ? this.overlayName("compare") : "");
   }
 
   goTo(mm) {
@@ -257,7 +258,10 @@ class Viewer {
   }
 
   zoom(factor) {
-    for (const stage of this.seen) stage.zoom(factor);
+    for (const stage of this.seen) {
+      stage.zoom(factor, this.state.view === "space");
+      this.pan = [...stage.view.scene.pan2Dxyzmm];
+    }
   }
 
   cut(depth) {
@@ -286,7 +290,7 @@ class Viewer {
     return this.volume(this.state.image).then((volume) => {
       volume.cal_min = low;
       volume.cal_max = Math.max(high, low + 1e-3);
-      for (const stage of this.seen) stage.view.updateGLVolume();
+      return this.render();
     });
   }
 
@@ -303,6 +307,7 @@ class Viewer {
   }
 
   complain(error) {
+    this.grid.setAttribute("aria-busy", "false");
     this.status.textContent = error.message;
     this.status.setAttribute("role", "alert");
   }

@@ -1,0 +1,257 @@
+"""The viewer without a browser: what a scene holds, what is served, and to whom."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from gliomask.cases import Case
+from gliomask.errors import InputError
+from gliomask.labels import get_convention, to_regions
+from gliomask.metrics import dice
+from gliomask.viewer import (
+    ASSETS,
+    SECURITY_HEADERS,
+    compare_masks,
+    read_asset,
+    read_scene,
+    require_niivue,
+    scene_content,
+    serve_scene,
+    volume_bytes,
+    volume_names,
+)
+from gliomask.viewer import assets as assets_module
+from gliomask.volume import Volume, read_volume, write_volume
+
+SECRET = "DOE^JANE"
+
+
+@pytest.fixture
+def case(write_case: Callable[..., Case]) -> Case:
+    return write_case("brats2021")
+
+
+@pytest.fixture
+def prediction(case: Case, tmp_path: Path) -> Path:
+    """The case's mask, pushed along X."""
+    assert case.mask is not None
+    truth = read_volume(case.mask, mask=True)
+    path = tmp_path / "out" / f"{case.id}.nii.gz"
+    write_volume(path, Volume(np.roll(truth.data, 3, axis=1), truth.affine))
+    return path
+
+
+@pytest.fixture
+def served(case: Case, prediction: Path) -> Iterator[str]:
+    """The address of a served scene."""
+    try:
+        require_niivue()
+    except InputError:
+        pytest.skip("needs niivue: build gliomask where npm is")
+    with serve_scene(read_scene(case, [prediction])) as server:
+        yield server.url
+
+
+def ask(url: str, path: str | None = None, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """What the server answers to a path that is sent as it stands."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(str(parts.hostname), int(parts.port or 0), timeout=30)
+    connection.request(method, parts.path if path is None else path, headers=headers)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, dict(answer.getheaders()), content
+
+
+@given(arrays(np.bool_, (2, 3, 4, 5), elements=st.booleans()))
+def test_a_comparison_is_the_algebra_of_sets(masks: np.ndarray) -> None:
+    """1 the intersection, 2 and 3 the two differences, 0 the rest."""
+    truth, found = masks
+    places = compare_masks(truth, found)
+    assert np.array_equal(places == 1, truth & found)
+    assert np.array_equal(places == 2, truth & ~found)
+    assert np.array_equal(places == 3, found & ~truth)
+    assert np.array_equal(places == 0, ~(truth | found))
+
+
+def test_volumes_are_the_files_cut_to_what_is_not_empty(case: Case, prediction: Path, tmp_path: Path) -> None:
+    """Each voxel that is sent lies where it lay and holds what it held; what is cut off is empty."""
+    scene = read_scene(case, [prediction])
+    first = scene_content(scene)["first_voxel"]
+    files = {name: source.path for name, source in case.images.items()} | {"truth": case.mask, "prediction": prediction}
+    for name, file in files.items():
+        assert file is not None
+        (tmp_path / "sent.nii.gz").write_bytes(volume_bytes(scene, f"{name}.nii.gz"))
+        sent, whole = read_volume(tmp_path / "sent.nii.gz", mask=name in ("truth", "prediction")), read_volume(file)
+        box = tuple(slice(start, start + size) for start, size in zip(first, sent.data.shape[1:], strict=True))
+        assert np.array_equal(sent.data[0], whole.data[0][box])
+        assert np.count_nonzero(sent.data) == np.count_nonzero(whole.data)
+        assert np.allclose(sent.affine[:3, 3], (whole.affine @ [*first, 1])[:3], atol=1e-4)
+
+
+def test_a_scene_says_what_can_be_asked_for(case: Case, prediction: Path) -> None:
+    """Every address in it is a volume and every volume is in it; sizes and Dice are those of the metrics."""
+    scene = read_scene(case, [prediction])
+    content = json.loads(json.dumps(scene_content(scene, "v/")))
+    urls = [thing["url"] for key in ("images", "masks", "comparisons") for thing in content[key]]
+    assert sorted(urls) == sorted(f"v/{name}" for name in volume_names(scene))
+    assert [mask["role"] for mask in content["masks"]] == ["prediction", "truth"]
+    assert case.mask is not None
+    numbers = get_convention("brats2021")
+    truth, found = (to_regions(read_volume(p, mask=True).data[0], numbers) for p in (case.mask, prediction))
+    for number, comparison in enumerate(content["comparisons"]):
+        assert comparison["dice"] == pytest.approx(dice(truth[number], found[number]), abs=1e-4)
+        parts = comparison["volumes_ml"]
+        assert parts["agreed"] + parts["missed"] == pytest.approx(
+            next(m for m in content["masks"] if m["role"] == "truth")["volumes_ml"][comparison["region"]], abs=0.01
+        )
+    assert [region["name"] for region in content["regions"]] == ["WT", "TC", "ET"]
+
+
+def test_each_mask_keeps_its_own_numbers(case: Case, tmp_path: Path) -> None:
+    """A prediction in the numbers of 2024, with a cavity, beside a truth of 2021."""
+    assert case.mask is not None
+    truth = read_volume(case.mask, mask=True)
+    path = tmp_path / "mine.nii.gz"
+    write_volume(path, Volume(np.where(truth.data == 4, 3, truth.data).astype(np.uint8), truth.affine))
+    content = scene_content(read_scene(case, [path], labels="brats2024"))
+    mine, own = content["masks"]
+    assert (mine["regions"]["ET"], own["regions"]["ET"]) == ([3], [4])
+    assert [region["name"] for region in content["regions"]] == ["WT", "TC", "ET", "RC"]
+    assert [one["dice"] for one in content["comparisons"]] == [1, 1, 1]
+
+
+def test_the_table_of_files_is_the_folder(tmp_path: Path) -> None:
+    """No file that is not named, no name without a file; another name is an error, not a path."""
+    folder = Path(assets_module.__file__).parent / "assets"
+    lying = {path.name.removesuffix(".gz") for path in folder.iterdir() if path.suffix != ".partial"}
+    assert lying | {"niivue.js"} == set(ASSETS)
+    for name in ("../assets.py", "niivue.js.gz", "/etc/passwd", ""):
+        with pytest.raises(KeyError):
+            read_asset(name)
+
+
+def test_only_what_is_named_is_served(served: str) -> None:
+    """The page, its files, the scene and its volumes; nothing beside, above, or under another secret."""
+    root = urlsplit(served).path
+    content = json.loads(ask(served, root + "scene.json")[2])
+    named = [thing["url"] for key in ("images", "masks", "comparisons") for thing in content[key]]
+    for name in ["", "scene.json", "viewer.js", "viewer.css", *named]:
+        status, headers, body = ask(served, root + name)
+        assert (status, int(headers["Content-Length"])) == (200, len(body)), name
+        assert headers.items() >= SECURITY_HEADERS.items()
+    _, headers, body = ask(served, root + "niivue.js")
+    assert headers["Content-Encoding"] == "gzip"
+    assert len(gzip.decompress(body)) > 1e6
+    strange = ["/", root[:-1], "/x" + root, f"{root}../assets.py", f"{root}volumes/../scene.json", f"{root}index.htm"]
+    strange += [
+        f"{root}volumes/",
+        f"{root}volumes/t3.nii.gz",
+        f"{root}%2e%2e/scene.py",
+        "/" + "A" * 32 + "/",
+        "//etc/passwd",
+    ]
+    for path in strange:
+        assert ask(served, path)[0] == 404, path
+        assert ask(served, path)[1].items() >= SECURITY_HEADERS.items()
+
+
+def test_strangers_are_refused(served: str) -> None:
+    """Another Host, as after DNS rebinding, or another method; HEAD answers without a body."""
+    port = urlsplit(served).port
+    for host in ("evil.example", f"evil.example:{port}", f"127.0.0.1:{port}.evil.example", "127.0.0.1:1", ""):
+        assert ask(served, Host=host)[0] == 403, host
+    assert ask(served, Host=f"localhost:{port}")[0] == 200
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
+        status, headers, _ = ask(served, method=method)
+        assert (status, headers["Allow"]) == (405, "GET, HEAD"), method
+    status, headers, body = ask(served, method="HEAD")
+    assert (status, body) == (200, b"")
+    assert int(headers["Content-Length"]) > 100
+
+
+def test_no_text_of_a_header_is_sent(case: Case, prediction: Path) -> None:
+    """A name in every field that takes text, and in an extension, of images and masks, is in nothing that is sent."""
+    for file in [*(source.path for source in case.images.values()), case.mask, prediction]:
+        image: Any = nib.load(file)
+        header = image.header
+        for field in ("descrip", "db_name", "aux_file", "intent_name"):
+            header[field] = SECRET.encode()
+        header.extensions.append(nib.nifti1.Nifti1Extension("comment", SECRET.encode()))
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine, header), file)
+        assert SECRET.encode() in gzip.decompress(file.read_bytes())
+    scene = read_scene(case, [prediction])
+    sent = [gzip.decompress(volume_bytes(scene, name)) for name in volume_names(scene)]
+    assert len(sent) == 9
+    assert not [content for content in [*sent, json.dumps(scene_content(scene)).encode()] if SECRET.encode() in content]
+
+
+def test_a_mask_of_another_grid_is_refused(case: Case, tmp_path: Path) -> None:
+    """It is named, with what differs."""
+    assert case.mask is not None
+    truth = read_volume(case.mask, mask=True)
+    path = tmp_path / "other.nii.gz"
+    write_volume(path, Volume(truth.data[:, 1:], truth.affine))
+    with pytest.raises(InputError, match=r"other\.nii\.gz: its grid differs .* 23 x 28 x 20"):
+        read_scene(case, [path])
+
+
+def test_without_its_library_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As where gliomask was built without npm."""
+    monkeypatch.setattr(assets_module, "_FOLDER", tmp_path)
+    with pytest.raises(InputError, match=r"niivue, is not in this installation.*npm"):
+        require_niivue()
+
+
+def view(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gliomask", "view", *map(str, arguments), "--no-browser"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_bad_input_ends_with_status_2(served: str, folder_of: Callable[..., Path], prediction: Path) -> None:
+    """Nothing, a mask alone, several cases, a case that is not there: each with what to do."""
+    folder = folder_of(2)
+    for arguments, words in (
+        ((), "--flair"),
+        ((prediction,), "Name the case's folder first"),
+        ((folder,), "Say which with --case: BraTS2021_00001, BraTS2021_00002"),
+        ((folder, "--case", "nobody"), "has no case 'nobody'"),
+    ):
+        ran = view(*arguments)
+        assert ran.returncode == 2, ran.stderr
+        assert words in ran.stderr
+        assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send")
+def test_it_serves_until_it_is_interrupted(served: str, case: Case, prediction: Path, tmp_path: Path) -> None:
+    """The command prints the address, answers there, ends with status 0 on Ctrl-C, and has written nothing."""
+    before = sorted(tmp_path.rglob("*"))
+    assert case.mask is not None
+    command = [sys.executable, "-u", "-m", "gliomask", "view", str(case.mask.parent), str(prediction), "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        assert ask(url)[0] == 200
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "ended" in out
+    assert err == ""
+    assert sorted(tmp_path.rglob("*")) == before
