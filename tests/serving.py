@@ -13,6 +13,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+
 from conftest import AFFINE, nested_ellipsoids
 
 SECRET = "a-token-that-is-long-enough"

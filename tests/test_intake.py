@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from conftest import AFFINE, nested_ellipsoids
 from serving import HERE, as_files, build, four, nifti, zipped
 
@@ -250,36 +251,31 @@ def test_200_damaged_uploads(client: TestClient, tmp_path: Path) -> None:
 
 def damaged(draw: random.Random, number: int) -> bytes:
     """One of ten ways to spoil an upload."""
-    raw = nifti(shape=SMALL)
-    packed = four(shape=SMALL)["x_t1ce.nii.gz"]
-    way = number % 10
-    if way == 0:
-        return raw[: draw.randrange(len(raw))]
-    if way == 1:
-        return packed[: draw.randrange(len(packed))]
-    if way in (2, 3):  # bits of the header, which decide everything
-        header = bytearray(raw)
-        for _ in range(draw.randrange(1, 12)):
-            header[draw.randrange(352)] ^= 1 << draw.randrange(8)
-        return bytes(header)
-    if way == 4:
-        flipped = bytearray(packed)
-        flipped[draw.randrange(len(flipped))] ^= 1 << draw.randrange(8)
-        return bytes(flipped)
-    if way == 5:
-        return draw.randbytes(draw.randrange(2000))
-    if way == 6:
-        wide = bytearray(raw)
-        wide[40:56] = struct.pack("<8h", *(draw.choice([-1, 0, 1, 3, 300, 32767]) for _ in range(8)))
-        return bytes(wide)
-    if way == 7:
-        lost = bytearray(raw)
-        start = draw.choice([76, 108, 112, 256, 280, 296])
-        lost[start : start + 4] = struct.pack("<f", draw.choice([float("nan"), float("inf"), 0.0, -1e30, 1e30]))
-        return bytes(lost)
-    case = bytearray(zipped({"x_t1.nii.gz": packed, "y.txt": b"?"}))
-    if way == 8:
-        return bytes(case[: draw.randrange(len(case))])
-    for _ in range(5):
-        case[draw.choice([draw.randrange(60), len(case) - 1 - draw.randrange(150)])] ^= 1 << draw.randrange(8)
-    return bytes(case)
+    raw, packed = nifti(shape=SMALL), four(shape=SMALL)["x_t1ce.nii.gz"]
+    case = zipped({"x_t1.nii.gz": packed, "y.txt": b"?"})
+    odd = [float("nan"), float("inf"), 0.0, -1e30, 1e30]
+    ways: list[Callable[[], bytes]] = [
+        lambda: raw[: draw.randrange(len(raw))],
+        lambda: packed[: draw.randrange(len(packed))],
+        lambda: flipped(draw, raw, 352, 12),  # the header decides everything
+        lambda: flipped(draw, raw, 120, 3),
+        lambda: flipped(draw, packed, len(packed), 1),
+        lambda: draw.randbytes(draw.randrange(2000)),
+        lambda: raw[:40] + struct.pack("<8h", *draw.choices([-1, 0, 1, 3, 300, 32767], k=8)) + raw[56:],
+        lambda: replaced(raw, draw.choice([76, 108, 112, 256, 280, 296]), struct.pack("<f", draw.choice(odd))),
+        lambda: case[: draw.randrange(len(case))],
+        lambda: flipped(draw, case[::-1], 150, 3)[::-1],  # the directory stands at a zip's end
+    ]
+    return ways[number % len(ways)]()
+
+
+def flipped(draw: random.Random, content: bytes, within: int, most: int) -> bytes:
+    """Some bits turned over, among the first bytes."""
+    spoiled = bytearray(content)
+    for _ in range(draw.randrange(most) + 1):
+        spoiled[draw.randrange(within)] ^= 1 << draw.randrange(8)
+    return bytes(spoiled)
+
+
+def replaced(content: bytes, place: int, part: bytes) -> bytes:
+    return content[:place] + part + content[place + len(part) :]

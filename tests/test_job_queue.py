@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from serving import HERE, as_files, build, four, state_of, wait_for, wait_for_state
 
 pytest.importorskip("fastapi", reason="needs the extra serve")

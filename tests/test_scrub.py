@@ -11,6 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+
 from conftest import AFFINE
 from serving import nifti
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from serving import HERE, SECRET, as_files, build, four, wait_for_state
 
 pytest.importorskip("fastapi", reason="needs the extra serve")

@@ -1,4 +1,4 @@
-"""The service from end to end: the real prediction, the documented commands, a server that is killed, and its schema."""
+"""The service from end to end: the real prediction, the documented commands, a killed server, and its schema."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from serving import SECRET, as_files, build, nifti, wait_for, wait_for_state
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
-httpx = pytest.importorskip("httpx", reason="needs httpx")
-
 from typer.testing import CliRunner
 
 from gliomask.cases import Case
 from gliomask.cli import app
 from gliomask.report import write_prediction_report
 from gliomask.service import require_service
+
+httpx = pytest.importorskip("httpx", reason="needs httpx")
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "serving.md"
 
@@ -142,7 +143,7 @@ def test_the_command_tells_its_token_and_ends_well(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_or_wrong_is_said_before_anything_starts(tmp_path: Path) -> None:
-    """Exit status 2: libraries, a model, a store that is a file, a short token, two tokens, an address that is taken."""
+    """Libraries, a model, a store that is a file, a short token, two tokens, an address that is not ours."""
     with pytest.raises(Exception, match=r"pip install 'gliomask\[serve\]'"):
         require_service(lambda _: None)
     (tmp_path / "file").write_text("")
@@ -162,7 +163,7 @@ def test_what_is_missing_or_wrong_is_said_before_anything_starts(tmp_path: Path)
 
 
 def test_every_answer_is_as_the_schema_says(tmp_path: Path) -> None:
-    """Requests drawn from the schema, good and bad: never an error of the server, never an answer that is not described."""
+    """To requests drawn from the schema, good and bad: no error of the server, and no answer that is not described."""
     schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis")
     from hypothesis import HealthCheck, given, settings
     from schemathesis.specs.openapi.checks import positive_data_acceptance
