@@ -214,7 +214,7 @@ def _comparison(truth: ShownMask, mask: ShownMask, region: str) -> Volume:
 
 
 def _as_sent(volume: Volume, box: Box) -> Volume:
-    data = np.ascontiguousarray(volume.data[(slice(None), *box)])
+    data = np.ascontiguousarray(volume.data[:, box[0], box[1], box[2]])
     if data.dtype.name not in _SENT_AS_IS or not data.dtype.isnative:
         data = data.astype(np.float32)
     corner = np.eye(4)
