@@ -38,9 +38,6 @@ export function showCheck(job, about, onStarted) {
     busy -= 1;
     render();
   };
-  title.addEventListener("change", () => {
-    if (title.reportValidity() && title.value.trim() !== job.title) change({ title: title.value.trim() });
-  });
   start.addEventListener("click", async () => {
     if (!title.reportValidity()) return;
     start.disabled = true;
