@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from gliomask.service.limits import Limits, RefusedError
 from gliomask.service.receive import Upload
 from gliomask.service.scrub import scrub
 from gliomask.service.unpack import is_zip, unpack
-from gliomask.volume import Volume, read_volume, reorient
+from gliomask.volume import Grid, Volume, read_volume, reorient
 
 _PREVIEW_PIXELS = 160
 
@@ -56,14 +55,16 @@ def take_in(uploads: Sequence[Upload], folder: Path, limits: Limits) -> Intake:
     passed_over: list[str] = []
     files = _files(uploads, folder, limits, problems, passed_over)
     (folder / "images").mkdir()
-    volumes: list[Volume] = []
+    grids: list[Grid] = []
     left = limits.inflated_bytes
     for number, file in enumerate(files, start=1):
         target = folder / "images" / f"image-{number}.nii.gz"
         try:
-            _, size = scrub(file.path, target, most_voxels=limits.voxels, most_bytes=left)
+            grid, size = scrub(file.path, target, most_voxels=limits.voxels, most_bytes=left)
             left -= size
-            volumes.append(read_volume(target))
+            picture = _preview(read_volume(target))
+            write_bytes(folder / "images" / f"image-{number}.png", picture)
+            grids.append(grid)
         except InputError as error:
             problems.append(f"{file.name}: {str(error).removeprefix(f'{target}: ')}")
         file.path.unlink()
@@ -71,11 +72,8 @@ def take_in(uploads: Sequence[Upload], folder: Path, limits: Limits) -> Intake:
         raise RefusedError(422, "Nothing was taken, as not every file can be used.", problems)
     if not files:
         raise RefusedError(422, "No image was sent. Choose NIfTI files (.nii, .nii.gz) or a zip of them.", passed_over)
-    with ThreadPoolExecutor(2) as pool:
-        for number, picture in enumerate(pool.map(_preview, volumes), start=1):
-            write_bytes(folder / "images" / f"image-{number}.png", picture)
     names = {f"image-{number}": file.name for number, file in enumerate(files, start=1)}
-    return Intake(_told(files, volumes), names, tuple(passed_over), _public_id(files))
+    return Intake(_told(files, grids, folder), names, tuple(passed_over), _public_id(files))
 
 
 def check_images(images: Sequence[Image], folder: Path, plans: Sequence[Plan]) -> tuple[list[str], list[str]]:
@@ -154,15 +152,15 @@ def _files(
     return files
 
 
-def _told(files: Sequence[Upload], volumes: Sequence[Volume]) -> tuple[Image, ...]:
+def _told(files: Sequence[Upload], grids: Sequence[Grid], folder: Path) -> tuple[Image, ...]:
     """The images with their sequences: said by the form, by the name, else guessed from what is seen."""
     said = [_sequence_of(file.field) for file in files]
     named = [_sequence_in(file.name) for file in files]
     known = [first or second for first, second in zip(said, named, strict=True)]
-    first = volumes[0].grid
     guessed: Mapping[int, str | None] = {}
-    if None in known and len(files) <= len(MODALITIES) and not any(first.difference(v.grid) for v in volumes[1:]):
-        stacked = Volume(np.concatenate([volume.data for volume in volumes]), first.affine)
+    if None in known and len(files) <= len(MODALITIES) and not any(grids[0].difference(grid) for grid in grids[1:]):
+        volumes = [read_volume(image_path(folder, f"image-{number + 1}")) for number in range(len(files))]
+        stacked = Volume(np.concatenate([volume.data for volume in volumes]), grids[0].affine)
         guessed = dict(enumerate(recognise(stacked, known)))
     return tuple(
         Image.model_validate(
@@ -173,12 +171,12 @@ def _told(files: Sequence[Upload], volumes: Sequence[Volume]) -> tuple[Image, ..
                 or (named[number] and "name")
                 or (guessed.get(number) and "image")
                 or None,
-                "shape": volume.grid.shape,
-                "spacing_mm": tuple(round(mm, 4) for mm in volume.spacing_mm),
-                "axes": volume.grid.axes,
+                "shape": grid.shape,
+                "spacing_mm": tuple(round(mm, 4) for mm in grid.spacing_mm),
+                "axes": grid.axes,
             }
         )
-        for number, volume in enumerate(volumes)
+        for number, grid in enumerate(grids)
     )
 
 
