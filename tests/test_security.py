@@ -163,7 +163,7 @@ def test_every_answer_has_the_headers(client: TestClient) -> None:
             assert "frame-ancestors 'none'" in policy
             assert "unsafe" not in policy
             assert answer.headers["x-content-type-options"] == "nosniff"
-            assert answer.headers["referrer-policy"] == "no-referrer"
+            assert answer.headers["referrer-policy"] == "same-origin"
     assert client.get("/api/jobs", headers=BEARER).headers["cache-control"] == "no-store"
 
 

@@ -14,6 +14,7 @@ from browser import NEEDS_BROWSER, drawn, open_page
 from gliomask.cases import Case
 from gliomask.errors import InputError
 from gliomask.viewer import require_niivue
+from serving import SECRET
 from test_service_api import Served
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
@@ -159,6 +160,26 @@ def test_nothing_sticks_out_of_the_pages(files: list[str], tmp_path: Path, width
         page.wait_for_selector(".operation")
         assert page.locator(".operation").count() >= 14
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_browser_signs_in_by_the_printed_address_or_the_form_and_out(tmp_path: Path) -> None:
+    """The token is gone from the address line; a wrong one is told; after signing out nothing is shown."""
+    server = Served(tmp_path / "store", "--token", SECRET)
+    try:
+        own = (server.url, "blob:", "data:")
+        with open_page(f"{server.url}/login#token={SECRET}", own, expected=("status of 401",)) as page:
+            page.wait_for_selector("#list-heading", timeout=SLOWLY)
+            assert SECRET not in page.url
+            page.click("#logout button")
+            page.wait_for_selector("#token", timeout=SLOWLY)
+            page.fill("#token", "wrong")
+            page.keyboard.press("Enter")
+            page.wait_for_selector("text=That is not the token", timeout=SLOWLY)
+            page.fill("#token", SECRET)
+            page.keyboard.press("Enter")
+            page.wait_for_selector("#list-heading", timeout=SLOWLY)
+    finally:
+        server.end()
 
 
 @contextmanager
