@@ -28,27 +28,32 @@ FLOORS = {
     11: {"training"},
     12: {"comparison", "cross_validation"},
     13: {"report", "viewer"},
-    14: {"cli"},
-    15: {"__main__"},
+    14: {"service"},
+    15: {"cli"},
+    16: {"__main__"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
 # Where each library may be imported at all; `networks/__init__` offers names without torch.
 LIBRARIES = {
     "cc3d": {"metrics"},
+    "fastapi": {"service"},
     "jinja2": {"report"},
     "matplotlib": {"figures", "report"},
     "nibabel": {"volume"},
     "onnx": {"export"},
     "openvino": {"runtime"},
-    "pydantic": {"config", "plan"},
+    "pydantic": {"config", "plan", "service"},
+    "python_multipart": {"service"},
     "rich": {"cli"},
     "safetensors": {"model", "model_file"},
     "torch": {
         *("augment", "comparison", "engine", "export", "learner", "losses", "model", "networks", "patches"),
         *("ranks", "run", "training", "validation"),
     },
+    "starlette": {"service"},
     "typer": {"cli"},
+    "uvicorn": {"service"},
 }
 
 # Files that import torch when they themselves are imported; all others start where it is not installed.

@@ -265,19 +265,29 @@ def _first_numbers(content: bytes) -> tuple[int, int]:
 
 
 def _grid(path: Path, header: Any) -> tuple[Grid, int]:
-    shape = tuple(int(n) for n in header.get_data_shape())
+    try:
+        shape = tuple(int(n) for n in header.get_data_shape())
+    except Exception as error:  # as in _header; a number of axes that is none
+        raise InputError(f"{path}: its header is damaged: {error}. Copy or export the file again.") from error
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) not in (3, 4) or min(shape[:3]) < 2:
         raise InputError(f"{path}: a 3-D volume is needed; this one is {_by(shape)}.")
-    with np.errstate(invalid="ignore"):  # a NaN is said below
-        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    affine = _affine(header)
+    if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise InputError(
             f"{path}: its header has no usable orientation (singular affine). Convert it again from DICOM."
         )
     x, y, z = shape[:3]
     return Grid((x, y, z), affine), shape[3] if len(shape) == 4 else 1
+
+
+def _affine(header: Any) -> NDArray[np.float64] | None:
+    try:
+        with np.errstate(all="ignore"):  # a NaN is said by the caller
+            return np.asarray(header.get_best_affine(), dtype=np.float64)
+    except Exception:  # as in _header; a quaternion that is none
+        return None
 
 
 def _stored(path: Path, header: Any, content: bytes) -> NDArray[Any]:

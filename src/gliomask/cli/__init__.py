@@ -19,6 +19,7 @@ from gliomask.cli import (
     predict,
     prepare,
     report,
+    serve,
     train,
     view,
 )
@@ -46,6 +47,7 @@ for module in (
     compare,
     report,
     view,
+    serve,
     export,
     info,
     demo,

@@ -10,10 +10,10 @@ import numpy as np
 from gliomask.cases import Case
 from gliomask.inspection import frame, values
 from gliomask.inspection.look import Look, take_look
-from gliomask.inspection.naming import misnamed
+from gliomask.inspection.naming import misnamed, recognise
 from gliomask.volume import Spacing, Volume, reorient
 
-__all__ = ["Look", "inspect", "inspect_channels", "take_look"]
+__all__ = ["Look", "inspect", "inspect_channels", "recognise", "take_look"]
 
 
 def inspect(

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.inspection.arrangement import MEANS, MODALITIES, RELATIONS, SHAPES, SPREADS
-from gliomask.inspection.look import Look
+from gliomask.inspection.look import Look, take_look
+from gliomask.volume import Volume
 
 # The log odds of the best arrangement against the given one that are said, by the number of images; one says nothing.
 _ODDS = {2: 5.0, 3: 3.0, 4: 3.0}
@@ -45,6 +46,34 @@ def misnamed(look: Look) -> str | None:
     return f"{', '.join(found)}. Were files swapped or misnamed?"
 
 
+def recognise(volume: Volume, given: Sequence[str | None]) -> tuple[str | None, ...]:
+    """Return the sequences of images of which some are not named: for each the given name, or the likeliest one left.
+
+    A guess for a person to confirm, the less sure the fewer images there are: one alone shows little. Where it cannot
+    be told (too little of a brain, too many images), None stays.
+
+    Args:
+        volume: One channel an image, all on one grid, in any orientation.
+        given: A name of `t1n t1c t2w t2f`, or None, for each channel; a name that is given twice is no longer left.
+    """
+    unknown = [number for number, name in enumerate(given) if name is None]
+    known = [(number, name) for number, name in enumerate(given) if name is not None]
+    left = [number for number, name in enumerate(MODALITIES) if name not in dict(known).values()]
+    channels = [str(number) for number in range(len(given))]
+    look = take_look(volume, channels, {})
+    if not unknown or len(unknown) > len(left) or len(look.images) < len(given):
+        return tuple(given)
+    if np.count_nonzero(look.brain) < _FEW_SAMPLES:
+        return tuple(given)
+    shapes, relations = describe(look)
+    fixed = [MODALITIES.index(name) for _, name in known]
+    order = [number for number, _ in known] + unknown
+    shapes, relations = shapes[order], relations[:, order][:, :, order]
+    best = max(permutations(left, len(unknown)), key=lambda ways: score(shapes, relations, (*fixed, *ways)))
+    found = dict(zip(unknown, (MODALITIES[way] for way in best), strict=True))
+    return tuple(found.get(number, name) for number, name in enumerate(given))
+
+
 def describe(look: Look) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return what tells the sequences apart, whatever the intensities' scale.
 
@@ -64,7 +93,7 @@ def describe(look: Look) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     for number, rank in enumerate(inner):
         dark[:, number] = inner[:, rank <= np.quantile(rank, _DARKEST)].mean(axis=1) - 0.5
         bright[:, number] = inner[:, rank >= np.quantile(rank, _BRIGHTEST)].mean(axis=1) - 0.5
-    return (shapes - MEANS) / SPREADS, np.stack([np.corrcoef(ranks), dark, bright])
+    return (shapes - MEANS) / SPREADS, np.stack([np.atleast_2d(np.corrcoef(ranks)), dark, bright])
 
 
 def score(shapes: NDArray[np.float64], relations: NDArray[np.float64], ways: Sequence[int]) -> float:

@@ -1,0 +1,111 @@
+"""gliomask serve: the web application."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gliomask.cli.console import out, warn
+from gliomask.cli.options import Device, Threads
+from gliomask.errors import InputError
+
+EXAMPLES = """
+**Examples**
+
+`gliomask serve`  (then open the address that it prints)
+
+`gliomask serve -m run/best.safetensors --store /data/gliomask --port 8080`
+
+`gliomask serve --host 0.0.0.0 --token-file token.txt`  (for a group; see docs/serving.md)
+"""
+
+
+def serve(
+    store: Annotated[Path, typer.Option("--store", help="The folder for images and results; made if need be.")] = Path(
+        "gliomask-jobs"
+    ),
+    host: Annotated[str, typer.Option("--host", help="The address; any but this machine's own needs a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8000,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option("-m", "--model", help="RUN/best.safetensors or .onnx; by default the one inside. Several: mean."),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            envvar="GLIOMASK_TOKEN",
+            show_envvar=True,
+            help="What clients must know. On the command line others of this machine can see it.",
+        ),
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option("--token-file", help="A file with the token on a line.")] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option("--allow-host", help="Another name of this server, as a proxy's.")
+    ] = None,
+    max_upload_gb: Annotated[float, typer.Option("--max-upload-gb", min=0.001, help="Of one examination.")] = 2.0,
+    max_waiting: Annotated[int, typer.Option("--max-waiting", min=1, help="Jobs that are not finished.")] = 20,
+    keep: Annotated[float, typer.Option("--keep", min=0, help="Days after which a finished job is deleted.")] = 30,
+    labels: Annotated[
+        str | None, typer.Option("--labels", help="Numbers in the masks: brats2021, brats2023, ...; the model's.")
+    ] = None,
+    device: Device = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="As for predict: auto, openvino, torch.")] = "auto",
+    threads: Threads = None,
+) -> None:
+    """Find tumours in a browser: drop the images of an examination, check, wait, look, download.
+
+    Research use only, not a medical device.
+    """
+    from gliomask.service import require_service
+
+    require_service()
+    from gliomask.errors import unknown_name
+    from gliomask.model import ENGINES
+    from gliomask.service.limits import Limits
+    from gliomask.service.server import Address, Serving
+    from gliomask.service.server import serve as run
+    from gliomask.service.work import Settings
+
+    if engine not in ENGINES:
+        raise unknown_name("value of --engine", engine, ENGINES)
+    paths = tuple(str(path) for path in model or ())
+    run(
+        Serving(
+            store=store,
+            address=Address(host, port, tuple(allow_host or ())),
+            secret=_secret(token, token_file),
+            settings=Settings(paths, device, engine, threads, labels),
+            limits=Limits(upload_bytes=int(max_upload_gb * 1024**3), waiting=max_waiting, keep_days=keep),
+        ),
+        _say,
+    )
+
+
+def _secret(token: str | None, file: Path | None) -> str | None:
+    if file is None:
+        return token
+    if token is not None:
+        raise InputError("give the token with --token (or GLIOMASK_TOKEN) or --token-file, not both.")
+    try:
+        secret = file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: the token cannot be read from it: {error}.") from error
+    if not secret:
+        raise InputError(f"{file}: is empty; the token is expected in it.")
+    if file.stat().st_mode & 0o077:
+        warn(f"{file}: others of this machine can read the token (chmod 600 {file} keeps it from them).")
+    return secret
+
+
+def _say(url: str, secret: str | None) -> None:
+    from urllib.parse import quote
+
+    address = url if secret is None else f"{url}login#token={quote(secret)}"
+    out.print(f"gliomask is at {address}  (Ctrl-C ends it)")
+    if secret is not None:
+        out.print(f"token: {secret}")

@@ -1,0 +1,256 @@
+"""The routes under `/api`: each asks the store, the intake or the queue, and says what came of it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from gliomask.labels import LONG_NAMES
+from gliomask.pictures import SEQUENCE_NAMES
+from gliomask.service.intake import Intake, check_images, take_in
+from gliomask.service.jobs import TITLE, Accepted, Image, Job, JobView, SequenceName, State, now
+from gliomask.service.limits import RefusedError
+from gliomask.service.receive import Form, receive_form, too_large
+from gliomask.service.routing import NO_JOB, JobId, Service, ServiceOf, refusals
+from gliomask.version import VERSION
+
+
+class About(BaseModel):
+    """What the page needs to know of the server."""
+
+    version: str
+    model: str
+    needs: list[str] = Field(description="The sequences that the model takes.")
+    may_lack: bool = Field(description="Whether some of them may be missing.")
+    sequences: dict[str, str] = Field(description="Each sequence's name in words.")
+    names: dict[str, str] = Field(description="Each region's and tissue's name in words.")
+    most_upload_bytes: int
+    most_files: int
+    keep_days: float
+    needs_token: bool
+    note: str = "Research use only, not a medical device."
+
+
+class JobList(BaseModel):
+    """All jobs, the newest first."""
+
+    jobs: list[JobView]
+
+
+class Changes(BaseModel):
+    """What the uploader corrects before a job is started."""
+
+    model_config = ConfigDict(extra="forbid")
+    title: Annotated[str, Field(pattern=TITLE)] | None = None
+    sequences: dict[Annotated[str, Field(max_length=20)], SequenceName | None] | None = Field(
+        default=None, description="By image; null: not used. Images that are not named stay as they are."
+    )
+
+
+router = APIRouter(prefix="/api")
+
+
+@router.get("/about", responses=refusals(), tags=["server"])
+def about(service: ServiceOf, request: Request) -> About:
+    """Say what the server predicts with, and its limits."""
+    limits = service.store.limits
+    return About(
+        version=VERSION,
+        model=service.model,
+        needs=list(dict.fromkeys(m for plan in service.plans for m in plan.modalities)),
+        may_lack=all(plan.can_miss for plan in service.plans),
+        sequences=SEQUENCE_NAMES,
+        names=dict(LONG_NAMES),
+        most_upload_bytes=limits.upload_bytes,
+        most_files=limits.files,
+        keep_days=limits.keep_days,
+        needs_token=request.app.state.door.token is not None,
+    )
+
+
+@router.get("/jobs", responses=refusals(), tags=["jobs"])
+def list_jobs(service: ServiceOf) -> JobList:
+    """List all jobs, the newest first."""
+    return JobList(jobs=[_view(service, job) for job in service.store.jobs()])
+
+
+_FILES = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "files": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "NIfTI images (.nii, .nii.gz) or a zip of them; the sequences are told "
+                            "from the names, else guessed from the images.",
+                        },
+                        **{
+                            name: {"type": "string", "format": "binary", "description": f"The {words} image."}
+                            for name, words in SEQUENCE_NAMES.items()
+                        },
+                        "title": {"type": "string", "pattern": TITLE},
+                        "start": {
+                            "type": "string",
+                            "enum": ["true", "false"],
+                            "description": "true: start at once where the check finds no problem.",
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "/jobs",
+    status_code=201,
+    response_model=Accepted,
+    tags=["jobs"],
+    openapi_extra=_FILES,
+    responses=refusals(
+        **{
+            "400": "The upload is not well-formed.",
+            "413": "Larger than the server takes.",
+            "415": "Not multipart/form-data.",
+            "422": "A file cannot be used; `problems` says which and why.",
+            "429": "Too many jobs or uploads.",
+            "507": "The disk is full.",
+        }
+    ),
+)
+async def upload(service: ServiceOf, request: Request) -> Accepted:
+    """Send the images of one examination; they are checked, and nothing is started unless asked for.
+
+    The answer is the only one that holds the uploaded names: they are kept nowhere.
+    """
+    limits = service.store.limits
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limits.upload_bytes:
+        raise too_large(limits)
+    with service.store.upload() as folder:
+        form = await receive_form(request.stream(), request.headers.get("content-type", ""), folder, limits)
+        return await run_in_threadpool(_accept, service, form, folder)
+
+
+@router.get("/jobs/{job_id}", responses=refusals(**NO_JOB), tags=["jobs"])
+def show_job(service: ServiceOf, job_id: JobId) -> JobView:
+    """Show one job, how far it is or what came of it."""
+    return _view(service, service.store.get(job_id))
+
+
+@router.patch("/jobs/{job_id}", responses=refusals(**NO_JOB, **{"409": "It was started already."}), tags=["jobs"])
+def correct_job(service: ServiceOf, job_id: JobId, changes: Changes) -> JobView:
+    """Correct which image is which sequence, or the title, before the job is started; the images are checked again."""
+    job = service.store.get(job_id)
+    images = job.images
+    if changes.sequences is not None:
+        images = _corrected(job, changes.sequences)
+    title = (changes.title or "").strip() or job.title
+    only: tuple[State, ...] = ("uploaded", "checked")
+    if job.state not in only or images == job.images:
+        return _view(service, service.store.change(job_id, only=only, title=title))
+    with service.reading:
+        problems, notes = check_images(images, service.store.folder_of(job_id), service.plans)
+    changed = service.store.change(
+        job_id,
+        only=only,
+        title=title,
+        images=[image.model_dump() for image in images],
+        problems=problems,
+        notes=notes,
+        state="uploaded" if problems else "checked",
+    )
+    return _view(service, changed)
+
+
+@router.post(
+    "/jobs/{job_id}/start",
+    responses=refusals(**NO_JOB, **{"409": "It has problems, or was started already."}),
+    tags=["jobs"],
+)
+def start_job(service: ServiceOf, job_id: JobId) -> JobView:
+    """Put a job at the end of the queue; one that failed or was cancelled may be started again."""
+    return _view(service, service.queue.submit(job_id))
+
+
+@router.post(
+    "/jobs/{job_id}/cancel", responses=refusals(**NO_JOB, **{"409": "It neither waits nor runs."}), tags=["jobs"]
+)
+def cancel_job(service: ServiceOf, job_id: JobId) -> JobView:
+    """Take a job out of the queue, or end its computation; its images stay."""
+    return _view(service, service.queue.cancel(job_id))
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    status_code=204,
+    responses=refusals(**NO_JOB, **{"409": "It waits or runs: cancel it first."}),
+    tags=["jobs"],
+)
+def delete_job(service: ServiceOf, job_id: JobId) -> Response:
+    """Delete a job with its images and results, for good."""
+    service.store.remove(job_id, only=("uploaded", "checked", "done", "failed", "cancelled", "interrupted"))
+    return Response(status_code=204)
+
+
+def _accept(service: Service, form: Form, folder: Path) -> Accepted:
+    title = form.fields.get("title", "").strip()
+    if not re.fullmatch(TITLE, title):
+        raise RefusedError(422, "A title has up to 60 letters, digits, spaces and _ . - (and no patient's name).")
+    with service.reading:
+        came = take_in(form.files, folder, service.store.limits)
+        problems, notes = check_images(came.images, folder, service.plans)
+    job = service.store.add(_new_job(came, title, problems, notes), folder)
+    if form.fields.get("start") == "true" and job.state == "checked":
+        job = service.queue.submit(job.id)
+    view = _view(service, job)
+    return Accepted(**view.model_dump(), file_names=came.file_names, passed_over=came.passed_over)
+
+
+def _new_job(came: Intake, title: str, problems: list[str], notes: list[str]) -> Job:
+    job_id = secrets.token_hex(16)
+    return Job(
+        id=job_id,
+        title=title or came.case_id or f"job-{job_id[:8]}",
+        state="uploaded" if problems else "checked",
+        created=now(),
+        images=came.images,
+        problems=tuple(problems),
+        notes=tuple(notes),
+    )
+
+
+def _corrected(job: Job, sequences: dict[str, SequenceName | None]) -> tuple[Image, ...]:
+    names = [image.name for image in job.images]
+    if unknown := sequences.keys() - set(names):
+        raise RefusedError(422, f"The job has no {min(unknown)!r}; it has {', '.join(names)}.")
+    return tuple(
+        image.model_copy(update={"sequence": sequences[image.name], "told_by": "you"})
+        if image.name in sequences and sequences[image.name] != image.sequence
+        else image
+        for image in job.images
+    )
+
+
+def _view(service: Service, job: Job) -> JobView:
+    standing = service.queue.standing(job)
+    left = standing.seconds_left if standing else service.queue.seconds_until_done(job)
+    return JobView(
+        **job.model_dump(),
+        position=service.queue.position(job),
+        stage=standing.stage if standing else None,
+        progress=standing.progress if standing else None,
+        seconds_left=round(left, 1) if left is not None else None,
+        deleted_on=service.store.deleted_on(job),
+    )

@@ -1,0 +1,200 @@
+/** The view of one job: checked, waiting, running, done or ended; each is shown as it comes. */
+
+import { showCheck } from "./check.js";
+import { announce, areYouSure, day, duration, make, showPage } from "./dom.js";
+import { ask, withNames } from "./server.js";
+
+const STAGES = { start: "Starting", predict: "Finding the tumour", write: "Writing the mask", report: "Making the report" };
+
+/** Show it; gives a function that ends it. */
+export async function showJob(id, about) {
+  let over = false;
+  let timer = null;
+  let shown = null;
+  let view = null;
+  const step = async () => {
+    let job;
+    try {
+      job = await ask(`/api/jobs/${id}`);
+    } catch (error) {
+      if (error.status !== 0) throw error;
+      if (!over) timer = setTimeout(step, 2000);
+      return;
+    }
+    if (over) return;
+    const phase = phaseOf(job);
+    if (phase !== shown) {
+      view?.end?.();
+      shown = phase;
+      view = { check: () => showCheck(job, about, again), wait: () => showProgress(job, again), result: () => showResult(job, about), ended: () => showEnd(job, again) }[phase]();
+    }
+    view?.update?.(job);
+    if (["queued", "running"].includes(job.state)) timer = setTimeout(() => step().catch(() => {}), 700);
+  };
+  const again = () => {
+    clearTimeout(timer);
+    step();
+  };
+  await step();
+  return () => {
+    over = true;
+    clearTimeout(timer);
+    view?.end?.();
+  };
+}
+
+function phaseOf(job) {
+  if (["uploaded", "checked"].includes(job.state)) return "check";
+  if (job.volumes_ml) return "result";
+  return ["queued", "running"].includes(job.state) ? "wait" : "ended";
+}
+
+function showProgress(job, again) {
+  const bar = make("progress", { max: 1, value: 0, "aria-labelledby": "what" });
+  const what = make("p", { class: "big", id: "what" });
+  const left = make("p", { class: "faint", id: "left" });
+  const stages = make("ol", { class: "stages" }, Object.entries(STAGES).map(([name, words]) => make("li", { "data-stage": name }, words)));
+  const cancel = make("button", { id: "cancel", onclick: async () => {
+    cancel.disabled = true;
+    await ask(`/api/jobs/${job.id}/cancel`, { method: "POST" }).catch(() => {});
+    announce("Cancelled.");
+    again();
+  } }, "Cancel");
+  showPage(job.title, make("h1", {}, job.title), make("section", { class: "card progress" }, what, bar, left, stages, make("div", { class: "buttons" }, cancel)),
+    make("p", { class: "faint" }, "You may close this page: the work goes on, and the list of examinations leads back here."));
+  return {
+    update: (now) => {
+      const names = Object.keys(STAGES);
+      const place = names.indexOf(now.stage);
+      if (now.state === "queued") {
+        what.textContent = now.position === 1 ? "Next in the queue" : `Number ${now.position} in the queue`;
+        bar.removeAttribute("value");
+      } else {
+        what.textContent = `${STAGES[now.stage] ?? "Starting"}…`;
+        bar.value = now.progress ?? 0;
+      }
+      left.textContent = now.seconds_left === null ? "" : `${duration(now.seconds_left)} left`;
+      [...stages.children].forEach((item, number) => {
+        item.classList.toggle("done", number < place);
+        if (number === place) item.setAttribute("aria-current", "step");
+        else item.removeAttribute("aria-current");
+      });
+      announce(what.textContent);
+    },
+  };
+}
+
+function showResult(job, about) {
+  let viewer = null;
+  let over = false;
+  const report = make("div", { class: "report" });
+  const element = make("div", { class: "viewer", id: "viewer" }, make("p", { class: "faint" }, "Loading the images…"));
+  const address = `/api/jobs/${job.id}`;
+  const swatches = {};
+  const volumes = make("section", { class: "card", "aria-labelledby": "volumes-heading" },
+    make("h2", { id: "volumes-heading" }, "Volumes"), volumeTable(job, about, swatches));
+  showPage(
+    job.title,
+    make("h1", {}, job.title),
+    job.warnings.length > 0 && make("div", { class: "warning" }, make("p", {}, "The images are not as the model knows them; the result may be wrong:"),
+      make("ul", {}, job.warnings.map((text) => make("li", {}, withNames(job, text))))),
+    make("section", { class: "card wide", "aria-label": "Images and mask" }, element),
+    make("div", { class: "side" }, volumes,
+      make("section", { class: "card", "aria-labelledby": "files-heading" }, make("h2", { id: "files-heading" }, "Results"),
+        report,
+        make("ul", { class: "downloads" },
+          download(`${address}/mask`, "Mask", "NIfTI, on the grid of your images"),
+          download(`${address}/facts`, "Facts", "JSON: volumes, model, versions"),
+          download(`${address}/probabilities`, "Probabilities", "NIfTI, one channel a region"))),
+      make("section", { class: "card", "aria-labelledby": "about-heading" }, make("h2", { id: "about-heading" }, "This examination"),
+        make("p", { id: "kept", class: "faint small" }),
+        make("button", { class: "quiet", onclick: async () => {
+          if (!(await areYouSure(`Delete “${job.title}” with its images and results? This cannot be undone.`))) return;
+          await ask(address, { method: "DELETE" }).catch(() => {});
+          location.hash = "#/";
+        } }, "Delete it"))),
+  );
+  announce(`Done: whole tumour ${job.volumes_ml.WT ?? "?"} millilitres.`);
+  showViewer(element, address, swatches).then((made) => {
+    if (over) made?.destroy();
+    else viewer = made;
+  });
+  return {
+    update: (now) => {
+      document.getElementById("kept").textContent = now.state === "done"
+        ? `Finished ${day(now.finished)}. The computation took ${duration(now.seconds)}. It is kept until ${day(now.deleted_on)}, with its images.` : "";
+      report.replaceChildren(reportPart(now, address));
+    },
+    end: () => {
+      over = true;
+      viewer?.destroy();
+    },
+  };
+}
+
+function reportPart(job, address) {
+  if (job.state === "running") return make("p", { class: "faint" }, "The report is being made…");
+  if (job.state !== "done") return make("p", { class: "problem" }, job.error ?? "There is no report.");
+  return make("p", {}, make("a", { href: `${address}/report`, target: "_blank", rel: "noopener", class: "button" }, "Open the report"),
+    " ", make("a", { href: `${address}/report`, download: `${job.title.replaceAll(" ", "_")}_report.html` }, "Save it"));
+}
+
+function download(href, words, what) {
+  return make("li", {}, make("a", { href, download: "" }, words), " ", make("span", { class: "faint small" }, what));
+}
+
+function volumeTable(job, about, swatches) {
+  const regions = ["WT", "TC", "ET", "RC"];
+  const names = Object.keys(job.volumes_ml);
+  const row = (name) => {
+    swatches[name] = make("span", { class: "swatch", hidden: true });
+    return make("tr", {}, make("th", { scope: "row" }, swatches[name], about.names[name] ?? name, " ", make("abbr", { class: "faint" }, name)),
+      make("td", {}, job.volumes_ml[name].toFixed(2)));
+  };
+  const body = (title, some) => some.length > 0 && make("tbody", {}, make("tr", {}, make("th", { colspan: 2, scope: "rowgroup", class: "group" }, title)), some.map(row));
+  return make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Part"), make("th", { scope: "col" }, "mL"))),
+    body("Regions, each within the one before", regions.filter((name) => names.includes(name))),
+    body("Tissues", names.filter((name) => !regions.includes(name))));
+}
+
+async function showViewer(element, address, swatches) {
+  try {
+    const scene = await ask(`${address}/scene`);
+    for (const { name, color } of scene.regions) {
+      if (!swatches[name]) continue;
+      swatches[name].hidden = false;
+      swatches[name].style.background = color;
+    }
+    const { createViewer } = await import("/viewer/viewer.js");
+    element.replaceChildren();
+    const made = await createViewer(element, scene);
+    element.dataset.ready = "";
+    return made;
+  } catch (error) {
+    element.replaceChildren(make("p", { class: "problem", role: "alert" },
+      `The images cannot be shown here (${error.message}). The report shows the mask too, and the mask can be opened in any viewer.`));
+    return null;
+  }
+}
+
+function showEnd(job, again) {
+  const words = {
+    failed: "It failed",
+    cancelled: "Cancelled",
+    interrupted: "Interrupted",
+  }[job.state];
+  const retry = make("button", { class: "main", onclick: async () => {
+    retry.disabled = true;
+    await ask(`/api/jobs/${job.id}/start`, { method: "POST" }).catch((error) => announce(error.message));
+    again();
+  } }, "Start again");
+  showPage(job.title, make("h1", {}, job.title),
+    make("section", { class: "card" }, make("p", { class: "big" }, words),
+      job.error && make("p", { class: "problem", role: "alert" }, withNames(job, job.error)),
+      make("div", { class: "buttons" }, retry, make("button", { class: "quiet", onclick: async () => {
+        if (!(await areYouSure(`Delete “${job.title}” with its images? This cannot be undone.`))) return;
+        await ask(`/api/jobs/${job.id}`, { method: "DELETE" }).catch(() => {});
+        location.hash = "#/";
+      } }, "Delete"))));
+  return null;
+}

@@ -1,0 +1,77 @@
+/** What the page asks of the server. */
+
+export class ServerError extends Error {
+  constructor(status, detail, problems = []) {
+    super(detail);
+    this.status = status;
+    this.problems = problems;
+  }
+}
+
+/** The uploaded names, by job and image: in this page's memory and nowhere else. */
+const fileNames = new Map();
+
+export function nameOf(job, image) {
+  return fileNames.get(job.id)?.[image.name] ?? null;
+}
+
+/** Put the uploader's own file names into a sentence of the server's about `image-1`. */
+export function withNames(job, text) {
+  const names = fileNames.get(job.id);
+  if (!names) return text.replace(/\bimage-(\d+)\b/g, "image $1");
+  return text.replace(/\bimage-\d+\b/g, (name) => names[name] ?? name);
+}
+
+/** Ask, and give the answer's JSON; say at the top of the page when nobody answers. */
+export async function ask(path, { method = "GET", body, signal } = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, {
+      method,
+      signal,
+      headers: body === undefined ? {} : { "content-type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    offline(true);
+    throw new ServerError(0, "The server does not answer.");
+  }
+  offline(false);
+  if (answer.status === 401) location.assign("/login");
+  if (answer.status === 204) return null;
+  const content = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new ServerError(answer.status, content.detail ?? `The server answered ${answer.status}.`, content.problems);
+  return content;
+}
+
+/** Send files; gives the job and a way to stop. */
+export function send(files, title, onProgress) {
+  const form = new FormData();
+  for (const file of files) form.append("files", file, file.name);
+  if (title) form.append("title", title);
+  const request = new XMLHttpRequest();
+  const promise = new Promise((done, failed) => {
+    request.open("POST", "/api/jobs");
+    request.responseType = "json";
+    request.upload.addEventListener("progress", (event) => onProgress(event.loaded / Math.max(event.total, 1)));
+    request.addEventListener("load", () => {
+      if (request.status === 401) location.assign("/login");
+      const content = request.response ?? {};
+      if (request.status === 201) {
+        fileNames.set(content.id, content.file_names);
+        done(content);
+      } else failed(new ServerError(request.status, content.detail ?? `The server answered ${request.status}.`, content.problems));
+    });
+    request.addEventListener("error", () => failed(new ServerError(0, "The upload broke off. Is the server still running? Try again.")));
+    request.addEventListener("abort", () => failed(new ServerError(0, "")));
+    request.send(form);
+  });
+  return { promise, stop: () => request.abort() };
+}
+
+function offline(is) {
+  const place = document.getElementById("offline");
+  place.hidden = !is;
+  if (is) place.textContent = "The server does not answer. Is gliomask serve still running? This page tries again by itself.";
+}

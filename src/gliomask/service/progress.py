@@ -1,0 +1,88 @@
+"""How far a running job is, and how long it will take yet, from what earlier ones took."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gliomask.errors import InputError
+from gliomask.files import write_text
+from gliomask.service.jobs import STAGES, Stage
+
+# A first guess, of a BraTS case and the model inside on two cores; each job that ends well replaces it.
+_FIRST_GUESS: Mapping[Stage, float] = {"start": 1.0, "predict": 2.0, "write": 1.0, "report": 2.0}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a job is."""
+
+    stage: Stage
+    progress: float
+    """The share that is done, 0 to 1, never less than before."""
+    seconds_left: float
+
+
+@dataclass
+class Progress:
+    """The stages of one running job, against the seconds that each took the last time."""
+
+    expected: Mapping[Stage, float]
+    clock: Callable[[], float] = time.monotonic
+    taken: dict[Stage, float] = field(default_factory=dict)
+    _stage: Stage = "start"
+    _since: float = 0.0
+    _share: float = 0.0
+    _most: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._since = self.clock()
+
+    def tell(self, stage: Stage, share: float = 0.0) -> None:
+        """Note that a stage has begun, or how far it is."""
+        if stage != self._stage:
+            self._end_stage()
+            self._stage = stage
+        self._share = share
+
+    def finish(self) -> Mapping[Stage, float]:
+        """Return what each stage took, in seconds."""
+        self._end_stage()
+        return self.taken
+
+    def standing(self) -> Standing:
+        """Return how far the job is now."""
+        place = STAGES.index(self._stage)
+        passed = self.clock() - self._since
+        expected = max(self.expected[self._stage], 0.01)
+        if 0.1 <= self._share < 1:
+            expected = passed / self._share
+        left_here = max(expected - passed, 0.05 * expected)  # what takes longer than thought is not yet done
+        later = sum(self.expected[stage] for stage in STAGES[place + 1 :])
+        before = sum(self.taken.values()) + passed
+        self._most = max(self._most, min(before / (before + left_here + later), 0.99))
+        return Standing(self._stage, round(self._most, 3), round(left_here + later, 1))
+
+    def _end_stage(self) -> None:
+        moment = self.clock()
+        self.taken[self._stage] = self.taken.get(self._stage, 0.0) + moment - self._since
+        self._since, self._share = moment, 0.0
+
+
+def read_expected(path: Path) -> dict[Stage, float]:
+    """Return what each stage took the last time, or a guess where that is not known."""
+    found = dict(_FIRST_GUESS)
+    with suppress(OSError, ValueError, TypeError):
+        read = json.loads(path.read_text("utf-8"))
+        found |= {stage: min(max(float(read[stage]), 0.0), 86_400.0) for stage in STAGES if stage in read}
+    return found
+
+
+def write_expected(path: Path, taken: Mapping[Stage, float]) -> None:
+    """Keep what each stage took; a disk that is full keeps no job from being done."""
+    with suppress(InputError):
+        write_text(path, json.dumps({stage: round(seconds, 3) for stage, seconds in taken.items()}) + "\n")

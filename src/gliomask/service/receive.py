@@ -1,0 +1,150 @@
+"""A multipart request -> its files, streamed to a folder under names of ours, and counted while they come."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from gliomask.service.limits import Limits, RefusedError
+
+_LONGEST_FIELD = 1000
+_MOST_FIELDS = 20
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One file that came."""
+
+    name: str
+    """The uploader's, for messages and for telling the sequence; never a path."""
+    field: str
+    """The form's field: `files`, or a sequence."""
+    path: Path
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a request held."""
+
+    fields: dict[str, str]
+    files: list[Upload]
+
+
+async def receive_form(chunks: AsyncIterator[bytes], content_type: str, folder: Path, limits: Limits) -> Form:
+    """Return what a multipart request holds; its files are in `folder` as `upload-1`, `upload-2`, ...
+
+    Raises:
+        RefusedError: 413, more bytes or files than the limits; 415, not multipart; 400, not well-formed.
+    """
+    kind, options = parse_options_header(content_type)
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise RefusedError(415, "Send the files as multipart/form-data, as a browser or curl -F does.")
+    parts = _Parts(folder, limits)
+    size = 0
+    try:
+        parser = MultipartParser(options[b"boundary"], parts.callbacks())  # type: ignore[arg-type]
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > limits.upload_bytes:
+                raise too_large(limits)
+            parser.write(chunk)
+        parser.finalize()
+    except FormParserError as error:
+        raise RefusedError(400, "The upload is cut or not well-formed. Send it again.") from error
+    except OSError as error:
+        raise RefusedError(507, f"The upload could not be stored: {error.strerror or 'no room'}.") from error
+    finally:
+        parts.close()
+    if not parts.ended:
+        raise RefusedError(400, "The upload was cut before its end. Send it again.")
+    return Form(parts.fields, parts.files)
+
+
+def too_large(limits: Limits) -> RefusedError:
+    """Return the error of a request with more bytes than may be."""
+    return RefusedError(413, f"More than {limits.upload_bytes / 1024**3:.3g} GB, the most this server takes at once.")
+
+
+def plain_name(name: str) -> str:
+    """Return a file's name as it can be shown: its last part, without control characters, not too long."""
+    last = PurePosixPath(name.replace("\\", "/")).name
+    shown = "".join(character if character.isprintable() else "?" for character in last).strip()
+    return (shown if len(shown) <= 120 else f"{shown[:60]}...{shown[-50:]}") or "a file without a name"
+
+
+@dataclass
+class _Parts:
+    """The state of a parser between two chunks."""
+
+    folder: Path
+    limits: Limits
+    fields: dict[str, str] = field(default_factory=dict)
+    files: list[Upload] = field(default_factory=list)
+    ended: bool = False
+    _header: tuple[bytearray, bytearray] = field(default_factory=lambda: (bytearray(), bytearray()))
+    _disposition: bytes = b""
+    _name: str = ""
+    _text: bytearray = field(default_factory=bytearray)
+    _file: IO[bytes] | None = None
+
+    def callbacks(self) -> dict[str, object]:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._data,
+            "on_part_end": self._end,
+            "on_end": self._all,
+        }
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _begin(self) -> None:
+        self._disposition, self._name = b"", ""
+        self._text.clear()
+
+    def _header_end(self) -> None:
+        if bytes(self._header[0]).lower() == b"content-disposition":
+            self._disposition = bytes(self._header[1])
+        for part in self._header:
+            part.clear()
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        self._name = options.get(b"name", b"").decode("utf-8", "replace")[:100]
+        if b"filename" not in options:
+            if len(self.fields) >= _MOST_FIELDS:
+                raise RefusedError(413, f"More than {_MOST_FIELDS} fields.")
+            return
+        if len(self.files) >= self.limits.files:
+            raise RefusedError(413, f"More than {self.limits.files} files. Send the files of one examination.")
+        path = self.folder / f"upload-{len(self.files) + 1}"
+        name = plain_name(options[b"filename"].decode("utf-8", "replace"))
+        self._file = path.open("xb")
+        self.files.append(Upload(name, self._name, path))
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None:
+            self._file.write(memoryview(data)[start:end])
+        elif len(self._text) + end - start > _LONGEST_FIELD:
+            raise RefusedError(413, f"A field of more than {_LONGEST_FIELD} bytes.")
+        else:
+            self._text.extend(data[start:end])
+
+    def _end(self) -> None:
+        if self._file is None:
+            self.fields[self._name] = self._text.decode("utf-8", "replace")
+        self.close()
+
+    def _all(self) -> None:
+        self.ended = True

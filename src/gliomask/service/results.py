@@ -1,0 +1,112 @@
+"""The routes to what came of a job: files to keep, and what the viewer shows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+from pydantic import Field
+
+from gliomask.service.intake import image_path
+from gliomask.service.limits import RefusedError
+from gliomask.service.routing import NO_FILE, NO_JOB, JobId, Service, ServiceOf, refusals
+from gliomask.service.work import FACTS, MASK, PROBABILITIES, REPORT, RESULTS, SCENE
+
+router = APIRouter(prefix="/api")
+
+
+def _content(kind: str) -> dict[int | str, dict[str, Any]]:
+    schema: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+    return {200: {"content": {kind: schema}, "description": "The file."}}
+
+
+@router.get(
+    "/jobs/{job_id}/mask",
+    response_class=FileResponse,
+    responses={**_content("application/gzip"), **refusals(**NO_FILE)},
+    tags=["results"],
+)
+def mask(service: ServiceOf, job_id: JobId) -> FileResponse:
+    """Give the mask as NIfTI, on the grid of the images: the same bytes that `gliomask predict` writes."""
+    return _result(service, job_id, MASK, "application/gzip", "_mask.nii.gz")
+
+
+@router.get(
+    "/jobs/{job_id}/probabilities",
+    response_class=FileResponse,
+    responses={**_content("application/gzip"), **refusals(**NO_FILE)},
+    tags=["results"],
+)
+def probabilities(service: ServiceOf, job_id: JobId) -> FileResponse:
+    """Give the probabilities as 4-D NIfTI, a channel a region."""
+    return _result(service, job_id, PROBABILITIES, "application/gzip", "_probabilities.nii.gz")
+
+
+@router.get("/jobs/{job_id}/facts", responses=refusals(**NO_FILE), response_model=dict[str, Any], tags=["results"])
+def facts(service: ServiceOf, job_id: JobId) -> FileResponse:
+    """Give what a reader of the mask needs to know: volumes in mL, labels, model, versions, warnings."""
+    return _result(service, job_id, FACTS, "application/json", ".json")
+
+
+@router.get(
+    "/jobs/{job_id}/report",
+    response_class=FileResponse,
+    responses={**_content("text/html"), **refusals(**NO_FILE)},
+    tags=["results"],
+)
+def report(service: ServiceOf, job_id: JobId) -> FileResponse:
+    """Give the report: one HTML file, complete in itself. Shown in a browser, it can reach nothing of this server."""
+    answer = _result(service, job_id, REPORT, "text/html", "_report.html")
+    answer.headers["content-disposition"] = answer.headers["content-disposition"].replace("attachment", "inline", 1)
+    answer.headers["content-security-policy"] = (
+        "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+        "img-src data: blob:; frame-ancestors 'none'"
+    )
+    return answer
+
+
+@router.get("/jobs/{job_id}/scene", responses=refusals(**NO_FILE), response_model=dict[str, Any], tags=["viewer"])
+def scene(service: ServiceOf, job_id: JobId) -> FileResponse:
+    """Give what the page's viewer shows."""
+    return _result(service, job_id, SCENE, "application/json", "_scene.json")
+
+
+@router.get(
+    "/jobs/{job_id}/volumes/{name}",
+    response_class=FileResponse,
+    responses={**_content("application/gzip"), **refusals(**NO_FILE)},
+    tags=["viewer"],
+)
+def volume(service: ServiceOf, job_id: JobId, name: Annotated[str, Field(max_length=40)]) -> FileResponse:
+    """Give one of the volumes that the scene names: a sequence, or the mask."""
+    job = service.store.get(job_id)
+    if name == "prediction.nii.gz":
+        return _result(service, job_id, MASK, "application/gzip", "_mask.nii.gz")
+    for image in job.images:
+        if image.sequence is not None and name == f"{image.sequence}.nii.gz":
+            return FileResponse(image_path(service.store.folder_of(job_id), image.name), media_type="application/gzip")
+    raise RefusedError(404, "The job has no such volume.")
+
+
+@router.get(
+    "/jobs/{job_id}/images/{image}/preview",
+    response_class=FileResponse,
+    responses={**_content("image/png"), **refusals(**NO_JOB)},
+    tags=["viewer"],
+)
+def preview(service: ServiceOf, job_id: JobId, image: Annotated[str, Field(max_length=20)]) -> FileResponse:
+    """Give one slice of an image, as a PNG."""
+    if image not in {one.name for one in service.store.get(job_id).images}:
+        raise RefusedError(404, "The job has no such image.")
+    path = service.store.folder_of(job_id) / "images" / f"{image}.png"
+    return FileResponse(path, media_type="image/png")
+
+
+def _result(service: Service, job_id: str, name: str, kind: str, ending: str) -> FileResponse:
+    job = service.store.get(job_id)
+    folder = service.store.folder_of(job_id)
+    path = folder / name if name == REPORT else folder / RESULTS / name
+    if job.volumes_ml is None or not path.is_file():
+        raise RefusedError(404, "The job has no results (yet).")
+    return FileResponse(path, media_type=kind, filename=job.title.replace(" ", "_") + ending)

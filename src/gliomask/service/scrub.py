@@ -1,0 +1,190 @@
+"""An uploaded NIfTI file -> the same voxels at the same place in a file that names nobody.
+
+Of the header only numbers are copied: where the voxels lie and how they are stored. Free text (descrip, db_name,
+aux_file, intent_name) and extensions, in which a patient's name may stand, are left behind. Nothing is inflated beyond
+what the header promises.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from isal import isal_zlib
+
+from gliomask.errors import InputError
+from gliomask.volume import Grid, read_grid
+
+_CHUNK = 1 << 18
+_GZIP = b"\x1f\x8b"
+_DAMAGED: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub gives an instance
+# What may stand before the voxels (extensions) and behind them (a writer's padding): neither is copied.
+_LONGEST_EXTENSION = 1 << 24
+_LONGEST_TAIL = 1 << 16
+
+# Bytes of a voxel by NIfTI's number of its type; colour and complex ones are not grey values.
+_VOXEL_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8}
+
+
+@dataclass(frozen=True)
+class _Format:
+    """One version of NIfTI: where in its header what stands."""
+
+    length: int
+    kept: tuple[tuple[int, int], ...]
+    """Spans that are copied; the rest is zero."""
+    kind: int
+    """Where the voxels' type stands, 16 bits."""
+    offset: int
+    """Where the voxels' place stands."""
+    offset_code: str
+
+
+# dim; datatype, bitpix; pixdim; scl_slope, scl_inter; xyzt_units; qform_code to srow_z; magic
+_NIFTI_1 = _Format(
+    348, ((0, 4), (40, 56), (70, 74), (76, 108), (112, 120), (123, 124), (252, 328), (344, 348)), 70, 108, "f"
+)
+# sizeof_hdr, magic, datatype, bitpix, dim; pixdim; scl_slope, scl_inter; qform_code to srow_z; xyzt_units
+_NIFTI_2 = _Format(540, ((0, 80), (104, 168), (176, 192), (344, 496), (500, 504)), 12, 168, "q")
+
+
+def scrub(source: Path, target: Path, *, most_voxels: int, most_bytes: int) -> tuple[Grid, int]:
+    """Write an image's numbers to a `.nii.gz` file, and return its grid and the bytes that were inflated.
+
+    Args:
+        source: What was uploaded: `.nii`, gzipped or not, whatever its name.
+        target: A new file.
+        most_voxels: Of the image.
+        most_bytes: Of its voxels, inflated.
+
+    Raises:
+        InputError: Not a NIfTI file of one 3-D image of grey values, cut, damaged, its affine unusable, or larger than
+            may be. The text begins with what is wrong, and names no file.
+    """
+    try:
+        grid, channels = read_grid(source)
+    except InputError as error:
+        raise InputError(_unknown_kind(source) or str(error).removeprefix(f"{source}: ")) from error
+    if channels != 1:
+        raise InputError(f"a 4-D file of {channels} volumes where one sequence is expected. Split it first.")
+    voxels = grid.shape[0] * grid.shape[1] * grid.shape[2]
+    if voxels > most_voxels:
+        shape = " x ".join(map(str, grid.shape))
+        raise InputError(f"{shape} voxels are more than this server takes ({most_voxels / 1e6:.0f} million).")
+    with source.open("rb") as file:
+        stream = _Stream(_inflated(file.read))
+        head, start, size = _clean_header(stream, voxels)
+        if size > most_bytes:
+            raise InputError(f"{size / 1e6:.0f} MB of voxels are more than this server takes ({most_bytes / 1e6:.0f}).")
+        stream.skip(start)
+        _write(target, head, stream, size)
+        stream.end(_LONGEST_TAIL)
+    return grid, size
+
+
+def _clean_header(stream: _Stream, voxels: int) -> tuple[bytes, int, int]:
+    """The header to write, how many bytes stand between the read one and the voxels, and how many the voxels take."""
+    first = stream.take(4)
+    order = next((code for code in "<>" if struct.unpack(f"{code}i", first)[0] in (348, 540)), None)
+    if order is None:
+        raise InputError("not a NIfTI file (.nii or .nii.gz).")
+    form = _NIFTI_1 if struct.unpack(f"{order}i", first)[0] == 348 else _NIFTI_2
+    old = first + stream.take(form.length - 4)
+    kind: int = struct.unpack_from(f"{order}h", old, form.kind)[0]
+    if kind not in _VOXEL_BYTES:
+        raise InputError("its voxels are no grey values (colour, complex or of an unknown type).")
+    begin: float = struct.unpack_from(f"{order}{form.offset_code}", old, form.offset)[0]
+    least = form.length
+    if not least <= begin <= _LONGEST_EXTENSION:  # NaN too
+        raise InputError("its header is damaged: the place of the voxels makes no sense. Export the file again.")
+    new = bytearray(form.length + 4)  # four zeros: no extension follows
+    for low, high in form.kept:
+        new[low:high] = old[low:high]
+    struct.pack_into(f"{order}{form.offset_code}", new, form.offset, len(new))
+    return bytes(new), int(begin) - form.length, voxels * _VOXEL_BYTES[kind]
+
+
+def _write(target: Path, head: bytes, stream: _Stream, size: int) -> None:
+    pack = isal_zlib.compressobj(1, isal_zlib.DEFLATED, 31)
+    with target.open("xb") as file:
+        file.write(pack.compress(head))
+        for chunk in stream.chunks(size):
+            file.write(pack.compress(chunk))
+        file.write(pack.flush())
+
+
+class _Stream:
+    """Bytes that come in pieces, taken in the lengths that are needed."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._left = b""
+
+    def chunks(self, size: int) -> Iterator[bytes]:
+        """Yield the next so many bytes, piece by piece."""
+        while size > 0:
+            piece = self._left or next(self._pieces, b"")
+            if not piece:
+                raise InputError("cut short: fewer voxels than its header promises. Copy or export it again.")
+            wanted, self._left = piece[:size], piece[size:]
+            size -= len(wanted)
+            yield wanted
+
+    def take(self, size: int) -> bytes:
+        return b"".join(self.chunks(size))
+
+    def skip(self, size: int) -> None:
+        for _ in self.chunks(size):
+            pass
+
+    def end(self, most: int) -> None:
+        """Read to the end, so that a damaged one is seen; refuse more than a little."""
+        rest = len(self._left) + sum(len(piece) for piece in _up_to(self._pieces, most))
+        if rest > most:
+            raise InputError("holds more than its header promises. Export the file again.")
+
+
+def _up_to(pieces: Iterator[bytes], most: int) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        most -= len(piece)
+        if most < 0:
+            return
+
+
+def _inflated(read: Callable[[int], bytes]) -> Iterator[bytes]:
+    """The bytes of a file in pieces, inflated where it is gzipped, in several members too."""
+    packed = read(_CHUNK)
+    if packed[:2] != _GZIP:
+        while packed:
+            yield packed
+            packed = read(_CHUNK)
+        return
+    member = isal_zlib.decompressobj(31)
+    try:
+        while packed:
+            yield from filter(None, [member.decompress(packed, _CHUNK)])
+            packed = member.unconsumed_tail
+            if member.eof:
+                packed = (member.unused_data or read(_CHUNK)).lstrip(b"\0")
+                if packed:
+                    member = isal_zlib.decompressobj(31)
+            elif not packed:
+                packed = read(_CHUNK)
+        if not member.eof:
+            raise InputError("the gzip stream is cut. Copy or download the file again.")
+    except _DAMAGED as error:
+        raise InputError("the gzip stream is damaged. Copy or download the file again.") from error
+
+
+def _unknown_kind(path: Path) -> str | None:
+    """Say what a file that is no NIfTI is, where that is a common mistake."""
+    with path.open("rb") as file:
+        head = file.read(352)
+    if not head:
+        return "is empty (0 bytes)."
+    if head[128:132] == b"DICM":
+        return "is a DICOM file. Convert the series to NIfTI first (dcm2niix does), then strip the skull."
+    return None

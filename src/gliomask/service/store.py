@@ -1,0 +1,194 @@
+"""Jobs as folders that survive a restart.
+
+`DIR/jobs/ID/` holds `job.json`, `images/` and, once done, `results/`. What is being uploaded or deleted lies in
+`DIR/partial/`, which is emptied at each start, so a job is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import sys
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import ValidationError
+
+from gliomask.errors import InputError
+from gliomask.files import write_text
+from gliomask.service.jobs import JOB_ID, OPEN, Job, State
+from gliomask.service.limits import Limits, RefusedError
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """The jobs of one server, in a folder that no other server may use at the same time."""
+
+    def __init__(self, folder: Path, limits: Limits | None = None) -> None:
+        """Open a store, or make one; readable to its owner alone.
+
+        Raises:
+            InputError: The folder cannot be made or written to, or another server uses it.
+        """
+        self.limits = limits or Limits()
+        self.folder = folder
+        self._jobs_folder, self._partial = folder / "jobs", folder / "partial"
+        self._guard = threading.RLock()
+        try:
+            for place in (folder, self._jobs_folder, self._partial):
+                place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = _lock(folder / "lock")
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be used as a store: {error.strerror or error}.") from error
+        for left in self._partial.iterdir():
+            _remove(left)
+        self._jobs = self._load()
+
+    def close(self) -> None:
+        """Let another server use the folder."""
+        self._lock.close()
+
+    def jobs(self) -> list[Job]:
+        """Return all jobs, the newest first."""
+        with self._guard:
+            return sorted(self._jobs.values(), key=lambda job: (job.created, job.id), reverse=True)
+
+    def get(self, job_id: str) -> Job:
+        """Return a job.
+
+        Raises:
+            RefusedError: 404, there is none.
+        """
+        with self._guard:
+            if job_id not in self._jobs:
+                raise RefusedError(404, "There is no such job (any more).")
+            return self._jobs[job_id]
+
+    def folder_of(self, job_id: str) -> Path:
+        """Return the folder of a job that is there."""
+        return self._jobs_folder / self.get(job_id).id
+
+    @contextmanager
+    def upload(self) -> Iterator[Path]:
+        """Give an empty folder to build a job in; whatever `add` has not taken is gone afterwards.
+
+        Raises:
+            RefusedError: 429, too many jobs wait, or too many uploads are on their way.
+        """
+        with self._guard:
+            waiting = sum(job.state in OPEN for job in self._jobs.values())
+            if waiting >= self.limits.waiting:
+                raise RefusedError(429, f"{waiting} jobs are waiting already. Try again when some are done or deleted.")
+            if sum(1 for _ in self._partial.iterdir()) >= self.limits.uploads_at_once:
+                raise RefusedError(429, "Several uploads are on their way already. Try again in a minute.")
+            place = self._partial / secrets.token_hex(16)
+            place.mkdir(mode=0o700)
+        try:
+            yield place
+        finally:
+            _remove(place)
+
+    def add(self, job: Job, built: Path) -> Job:
+        """Take a job whose images lie in `built/images`; from now on it survives a restart."""
+        with self._guard:
+            _write(built, job)
+            built.rename(self._jobs_folder / job.id)
+            self._jobs[job.id] = job
+        return job
+
+    def change(self, job_id: str, *, only: Collection[State] = (), **changes: Any) -> Job:
+        """Change a job's fields, on the disk first.
+
+        Raises:
+            RefusedError: 404, there is none; 409, its state is not one of `only`.
+        """
+        with self._guard:
+            job = self.get(job_id)
+            if only and job.state not in only:
+                raise RefusedError(409, f"The job is {job.state}; this can be done when it is {' or '.join(only)}.")
+            changed = Job.model_validate({**job.model_dump(), **changes})
+            _write(self._jobs_folder / job_id, changed)
+            self._jobs[job_id] = changed
+            return changed
+
+    def remove(self, job_id: str, *, only: Collection[State] = ()) -> None:
+        """Delete a job with its images and results.
+
+        Raises:
+            RefusedError: As for `change`.
+        """
+        with self._guard:
+            job = self.get(job_id)
+            if only and job.state not in only:
+                raise RefusedError(409, f"The job is {job.state}: cancel it first.")
+            gone = self._partial / f"deleted-{secrets.token_hex(8)}"
+            with suppress(FileNotFoundError):
+                (self._jobs_folder / job_id).rename(gone)
+            del self._jobs[job_id]
+        _remove(gone)
+
+    def deleted_on(self, job: Job) -> datetime:
+        """Return when a job will be deleted by itself."""
+        if job.state in ("uploaded", "checked"):
+            return job.created + timedelta(days=min(self.limits.keep_unstarted_days, self.limits.keep_days))
+        return (job.finished or job.created) + timedelta(days=self.limits.keep_days)
+
+    def sweep(self, moment: datetime) -> int:
+        """Delete the jobs whose time is over, but none that waits or runs, and return how many."""
+        old = [job for job in self.jobs() if job.state not in ("queued", "running") and self.deleted_on(job) <= moment]
+        for job in old:
+            with suppress(RefusedError):
+                self.remove(job.id, only=[job.state])
+        return len(old)
+
+    def _load(self) -> dict[str, Job]:
+        found = {}
+        for folder in self._jobs_folder.iterdir():
+            if not JOB_ID.fullmatch(folder.name):
+                continue
+            try:
+                job = Job.model_validate_json((folder / "job.json").read_bytes())
+            except (OSError, ValidationError):
+                log.warning("%s: no job that can be read; left as it is", folder)
+                continue
+            if job.id == folder.name:
+                found[job.id] = job
+        return found
+
+
+def _write(folder: Path, job: Job) -> None:
+    write_text(folder / "job.json", Job.model_dump_json(job, indent=1) + "\n")
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """Hold a file for as long as this process lives, however it ends."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "rb+")
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise InputError(
+            f"{path.parent}: another gliomask serve uses this store. Stop it, or choose another folder with --store."
+        ) from error
+    return file

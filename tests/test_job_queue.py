@@ -1,0 +1,181 @@
+"""The queue: one job at a time, each in a process that can be killed, and none lost by a restart."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving import HERE, as_files, build, four, state_of, wait_for, wait_for_state
+
+pytest.importorskip("fastapi", reason="needs the extra serve")
+
+from fastapi.testclient import TestClient
+
+from gliomask.service.progress import Progress, read_expected, write_expected
+
+FILES = dict(list(four().items())[:2])
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    with TestClient(build(tmp_path / "store"), base_url=HERE) as client:
+        yield client
+
+
+def start(client: TestClient, title: str) -> str:
+    """Upload and start a job; the title says what the stand-in does."""
+    answer = client.post("/api/jobs", files=as_files(FILES), data={"title": title, "start": "true"})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_jobs_run_one_after_the_other_as_they_were_started(client: TestClient) -> None:
+    """The others wait, and are told their place."""
+    slow = start(client, "slow")
+    wait_for_state(client, slow, "running")
+    second, third = start(client, "second"), start(client, "third")
+    places = [client.get(f"/api/jobs/{job}").json()["position"] for job in (slow, second, third)]
+    assert places == [None, 1, 2]
+    assert client.get(f"/api/jobs/{third}").json()["seconds_left"] > 0
+    client.post(f"/api/jobs/{slow}/cancel")
+    done = wait_for_state(client, third, "done")
+    assert state_of(client, second) == "done"
+    assert done["volumes_ml"] == {"WT": 1.5}
+    jobs = [client.get(f"/api/jobs/{job}").json() for job in (slow, second, third)]
+    assert jobs[0]["finished"] <= jobs[1]["started"] <= jobs[1]["finished"] <= jobs[2]["started"]
+
+
+def test_cancelling_kills_the_process(client: TestClient) -> None:
+    """At once; the job can be started again, and one that waits never begins."""
+    slow, waiting = start(client, "slow"), start(client, "slow 2")
+    wait_for_state(client, slow, "running")
+    process = wait_for(lambda: client.app.state.service.queue.process_id)  # type: ignore[attr-defined]
+    assert client.delete(f"/api/jobs/{slow}").status_code == 409
+    assert client.post(f"/api/jobs/{waiting}/cancel").json()["state"] == "cancelled"
+    assert client.post(f"/api/jobs/{slow}/cancel").json()["state"] == "cancelled"
+    wait_for(lambda: not is_alive(process), "the process to end")
+    assert client.post(f"/api/jobs/{slow}/cancel").status_code == 409
+    assert client.post(f"/api/jobs/{slow}/start").status_code == 200
+    wait_for_state(client, slow, "running")
+    client.post(f"/api/jobs/{slow}/cancel")
+    assert client.delete(f"/api/jobs/{waiting}").status_code == 204
+
+
+def test_results_are_there_while_the_report_is_made_and_go_with_a_cancelled_job(client: TestClient) -> None:
+    """A mask can be looked at early; of what was cancelled nothing stays but the images."""
+    job = start(client, "late")
+    wait_for(lambda: client.get(f"/api/jobs/{job}").json()["volumes_ml"])
+    assert client.get(f"/api/jobs/{job}/mask").status_code == 200
+    assert client.get(f"/api/jobs/{job}/report").status_code == 404
+    client.post(f"/api/jobs/{job}/cancel")
+    wait_for(lambda: client.get(f"/api/jobs/{job}/mask").status_code == 404)
+    assert client.get(f"/api/jobs/{job}").json()["volumes_ml"] is None
+    assert client.get(f"/api/jobs/{job}/images/image-1/preview").status_code == 200
+
+
+def test_a_crash_takes_nothing_along(client: TestClient) -> None:
+    """It is said for what it is, and the next job is done."""
+    crash, fail, good = (start(client, title) for title in ("crash", "fail", "good"))
+    wait_for_state(client, good, "done")
+    assert "signal 9" in client.get(f"/api/jobs/{crash}").json()["error"]
+    assert client.get(f"/api/jobs/{fail}").json()["error"] == "image-1: is not good."
+    assert {state_of(client, job) for job in (crash, fail)} == {"failed"}
+
+
+def test_an_orderly_end_puts_the_running_job_back(tmp_path: Path) -> None:
+    """It is no attempt that counts; the next server takes up all that wait, in their order."""
+    with TestClient(build(tmp_path / "store"), base_url=HERE) as client:
+        ids = [start(client, title) for title in ("slow", "second")]
+        wait_for_state(client, ids[0], "running")
+        process = wait_for(lambda: client.app.state.service.queue.process_id)  # type: ignore[attr-defined]
+    assert not is_alive(process)
+    with TestClient(build(tmp_path / "store"), base_url=HERE) as client:
+        job = wait_for_state(client, ids[0], "running")
+        assert job["attempts"] == 1
+        client.post(f"/api/jobs/{ids[0]}/cancel")
+        wait_for_state(client, ids[1], "done")
+
+
+def test_a_job_that_a_server_died_of_is_run_again_once(tmp_path: Path) -> None:
+    """Before the others; the second time it is interrupted, with words, and can be started by hand."""
+    for attempts, expected in ((1, "done"), (2, "interrupted")):
+        with TestClient(build(tmp_path / "store"), base_url=HERE) as client:
+            answer = client.post("/api/jobs", files=as_files(FILES), data={"title": f"job {attempts}"})
+            job = answer.json()["id"]
+        app: Any = build(tmp_path / "store")
+        app.state.service.store.change(job, state="running", attempts=attempts)  # what a killed server leaves
+        with TestClient(app, base_url=HERE) as client:
+            found = wait_for_state(client, job, "done", "interrupted")
+            assert found["state"] == expected
+            if expected == "interrupted":
+                assert "ended 2 times" in found["error"]
+                assert client.post(f"/api/jobs/{job}/start").status_code == 200
+                wait_for_state(client, job, "done")
+
+
+def test_the_process_ends_with_its_server(client: TestClient) -> None:
+    """Its input ends when the server is gone, however that went."""
+    job = start(client, "slow")
+    wait_for_state(client, job, "running")
+    running = wait_for(lambda: client.app.state.service.queue._running)  # type: ignore[attr-defined]
+    running.process.stdin.close()
+    assert wait_for_state(client, job, "failed")["error"]
+    assert not is_alive(running.process.pid)
+
+
+def test_progress_never_goes_back_and_time_left_shrinks() -> None:
+    """By what each stage took the last time; within a stage by what the network says."""
+    moment = 0.0
+    progress = Progress({"start": 1, "predict": 8, "write": 1, "report": 2}, clock=lambda: moment)
+    seen = []
+    for step in range(120):
+        moment = step / 10
+        if step == 10:
+            progress.tell("predict")
+        if 10 <= step < 90:
+            progress.tell("predict", (step - 10) / 80)
+        if step == 90:
+            progress.tell("write")
+        if step == 100:
+            progress.tell("report")
+        seen.append(progress.standing())
+    shares = [one.progress for one in seen]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.05
+    assert shares[-1] > 0.95
+    assert abs(seen[0].seconds_left - 12) < 0.2
+    assert abs(seen[50].seconds_left - 7) < 1
+    assert dict(progress.finish()) == pytest.approx({"start": 1, "predict": 8, "write": 1, "report": 1.9})
+
+
+def test_what_stages_took_is_kept(tmp_path: Path) -> None:
+    """A file that is damaged or missing is a first guess."""
+    path = tmp_path / "pace.json"
+    guess = read_expected(path)
+    write_expected(path, {"start": 1.5, "predict": 20.0, "write": 0.5, "report": 3.0})
+    assert read_expected(path)["predict"] == 20
+    for damage in ("{", "[]", '{"start": "soon"}', '{"start": null}'):
+        path.write_text(damage)
+        assert read_expected(path) == guess
+
+
+def test_a_killed_process_is_told_from_one_that_ends(client: TestClient) -> None:
+    """By the signal that ended it."""
+    job = start(client, "slow")
+    process = wait_for(lambda: client.app.state.service.queue.process_id)  # type: ignore[attr-defined]
+    wait_for_state(client, job, "running")
+    os.kill(process, signal.SIGTERM)
+    assert "signal 15" in wait_for_state(client, job, "failed")["error"]

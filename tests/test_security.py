@@ -1,0 +1,265 @@
+"""Who may ask, what is answered with, and what is never kept."""
+
+from __future__ import annotations
+
+import gzip
+import hmac
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving import HERE, SECRET, as_files, build, four, wait_for_state
+
+pytest.importorskip("fastapi", reason="needs the extra serve")
+
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+
+from gliomask.errors import InputError
+from gliomask.service import security
+from gliomask.service.security import OPEN_PATHS, Token
+from gliomask.service.server import Address, choose_secret, make_door
+
+BEARER = {"authorization": f"Bearer {SECRET}"}
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    """A server with a token; redirects are seen, not followed."""
+    app = build(tmp_path / "store", token=SECRET)
+    with TestClient(app, base_url=HERE, follow_redirects=False) as client:
+        yield client
+
+
+def routes(client: Any) -> list[tuple[str, str]]:
+    """Every method and path that the application has, the schema's too."""
+    found = [(method, path) for path, methods in _walk(client.app.routes) for method in methods]
+    assert ("GET", "/api/openapi.json") in found
+    assert len([path for _, path in found if path.startswith("/api/jobs")]) >= 12
+    return [
+        (method, path.replace("{job_id}", "0" * 32).replace("{image}", "image-1").replace("{name}", "viewer.js"))
+        for method, path in found
+    ]
+
+
+def _walk(some: Any) -> Iterator[tuple[str, set[str]]]:
+    for route in some:
+        if hasattr(route, "path") and getattr(route, "methods", None):
+            yield route.path, set(route.methods)
+        elif hasattr(route, "original_router"):
+            prefix = getattr(getattr(route, "include_context", None), "prefix", "") or ""
+            for path, methods in _walk(route.original_router.routes):
+                yield prefix + path, methods
+
+
+def test_every_route_asks_for_the_token(client: TestClient) -> None:
+    """Without it, with a wrong one and with a wrong cookie nothing is answered but the form; with it, everything."""
+    wrong = [{}, {"authorization": "Bearer wrong"}, {"authorization": SECRET}, {"cookie": "gliomask-8000=wrong"}]
+    for method, path in routes(client):
+        for headers in wrong:
+            status = client.request(method, path, headers=headers).status_code
+            assert (status in (401, 303)) or path in OPEN_PATHS, (method, path, status)
+            if path.startswith("/api/"):
+                assert status == 401
+        known = client.request(method, path, headers=BEARER).status_code
+        assert known != 500, (method, path)
+        assert known != 401 or path in OPEN_PATHS, (method, path, known)
+
+
+def test_nothing_is_open_that_shows_a_job(client: TestClient) -> None:
+    """The three open paths are the form, its style and its script."""
+    assert {"/login", "/login/login.js", "/login/login.css"} == OPEN_PATHS
+    for path in OPEN_PATHS:
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert "job-" not in answer.text
+    assert client.get("/").headers["location"] == "/login"
+
+
+def test_the_form_gives_a_cookie_that_is_not_the_token(client: TestClient) -> None:
+    """HttpOnly and SameSite; it opens everything until it is taken back. A wrong token is told."""
+    wrong = client.post("/login", data={"token": "wrong"})
+    assert wrong.status_code == 401
+    assert "not the token" in wrong.text
+    assert "set-cookie" not in wrong.headers
+    right = client.post("/login", data={"token": SECRET})
+    assert (right.status_code, right.headers["location"]) == (303, "/")
+    cookie = right.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "samesite=strict" in cookie.lower()
+    assert SECRET not in cookie
+    assert client.get("/api/jobs").status_code == 200
+    client.post("/logout")
+    assert client.get("/api/jobs").status_code == 401
+
+
+def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the standard library's function, on digests of one length."""
+    compared: list[tuple[int, int]] = []
+    original = hmac.compare_digest
+
+    def compare(first: bytes, second: bytes) -> bool:
+        compared.append((len(first), len(second)))
+        return original(first, second)
+
+    monkeypatch.setattr(security.hmac, "compare_digest", compare)
+    token = Token.of(SECRET)
+    assert not token.matches("x")
+    assert token.matches(SECRET)
+    assert token.opens(token.session)
+    assert compared == [(32, 32), (32, 32), (64, 64)]
+    assert SECRET not in repr(token)
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "", "[", "10.0.0.5"]
+)
+def test_another_name_is_not_this_server(client: TestClient, host: str) -> None:
+    """A page whose name was made to point here (DNS rebinding) is refused, whatever else it knows."""
+    assert client.get("/api/jobs", headers={**BEARER, "host": host}).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000", "[::1]:8000"])
+def test_its_own_names_are(client: TestClient, host: str) -> None:
+    """Of this machine."""
+    assert client.get("/api/jobs", headers={**BEARER, "host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:9000"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},
+    ],
+)
+def test_pages_of_other_sites_are_refused(client: TestClient, headers: dict[str, str]) -> None:
+    """On this machine's other ports too; for reading as for writing."""
+    for method, path in (("POST", "/api/jobs"), ("GET", "/api/jobs"), ("DELETE", f"/api/jobs/{'0' * 32}")):
+        assert client.request(method, path, headers={**BEARER, **headers}).status_code == 403
+
+
+def test_a_link_to_the_page_may_stand_anywhere(client: TestClient) -> None:
+    """It shows the form or the page; and the page's own requests pass."""
+    follow = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert client.get("/", headers={**BEARER, **follow}).status_code == 200
+    own = {"origin": HERE, "sec-fetch-site": "same-origin"}
+    assert client.get("/api/jobs", headers={**BEARER, **own}).status_code == 200
+
+
+def test_every_answer_has_the_headers(client: TestClient) -> None:
+    """Also what is refused, unknown, or broken."""
+    for path in ("/", "/login", "/api/jobs", "/nothing", "/assets/app.js"):
+        for headers in ({}, BEARER):
+            answer = client.get(path, headers=headers)
+            policy = answer.headers["content-security-policy"]
+            assert "script-src 'self';" in policy
+            assert "frame-ancestors 'none'" in policy
+            assert "unsafe" not in policy
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["referrer-policy"] == "same-origin"
+    assert client.get("/api/jobs", headers=BEARER).headers["cache-control"] == "no-store"
+
+
+def test_what_breaks_inside_is_a_500_without_details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the headers, and nothing of what it was about."""
+    app = build(tmp_path / "store")
+
+    def broken() -> None:
+        raise ZeroDivisionError("DOE JANE")
+
+    monkeypatch.setattr(app.state.service.store, "jobs", broken)
+    monkeypatch.setattr(app.state.service.queue, "start", lambda: None)
+    monkeypatch.setattr(app.state.service.queue, "stop", lambda: None)
+    with TestClient(app, base_url=HERE) as client:
+        answer = client.get("/api/jobs")
+    assert answer.status_code == 500
+    assert "DOE" not in answer.text
+    assert "nosniff" in answer.headers["x-content-type-options"]
+
+
+def test_pages_have_no_script_of_their_own_and_load_nothing_from_elsewhere(client: TestClient) -> None:
+    """Each script and style is a file of this server; each page says what the program is not."""
+    for path in ("/", "/api", "/login"):
+        text = client.get(path, headers=BEARER).text
+        assert "<style" not in text
+        assert "style=" not in text
+        assert "onclick" not in text
+        assert "http:" not in text
+        assert "https:" not in text
+        assert all('src="/' in part.partition(">")[0] for part in text.split("<script")[1:])
+        assert "not a medical device" in text
+
+
+def test_files_of_pages_are_packed_and_kept_by_the_browser(client: TestClient) -> None:
+    """Gzipped for who takes that, as they are for others, and not sent twice."""
+    packed = client.get("/assets/app.js", headers=BEARER)
+    assert packed.headers["content-encoding"] == "gzip"
+    plain = client.get("/assets/app.js", headers={**BEARER, "accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert plain.text == packed.text
+    again = client.get("/assets/app.js", headers={**BEARER, "if-none-match": packed.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_small_requests_stay_small(client: TestClient) -> None:
+    """Only an upload may be large."""
+    answer = client.patch(
+        f"/api/jobs/{'0' * 32}", content=b"x" * 100_000, headers={**BEARER, "content-type": "application/json"}
+    )
+    assert answer.status_code in (400, 413)
+
+
+def test_names_are_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither those of files nor those in headers: not in the store, in no later answer, in no log."""
+    caplog.set_level(logging.DEBUG)
+    for loud in ("python_multipart", "multipart"):  # as `serve` does
+        logging.getLogger(loud).setLevel(logging.WARNING)
+    files = {f"DOE_JANE_{name}": content for name, content in four(names="DOE^JANE 1970").items()}
+    with TestClient(build(tmp_path / "store"), base_url=HERE) as client:
+        answer = client.post("/api/jobs", files=as_files(files), data={"title": "good", "start": "true"})
+        job = answer.json()["id"]
+        assert "DOE_JANE" in answer.text
+        wait_for_state(client, job, "done")
+        bad = client.post("/api/jobs", files=as_files({"DOE_JANE_t1.nii": b"broken"}))
+        assert "DOE_JANE_t1.nii" in bad.text
+        for path in ("/api/jobs", f"/api/jobs/{job}"):
+            assert "DOE" not in client.get(path).text
+        inside = client.get(f"/api/jobs/{job}/volumes/t1c.nii.gz").content
+        assert b"DOE" not in gzip.decompress(inside)
+    kept = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert len(kept) > 10
+    for path in kept:
+        content = path.read_bytes()
+        assert b"DOE" not in (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content), path
+        assert "DOE" not in str(path)
+    assert "DOE" not in caplog.text
+
+
+def test_other_addresses_need_a_token() -> None:
+    """One is made where none is given; one that could be guessed is refused."""
+    assert choose_secret(Address(), None) is None
+    assert choose_secret(Address("localhost"), None) is None
+    made = choose_secret(Address("0.0.0.0"), None)
+    assert made is not None
+    assert len(made) >= 32
+    assert choose_secret(Address("192.168.1.5"), None) != made
+    assert choose_secret(Address(), SECRET) == SECRET
+    with pytest.raises(InputError, match="at least 16 characters"):
+        choose_secret(Address(), "short")
+    door = make_door(Address("0.0.0.0", more_names=("Scans.Hospital.example",)), made, 80)
+    assert door.any_address
+    assert "scans.hospital.example" in door.names
+    assert not make_door(Address(), None, 80).any_address
+
+
+def test_all_routes_are_of_the_kinds_that_are_walked(client: TestClient) -> None:
+    """A new kind of route would be passed over by the tests above."""
+    assert all(hasattr(route, "path") or hasattr(route, "original_router") for route in client.app.routes)  # type: ignore[attr-defined]
+    assert any(isinstance(route, APIRoute) or hasattr(route, "original_router") for route in client.app.routes)  # type: ignore[attr-defined]

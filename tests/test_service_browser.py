@@ -1,0 +1,224 @@
+"""The service's pages in a browser that reaches nothing else: from dropped files to the downloaded mask."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browser import NEEDS_BROWSER, drawn, open_page
+from gliomask.cases import Case
+from gliomask.errors import InputError
+from gliomask.viewer import require_niivue
+from serving import SECRET
+from test_service_api import Served
+
+pytest.importorskip("fastapi", reason="needs the extra serve")
+pytest.importorskip("httpx", reason="needs httpx")
+
+
+def niivue_is_there() -> bool:
+    try:
+        require_niivue()
+    except InputError:
+        return False
+    return True
+
+
+pytestmark = [
+    *NEEDS_BROWSER,
+    pytest.mark.skipif(not niivue_is_there(), reason="needs niivue: build gliomask where npm is"),
+]
+SLOWLY = 120_000  # milliseconds; a machine that does something else beside
+
+
+@pytest.fixture
+def files(write_case: Callable[..., Case], tmp_path: Path) -> list[str]:
+    """Four images whose names say what they are, save that T2 and FLAIR are swapped."""
+    case = write_case()
+    names = {"t1n": "x_t1", "t1c": "x_t1ce", "t2w": "x_flair", "t2f": "x_t2"}
+    found = []
+    for modality, name in names.items():
+        found.append(shutil.copy(case.images[modality].path, tmp_path / f"{name}.nii.gz"))
+    return [str(path) for path in found]
+
+
+@contextmanager
+def opened(folder: Path, **options: Any) -> Iterator[tuple[Any, Served]]:
+    """The first page of a server on a folder."""
+    server = Served(folder / "store")
+    try:
+        with open_page(f"{server.url}/", (server.url, "blob:", "data:"), **options) as page:
+            page.wait_for_selector("#list-heading")
+            yield page, server
+    finally:
+        server.end()
+
+
+def test_from_files_to_a_mask(files: list[str], tmp_path: Path) -> None:
+    """Drop, correct, start, wait, look, switch a region, download; after a reload the list still has it."""
+    from typer.testing import CliRunner
+
+    from gliomask.cli import app
+
+    with opened(tmp_path, expected=("Autofocus processing was blocked",)) as (page, _):  # by the viewer's help
+        drop(page, files)
+        page.wait_for_selector("#start:enabled", timeout=SLOWLY)
+        assert page.locator(".image").count() == 4
+        assert "x_flair.nii.gz" in page.locator("#main").inner_text()
+        chosen = {name: page.locator(f"#sequence-image-{n}") for n, name in enumerate(("t1", "t1ce", "flair", "t2"), 1)}
+        assert chosen["flair"].input_value() == "t2f"
+        chosen["flair"].select_option("t2w")
+        page.wait_for_selector("text=are both T2", timeout=SLOWLY)
+        assert page.locator("#start").is_disabled()
+        chosen["t2"].select_option("t2f")
+        page.wait_for_selector("#start:enabled", timeout=SLOWLY)
+        page.fill("#title", "first one")
+        page.click("#start")
+        page.wait_for_selector("#viewer[data-ready]", timeout=SLOWLY)
+        page.wait_for_selector("#viewer[data-loaded]", timeout=SLOWLY)
+        table = page.locator("[aria-labelledby=volumes-heading]").inner_text()
+        assert "whole tumour" in table
+        assert "oedema" in table
+        before = seen(page)
+        page.locator("#viewer input[name=region][value=WT]").uncheck()
+        after = seen(page)
+        assert after != before
+        page.locator("#viewer input[name=region][value=WT]").check()
+        assert seen(page) != after
+        with page.expect_download() as loading:
+            page.locator(".downloads a").first.click()
+        assert loading.value.suggested_filename == "first_one_mask.nii.gz"
+        mask = Path(loading.value.path()).read_bytes()
+        page.wait_for_selector("text=Open the report", timeout=SLOWLY)
+        page.goto(page.url.partition("#")[0])
+        page.wait_for_selector(".jobs a")
+        assert page.locator(".jobs li").inner_text().startswith("first one")
+        assert "Done" in page.locator(".jobs li").inner_text()
+    one, two, three, four = files
+    options = ["--t1", one, "--t1ce", two, "--t2", three, "--flair", four, "--threads", "1"]
+    ran = CliRunner().invoke(app, ["predict", *options, "-o", str(tmp_path / "own.nii.gz")])
+    assert ran.exit_code == 0, ran.output
+    assert mask == (tmp_path / "own.nii.gz").read_bytes()
+
+
+def test_with_the_keyboard_alone(files: list[str], tmp_path: Path) -> None:
+    """Tab, space and enter reach everything; cancelling, starting again and deleting too."""
+    with opened(tmp_path) as (page, _):
+        with page.expect_file_chooser() as choosing:
+            tab_to(page, "Choose files")
+            page.keyboard.press("Enter")
+        choosing.value.set_files(files[:2])
+        page.wait_for_selector("#start:enabled", timeout=SLOWLY)
+        assert "Which image is which?" in page.evaluate("document.activeElement.textContent")
+        tab_to(page, "Start")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#cancel", timeout=SLOWLY)
+        tab_to(page, "Cancel")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("text=Start again", timeout=SLOWLY)
+        assert page.locator("#announcer").inner_text() != ""
+        tab_to(page, "Delete")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#sure[open]")
+        page.keyboard.press("Escape")
+        assert page.locator("text=Start again").is_visible()
+        tab_to(page, "Delete")
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("text=None yet")
+
+
+def test_what_cannot_be_used_is_said_on_the_page(files: list[str], tmp_path: Path) -> None:
+    """Which file, and what to do; a file of another kind without asking the server."""
+    broken = tmp_path / "broken_t1.nii.gz"
+    broken.write_bytes(Path(files[0]).read_bytes()[:-50])
+    (tmp_path / "scan.dcm").write_bytes(b"x")
+    with opened_complaining(tmp_path) as page:
+        page.set_input_files("#choose-files", [str(broken), files[1]])
+        said = page.locator("#said [role=alert]")
+        said.wait_for(timeout=SLOWLY)
+        assert "broken_t1.nii.gz: the gzip stream is cut" in said.inner_text()
+        page.set_input_files("#choose-files", [str(tmp_path / "scan.dcm")])
+        page.wait_for_selector("text=convert each series to NIfTI first")
+
+
+@pytest.mark.parametrize("width", [1280, 820, 400])
+def test_nothing_sticks_out_of_the_pages(files: list[str], tmp_path: Path, width: int) -> None:
+    """At the width of a screen, a tablet and a telephone: no scrolling sideways."""
+    with opened(tmp_path, width=width) as (page, server):
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.set_input_files("#choose-files", files)
+        page.wait_for_selector("#start", timeout=SLOWLY)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.goto(f"{server.url}/api")
+        page.wait_for_selector(".operation")
+        assert page.locator(".operation").count() >= 14
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_browser_signs_in_by_the_printed_address_or_the_form_and_out(tmp_path: Path) -> None:
+    """The token is gone from the address line; a wrong one is told; after signing out nothing is shown."""
+    server = Served(tmp_path / "store", "--token", SECRET)
+    try:
+        own = (server.url, "blob:", "data:")
+        with open_page(f"{server.url}/login#token={SECRET}", own, expected=("status of 401",)) as page:
+            page.wait_for_selector("#list-heading", timeout=SLOWLY)
+            assert SECRET not in page.url
+            page.click("#logout button")
+            page.wait_for_selector("#token", timeout=SLOWLY)
+            page.fill("#token", "wrong")
+            page.keyboard.press("Enter")
+            page.wait_for_selector("text=That is not the token", timeout=SLOWLY)
+            page.fill("#token", SECRET)
+            page.keyboard.press("Enter")
+            page.wait_for_selector("#list-heading", timeout=SLOWLY)
+    finally:
+        server.end()
+
+
+@contextmanager
+def opened_complaining(folder: Path) -> Iterator[Any]:
+    """As `opened`, where the browser itself tells of the answer 422."""
+    server = Served(folder / "store")
+    try:
+        with open_page(f"{server.url}/", (server.url, "blob:", "data:"), expected=("status of 422",)) as page:
+            page.wait_for_selector("#list-heading")
+            yield page
+    finally:
+        server.end()
+
+
+def drop(page: Any, files: list[str]) -> None:
+    """Drop files as a mouse does: the page gets them with the event, not by its buttons."""
+    contents = [(Path(path).name, list(Path(path).read_bytes())) for path in files]
+    page.evaluate(
+        """(contents) => {
+            const transfer = new DataTransfer();
+            for (const [name, bytes] of contents) transfer.items.add(new File([new Uint8Array(bytes)], name));
+            document.querySelector(".drop").dispatchEvent(
+                new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+        }""",
+        contents,
+    )
+
+
+def seen(page: Any) -> bytes:
+    """What a reader sees of the pictures."""
+    page.wait_for_selector(".stages[aria-busy=false]")
+    drawn(page)
+    return bytes(page.locator("#viewer .stages").screenshot())
+
+
+def tab_to(page: Any, text: str) -> None:
+    """Press Tab until the thing with this text has the focus."""
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent.trim()") == text:
+            return
+    raise AssertionError(f"Tab does not reach {text!r}")

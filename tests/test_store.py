@@ -1,0 +1,138 @@
+"""The store: jobs as folders that a restart finds again, whole or not at all."""
+
+from __future__ import annotations
+
+import stat
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra serve")
+
+from gliomask.errors import InputError
+from gliomask.service.jobs import Job, now
+from gliomask.service.limits import Limits, RefusedError
+from gliomask.service.store import Store
+
+
+def add(store: Store, number: int = 1, **changes: object) -> Job:
+    """A job with one small file."""
+    job = Job.model_validate(
+        {"id": f"{number:032x}", "title": f"job {number}", "state": "checked", "created": now(), "images": ()} | changes
+    )
+    with store.upload() as folder:
+        (folder / "images").mkdir()
+        (folder / "images" / "image-1.nii.gz").write_bytes(b"voxels")
+        return store.add(job, folder)
+
+
+def test_jobs_are_there_again_after_a_restart(tmp_path: Path) -> None:
+    """With every field and file, the newest first; deleted ones stay away."""
+    store = Store(tmp_path / "store")
+    first = add(store, 1, created=now() - timedelta(hours=1))
+    add(store, 2)
+    add(store, 3)
+    store.remove(f"{3:032x}")
+    changed = store.change(first.id, state="done", volumes_ml={"WT": 1.25}, warnings=["odd"], finished=now())
+    jobs = store.jobs()
+    store.close()
+    again = Store(tmp_path / "store")
+    assert again.jobs() == jobs
+    assert [job.title for job in jobs] == ["job 2", "job 1"]
+    assert again.get(first.id) == changed
+    assert (again.folder_of(first.id) / "images" / "image-1.nii.gz").read_bytes() == b"voxels"
+    again.close()
+
+
+def test_a_folder_belongs_to_one_server(tmp_path: Path) -> None:
+    """Two would run the same jobs; when the first has ended, the next may have it."""
+    store = Store(tmp_path / "store")
+    with pytest.raises(InputError, match="another gliomask serve uses this store"):
+        Store(tmp_path / "store")
+    store.close()
+    Store(tmp_path / "store").close()
+
+
+def test_what_is_half_uploaded_or_half_deleted_is_gone(tmp_path: Path) -> None:
+    """After a failed upload at once, after a crash with the next start."""
+    store = Store(tmp_path / "store")
+    with store.upload() as folder:
+        (folder / "upload-1").write_bytes(b"half")
+    assert not folder.exists()
+    left = tmp_path / "store" / "partial" / "crashed"
+    left.mkdir()
+    (left / "upload-1").write_bytes(b"half")
+    store.close()
+    Store(tmp_path / "store").close()
+    assert list((tmp_path / "store" / "partial").iterdir()) == []
+
+
+def test_others_of_the_machine_cannot_look_in(tmp_path: Path) -> None:
+    """The folder is its owner's alone."""
+    Store(tmp_path / "store").close()
+    assert stat.S_IMODE((tmp_path / "store").stat().st_mode) == 0o700
+
+
+def test_a_change_that_is_not_allowed_changes_nothing(tmp_path: Path) -> None:
+    """A wrong state is 409, no job 404, and a field that makes no sense an error; disk and memory stay as they were."""
+    store = Store(tmp_path / "store")
+    job = add(store)
+    with pytest.raises(RefusedError) as wrong:
+        store.change(job.id, only=["queued"], state="running")
+    assert wrong.value.status == 409
+    with pytest.raises(RefusedError) as none:
+        store.change("f" * 32, state="running")
+    assert none.value.status == 404
+    with pytest.raises(ValueError, match="state"):
+        store.change(job.id, state="asleep")
+    assert store.get(job.id) == job
+    store.close()
+    again = Store(tmp_path / "store")
+    assert again.get(job.id) == job
+    again.close()
+
+
+def test_a_damaged_job_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said and not deleted, and the others are there."""
+    store = Store(tmp_path / "store")
+    good, bad = add(store, 1), add(store, 2)
+    folder = store.folder_of(bad.id)
+    store.close()
+    (folder / "job.json").write_text("{")
+    again = Store(tmp_path / "store")
+    assert again.jobs() == [good]
+    assert folder.is_dir()
+    assert "no job that can be read" in caplog.text
+    again.close()
+
+
+def test_jobs_are_deleted_when_their_time_is_over(tmp_path: Path) -> None:
+    """Finished ones after the days that were asked for, uploads that were never started after one, none that waits."""
+    store = Store(tmp_path / "store", Limits(keep_days=10))
+    old = now() - timedelta(days=11)
+    add(store, 1, state="done", created=old, finished=old)
+    add(store, 2, state="queued", created=old)
+    add(store, 3, state="running", created=old)
+    add(store, 4, state="checked", created=now() - timedelta(days=2))
+    add(store, 5, state="done", created=old, finished=now() - timedelta(days=9))
+    add(store, 6)
+    assert store.sweep(now()) == 2
+    assert {job.title for job in store.jobs()} == {"job 2", "job 3", "job 5", "job 6"}
+    assert len(list((tmp_path / "store" / "jobs").iterdir())) == 4
+    store.close()
+
+
+def test_so_many_wait_and_no_more(tmp_path: Path) -> None:
+    """Jobs that are not finished, and uploads on their way, are counted; finished ones are not."""
+    store = Store(tmp_path / "store", Limits(waiting=2, uploads_at_once=1))
+    add(store, 1, state="done", finished=now())
+    add(store, 2)
+    with store.upload(), pytest.raises(RefusedError, match="on their way") as busy, store.upload():
+        pass
+    assert busy.value.status == 429
+    add(store, 3)
+    with pytest.raises(RefusedError, match="2 jobs are waiting") as full, store.upload():
+        pass
+    assert full.value.status == 429
+    store.close()
