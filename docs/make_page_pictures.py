@@ -1,11 +1,13 @@
-"""Make the README's pictures of pages: python docs/make_page_pictures.py [report] [viewer] (playwright, chromium).
+"""Make the README's pictures of pages: python docs/make_page_pictures.py [report] [viewer] [service] (chromium).
 
 All are of phantoms: no patient's data are in the project.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -61,6 +63,23 @@ def photograph_viewer(page: Any, case: Case, folder: Path) -> None:
         save(page, "viewer")
 
 
+def photograph_service(page: Any, case: Case, folder: Path) -> None:
+    """The web page after a job: its volumes, downloads and viewer."""
+    command = [sys.executable, "-m", "gliomask", "serve", "--store", str(folder / "store"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = next(found.group() for line in server.stdout if (found := re.search(r"http://\S+", line)))
+        page.goto(url)
+        page.set_input_files("input[type=file]:not([webkitdirectory])", [source.path for source in case.images.values()])
+        page.wait_for_selector("#start:enabled", timeout=120_000)
+        save(page, "service_check")
+        page.click("#start")
+        page.wait_for_selector("#viewer[data-loaded]", timeout=120_000)
+        page.wait_for_selector("text=Open the report", timeout=120_000)
+        save(page, "service")
+        server.terminate()
+
+
 def save(page: Any, name: str, *, full_page: bool = False) -> None:
     page.screenshot(path=PICTURES / f"{name}.jpg", full_page=full_page, type="jpeg", quality=75)
 
@@ -68,6 +87,7 @@ def save(page: Any, name: str, *, full_page: bool = False) -> None:
 PAGES: Mapping[str, Callable[[Any, Case, Path], None]] = {
     "report": photograph_report,
     "viewer": photograph_viewer,
+    "service": photograph_service,
 }
 
 if __name__ == "__main__":
