@@ -14,7 +14,7 @@ compare-seed: .venv/installed
 	$(BIN)/gliomask prepare compare-seed/cases -o compare-seed/cache
 	for network in unet attention_unet fcn segnet vnet; do \
 	    $(BIN)/gliomask train compare-seed/cache -o compare-seed/$$network --network $$network \
-	        --patch-size 64 --steps 72 --lr 2e-3 --loss dice+focal --no-augment || exit 1; \
+	        --patch-size 64 --steps 72 --lr 2e-3 --loss dice+focal --augment 0 || exit 1; \
 	done
 	cd compare-seed && ../$(BIN)/gliomask compare unet attention_unet fcn segnet vnet -o comparison
 

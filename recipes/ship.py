@@ -52,7 +52,7 @@ def main() -> None:
 
 def record(run_folder: Path) -> dict[str, object]:
     """Return what the file says of its training."""
-    stages = []
+    stages, dropped = [], []
     for folder in sorted(run_folder.parent.iterdir(), key=lambda path: (path / "config.json").stat().st_mtime):
         run = load_run(folder)
         last, split = run.rows()[-1], run.split()
@@ -60,6 +60,7 @@ def record(run_folder: Path) -> dict[str, object]:
         stages.append(
             f"{folder.name}: {size}, {last['step']} steps, {len(split['train'])} cases, rate {run.config.lr:g}"
         )
+        dropped.append(f"{run.config.drop_modalities:g}")
         if folder == run_folder:
             break
     sources = Counter(name.split("_")[0].lower() for name in [*split["train"], *split["val"]])
@@ -68,7 +69,7 @@ def record(run_folder: Path) -> dict[str, object]:
         "data": ", ".join(f"{count} cases of {names.get(source, source)}" for source, count in sorted(sources.items())),
         "stages": "; ".join(stages),
         "recipe": "recipes/default_model.py",
-        "sequences left out in training": f"each with probability {run.config.drop_modalities:g}",
+        "sequences left out in training": f"each with probability {', then '.join(dict.fromkeys(dropped))}",
         "license": "Apache-2.0",
         "cite": CITE,
         "use": "research only, not a medical device; adult glioma before surgery, skull-stripped",

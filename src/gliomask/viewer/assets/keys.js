@@ -33,7 +33,7 @@ export function helpDialog(shortcuts, isOn, setOn) {
     .map(({ keys, shown, says }) =>
       make("tr", {}, make("td", {}, ...(shown ?? keys).map((key) => make("kbd", {}, key))), make("td", {}, says)),
     );
-  const close = make("button", { type: "button", autofocus: true, onclick: () => dialog.close() }, "Close");
+  const close = make("button", { type: "button", onclick: () => dialog.close() }, "Close");
   const dialog = make(
     "dialog",
     { "aria-labelledby": "gliomask-help" },
