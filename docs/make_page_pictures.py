@@ -70,7 +70,8 @@ def photograph_service(page: Any, case: Case, folder: Path) -> None:
         assert server.stdout is not None
         url = next(found.group() for line in server.stdout if (found := re.search(r"http://\S+", line)))
         page.goto(url)
-        page.set_input_files("input[type=file]:not([webkitdirectory])", [source.path for source in case.images.values()])
+        images = [source.path for source in case.images.values()]
+        page.set_input_files("input[type=file]:not([webkitdirectory])", images)
         page.wait_for_selector("#start:enabled", timeout=120_000)
         save(page, "service_check")
         page.click("#start")
