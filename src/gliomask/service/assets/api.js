@@ -8,7 +8,7 @@ const TOKEN = "-H \"Authorization: Bearer $TOKEN\"";
 const [schema, about] = await Promise.all(["/api/openapi.json", "/api/about"].map(async (path) => (await fetch(path)).json()));
 const operations = Object.entries(schema.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, one]) => ({ path, method, ...one })));
 document.getElementById("operations").replaceChildren(
-  make("p", {}, schema.info.description.split("\n\n")[1] ?? ""),
+  make("p", {}, written(schema.info.description.split("\n\n")[1] ?? "")),
   ...Object.entries(GROUPS).map(([tag, title]) => make("section", {}, make("h2", {}, title),
     operations.filter((one) => one.tags?.includes(tag)).map(card))),
 );
@@ -16,7 +16,7 @@ document.getElementById("operations").replaceChildren(
 function card(one) {
   const [first, ...rest] = (one.description ?? one.summary ?? "").split("\n\n");
   return make("details", { class: "card operation" },
-    make("summary", {}, make("code", { class: "method" }, one.method.toUpperCase()), " ", make("code", {}, one.path), make("span", { class: "faint" }, ` ${first}`)),
+    make("summary", {}, make("code", { class: "method" }, one.method.toUpperCase()), " ", make("code", {}, one.path), make("span", { class: "faint" }, " ", written(first))),
     rest.map((text) => make("p", {}, text)),
     one.parameters?.length > 0 && make("p", {}, "In the address: ", one.parameters.map((p) => make("span", {}, make("code", {}, p.name), ` ${p.schema?.pattern ?? ""} `))),
     fields(one),
@@ -65,4 +65,9 @@ function command(one) {
   const file = Object.keys(one.responses["200"]?.content ?? {})[0];
   const save = file && file !== "application/json" ? " -o FILE" : "";
   return `curl${token}${method}${body}${save} ${location.origin}${one.path.replace("{job_id}", "$JOB").replace("{image}", "image-1").replace("{name}", "t2f.nii.gz")}`;
+}
+
+/** A text of the schema, with what stands between backticks as code. */
+function written(text) {
+  return text.split("`").map((part, n) => (n % 2 ? make("code", {}, part) : part));
 }
