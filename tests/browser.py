@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from gliomask.errors import InputError
+from gliomask.viewer import require_niivue
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -21,6 +24,20 @@ NEEDS_BROWSER = [
     pytest.mark.browser,
     pytest.mark.skipif(find_spec("playwright") is None, reason="needs playwright: pip install playwright"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium"),
+]
+
+
+def niivue_is_there() -> bool:
+    try:
+        require_niivue()
+    except InputError:
+        return False
+    return True
+
+
+NEEDS_VIEWER = [
+    *NEEDS_BROWSER,
+    pytest.mark.skipif(not niivue_is_there(), reason="needs niivue: build gliomask where npm is"),
 ]
 
 

@@ -16,6 +16,7 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 
 from fastapi.testclient import TestClient
 
+from gliomask.service import queue
 from gliomask.service.progress import Progress, read_expected, write_expected
 
 FILES = dict(list(four().items())[:2])
@@ -93,6 +94,31 @@ def test_a_crash_takes_nothing_along(client: TestClient) -> None:
     assert "signal 9" in client.get(f"/api/jobs/{crash}").json()["error"]
     assert client.get(f"/api/jobs/{fail}").json()["error"] == "image-1: is not good."
     assert {state_of(client, job) for job in (crash, fail)} == {"failed"}
+
+
+def test_a_line_that_was_cut_does_not_stop_the_queue(client: TestClient) -> None:
+    """Half a message, then death: that job has failed and the next is done."""
+    cut, after = start(client, "cut"), start(client, "after")
+    wait_for_state(client, after, "done")
+    assert state_of(client, cut) == "failed"
+
+
+def test_a_job_that_cannot_be_begun_does_not_hold_up_the_next(client: TestClient, monkeypatch: Any) -> None:
+    """It has failed, and the one behind it begins at once."""
+    asked = queue._request
+
+    def refuse_one(store: Any, job: Any, settings: Any) -> Any:
+        if job.title == "none":
+            raise OSError("no room")
+        return asked(store, job, settings)
+
+    monkeypatch.setattr(queue, "_request", refuse_one)
+    slow = start(client, "slow")
+    wait_for_state(client, slow, "running")
+    none, after = start(client, "none"), start(client, "after")
+    client.post(f"/api/jobs/{slow}/cancel")
+    wait_for_state(client, after, "done")
+    assert state_of(client, none) == "failed"
 
 
 def test_an_orderly_end_puts_the_running_job_back(tmp_path: Path) -> None:

@@ -10,29 +10,15 @@ from typing import Any
 
 import pytest
 
-from browser import NEEDS_BROWSER, drawn, open_page
+from browser import NEEDS_VIEWER, drawn, open_page
 from gliomask.cases import Case
-from gliomask.errors import InputError
-from gliomask.viewer import require_niivue
 from serving import SECRET
 from test_service_api import Served
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 pytest.importorskip("httpx", reason="needs httpx")
 
-
-def niivue_is_there() -> bool:
-    try:
-        require_niivue()
-    except InputError:
-        return False
-    return True
-
-
-pytestmark = [
-    *NEEDS_BROWSER,
-    pytest.mark.skipif(not niivue_is_there(), reason="needs niivue: build gliomask where npm is"),
-]
+pytestmark = NEEDS_VIEWER
 SLOWLY = 120_000  # milliseconds; a machine that does something else beside
 
 

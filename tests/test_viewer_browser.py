@@ -10,27 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from browser import NEEDS_BROWSER, drawn, open_page
+from browser import NEEDS_VIEWER, drawn, open_page
 from gliomask.cases import Case
-from gliomask.errors import InputError
 from gliomask.figures import AGREEMENT_COLOURS
 from gliomask.labels import CONVENTIONS
-from gliomask.viewer import read_scene, require_niivue, serve_scene
+from gliomask.viewer import read_scene, serve_scene
 from gliomask.volume import Volume, read_volume, write_volume
 
-
-def niivue_is_there() -> bool:
-    try:
-        require_niivue()
-    except InputError:
-        return False
-    return True
-
-
-pytestmark = [
-    *NEEDS_BROWSER,
-    pytest.mark.skipif(not niivue_is_there(), reason="needs niivue: build gliomask where npm is"),
-]
+pytestmark = NEEDS_VIEWER
 
 SHIFT = 3
 CAPTION = 30

@@ -160,22 +160,22 @@ class Queue:
                 self._end(running)
 
     def _begin(self) -> _Running | None:
-        """Start the next job's process."""
-        waiting = sorted((job for job in self._store.jobs() if job.state == "queued"), key=_order)
-        if not waiting:
-            return None
-        job = waiting[0]
-        folder = self._store.folder_of(job.id)
-        try:
-            job = self._store.change(job.id, only=["queued"], state="running", started=now(), attempts=job.attempts + 1)
-            _clear(folder)
-            expected = read_expected(self._store.folder / "pace.json")
-            self._running = _Running(job, self._command, _request(self._store, job, self._settings), Progress(expected))
-        except (InputError, OSError) as error:  # no process, no room on the disk
-            log.warning("job %s: could not be begun: %s", job.id, error)
-            with suppress(InputError):
-                self._store.change(job.id, state="failed", error="It could not be begun.", finished=now())
-        return self._running
+        """Start the process of the next job that can be begun; those before it that cannot have failed."""
+        for job in sorted((job for job in self._store.jobs() if job.state == "queued"), key=_order):
+            try:
+                self._running = self._run(job)
+                return self._running
+            except (InputError, OSError) as error:  # no process, no room on the disk
+                log.warning("job %s: could not be begun: %s", job.id, error)
+                with suppress(InputError):
+                    self._store.change(job.id, state="failed", error="It could not be begun.", finished=now())
+        return None
+
+    def _run(self, job: Job) -> _Running:
+        job = self._store.change(job.id, only=["queued"], state="running", started=now(), attempts=job.attempts + 1)
+        _clear(self._store.folder_of(job.id))
+        progress = Progress(read_expected(self._store.folder / "pace.json"))
+        return _Running(job, self._command, _request(self._store, job, self._settings), progress)
 
     def _keep(self, running: _Running, found: dict[str, Any]) -> None:
         """Let the results be seen while the report is made; without them the job has failed."""
@@ -235,7 +235,10 @@ class _Running:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            message = json.loads(line)
+            try:
+                message = json.loads(line)
+            except ValueError:  # cut when the process was killed
+                continue
             self._hear(message)
             yield message
         self.process.wait()
