@@ -45,7 +45,7 @@ def main() -> None:
     if options.results:
         training["held out"] = held_out(options.results, "+".join(model.plan.modalities))
     options.output.parent.mkdir(exist_ok=True)
-    save_model(model, options.output, training=training, half=True)
+    save_model(model, options.output, training=training, bits=16)
     print(f"{options.output}: {options.output.stat().st_size / 1e6:.2f} MB")
     print(json.dumps(training, indent=2))
 

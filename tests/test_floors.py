@@ -23,7 +23,7 @@ FLOORS = {
     6: {"cache", "crops", "engine", "evaluation", "openvino_graph", "replan"},
     7: {"config", "openvino_engine", "patches", "split"},
     8: {"model"},
-    9: {"export", "prediction", "validation"},
+    9: {"export", "joining", "prediction", "validation"},
     10: {"learner", "pace", "pictures", "run"},
     11: {"training"},
     12: {"comparison", "cross_validation"},
@@ -61,7 +61,7 @@ NEED_TORCH = {
     *("comparison.py", "engine.py", "export.py", "learner.py", "patches.py", "ranks.py", "run.py", "training.py"),
     *("validation.py",),
     *(path.relative_to(HOUSE).as_posix() for path in (HOUSE / "networks").glob("[!_]*.py")),
-    *(f"augment/{name}.py" for name in ("axes", "brain", "draws", "faults", "intensity", "patch")),
+    *(f"augment/{name}.py" for name in ("axes", "brain", "draws", "faults", "histogram", "intensity", "patch")),
     *(f"augment/{name}.py" for name in ("resolution", "spatial", "transplant")),
 }
 

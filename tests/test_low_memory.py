@@ -22,6 +22,7 @@ MONAI: dict[str, dict[str, Any]] = {
     "segresnet": {"init_filters": 8, "blocks_down": (1, 1, 2)},
     "swin_unetr": {"feature_size": 12},
 }
+SMALL = MONAI | {"ensemble": {"members": [("fast", {"channels": (4, 8)}), ("unet", {"channels": (4, 8)})]}}
 without_monai = pytest.mark.skipif(
     find_spec("monai") is None or find_spec("einops") is None, reason="needs gliomask[monai]"
 )
@@ -33,7 +34,7 @@ every_network = pytest.mark.parametrize(
 def pair(name: str, **arguments: Any) -> tuple[Any, Any]:
     """Return a small network for two sequences and three regions as it is, and its double that recomputes."""
     torch.manual_seed(0)
-    small = MONAI.get(name, {"channels": (4, 8, 16, 16)})
+    small = SMALL.get(name, {"channels": (4, 8, 16, 16)})
     plain = build_network(name, 2, 3, **{**small, **arguments})
     saving = copy.deepcopy(plain)
     recompute(saving)

@@ -22,7 +22,8 @@ from gliomask.networks.vnet import ResidualStage
 
 CHANNELS = (4, 8, 16)
 LAST = torch.channels_last_3d
-OURS = [name for name, place in NETWORKS.items() if "monai" not in place]  # MONAI's have tests of their own
+# MONAI's and the ensemble have tests of their own
+OURS = [name for name, place in NETWORKS.items() if "monai" not in place and name != "ensemble"]
 every_network = pytest.mark.parametrize("name", OURS)
 
 
@@ -55,7 +56,7 @@ def test_names_are_there_without_torch() -> None:
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "unknown network 'unte'; did you mean 'unet'?" in out
     assert "True ['dice+ce', 'dice+focal'] False" in out
-    assert {"attention_unet", "fast", "fast_large", "fcn", "segnet", "unet", "vnet"} == set(OURS)
+    assert {"attention_unet", "fast", "fast_large", "fast_sides", "fcn", "segnet", "unet", "vnet"} == set(OURS)
 
 
 @every_network

@@ -133,7 +133,7 @@ def test_half_precision_storage_halves_the_file_and_training_can_go_on(tmp_path:
     """Kernels are float16 in the file and float32 when loaded, by either engine and by `--from`."""
     model = fast(channels=[16, 24, 32])
     save_model(model, tmp_path / "full.safetensors")
-    save_model(model, tmp_path / "half.safetensors", half=True)
+    save_model(model, tmp_path / "half.safetensors", bits=16)
     full, half = tmp_path / "full.safetensors", tmp_path / "half.safetensors"
     assert half.stat().st_size < 0.55 * full.stat().st_size
     loaded = load_torch_model(half)
@@ -167,7 +167,7 @@ def test_onnx_carries_the_network_and_its_plan(
     assert all(torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
     assert read_plan(tmp_path / "m.onnx") == plan
     assert read_training(tmp_path / "m.onnx") == {"epoch": 3}
-    save_model(model, tmp_path / "m.safetensors", half=half)
+    save_model(model, tmp_path / "m.safetensors", bits=16 if half else 32)
     assert (tmp_path / "m.onnx").stat().st_size < 1.3 * (tmp_path / "m.safetensors").stat().st_size
     reference, compiled = load_torch_model(tmp_path / "m.safetensors"), load_model(tmp_path / "m.onnx", threads=1)
     assert compiled.engine.startswith("openvino")
@@ -277,7 +277,7 @@ def test_without_a_path_it_is_the_model_inside(
         load_model()
     case, plan = case_and_plan(folder_of(1))
     (tmp_path / "weights").mkdir()
-    save_model(new_model(plan), tmp_path / "weights" / "default.safetensors", training={"epoch": 9}, half=True)
+    save_model(new_model(plan), tmp_path / "weights" / "default.safetensors", training={"epoch": 9}, bits=16)
     assert load_model(device="cpu").name == "gliomask/default"
     assert read_training() == {"epoch": 9}
     status, said = gliomask("info")

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from gliomask.augment import Augmentation
+from gliomask.augment.histogram import HistogramMix, apply_histogram_mix
 from gliomask.cache import CachedCase, build_cache
 from gliomask.cases import find_cases
 from gliomask.labels import get_convention, to_regions
@@ -136,3 +137,41 @@ def test_a_transplant_brings_tumour_and_leaves_the_outline(cached) -> None:
         assert not (after.targets[:, 1:] & ~after.targets[:, :1]).any()
         changed += not torch.equal(before.targets, after.targets)
     assert changed
+
+
+def test_mixed_histograms_leave_the_places_alone(cached) -> None:
+    """Brain, targets and the order of intensities within a channel stay; the intensities themselves do not."""
+    prepared, plan = cached
+    plain, mixed = (
+        Patches(prepared, plan, PatchSettings(None, None, 0.0, seed=0, histograms=share), 1) for share in (0.0, 1.0)
+    )
+    changed = 0
+    for step in range(6):
+        before, after = plain[step], mixed[step]
+        assert torch.equal(before.targets, after.targets)
+        assert torch.equal(before.images != 0, after.images != 0)
+        changed += not torch.equal(before.images, after.images)
+        for one, other in zip(before.images[0], after.images[0], strict=True):
+            order = one[one != 0].argsort()
+            assert (other[other != 0][order].diff() >= -1e-4).all()
+    assert changed
+
+
+def test_a_histogram_moves_its_share_of_the_way() -> None:
+    """All the way, the quantiles are the donor's; a sequence that either lacks stays; shares of 0 change nothing."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(3, 20, 20, 20, generator=generator)
+    donor = 2 * torch.randn(3, 24, 16, 20, generator=generator) + 1
+    image[0, :5], image[1], donor[2] = 0, 0, 0
+    kept = image.clone()
+    mixed = apply_histogram_mix(image, donor, HistogramMix((1.0, 1.0, 1.0)))
+    assert torch.equal(image, kept)
+    assert torch.equal(mixed[1:], image[1:])
+    brain = image[0] != 0
+    assert not mixed[0, ~brain].any()
+    found, wanted = mixed[0, brain], donor[0].flatten()
+    for share in (0.1, 0.5, 0.9):
+        assert abs(found.quantile(share) - wanted.quantile(share)) < 0.1
+    half = apply_histogram_mix(image, donor, HistogramMix((0.5, 0.0, 0.0)))
+    torch.testing.assert_close(half[0], (mixed[0] + image[0]) / 2, atol=1e-3, rtol=0)
+    torch.testing.assert_close(apply_histogram_mix(image, donor, HistogramMix((0.0, 0.0, 0.0))), image)

@@ -25,6 +25,8 @@ class TrainConfig(BaseModel):
     network: str = "fast"
     norm: Literal["instance", "batch", "none"] | None = None
     """The network's normalization; by default its own, which is instance for ours."""
+    network_arguments: dict[str, Any] = Field(default_factory=dict)
+    """Those of the network's class, for Python: `channels`, say. `norm` may stand in here as well."""
     modalities: tuple[str, ...] = ("t2f", "t1c", "t2w")
     cases: str | None = None
     """Where the cases or their cache are, so that the command can go on with a run without being told."""
@@ -64,6 +66,8 @@ class TrainConfig(BaseModel):
     """How often patches are changed, as a multiple of the probabilities of `Augmentation`; 0: never."""
     transplant: float = Field(default=0.0, ge=0, le=1)
     """The probability with which a patch gets the tumour of another case as well."""
+    histograms: float = Field(default=0.0, ge=0, le=1)
+    """The probability with which a patch's intensities are moved towards those of another case, some of the way."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Average the weights over the steps, so much of the average kept each step; the average is what is validated and
     saved as the model. 0: the weights as they are."""

@@ -14,12 +14,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from gliomask.errors import InputError, unknown_name
 from gliomask.files import write_bytes
 from gliomask.inference import Inference, OnPart, Predictor, Window
-from gliomask.model_file import SHIPPED, damaged, find_model, is_onnx, make_record, misfit, read_plan
+from gliomask.model_file import (
+    SHIPPED,
+    Bits,
+    find_model,
+    is_onnx,
+    make_record,
+    misfit,
+    pack,
+    read_plan,
+    read_weights,
+)
 from gliomask.networks import build_network
 from gliomask.plan import Plan
 
@@ -115,8 +124,6 @@ def load_torch_model(
         InputError: As for `load_model`.
     """
     torch = require_torch()
-    from safetensors.torch import load_file
-
     from gliomask.engine import get_device
 
     path = Path(path)
@@ -125,10 +132,9 @@ def load_torch_model(
     if threads:
         torch.set_num_threads(threads)
     model = new_model(read_plan(path), name=name or str(path))
+    weights = read_weights(path)
     try:
-        model.network.load_state_dict(load_file(path))
-    except SafetensorError as error:
-        raise damaged(path, error) from error
+        model.network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     except RuntimeError as error:
         raise misfit(path, model.plan) from error
     model.network.eval().to(get_device(device))
@@ -157,9 +163,7 @@ def load_weights(model: Model, path: Path | str) -> None:
     Raises:
         InputError: The file is missing, damaged, or its network is of another shape.
     """
-    require_torch()
-    from safetensors.torch import load_file
-
+    torch = require_torch()
     path = Path(path)
     plan = read_plan(path)
     kinds = [
@@ -170,42 +174,37 @@ def load_weights(model: Model, path: Path | str) -> None:
     if kinds:
         raise InputError(f"{path}: its weights are of another kind of network: {'; '.join(kinds)}.")
     before = plan.modalities
-    try:
-        weights = load_file(path)
-    except SafetensorError as error:
-        raise damaged(path, error) from error
+    weights = {name: torch.from_numpy(value) for name, value in read_weights(path).items()}
     for name, axis in _sequence_axes(model.plan).items():
         old = weights[name].movedim(axis, 0)
         zero = old.new_zeros(old.shape[1:])
         columns = [old[before.index(m)] if m in before else zero for m in model.plan.modalities]
-        weights[name] = require_torch().stack(columns, dim=axis)
+        weights[name] = torch.stack(columns, dim=axis)
     try:
         model.network.load_state_dict(weights)
     except RuntimeError as error:
         raise misfit(path, plan) from error
 
 
-def save_model(model: Model, path: Path, *, training: Mapping[str, object] | None = None, half: bool = False) -> None:
+def save_model(model: Model, path: Path, *, training: Mapping[str, object] | None = None, bits: Bits = 32) -> None:
     """Write a model as one safetensors file, whole or not at all: weights, and the plan as JSON in the header.
 
     Args:
         model: The model.
         path: Where to; `.safetensors` by custom. An older file is replaced.
         training: Facts for the record (epoch, scores); kept in the header, never needed to predict.
-        half: Store kernels as float16: half the bytes, 11 bits of precision. They are float32 again when loaded.
+        bits: How kernels are stored: in 16 bits as float16, in 8 as whole numbers with a scale for each channel. They
+            are float32 again when loaded.
 
     Raises:
         InputError: The place cannot be written to, or the disk is full.
     """
-    torch = require_torch()
-    from safetensors.torch import save
+    from safetensors.numpy import save
 
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
-    if half:  # not what is one number a channel: it weighs little, and variances may be out of float16's range
-        tensors = {
-            name: t.to(torch.float16) if t.ndim > 1 and t.is_floating_point() else t for name, t in tensors.items()
-        }
-    write_bytes(path, save(tensors, metadata=make_record(model.plan, training)))
+    stored: dict[str, NDArray[Any]] = {}
+    for name, value in model.network.state_dict().items():
+        stored |= pack(name, np.ascontiguousarray(value.detach().cpu().numpy()), bits)
+    write_bytes(path, save(stored, metadata=make_record(model.plan, training)))
 
 
 def has_gpu() -> bool:

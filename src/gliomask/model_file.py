@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,16 @@ from gliomask.errors import InputError
 from gliomask.plan import Plan, plan_from_dict, plan_to_dict
 from gliomask.version import VERSION
 
+Bits = Literal[8, 16, 32]
+
 ENTRY = "gliomask"
 """The one entry in a model file's metadata; its value is the record as JSON."""
 
 SHIPPED = "gliomask/default"
 """What the model inside the package is called in facts and messages."""
+
+SCALE = ".scale"
+"""What is added to the name of a kernel stored in 8 bits to name its scales, one for each channel that comes out."""
 
 _METADATA_FIELD = 14  # ModelProto.metadata_props, in onnx.proto
 
@@ -107,7 +112,40 @@ def read_weights(path: Path) -> dict[str, NDArray[Any]]:
         stored = load_file(path)
     except SafetensorError as error:
         raise damaged(path, error) from error
-    return {name: value.astype(np.float32) if value.dtype.kind == "f" else value for name, value in stored.items()}
+    scales = {name: stored.pop(name) for name in list(stored) if name.removesuffix(SCALE) != name}
+    try:
+        return {name: _unpacked(value, scales.get(f"{name}{SCALE}")) for name, value in stored.items()}
+    except ValueError as error:
+        raise damaged(path, error) from error
+
+
+def pack(name: str, value: NDArray[Any], bits: Bits) -> dict[str, NDArray[Any]]:
+    """Return what is stored of a weight, by name.
+
+    In 16 or 8 bits kernels alone are: what is one number a channel weighs little, and variances may be out of
+    float16's range. In 8 bits each channel that comes out has a scale of its own, so that the largest of its weights is
+    127: what is lost is at most a 254th of that one.
+    """
+    if bits == 32 or value.ndim < 2 or value.dtype.kind != "f":
+        return {name: value}
+    if bits == 16:
+        return {name: value.astype(np.float16)}
+    largest = np.abs(value).reshape(len(value), -1).max(axis=1)
+    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    return {name: np.rint(value / _broad(scale, value.ndim)).astype(np.int8), f"{name}{SCALE}": scale}
+
+
+def _unpacked(value: NDArray[Any], scale: NDArray[Any] | None) -> NDArray[Any]:
+    if scale is not None:
+        value = value.astype(np.float32)
+        value *= _broad(scale, value.ndim)
+        return value
+    return value.astype(np.float32) if value.dtype.kind == "f" else value
+
+
+def _broad(scale: NDArray[Any], axes: int) -> NDArray[Any]:
+    """One number for each channel that comes out, ready to be multiplied with a kernel."""
+    return scale.reshape(-1, *[1] * (axes - 1))
 
 
 def misfit(path: Path, plan: Plan) -> InputError:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomask import openvino_graph
 from gliomask.errors import InputError
 from gliomask.inference import (
     Inference,
@@ -24,7 +25,7 @@ from gliomask.inference import (
     window_size,
 )
 from gliomask.model_file import damaged, is_onnx, misfit, read_record, read_weights
-from gliomask.openvino_graph import GRAPHS, fast_channels, fast_facts, fast_graph
+from gliomask.openvino_graph import build_graph, channels_of, graph_facts, members_of, widths_of
 from gliomask.plan import Plan, plan_from_dict
 from gliomask.runtime import openvino
 
@@ -148,7 +149,7 @@ class _Engine:
 
 def can_build(path: Path, plan: Plan) -> bool:
     """Tell whether OpenVINO can run a model file: ONNX, or weights of a network that is known here."""
-    return is_onnx(path) or plan.network in GRAPHS
+    return is_onnx(path) or openvino_graph.can_build(plan.network, plan.network_arguments)
 
 
 def load_openvino_model(path: Path, name: str, *, threads: int | None = None) -> OpenVINOModel:
@@ -169,14 +170,14 @@ def load_openvino_model(path: Path, name: str, *, threads: int | None = None) ->
 def _safetensors(path: Path, plan: Plan, _: dict[str, Any]) -> tuple[Callable[[Size], openvino.Model], NetworkFacts]:
     weights = read_weights(path)
     try:
-        facts = fast_facts(weights)
-        fast_graph(weights, (facts.divisor,) * 3)  # for its errors
-        fits = fast_channels(weights) == (len(plan.modalities), len(plan.regions))
+        facts = graph_facts(weights)
+        build_graph(weights, (facts.divisor,) * 3)  # for its errors
+        fits = channels_of(weights) == (len(plan.modalities), len(plan.regions))
     except (KeyError, ValueError, RuntimeError) as error:
         raise misfit(path, plan) from error
     if not fits or not _as_asked(plan, weights):
         raise misfit(path, plan)
-    return lambda size: fast_graph(weights, size), facts
+    return lambda size: build_graph(weights, size), facts
 
 
 def _onnx(path: Path, plan: Plan, record: dict[str, Any]) -> tuple[Callable[[Size], openvino.Model], NetworkFacts]:
@@ -195,11 +196,15 @@ def _onnx(path: Path, plan: Plan, record: dict[str, Any]) -> tuple[Callable[[Siz
 
 
 def _as_asked(plan: Plan, weights: dict[str, NDArray[Any]]) -> bool:
-    """Whether the weights are of the levels that the plan names, where it names them."""
-    asked = plan.network_arguments.get("channels")
-    return asked is None or list(asked) == [
-        len(weights[f"encoder.{level}.0.0.weight"]) for level in range(fast_facts(weights).divisor.bit_length() - 1)
-    ]
+    """Whether the weights are of the members and levels that the plan names, where it names them."""
+    members = members_of(weights)
+    asked = [plan.network_arguments]
+    if plan.network == "ensemble":
+        asked = [arguments for _, arguments in plan.network_arguments["members"]]
+    return len(asked) == len(members) and all(
+        arguments.get("channels") is None or list(arguments["channels"]) == widths_of(member)
+        for arguments, member in zip(asked, members, strict=True)
+    )
 
 
 def _failed(error: RuntimeError) -> InputError:

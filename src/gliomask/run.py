@@ -196,7 +196,7 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
         patch_size=(edge, edge, edge),
         whole_brain=config.whole_brain,
         network=config.network,
-        network_arguments=norm,
+        network_arguments=config.network_arguments | norm,
     )
 
 

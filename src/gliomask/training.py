@@ -303,7 +303,9 @@ def _patch_settings(job: _Job) -> PatchSettings:
     changes = Augmentation().times(config.augment) if config.augment else None
     plan, divisor = job.model.plan, int(job.model.network.divisor)  # type: ignore[arg-type]
     size = None if config.whole_brain else plan.patch_size
-    return PatchSettings(size, changes, config.drop_modalities, config.seed, divisor, config.transplant)
+    return PatchSettings(
+        size, changes, config.drop_modalities, config.seed, divisor, config.transplant, config.histograms
+    )
 
 
 def _workers(config: TrainConfig, ranks: Ranks) -> int:

@@ -10,8 +10,17 @@ any channel is not 0. Outside it, and in a channel that is 0 throughout (a seque
 from __future__ import annotations
 
 from gliomask.augment.faults import drop_modalities
+from gliomask.augment.histogram import apply_histogram_mix, sample_histogram_mix
 from gliomask.augment.patch import augment
 from gliomask.augment.settings import Augmentation
 from gliomask.augment.transplant import apply_transplant, sample_transplant
 
-__all__ = ["Augmentation", "apply_transplant", "augment", "drop_modalities", "sample_transplant"]
+__all__ = [
+    "Augmentation",
+    "apply_histogram_mix",
+    "apply_transplant",
+    "augment",
+    "drop_modalities",
+    "sample_histogram_mix",
+    "sample_transplant",
+]

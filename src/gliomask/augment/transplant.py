@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gliomask.augment.brain import find_brain
+from gliomask.augment.brain import find_brain, find_present
 from gliomask.augment.draws import chance, integer
 
 # Voxels over which the donor's intensities pass into the host's, so that no edge gives the transplant away.
@@ -45,14 +46,26 @@ def apply_transplant(
         the edge is sharp; Yang et al. 2021, doi:10.1007/978-3-030-87193-2_55 (TumorCP).
     """
     (image, target), (others, tumour) = host, donor
-    taken = _grown(tumour[0], transplant.margin)
-    both = find_brain(image) & find_brain(others)
+    mixed, truth = image.clone(), target.clone()
+    box = _box(tumour[0], transplant.margin + 2 * _SEAM)
+    if box is None:
+        return mixed, truth
+    part, their_part, their_tumour = mixed[box], others[box], tumour[box]
+    taken = _grown(their_tumour[0], transplant.margin)
+    both = find_brain(part) & find_brain(their_part)
     weight = _smoothed(taken.float()) * both
-    mixed = image.clone()
-    for channel, other in zip(mixed, others, strict=True):
-        if other.any() and channel.any():
-            channel.lerp_(other, weight)
-    return mixed, torch.where(taken & both, tumour, target)
+    for channel in set(find_present(image)) & set(find_present(others)):
+        part[channel].lerp_(their_part[channel], weight)
+    truth[box] = torch.where(taken & both, their_tumour, truth[box])
+    return mixed, truth
+
+
+def _box(mask: Tensor, room: int) -> tuple[slice, ...] | None:
+    """All channels of the smallest box around the mask with so much room on each side; None where nothing is set."""
+    rows = [np.flatnonzero(mask.numpy().any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    if not len(rows[0]):
+        return None
+    return (slice(None), *(slice(max(int(row[0]) - room, 0), int(row[-1]) + room + 1) for row in rows))
 
 
 def _grown(mask: Tensor, margin: int) -> Tensor:

@@ -15,6 +15,7 @@ from gliomask.cli import (
     evaluate,
     export,
     info,
+    join,
     phantom,
     predict,
     prepare,
@@ -49,6 +50,7 @@ for module in (
     view,
     serve,
     export,
+    join,
     info,
     demo,
 ):

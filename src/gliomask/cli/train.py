@@ -172,6 +172,16 @@ def train(
             rich_help_panel=_LEARNING,
         ),
     ] = 0.0,
+    histograms: Annotated[
+        float,
+        typer.Option(
+            "--histograms",
+            min=0,
+            max=1,
+            help="Probability of moving a patch's intensities towards another case's.",
+            rich_help_panel=_LEARNING,
+        ),
+    ] = 0.0,
     ema: Annotated[
         float,
         typer.Option("--ema", min=0, max=0.99999, help="Average weights over steps: 0.999.", rich_help_panel=_LEARNING),
@@ -289,8 +299,10 @@ def _of_model(path: Path | None) -> dict[str, Any]:
 
     assert path is not None
     plan = read_plan(path)
-    said = plan.network_arguments.get("norm", "own")
-    return {"network": plan.network} | ({} if said == "own" else {"norm": said or "none"})
+    arguments = dict(plan.network_arguments)
+    said = arguments.pop("norm", "own")
+    kind = {"network": plan.network, "network_arguments": arguments}
+    return kind | ({} if said == "own" else {"norm": said or "none"})
 
 
 def _source(output: Path, config: TrainConfig, labels: str | None) -> Sequence[Case] | Path:

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 NETWORKS = {
     "attention_unet": "gliomask.networks.attention_unet:AttentionUNet",
     "dynunet": "gliomask.networks.monai_networks:dynunet",
+    "ensemble": "gliomask.networks.ensemble:Ensemble",
     "fast": "gliomask.networks.fast:Fast",
     "fast_large": "gliomask.networks.fast:fast_large",
+    "fast_sides": "gliomask.networks.fast:fast_sides",
     "fcn": "gliomask.networks.fcn:FCN",
     "mednext": "gliomask.networks.monai_networks:mednext",
     "segnet": "gliomask.networks.segnet:SegNet",

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from gliomask.errors import InputError
 from gliomask.networks.blocks import (
     Norm,
+    SameConv,
     check_image,
     checked_channels,
     conv,
@@ -45,6 +46,9 @@ class Fast(nn.Module):
         blocks: Residual blocks of each level on the way down, one number for all or one a level; the way up has one
             each.
         norm: "instance", "batch" or None.
+        sides: Show each side of the brain the other one, where a tumour seldom is: from the second level on a 1x1x1
+            convolution of the features, turned over along X (left and right in our plans), is added to them. The
+            grid's middle should be about that of the brain; on so coarse a grid a few voxels matter little.
     """
 
     def __init__(
@@ -54,6 +58,8 @@ class Fast(nn.Module):
         channels: Sequence[int] = (32, 64, 128, 256),
         blocks: int | Sequence[int] = 1,
         norm: Norm = "instance",
+        *,
+        sides: bool = False,
     ) -> None:
         super().__init__()
         widths = checked_channels(in_channels, out_channels, channels)
@@ -64,6 +70,7 @@ class Fast(nn.Module):
             nn.Sequential(_halved(inputs, outputs, norm), *(ResidualBlock(outputs, norm) for _ in range(depth)))
             for (inputs, outputs), depth in zip(pairwise((in_channels, *widths)), depths, strict=True)
         )
+        self.across = nn.ModuleList(_silent(width) for width in widths[1:] if sides)
         # up, decoder and scores are counted like the encoder: [0] is the finest level
         self.up = nn.ModuleList(conv(coarse, fine, kernel=1) for fine, coarse in pairwise(widths))
         self.decoder = nn.ModuleList(ResidualBlock(width, norm) for width in widths[:-1])
@@ -74,8 +81,10 @@ class Fast(nn.Module):
         check_image(image, self.in_channels, self.divisor)
         x = image
         skips = []
-        for level in self.encoder:
+        for i, level in enumerate(self.encoder):
             x = level(x)  # (B, 32, X/2, Y/2, Z/2) to (B, 256, X/16, Y/16, Z/16)
+            if i > 0 and len(self.across) > 0:
+                x = x + self.across[i - 1](x.flip(2))
             skips.append(x)
         skips.pop()
         coarser: list[Tensor] = []  # logits (B, R, X/4, ...), (B, R, X/8, ...)
@@ -98,6 +107,19 @@ def fast_large(
     return Fast(in_channels, out_channels, channels, blocks, norm)
 
 
+def fast_sides(
+    in_channels: int,
+    out_channels: int,
+    channels: Sequence[int] = (32, 64, 128, 256),
+    blocks: int | Sequence[int] | None = None,
+    norm: Norm = "instance",
+) -> Fast:
+    """Return a `Fast` that compares the two sides of the brain, by default with two blocks on all levels between."""
+    if blocks is None:
+        blocks = [1, *[2] * (len(channels) - 2), 1]
+    return Fast(in_channels, out_channels, channels, blocks, norm, sides=True)
+
+
 class ResidualBlock(nn.Module):
     """Add what two 3x3x3 convolutions make of the input to the input, then apply a ReLU."""
 
@@ -117,6 +139,13 @@ def spread_score(inputs: int, outputs: int) -> nn.Conv3d:
     layer = score_conv(inputs, 8 * outputs)
     with torch.no_grad():
         layer.weight.copy_(layer.weight[:outputs].repeat(8, 1, 1, 1, 1))
+    return layer
+
+
+def _silent(channels: int) -> SameConv:
+    """A 1x1x1 convolution that adds nothing until it has learned to."""
+    layer = conv(channels, channels, kernel=1, bias=False)
+    nn.init.zeros_(layer.weight)
     return layer
 
 

@@ -1,0 +1,62 @@
+"""The intensities of one patient's scanner in another patient's images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gliomask.augment.draws import chance, uniform
+
+_POINTS = 65
+_MOST_VOXELS = 40_000
+
+
+@dataclass(frozen=True)
+class HistogramMix:
+    """How far each channel's histogram goes towards the donor's: 0 not at all, 1 all the way."""
+
+    shares: tuple[float, ...]
+
+
+def sample_histogram_mix(generator: torch.Generator, probability: float, channels: int) -> HistogramMix | None:
+    """Draw whether, and of each channel how far."""
+    if not chance(generator, probability):
+        return None
+    return HistogramMix(tuple(uniform(generator, (0.0, 1.0)) for _ in range(channels)))
+
+
+def apply_histogram_mix(image: Tensor, donor: Tensor, mix: HistogramMix) -> Tensor:
+    """Return the image with each channel's quantiles over its brain moved towards those of the donor's.
+
+    Brighter stays brighter; what lies beyond the outermost quantiles moves along with them. A channel that either of
+    the two lacks (0 throughout) stays.
+
+    Args:
+        image, donor: `(C, X, Y, Z)`, normalized, 0 outside the brain; of any two grids. Left unchanged.
+        mix: As sampled.
+
+    Source: Yamashita and Markov 2020 and others match histograms to a template; a random share of the way to a random
+        case is ours, and so is doing it a channel at a time.
+    """
+    mixed = image.clone()
+    for channel, other, share in zip(mixed, donor, mix.shares, strict=True):
+        own, theirs = _quantiles(channel), _quantiles(other)
+        if own is None or theirs is None:
+            continue
+        brain = channel.numpy() != 0
+        values = channel.numpy()[brain]
+        moved = np.interp(values, own, own + share * (theirs - own))
+        moved += values - np.clip(values, own[0], own[-1])
+        channel.numpy()[brain] = moved
+    return mixed
+
+
+def _quantiles(channel: Tensor) -> np.ndarray | None:
+    """The quantiles of the voxels that are not 0, from some of them; None where there are none."""
+    values = channel.numpy().ravel()
+    values = values[:: max(1, values.size // (4 * _MOST_VOXELS))]
+    values = values[values != 0]
+    return np.quantile(values, np.linspace(0.005, 0.995, _POINTS)) if values.size else None
