@@ -10,6 +10,7 @@ demo: .venv/installed
 # The comparison of the project this one grew from, small and on phantoms: five networks, one split, minutes on a CPU.
 # Without augmentation: with it `segnet`, which has no skips, calls everything healthy for some sixty steps.
 compare-seed: .venv/installed
+	rm -rf compare-seed
 	$(BIN)/gliomask phantom compare-seed/cases --cases 12 --size 96
 	$(BIN)/gliomask prepare compare-seed/cases -o compare-seed/cache
 	for network in unet attention_unet fcn segnet vnet; do \

@@ -1,9 +1,9 @@
-"""Put a trained model into the package: kernels as float16, rules of post-processing, and where it comes from.
+"""Put a trained model into the package: kernels in 8 bits, rules of post-processing, and where it comes from.
 
-    python recipes/ship.py OUT/everyone --rules rules.json --results results.json
+    python recipes/ship.py OUT --rules rules.json --results results.json
 
-RUN is the last stage of `recipes/default_model.py`, rules.json is from `recipes/fit_postprocessing.py`, results.json
-from `recipes/score_model.py` on the held-out cases of the stage before. The record holds sources and counts, no id.
+OUT is the folder of `recipes/default_model.py`, rules.json is from `recipes/fit_postprocessing.py`, results.json from
+`recipes/score_model.py` with OUT/held_out.safetensors on the cases held out. The record holds no id.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import numpy as np
 
 from gliomask.cases import MODALITIES
 from gliomask.model import load_torch_model, save_model
-from gliomask.model_file import find_model
 from gliomask.plan import Postprocessing
 from gliomask.run import load_run
 
@@ -32,44 +31,44 @@ CITE = (
 def main() -> None:
     """Write the model file and print what it holds beside the weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("folder", type=Path, metavar="OUT")
     parser.add_argument("--rules", type=Path)
     parser.add_argument("--results", type=Path, help="With post-processing, as predict does.")
     parser.add_argument("-o", "--output", type=Path, default=SHIPPED)
     options = parser.parse_args()
-    model = load_torch_model(find_model(options.run / "last.safetensors"))
+    model = load_torch_model(options.folder / "joined.safetensors")
     if options.rules:
         rules = Postprocessing.model_validate(json.loads(options.rules.read_text())["postprocessing"])
         model = replace(model, plan=model.plan.model_copy(update={"postprocessing": rules}))
-    training = record(options.run)
+    training = record(options.folder)
     if options.results:
         training["held out"] = held_out(options.results, "+".join(model.plan.modalities))
     options.output.parent.mkdir(exist_ok=True)
-    save_model(model, options.output, training=training, bits=16)
+    save_model(model, options.output, training=training, bits=8)
     print(f"{options.output}: {options.output.stat().st_size / 1e6:.2f} MB")
     print(json.dumps(training, indent=2))
 
 
-def record(run_folder: Path) -> dict[str, object]:
+def record(output: Path) -> dict[str, object]:
     """Return what the file says of its training."""
-    stages, dropped = [], []
-    for folder in sorted(run_folder.parent.iterdir(), key=lambda path: (path / "config.json").stat().st_mtime):
-        run = load_run(folder)
-        last, split = run.rows()[-1], run.split()
-        size = "whole brains" if run.config.whole_brain else f"patches of {run.config.patch_size}"
-        stages.append(
-            f"{folder.name}: {size}, {last['step']} steps, {len(split['train'])} cases, rate {run.config.lr:g}"
-        )
-        dropped.append(f"{run.config.drop_modalities:g}")
-        if folder == run_folder:
-            break
+    told: dict[str, object] = {}
+    for network in ("fast", "fast_sides"):
+        stages = []
+        for folder in sorted((output / network).iterdir(), key=lambda path: (path / "config.json").stat().st_mtime):
+            run = load_run(folder)
+            config, last, split = run.config, run.rows()[-1], run.split()
+            size = "whole brains" if config.whole_brain else f"patches of {config.patch_size}"
+            stages.append(
+                f"{folder.name}: {size}, {last['step']} steps, {len(split['train'])} cases, rate {config.lr:g}, each "
+                f"sequence left out with {config.drop_modalities:g}"
+            )
+        told[f"network {network}"] = "; ".join(stages)
     sources = Counter(name.split("_")[0].lower() for name in [*split["train"], *split["val"]])
     names = {"brats19": "BraTS 2019", "brats2021": "BraTS 2021", "brats18": "BraTS 2018"}
     return {
         "data": ", ".join(f"{count} cases of {names.get(source, source)}" for source, count in sorted(sources.items())),
-        "stages": "; ".join(stages),
+        **told,
         "recipe": "recipes/default_model.py",
-        "sequences left out in training": f"each with probability {', then '.join(dict.fromkeys(dropped))}",
         "license": "Apache-2.0",
         "cite": CITE,
         "use": "research only, not a medical device; adult glioma before surgery, skull-stripped",

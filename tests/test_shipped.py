@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,13 +70,15 @@ def test_the_card_has_a_row_for_every_subset() -> None:
 
 
 def test_the_recipes_stages_are_trainings(recipe: Callable[[str], object]) -> None:
-    """Each a config that `train` takes, with its share of the time; only the last holds nobody out."""
-    stages, common = recipe("default_model").STAGES, recipe("default_model").COMMON  # type: ignore[attr-defined]
-    for name, stage in stages.items():
-        values = {"val_fraction": 0.19} | common | stage
-        assert values.pop("share") > 0
-        config = make_config(**values, budget_seconds=60)
-        assert (config.val_fraction == 0) == (name == "everyone")
+    """Each a config that `train` takes, with its share of the time; only a network's last holds nobody out."""
+    module: Any = recipe("default_model")
+    for network, (settings, stages) in module.NETWORKS.items():
+        for name, stage in stages.items():
+            values = module.COMMON | {"val_fraction": 0.19} | settings | stage
+            assert values.pop("minutes") > 0
+            config = make_config(network=network, **values, budget_seconds=60)
+            assert (config.val_fraction == 0) == (name == "everyone")
+        assert list(stages)[-1] == "everyone"
 
 
 @pytest.fixture

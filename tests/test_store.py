@@ -123,6 +123,29 @@ def test_jobs_are_deleted_when_their_time_is_over(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_job_that_the_disk_does_not_let_go_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named, the others go, and the next time it is tried again."""
+    store = Store(tmp_path / "store", Limits(keep_days=10))
+    old = now() - timedelta(days=11)
+    stuck, _ = (add(store, number, state="done", created=old, finished=old) for number in (1, 2))
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name == stuck.id:
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    assert store.sweep(now()) == 1
+    assert f"{stuck.id} cannot be deleted" in caplog.text
+    monkeypatch.undo()
+    assert [job.title for job in store.jobs()] == ["job 1"]
+    assert store.sweep(now()) == 1
+    store.close()
+
+
 def test_so_many_wait_and_no_more(tmp_path: Path) -> None:
     """Jobs that are not finished, and uploads on their way, are counted; finished ones are not."""
     store = Store(tmp_path / "store", Limits(waiting=2, uploads_at_once=1))

@@ -141,12 +141,22 @@ class Store:
         return (job.finished or job.created) + timedelta(days=self.limits.keep_days)
 
     def sweep(self, moment: datetime) -> int:
-        """Delete the jobs whose time is over, but none that waits or runs, and return how many."""
+        """Delete the jobs whose time is over, but none that waits or runs, and return how many.
+
+        One that the disk does not let go is left for the next time.
+        """
         old = [job for job in self.jobs() if job.state not in ("queued", "running") and self.deleted_on(job) <= moment]
+        deleted = 0
         for job in old:
-            with suppress(RefusedError):
+            try:
                 self.remove(job.id, only=[job.state])
-        return len(old)
+            except RefusedError:  # it was started again, or deleted by another hand
+                continue
+            except OSError as error:
+                log.warning("%s cannot be deleted: %s", self.folder_of(job.id), error)
+                continue
+            deleted += 1
+        return deleted
 
     def _load(self) -> dict[str, Job]:
         found = {}
