@@ -76,6 +76,7 @@ def test_the_recipes_stages_are_trainings(recipe: Callable[[str], object]) -> No
         for name, stage in stages.items():
             values = module.COMMON | {"val_fraction": 0.19} | settings | stage
             assert values.pop("minutes") > 0
+            assert values.pop("from", "last") in ("last", "best")
             config = make_config(network=network, **values, budget_seconds=60)
             assert (config.val_fraction == 0) == (name == "everyone")
         assert list(stages)[-1] == "everyone"
