@@ -133,3 +133,15 @@ def test_the_average_follows_the_weights() -> None:
     assert not torch.equal(mean, weight)
     assert "average" in averaged.parts
     assert plain.model.network is plain.network
+
+
+def test_the_average_of_a_network_that_has_learned_is_the_mean_of_all() -> None:
+    """The weights that a run starts from and those after each step count alike, until there are enough of them."""
+    averaged = learner(ema=0.75, start_from="model.safetensors")
+    weight, mean = (next(iter(one.parameters())) for one in (averaged.network, averaged.model.network))
+    met = [weight.detach().clone()]
+    for step in range(5):
+        averaged.learn(batch(), step, 1e-2)
+        met.append(weight.detach().clone())
+        expected = torch.stack(met).mean(0) if step < 3 else 0.75 * expected + 0.25 * met[-1]
+        torch.testing.assert_close(mean, expected)

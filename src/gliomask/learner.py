@@ -37,7 +37,8 @@ class Learner:
 
     def __init__(self, model: Model, config: TrainConfig, ranks: Ranks) -> None:
         self.network = model.network
-        self.average = Average(model.network, config.ema) if config.ema else None
+        learned = config.start_from is not None
+        self.average = Average(model.network, config.ema, learned=learned) if config.ema else None
         self.model = model if self.average is None else replace(model, network=self.average.network)
         """What is validated and saved: the average's weights where there is one."""
         self.regions = model.plan.regions
@@ -156,22 +157,31 @@ class Learner:
 
 
 class Average:
-    """A network whose weights are an exponential moving average of another one's.
+    """A network whose weights are a moving average of another one's: exponential, once enough steps are there.
 
-    Early on, when the weights still move far, less of the average is kept: (1 + step) / (10 + step) at most. What is
-    counted and not learned (a batch norm's running statistics) is taken over as it is.
+    Before that it reaches back as far as it can. Weights that have learned already (a run that starts from a model) are
+    all worth keeping: the mean of all so far. Those of a fresh network are soon outdated: at step t the last t / 9 or
+    so, as (1 + t) / (10 + t) of the average is kept at most. What is counted and not learned (a batch norm's running
+    statistics) is taken over as it is.
 
-    Source: Polyak and Juditsky 1992, doi:10.1137/0330046; the start as in TensorFlow's `ExponentialMovingAverage`.
+    Args:
+        network: Its weights are where the average begins.
+        kept: The most of the average that is kept in a step.
+        learned: Whether the network has learned already.
+
+    Source: Polyak and Juditsky 1992, doi:10.1137/0330046; Izmailov et al. 2018, arXiv:1803.05407, for the mean of all;
+        a fresh network's start as in TensorFlow's `ExponentialMovingAverage`.
     """
 
-    def __init__(self, network: nn.Module, kept: float) -> None:
+    def __init__(self, network: nn.Module, kept: float, *, learned: bool = False) -> None:
         self.network = copy.deepcopy(network)
         self.network.requires_grad_(False)
         self.kept = kept
+        self._forgotten = 1 if learned else 9
 
     def follow(self, network: nn.Module, step: int) -> None:
         """Move the average towards the network, after step number `step` (from 0)."""
-        kept = min(self.kept, (1 + step) / (10 + step))
+        kept = min(self.kept, (1 + step) / (1 + step + self._forgotten))
         with torch.no_grad():
             for mean, weight in zip(self.network.parameters(), network.parameters(), strict=True):
                 mean.lerp_(weight, 1 - kept)
