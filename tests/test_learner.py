@@ -140,6 +140,7 @@ def test_the_average_of_a_network_that_has_learned_is_the_mean_of_all() -> None:
     averaged = learner(ema=0.75, start_from="model.safetensors")
     weight, mean = (next(iter(one.parameters())) for one in (averaged.network, averaged.model.network))
     met = [weight.detach().clone()]
+    expected = met[0]
     for step in range(5):
         averaged.learn(batch(), step, 1e-2)
         met.append(weight.detach().clone())
