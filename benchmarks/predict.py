@@ -76,10 +76,9 @@ def plain(model: Path, folder: Path, output: Path) -> None:
     import nibabel as nib
     import numpy as np
     import torch
-    from safetensors.torch import load_file
 
     from gliomask.cases import find_cases
-    from gliomask.model_file import read_plan
+    from gliomask.model_file import read_plan, read_weights
 
     case = find_cases(folder)[0]
     loaded = [nib.load(case.images[name].path) for name in read_plan(model).modalities]
@@ -89,13 +88,34 @@ def plain(model: Path, folder: Path, output: Path) -> None:
         brain = data != 0
         channels.append(np.where(brain, (data - data[brain].mean()) / data[brain].std(), 0))
     images = torch.from_numpy(np.stack(channels)[None]).float()
-    network = _plain_fast(load_file(model))
+    network = _plain_network({name: torch.from_numpy(value) for name, value in read_weights(model).items()})
     with torch.inference_mode():
         logits = _plain_windows(network, images)
     labels = np.zeros(images.shape[2:], np.uint8)
     for region, value in zip(torch.sigmoid(logits)[0].numpy() > 0.5, (2, 1, 4), strict=True):
         labels[region] = value
     nib.save(nib.Nifti1Image(labels, loaded[0].affine), output)
+
+
+def _plain_network(weights: dict):
+    """The network, or the mean of those of an ensemble, every second of which sees the image a voxel further."""
+    import torch
+
+    members: dict[str, dict] = {}
+    for name, value in weights.items():
+        member, _, own = name.removeprefix("members.").partition(".") if name.startswith("members.") else ("", "", name)
+        members.setdefault(member, {})[own] = value
+    networks = [_plain_fast(members[member]) for member in sorted(members)]
+
+    def run(images: torch.Tensor) -> torch.Tensor:
+        axes = (2, 3, 4)
+        answers = [
+            torch.roll(network(torch.roll(images, (i % 2,) * 3, axes)), (-(i % 2),) * 3, axes)
+            for i, network in enumerate(networks)
+        ]
+        return sum(answers) / len(answers)
+
+    return run
 
 
 def _plain_fast(weights: dict):  # the network is a value here, built as torch's own layers
@@ -135,14 +155,18 @@ def _plain_fast(weights: dict):  # the network is a value here, built as torch's
                 )
                 for (a, b), count in zip(pairwise((inputs, *widths)), blocks, strict=True)
             )
+            across = [width for i, width in enumerate(widths[1:]) if f"across.{i}.weight" in weights]
+            self.across = nn.ModuleList(nn.Conv3d(width, width, 1, bias=False) for width in across)
             self.up = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in pairwise(widths))
             self.decoder = nn.ModuleList(Block(width) for width in widths[:-1])
             self.head = nn.Conv3d(widths[0], len(weights["head.weight"]), 1)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             skips = []
-            for level in self.encoder:
+            for i, level in enumerate(self.encoder):
                 x = level(x)
+                if i > 0 and len(self.across):
+                    x = x + self.across[i - 1](x.flip(2))
                 skips.append(x)
             skips.pop()
             for level in reversed(range(len(skips))):
@@ -153,7 +177,7 @@ def _plain_fast(weights: dict):  # the network is a value here, built as torch's
             return fine.reshape(1, regions, *(2 * n for n in scores.shape[2:]))
 
     network = Plain().eval()
-    network.load_state_dict({name: value.float() for name, value in weights.items() if "scores." not in name})
+    network.load_state_dict({name: value for name, value in weights.items() if "scores." not in name})
     return network
 
 

@@ -38,8 +38,8 @@ def apply_histogram_mix(image: Tensor, donor: Tensor, mix: HistogramMix) -> Tens
         image, donor: `(C, X, Y, Z)`, normalized, 0 outside the brain; of any two grids. Left unchanged.
         mix: As sampled.
 
-    Source: Yamashita and Markov 2020 and others match histograms to a template; a random share of the way to a random
-        case is ours, and so is doing it a channel at a time.
+    Source: Nyul and Udupa 1999, Magnetic Resonance in Medicine 42(6), map quantiles onto those of a template; a random
+        share of the way to a random case is ours.
     """
     mixed = image.clone()
     for channel, other, share in zip(mixed, donor, mix.shares, strict=True):
