@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from gliomask.config import make_config
 from gliomask.errors import InputError
@@ -97,6 +98,20 @@ def test_what_cannot_be_joined_is_said(two: list[Path], tmp_path: Path) -> None:
             build_network("ensemble", 3, 3, members=members)
 
 
+def test_a_weight_that_is_called_scale_is_kept(tmp_path: Path) -> None:
+    """Only what stands beside a kernel in 8 bits is that kernel's scale; a counter stays a single number."""
+    weights = {"norm.scale": np.ones(3, np.float32), "norm.count": np.array(7)}
+    save_file(weights, tmp_path / "w.safetensors")
+    kept = read_weights(tmp_path / "w.safetensors")
+    assert {name: value.shape for name, value in kept.items()} == {"norm.scale": (3,), "norm.count": ()}
+    batch = new_model(
+        Plan(modalities=("t1c",), network="fast", network_arguments={"channels": [4, 6], "norm": "batch"})
+    )
+    save_model(batch, tmp_path / "m.safetensors")
+    shapes = {name: value.shape for name, value in read_weights(tmp_path / "m.safetensors").items()}
+    assert shapes == {name: tuple(value.shape) for name, value in batch.network.state_dict().items()}
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_fewer_bits_make_a_smaller_file_and_nearly_the_same_answer(two: list[Path], tmp_path: Path, bits: int) -> None:
     """Kernels alone are rounded; in 8 bits to a 254th of the largest weight of the channel that comes out."""
@@ -177,6 +192,6 @@ def test_sides_see_each_other(tmp_path: Path) -> None:
     assert not seeing[..., 120:136, :, :].any()
 
 
-def test_join_needs_no_model_loaded_for_its_help(gliomask: Callable[..., tuple[int, str]]) -> None:
-    """The help says what it takes."""
+def test_the_help_says_what_join_does(gliomask: Callable[..., tuple[int, str]]) -> None:
+    """In a sentence."""
     assert "mean of theirs" in gliomask("join", "--help")[1]

@@ -203,7 +203,7 @@ def save_model(model: Model, path: Path, *, training: Mapping[str, object] | Non
 
     stored: dict[str, NDArray[Any]] = {}
     for name, value in model.network.state_dict().items():
-        stored |= pack(name, np.ascontiguousarray(value.detach().cpu().numpy()), bits)
+        stored |= pack(name, np.asarray(value.detach().cpu().numpy(), order="C"), bits)
     write_bytes(path, save(stored, metadata=make_record(model.plan, training)))
 
 

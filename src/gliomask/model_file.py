@@ -112,7 +112,8 @@ def read_weights(path: Path) -> dict[str, NDArray[Any]]:
         stored = load_file(path)
     except SafetensorError as error:
         raise damaged(path, error) from error
-    scales = {name: stored.pop(name) for name in list(stored) if name.removesuffix(SCALE) != name}
+    packed = [name for name, value in stored.items() if value.dtype == np.int8 and f"{name}{SCALE}" in stored]
+    scales = {f"{name}{SCALE}": stored.pop(f"{name}{SCALE}") for name in packed}
     try:
         return {name: _unpacked(value, scales.get(f"{name}{SCALE}")) for name, value in stored.items()}
     except ValueError as error:

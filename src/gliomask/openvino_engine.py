@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask import openvino_graph
 from gliomask.errors import InputError
 from gliomask.inference import (
     Inference,
@@ -25,7 +24,7 @@ from gliomask.inference import (
     window_size,
 )
 from gliomask.model_file import damaged, is_onnx, misfit, read_record, read_weights
-from gliomask.openvino_graph import build_graph, channels_of, graph_facts, members_of, widths_of
+from gliomask.openvino_graph import build_graph, channels_of, graph_facts, has_graph, members_of, widths_of
 from gliomask.plan import Plan, plan_from_dict
 from gliomask.runtime import openvino
 
@@ -149,7 +148,7 @@ class _Engine:
 
 def can_build(path: Path, plan: Plan) -> bool:
     """Tell whether OpenVINO can run a model file: ONNX, or weights of a network that is known here."""
-    return is_onnx(path) or openvino_graph.can_build(plan.network, plan.network_arguments)
+    return is_onnx(path) or has_graph(plan.network, plan.network_arguments)
 
 
 def load_openvino_model(path: Path, name: str, *, threads: int | None = None) -> OpenVINOModel:

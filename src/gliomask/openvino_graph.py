@@ -27,7 +27,7 @@ _EPS = 1e-5  # of torch's norms, and of ours
 _SPATIAL = [2, 3, 4]
 
 
-def can_build(network: str, arguments: Mapping[str, Any]) -> bool:
+def has_graph(network: str, arguments: Mapping[str, Any]) -> bool:
     """Tell whether the graph of a network can be built here."""
     if network != "ensemble":
         return network in GRAPHS
