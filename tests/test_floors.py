@@ -61,8 +61,8 @@ NEED_TORCH = {
     *("comparison.py", "engine.py", "export.py", "learner.py", "patches.py", "ranks.py", "run.py", "training.py"),
     *("validation.py",),
     *(path.relative_to(HOUSE).as_posix() for path in (HOUSE / "networks").glob("[!_]*.py")),
-    *(f"augment/{name}.py" for name in ("axes", "brain", "draws", "faults", "histogram", "intensity", "patch")),
-    *(f"augment/{name}.py" for name in ("resolution", "spatial", "transplant")),
+    *(f"augment/{name}.py" for name in ("axes", "brain", "draws", "faults", "histogram", "intensity", "lesion")),
+    *(f"augment/{name}.py" for name in ("masks", "patch", "resolution", "spatial", "transplant")),
 }
 
 

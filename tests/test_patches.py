@@ -157,6 +157,28 @@ def test_mixed_histograms_leave_the_places_alone(cached) -> None:
     assert changed
 
 
+def test_a_lesion_that_stands_out_less_keeps_the_brain(cached) -> None:
+    """The brain's outline stays, and all of the truth but enhancement that is gone."""
+    prepared, plan = cached
+    plain, mixed = (
+        Patches(prepared, plan, PatchSettings(None, None, 0.0, seed=0, lesion_contrast=share), 1)
+        for share in (0.0, 1.0)
+    )
+    changed = gone = 0
+    for step in range(24):
+        before, after = plain[step], mixed[step]
+        assert torch.equal(before.targets[:, :2], after.targets[:, :2])
+        assert torch.equal((before.images != 0).any(1), (after.images != 0).any(1))
+        changed += not torch.equal(before.images, after.images)
+        if not torch.equal(before.targets, after.targets):
+            gone += 1
+            assert not after.targets[:, 2].any()
+            enhanced = plan.modalities.index("t1c")
+            assert [c for c in range(3) if not torch.equal(before.images[:, c], after.images[:, c])] == [enhanced]
+    assert changed
+    assert gone
+
+
 def test_a_histogram_moves_its_share_of_the_way() -> None:
     """All the way, the quantiles are the donor's; a sequence that either lacks stays; shares of 0 change nothing."""
     generator = torch.Generator().manual_seed(0)

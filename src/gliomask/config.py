@@ -68,6 +68,8 @@ class TrainConfig(BaseModel):
     """The probability with which a patch gets the tumour of another case as well."""
     histograms: float = Field(default=0.0, ge=0, le=1)
     """The probability with which a patch's intensities are moved towards those of another case, some of the way."""
+    lesion_contrast: float = Field(default=0.0, ge=0, le=1)
+    """The probability with which one of a patch's regions stands out less or more; see `gliomask.augment.lesion`."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Average the weights over the steps, so much of the average kept each step; the average is what is validated and
     saved as the model. 0: the weights as they are."""

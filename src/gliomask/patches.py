@@ -17,10 +17,12 @@ from torch import Tensor
 from gliomask.augment import (
     Augmentation,
     apply_histogram_mix,
+    apply_lesion_contrast,
     apply_transplant,
     augment,
     drop_modalities,
     sample_histogram_mix,
+    sample_lesion_contrast,
     sample_transplant,
 )
 from gliomask.cache import CachedCase
@@ -53,6 +55,8 @@ class PatchSettings:
     """The probability with which a patch gets the tumour that another case has at the same place of its brain."""
     histograms: float = 0.0
     """The probability with which a patch's intensities are moved towards those of another case."""
+    lesion_contrast: float = 0.0
+    """The probability with which one of a patch's regions stands out less or more from its surroundings."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +131,21 @@ class Patches:
             other, tumour = cut_patch(donor, self.plan, there, size)
             donated = torch.from_numpy(other), torch.from_numpy(tumour)
             data, regions = apply_transplant((data, regions), donated, transplant)
+        if self.settings.lesion_contrast:
+            data, regions = self._change_lesion(data, regions, generator)
         if self.settings.histograms:
             data = self._mix_histograms(data, generator, drawn)
         if self.settings.augmentation is not None:
             data, regions = augment(data, regions, generator, self.settings.augmentation)
         return drop_modalities(data, generator, self.settings.drop_modalities), regions, case.id
+
+    def _change_lesion(self, data: Tensor, regions: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        enhancing = None
+        if "ET" in self.plan.regions and "t1c" in self.plan.modalities:
+            enhancing = self.plan.regions.index("ET"), self.plan.modalities.index("t1c")
+        present = [index for index, region in enumerate(regions) if region.any()]
+        change = sample_lesion_contrast(generator, self.settings.lesion_contrast, present, len(data), enhancing)
+        return (data, regions) if change is None else apply_lesion_contrast(data, regions, change)
 
     def _mix_histograms(self, data: Tensor, generator: torch.Generator, drawn: np.random.Generator) -> Tensor:
         mix = sample_histogram_mix(generator, self.settings.histograms, len(data))

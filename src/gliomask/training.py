@@ -304,7 +304,14 @@ def _patch_settings(job: _Job) -> PatchSettings:
     plan, divisor = job.model.plan, int(job.model.network.divisor)  # type: ignore[arg-type]
     size = None if config.whole_brain else plan.patch_size
     return PatchSettings(
-        size, changes, config.drop_modalities, config.seed, divisor, config.transplant, config.histograms
+        size,
+        changes,
+        config.drop_modalities,
+        config.seed,
+        divisor,
+        config.transplant,
+        config.histograms,
+        config.lesion_contrast,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from gliomask.augment.faults import drop_modalities
 from gliomask.augment.histogram import apply_histogram_mix, sample_histogram_mix
+from gliomask.augment.lesion import apply_lesion_contrast, sample_lesion_contrast
 from gliomask.augment.patch import augment
 from gliomask.augment.settings import Augmentation
 from gliomask.augment.transplant import apply_transplant, sample_transplant
@@ -18,9 +19,11 @@ from gliomask.augment.transplant import apply_transplant, sample_transplant
 __all__ = [
     "Augmentation",
     "apply_histogram_mix",
+    "apply_lesion_contrast",
     "apply_transplant",
     "augment",
     "drop_modalities",
     "sample_histogram_mix",
+    "sample_lesion_contrast",
     "sample_transplant",
 ]

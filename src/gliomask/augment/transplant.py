@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gliomask.augment.brain import find_brain, find_present
 from gliomask.augment.draws import chance, integer
+from gliomask.augment.masks import box_around, grown, smoothed
 
 # Voxels over which the donor's intensities pass into the host's, so that no edge gives the transplant away.
 _SEAM = 3
@@ -47,42 +46,14 @@ def apply_transplant(
     """
     (image, target), (others, tumour) = host, donor
     mixed, truth = image.clone(), target.clone()
-    box = _box(tumour[0], transplant.margin + 2 * _SEAM)
+    box = box_around(tumour[0], transplant.margin + 2 * _SEAM)
     if box is None:
         return mixed, truth
     part, their_part, their_tumour = mixed[box], others[box], tumour[box]
-    taken = _grown(their_tumour[0], transplant.margin)
+    taken = grown(their_tumour[0], transplant.margin)
     both = find_brain(part) & find_brain(their_part)
-    weight = _smoothed(taken.float()) * both
+    weight = smoothed(taken.float(), _SEAM) * both
     for channel in set(find_present(image)) & set(find_present(others)):
         part[channel].lerp_(their_part[channel], weight)
     truth[box] = torch.where(taken & both, their_tumour, truth[box])
     return mixed, truth
-
-
-def _box(mask: Tensor, room: int) -> tuple[slice, ...] | None:
-    """All channels of the smallest box around the mask with so much room on each side; None where nothing is set."""
-    rows = [np.flatnonzero(mask.numpy().any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    if not len(rows[0]):
-        return None
-    return (slice(None), *(slice(max(int(row[0]) - room, 0), int(row[-1]) + room + 1) for row in rows))
-
-
-def _grown(mask: Tensor, margin: int) -> Tensor:
-    """The mask and all within so many voxels along each axis."""
-    grown = mask[None, None].float()
-    for axis in range(3):
-        kernel, padding = [1, 1, 1], [0, 0, 0]
-        kernel[axis], padding[axis] = 2 * margin + 1, margin
-        grown = F.max_pool3d(grown, kernel, stride=1, padding=padding)
-    return grown[0, 0] > 0
-
-
-def _smoothed(weight: Tensor) -> Tensor:
-    """The mean over a cube, an axis at a time; at the patch's faces, of what is inside it."""
-    soft = weight[None, None]
-    for axis in range(3):
-        kernel, padding = [1, 1, 1], [0, 0, 0]
-        kernel[axis], padding[axis] = 2 * _SEAM + 1, _SEAM
-        soft = F.avg_pool3d(soft, kernel, stride=1, padding=padding, count_include_pad=False)
-    return soft[0, 0]

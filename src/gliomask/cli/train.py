@@ -182,6 +182,16 @@ def train(
             rich_help_panel=_LEARNING,
         ),
     ] = 0.0,
+    lesion_contrast: Annotated[
+        float,
+        typer.Option(
+            "--lesion-contrast",
+            min=0,
+            max=1,
+            help="Probability that a region of a patch stands out less or more from its surroundings.",
+            rich_help_panel=_LEARNING,
+        ),
+    ] = 0.0,
     ema: Annotated[
         float,
         typer.Option("--ema", min=0, max=0.99999, help="Average weights over steps: 0.999.", rich_help_panel=_LEARNING),
