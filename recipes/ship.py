@@ -52,9 +52,9 @@ def main() -> None:
 def record(output: Path) -> dict[str, object]:
     """Return what the file says of its training."""
     told: dict[str, object] = {}
-    for network in ("fast", "fast_sides"):
+    for network in sorted(path for path in output.iterdir() if path.is_dir()):
         stages = []
-        for folder in sorted((output / network).iterdir(), key=lambda path: (path / "config.json").stat().st_mtime):
+        for folder in sorted(network.iterdir(), key=lambda path: (path / "config.json").stat().st_mtime):
             run = load_run(folder)
             config, last, split = run.config, run.rows()[-1], run.split()
             size = "whole brains" if config.whole_brain else f"patches of {config.patch_size}"
@@ -62,7 +62,7 @@ def record(output: Path) -> dict[str, object]:
                 f"{folder.name}: {size}, {last['step']} steps, {len(split['train'])} cases, rate {config.lr:g}, each "
                 f"sequence left out with {config.drop_modalities:g}"
             )
-        told[f"network {network}"] = "; ".join(stages)
+        told[f"network {network.name}"] = "; ".join(stages)
     sources = Counter(name.split("_")[0].lower() for name in [*split["train"], *split["val"]])
     names = {"brats19": "BraTS 2019", "brats2021": "BraTS 2021", "brats18": "BraTS 2018"}
     return {
