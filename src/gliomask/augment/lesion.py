@@ -67,8 +67,8 @@ def apply_lesion_contrast(image: Tensor, target: Tensor, change: LesionContrast)
         image, target: `(C, X, Y, Z)`, normalized, 0 outside the brain, and `(R, X, Y, Z)`. Left unchanged.
         change: As sampled.
 
-    Source: ours. Of the 53 cases of the shipped model those with faint enhancement or faint oedema are missed, and
-        they are the few (recipes/README.md).
+    Source: ours. Without it, the held-out cases with the faintest enhancement were the ones that were missed; a few
+        dozen cases hold hardly any (recipes/README.md has the figures).
     """
     image, target = image.clone(), target.clone()
     box = box_around(target[change.region], _SURROUNDINGS + 2 * _SEAM)
