@@ -308,10 +308,10 @@ def _patch_settings(job: _Job) -> PatchSettings:
         changes,
         config.drop_modalities,
         config.seed,
-        divisor,
-        config.transplant,
-        config.histograms,
-        config.lesion_contrast,
+        multiple=divisor,
+        transplant=config.transplant,
+        histograms=config.histograms,
+        lesion_contrast=config.lesion_contrast,
     )
 
 
