@@ -85,3 +85,13 @@ def test_the_rate_rises_then_falls_to_a_hundredth(steps: int) -> None:
     assert np.all(np.diff(rates[peak:]) <= 0)
     assert learning_rate(config(lr=1.0), steps, 1.0) == pytest.approx(0.01)
     assert {learning_rate(config(lr=1.0, schedule="constant"), s, s / steps) for s in range(steps)} == {1.0}
+
+
+def test_curves_are_drawn_as_often_as_costs_little() -> None:
+    """After each epoch of a minute; of epochs of a second, when a twentieth of the time has not gone into it; last."""
+    pace = Pace(config(steps=100), 10, 0)
+    pace.drawing_seconds, pace.drawn_at = 0.5, 100.0
+    assert pace.draws(50, 160.0)
+    assert not pace.draws(50, 101.0)
+    assert pace.draws(50, 110.0)
+    assert pace.draws(100, 100.1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from gliomask.augment import Augmentation
 from gliomask.augment.histogram import HistogramMix, apply_histogram_mix
@@ -23,7 +24,8 @@ from gliomask.ranks import Ranks
 
 
 def draw_patch(case: CachedCase, plan: Plan, size: tuple[int, int, int], generator: np.random.Generator):
-    return cut_patch(case, plan, choose_place(case, plan, size, generator), size)
+    data, regions = cut_patch(case, plan, choose_place(case, plan, size, generator), size)
+    return data.numpy(), regions.numpy()
 
 
 @pytest.fixture
@@ -98,9 +100,9 @@ def test_an_epoch_goes_once_through_all_cases(cached, monkeypatch: pytest.Monkey
     prepared, plan = cached
     met: list[str] = []
 
-    def note(case: CachedCase, *arguments: object) -> tuple[np.ndarray, np.ndarray]:
+    def note(case: CachedCase, *arguments: object) -> tuple[Tensor, Tensor]:
         met.append(case.id)
-        return np.zeros((3, 4, 4, 4), np.float32), np.zeros((3, 4, 4, 4), bool)
+        return torch.zeros(3, 4, 4, 4), torch.zeros(3, 4, 4, 4, dtype=torch.bool)
 
     monkeypatch.setattr("gliomask.patches.cut_patch", note)
     patches = Patches(prepared, plan, PatchSettings((4, 4, 4), None, 0.0, seed=0), 1)

@@ -10,6 +10,8 @@ from gliomask.config import TrainConfig
 
 # Under a time budget validation takes a tenth of the time.
 _VALIDATION_SHARE = 0.1
+# The curves take at most this share: half a second to draw are nothing, unless an epoch takes no longer.
+_DRAWING_SHARE = 0.05
 # Where none has been timed yet: the cost of a validation case in training steps, eight windows without a way back.
 _STEPS_A_CASE = 3
 
@@ -28,6 +30,9 @@ class Pace:
     validation_seconds: float | None = None
     """Of the last one."""
     validated_at: float = 0.0
+    drawing_seconds: float = 0.0
+    """Of the curves, the last time."""
+    drawn_at: float = 0.0
 
     @property
     def steps(self) -> int | None:
@@ -60,6 +65,10 @@ class Pace:
             return (step // self.steps_per_epoch) % (self.config.val_every or 1) == 0
         wait = self._validation() * (1 / _VALIDATION_SHARE - 1)
         return self.validation_seconds is None or seconds - self.validated_at >= wait
+
+    def draws(self, step: int, seconds: float) -> bool:
+        """Tell whether to draw the curves after this epoch: at the end, and as often as costs little."""
+        return self.is_over(step, seconds) or seconds - self.drawn_at >= self.drawing_seconds / _DRAWING_SHARE
 
     def seconds_left(self, step: int, seconds: float) -> float | None:
         """Return the time until all is done, the validations that are to come included; None before the first step."""

@@ -159,14 +159,18 @@ def normalize(data: NDArray[Any], moments: list[Moments], normalization: Normali
     """
     result = np.empty(data.shape, dtype=np.float32)
     for channel, moment, out in zip(data, moments, result, strict=True):
-        if normalization == "zscore":
-            np.subtract(channel, np.float32(moment.mean), out=out, casting="unsafe")
-            out *= np.float32(1 / moment.std)
-        else:
-            np.subtract(channel, np.float32(moment.least), out=out, casting="unsafe")
-            out *= np.float32(1 / ((moment.most - moment.least) or 1.0))
+        zero, factor = scale_of(moment, normalization)
+        np.subtract(channel, zero, out=out, casting="unsafe")
+        out *= factor
         out[channel == 0] = 0
     return result
+
+
+def scale_of(moments: Moments, normalization: Normalization) -> tuple[np.float32, np.float32]:
+    """Return which stored intensity becomes 0, and by what the distance from it is multiplied."""
+    if normalization == "zscore":
+        return np.float32(moments.mean), np.float32(1 / moments.std)
+    return np.float32(moments.least), np.float32(1 / ((moments.most - moments.least) or 1.0))
 
 
 def _oriented(grid: Grid, axes: str) -> Grid:

@@ -94,13 +94,16 @@ class Run:
         save_model(model, self.folder / f"{name}.safetensors", training=facts)
 
     def write_log(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Write the log and its curves; for TensorBoard the last row, at its step."""
+        """Write the log; for TensorBoard the last row, at its step."""
         write_text(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        save_figure(curves_figure(rows), self.folder / "curves.png")
         if self.config.tensorboard:
             with _event_writer(self.folder / "tensorboard") as events:
                 for name, value in rows[-1].items():
                     events.add_scalar(name, value, int(rows[-1]["step"]))
+
+    def draw_curves(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Draw the log's rows."""
+        save_figure(curves_figure(rows), self.folder / "curves.png")
 
     def save_state(self, state: RunState, parts: Mapping[str, Any]) -> None:
         """Write the checkpoint, whole or not at all; of each part (network, optimizer, scaler) its `state_dict`."""

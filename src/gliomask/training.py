@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,7 +80,8 @@ def train(
 ) -> Run:
     """Train a network and return its run folder.
 
-    The folder gets `config.json`, `splits_final.json`, `log.jsonl` and `curves.png` (a row and a point each epoch),
+    The folder gets `config.json`, `splits_final.json`, `log.jsonl` and `curves.png` (a row and a point each epoch; the
+    curves lag behind where epochs take no longer than they do to draw),
     `best.safetensors` (highest mean Dice on whole validation cases), `last.safetensors`, and `checkpoint.pt`, from
     which `resume` goes on as if nothing had happened: on the CPU, to the same bits.
 
@@ -202,6 +202,8 @@ def _loop(job: _Job, started: float) -> None:
                 _save(job, learner, now)
                 saved = now.seconds
             if stop:
+                if now.rows and job.ranks.first:
+                    job.folder.draw_curves(now.rows)
                 return
     if now.epoch.losses:  # resumed when its time was over already
         _end_epoch(job, pace, now, learner.rate, clock)
@@ -249,7 +251,15 @@ def _end_epoch(job: _Job, pace: Pace, now: _Standing, rate: float, clock: _Clock
         if best_row(now.rows) is row:
             job.folder.save_model(job.model, "best", row)
         job.folder.write_log(now.rows)
+        if pace.draws(now.step, now.seconds):
+            _draw_curves(job, pace, now)
     job.watcher.on_epoch(row)
+
+
+def _draw_curves(job: _Job, pace: Pace, now: _Standing) -> None:
+    begun = time.monotonic()
+    job.folder.draw_curves(now.rows)
+    pace.drawing_seconds, pace.drawn_at = time.monotonic() - begun, now.seconds
 
 
 def best_row(rows: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
@@ -316,10 +326,8 @@ def _patch_settings(job: _Job) -> PatchSettings:
 
 
 def _workers(config: TrainConfig, ranks: Ranks) -> int:
-    """On a CPU one thread keeps ahead of the network; a GPU takes a step in the time of one augmentation."""
-    if config.workers is not None:
-        return config.workers
-    return 1 if ranks.device.type == "cpu" else min(8, os.cpu_count() or 1)
+    """One thread keeps ahead of the network on a CPU; a GPU changes the patches itself, and two keep it busy."""
+    return config.workers or (1 if ranks.device.type == "cpu" else 2)
 
 
 def _check_share(config: TrainConfig, ranks: Ranks) -> None:

@@ -16,7 +16,8 @@ def multiply_axes(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
 
     Args:
         volume: `(X, Y, Z)`.
-        matrices: `(X', X)`, `(Y', Y)`, `(Z', Z)`, quicker the nearer they come to being diagonal.
+        matrices: `(X', X)`, `(Y', Y)`, `(Z', Z)`, on any device; on a CPU the quicker the nearer they come to being
+            diagonal.
     """
     for axis, matrix in enumerate(matrices):
         if matrix is not None:
@@ -25,6 +26,11 @@ def multiply_axes(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
 
 
 def _multiply(volume: Tensor, matrix: Tensor, axis: int) -> Tensor:
+    if volume.device.type != "cpu":  # where a product with 0 costs less than to find out
+        there = matrix.to(volume.device)
+        if axis == 0:
+            return (there @ volume.flatten(1)).view(len(there), *volume.shape[1:])
+        return there @ volume if axis == 1 else volume @ there.T
     shape = list(volume.shape)
     shape[axis] = len(matrix)
     result = torch.empty(shape)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 def find_brain(image: Tensor) -> Tensor:
     """Return where any channel is not 0, `(X, Y, Z)` bool."""
+    if image.device.type != "cpu":
+        return (image != 0).any(0)
     channels = image.numpy()  # which compares and counts in a third of torch's time
     brain = channels[0] != 0
     for channel in channels[1:]:
@@ -20,6 +22,8 @@ def find_brain(image: Tensor) -> Tensor:
 
 def find_present(image: Tensor) -> list[int]:
     """Return which channels are there, that is, not 0 throughout."""
+    if image.device.type != "cpu":
+        return [index for index, there in enumerate((image != 0).flatten(1).any(1).tolist()) if there]
     return [index for index, channel in enumerate(image.numpy()) if channel.any()]
 
 
@@ -33,7 +37,8 @@ def moments(channel: Tensor, brain: Tensor) -> tuple[float, float]:
 
     Outside, each voxel adds the mean's square, which is taken off again: a third of the time of masking it out.
     """
-    count = max(int(np.count_nonzero(brain.numpy())), 1)
+    voxels = np.count_nonzero(brain.numpy()) if brain.device.type == "cpu" else brain.sum()
+    count = max(int(voxels), 1)
     mean = _total(channel) / count
     squares = _total((channel - mean).square_()) - (brain.numel() - count) * mean**2
     return mean, math.sqrt(max(squares, 0.0) / count)

@@ -49,7 +49,7 @@ def apply_bias_field(channel: Tensor, brain: Tensor, bias: BiasField) -> Tensor:
     dark = torch.where(brain, channel, math.inf).amin().item()
     if dark == math.inf:
         return channel
-    return inside(draw_bias_field(channel.shape, bias).mul_(channel - dark).add_(dark), brain)
+    return inside(draw_bias_field(channel.shape, bias).to(channel.device).mul_(channel - dark).add_(dark), brain)
 
 
 def draw_bias_field(shape: torch.Size, bias: BiasField) -> Tensor:

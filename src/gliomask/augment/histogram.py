@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,7 +34,7 @@ def apply_histogram_mix(image: Tensor, donor: Tensor, mix: HistogramMix) -> Tens
     the two lacks (0 throughout) stays.
 
     Args:
-        image, donor: `(C, X, Y, Z)`, normalized, 0 outside the brain; of any two grids. Left unchanged.
+        image, donor: `(C, X, Y, Z)`, normalized, 0 outside the brain; of any two grids, on one device. Left unchanged.
         mix: As sampled.
 
     Source: Nyul and Udupa 1999, Magnetic Resonance in Medicine 42(6), map quantiles onto those of a template; a random
@@ -46,17 +45,25 @@ def apply_histogram_mix(image: Tensor, donor: Tensor, mix: HistogramMix) -> Tens
         own, theirs = _quantiles(channel), _quantiles(other)
         if own is None or theirs is None:
             continue
-        brain = channel.numpy() != 0
-        values = channel.numpy()[brain]
-        moved = np.interp(values, own, own + share * (theirs - own))
-        moved += values - np.clip(values, own[0], own[-1])
-        channel.numpy()[brain] = moved
+        brain = channel != 0
+        channel[brain] = _moved(channel[brain], own, own + share * (theirs - own))
     return mixed
 
 
-def _quantiles(channel: Tensor) -> np.ndarray | None:
+def _quantiles(channel: Tensor) -> Tensor | None:
     """The quantiles of the voxels that are not 0, from some of them; None where there are none."""
-    values = channel.numpy().ravel()
-    values = values[:: max(1, values.size // (4 * _MOST_VOXELS))]
+    values = channel.flatten()
+    values = values[:: max(1, len(values) // (4 * _MOST_VOXELS))]
     values = values[values != 0]
-    return np.quantile(values, np.linspace(0.005, 0.995, _POINTS)) if values.size else None
+    return torch.quantile(values, torch.linspace(0.005, 0.995, _POINTS, device=values.device)) if len(values) else None
+
+
+def _moved(values: Tensor, places: Tensor, aims: Tensor) -> Tensor:
+    """Each place goes to its aim, what lies between two of them in proportion, what lies beyond as the outermost."""
+    slope = aims.diff() / places.diff().clamp(min=1e-6)
+    offset = aims[:-1] - slope * places[:-1]
+    beyond = torch.tensor([1.0], device=values.device)
+    slope = torch.cat([beyond, slope, beyond])
+    offset = torch.cat([aims[:1] - places[:1], offset, aims[-1:] - places[-1:]])
+    piece = torch.bucketize(values, places)
+    return values * slope[piece] + offset[piece]

@@ -87,5 +87,6 @@ def sample_noise(generator: torch.Generator, settings: Augmentation) -> Noise | 
 def apply_noise(channel: Tensor, brain: Tensor, noise: Noise) -> Tensor:
     """Return the channel with independent Gaussian noise in each voxel of the brain."""
     _, sd = moments(channel, brain)
-    drawn = torch.randn(channel.shape, generator=torch.Generator().manual_seed(noise.seed))
+    generator = torch.Generator(channel.device).manual_seed(noise.seed)
+    drawn = torch.randn(channel.shape, generator=generator, device=channel.device)
     return inside(drawn.mul_(noise.sd * sd).add_(channel), brain)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 def box_around(mask: Tensor, room: int) -> tuple[slice, ...] | None:
     """Return all channels of the smallest box around the mask, with so much room on each side; None if it is empty."""
-    rows = [np.flatnonzero(mask.numpy().any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    rows = [np.flatnonzero(mask.cpu().numpy().any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     if not len(rows[0]):
         return None
     return (slice(None), *(slice(max(int(row[0]) - room, 0), int(row[-1]) + room + 1) for row in rows))

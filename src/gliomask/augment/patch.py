@@ -56,10 +56,11 @@ def augment(
 ) -> tuple[Tensor, Tensor]:
     """Return a changed patch, image and target alike, in memory of its own.
 
-    The same state of the generator gives the same bits. Some 4 times the image's memory is needed beside it.
+    The same state of the generator gives the same bits on a CPU. It is done where image and target are; on another
+    device rounding and the noise's draws are others. Some 4 times the image's memory is needed beside it.
 
     Args:
-        image, target: Of one grid `(X, Y, Z)`, any size, on the CPU, left unchanged; see `gliomask.augment`.
+        image, target: Of one grid `(X, Y, Z)`, any size, left unchanged; see `gliomask.augment`.
         generator: On the CPU; it moves on.
         settings: How often and how strongly.
     """
