@@ -85,7 +85,7 @@ class TrainConfig(BaseModel):
     precision: Precision = "auto"
     threads: int | None = Field(default=None, ge=1)
     workers: int | None = Field(default=None, ge=1)
-    """Threads that draw patches ahead. By default 1, and on a GPU as many as there are cores, up to 8."""
+    """Threads that draw patches ahead. By default 1, and on a GPU 2."""
     low_memory: bool = False
     """Keep fewer activations and compute them again on the way back: the same result, slower."""
     compiled: bool = False

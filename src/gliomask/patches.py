@@ -79,7 +79,7 @@ class Patches:
     An epoch goes once through all cases, in an order of its own. A step's `batch_size` patches are shared out over
     `ranks`; together they are the same ones, however many processes there are.
 
-    A GPU that trains also changes the patches: a few milliseconds each, where a core takes a third of a second.
+    A GPU that trains also changes the patches: a core takes a third of a second for each, and would fall behind.
     """
 
     def __init__(

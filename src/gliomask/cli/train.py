@@ -231,9 +231,7 @@ def train(
     threads: Threads = None,
     workers: Annotated[
         int | None,
-        typer.Option(
-            "--workers", min=1, help="Threads that draw patches. [1; on a GPU up to 8]", rich_help_panel=_MEMORY
-        ),
+        typer.Option("--workers", min=1, help="Threads that draw patches. [1; on a GPU 2]", rich_help_panel=_MEMORY),
     ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also log for TensorBoard, in OUTPUT/tensorboard.")
