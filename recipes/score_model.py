@@ -74,7 +74,7 @@ def score(model: Predictor, case: CachedCase, subset: tuple[str, ...], window: s
     seconds = time.perf_counter() - started
     numbers = get_convention(plan.convention)
     truth = to_regions(case.labels(), get_convention(case.convention), plan.regions)
-    rules = plan.postprocessing
+    rules = plan.postprocessing.given(subset)
     masks = clean(to_probabilities(logits, plan.regions, rules), plan.regions, rules, case.spacing_mm)
     found = to_regions(to_labels(masks, plan.regions, numbers), numbers, plan.regions)
     sides = [dict(zip(plan.regions, masks, strict=True)) for masks in (truth, found)]

@@ -188,3 +188,18 @@ def test_a_rule_that_makes_no_sense_is_refused(fields: dict[str, float]) -> None
         RegionRule(**fields)
     with pytest.raises(InputError, match="unknown region 'ED'"):
         Postprocessing(regions={"ED": RegionRule()})
+
+
+def test_without_contrast_no_piece_of_the_core_is_too_doubtful() -> None:
+    """Where t1c is missing all of TC and ET is doubtful; their size still counts, and so does all that WT has."""
+    rule = RegionRule(threshold=0.45, least_mm3=20, least_probability=0.7)
+    rules = Postprocessing(regions=dict.fromkeys(REGIONS, rule), least_et_mm3=30)
+    assert rules.given(("t1c", "t2f")) == rules
+    without = rules.given(("t1n", "t2w", "t2f"))
+    assert without.regions["WT"] == rule
+    assert without.regions["TC"] == without.regions["ET"] == RegionRule(threshold=0.45, least_mm3=20)
+    assert without.least_et_mm3 == 30
+    assert NOTHING.given(()) == NOTHING
+    doubtful = np.stack([boxes((2, 6, 6, 6)), boxes((2, 6, 6, 6), value=0.6), boxes((2, 5, 5, 5), value=0.5)])
+    assert [mask.sum() for mask in clean(doubtful, REGIONS, rules, MM)] == [216, 0, 0]
+    assert [mask.sum() for mask in clean(doubtful, REGIONS, without, MM)] == [216, 216, 125]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -148,6 +149,19 @@ def test_what_is_odd_about_the_images_is_said(case: Case, tmp_path: Path) -> Non
     assert "t2f (flair.nii): the background is 7" in found.warnings[0]
     found.save(tmp_path / "out.nii.gz")
     assert json.loads((tmp_path / "out.json").read_text())["warnings"] == list(found.warnings)
+
+
+def test_without_contrast_the_answer_says_what_it_is_worth(case: Case) -> None:
+    """A model that can miss t1c keeps its doubtful enhancement, and says so; the facts have the rules it went by."""
+    model = model_for(case, can_miss=True)
+    rules = Postprocessing(regions={"ET": RegionRule(threshold=0.3, least_probability=0.99)})
+    plan = model.plan.model_copy(update={"postprocessing": rules})
+    model = replace(model, plan=plan)
+    whole = predict(model, case)
+    assert whole.facts()["postprocessing"]["regions"]["ET"]["least_probability"] == 0.99
+    without = predict(model, Case(case.id, {m: s for m, s in case.images.items() if m != "t1c"}))
+    assert [text.partition(":")[0] for text in without.warnings if text not in whole.warnings] == ["no t1c"]
+    assert without.facts()["postprocessing"]["regions"]["ET"]["least_probability"] == 0
 
 
 def test_a_missing_sequence_is_refused_with_the_way_out(case: Case) -> None:

@@ -49,6 +49,17 @@ class Postprocessing(BaseModel):
         """Return what is done to one region."""
         return self.regions.get(region, _NO_RULE)
 
+    def given(self, modalities: Iterable[str]) -> Postprocessing:
+        """Return the rules for an examination with these sequences.
+
+        Contrast is seen in t1c alone. Without it every piece of TC and ET is a doubtful one, and a least probability
+        that was fitted with it would leave none: then no piece goes for that.
+        """
+        if "t1c" in modalities:
+            return self
+        kept = {name: rule.model_copy(update={"least_probability": 0.0}) for name, rule in self.regions.items()}
+        return self.model_copy(update={"regions": self.regions | {n: kept[n] for n in ("TC", "ET") if n in kept}})
+
 
 _NO_RULE = RegionRule()
 

@@ -99,6 +99,10 @@ class Prediction:
 
 
 _DEFAULT = Inference()
+_NO_CONTRAST = (
+    "no t1c: enhancement shows in that sequence alone, so ET is a guess and TC not much more. "
+    "Rely on WT only, or give t1c."
+)
 
 
 def predict(
@@ -214,13 +218,14 @@ def _answer(
         total = answer if total is None else Volume(total.data + answer.data, total.affine)
     assert total is not None
     probabilities = total if len(models) == 1 else Volume(total.data / len(models), total.affine)
-    masks = clean(probabilities.data, plan.regions, plan.postprocessing, probabilities.spacing_mm)
+    rules = plan.postprocessing.given(ready.case.images)
+    masks = clean(probabilities.data, plan.regions, rules, probabilities.spacing_mm)
     labels = to_labels(masks, plan.regions, get_convention(convention))
     return Prediction(
         case=ready.case,
         labels=Volume(labels[None], probabilities.affine),
         probabilities=probabilities,
-        plan=plan,
+        plan=plan.model_copy(update={"postprocessing": rules}),
         convention=convention,
         model=", ".join(member.name for member in models),
         engine=models[0].engine,
@@ -247,7 +252,8 @@ def _common_plan(models: Sequence[Predictor]) -> Plan:
 
 def _inspect(case: Case, images: Volume, plan: Plan) -> tuple[str, ...]:
     files = {modality: source.path for modality, source in case.images.items()}
-    return inspect(images, plan.modalities, files, spacing_mm=plan.spacing_mm, axes=plan.axes)
+    found = inspect(images, plan.modalities, files, spacing_mm=plan.spacing_mm, axes=plan.axes)
+    return found if "t1c" in case.images or "t1c" not in plan.modalities else (*found, _NO_CONTRAST)
 
 
 def check_sequences(plan: Plan, case: Case) -> None:
