@@ -31,7 +31,6 @@ COMMON: dict[str, Any] = {
     "modalities": ("t1n", "t1c", "t2w", "t2f"),
     "ema": 0.9995,
     "seed": 0,
-    "patches_per_case": 20,
     # A few dozen cases are soon known by heart: what helped was variety from the start.
     "augment": 2.0,
     "transplant": 0.5,
