@@ -50,6 +50,7 @@ rules = st.builds(
         }
     ),
     least_et_mm3=st.sampled_from([0.0, 30.0, 300.0]),
+    tc_threshold_without_et=st.sampled_from([None, 0.05, 0.4]),
 )
 
 
@@ -203,3 +204,18 @@ def test_without_contrast_no_piece_of_the_core_is_too_doubtful() -> None:
     doubtful = np.stack([boxes((2, 6, 6, 6)), boxes((2, 6, 6, 6), value=0.6), boxes((2, 5, 5, 5), value=0.5)])
     assert [mask.sum() for mask in clean(doubtful, REGIONS, rules, MM)] == [216, 0, 0]
     assert [mask.sum() for mask in clean(doubtful, REGIONS, without, MM)] == [216, 216, 125]
+
+
+def test_a_core_that_does_not_enhance_has_its_own_threshold() -> None:
+    """Where no ET is left, for whatever reason; within WT, not for pieces too small, and never else."""
+    rules = Postprocessing(regions={"TC": RegionRule(least_mm3=20, least_probability=0.7)}, tc_threshold_without_et=0.1)
+    whole = boxes((2, 6, 6, 6))
+    faint = boxes((2, 4, 4, 4), (7, 1, 1, 1), (20, 5, 5, 5), value=0.2)
+    none, some = boxes(), boxes((2, 3, 3, 3))
+    sure = np.maximum(faint, some)
+    assert [mask.sum() for mask in clean(np.stack([whole, faint, none]), REGIONS, rules, MM)] == [216, 64, 0]
+    assert [mask.sum() for mask in clean(np.stack([whole, sure, some]), REGIONS, rules, MM)] == [216, 27, 27]
+    too_little = rules.model_copy(update={"least_et_mm3": 30})
+    assert [mask.sum() for mask in clean(np.stack([whole, sure, some]), REGIONS, too_little, MM)] == [216, 64, 0]
+    plain = rules.model_copy(update={"tc_threshold_without_et": None})
+    assert [mask.sum() for mask in clean(np.stack([whole, faint, none]), REGIONS, plain, MM)] == [216, 0, 0]

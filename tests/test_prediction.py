@@ -128,7 +128,11 @@ def test_the_plans_rules_make_the_mask_and_stand_in_the_facts(case: Case) -> Non
     expected = (probabilities[0] > 0.52) | (probabilities[1:] > 0.5).any(axis=0)
     np.testing.assert_array_equal(labels != 0, expected)
     assert facts["postprocessing"]["regions"]["WT"]["threshold"] == 0.52
-    assert bare.facts()["postprocessing"] == {"regions": {}, "least_et_mm3": 0.0}
+    assert bare.facts()["postprocessing"] == {
+        "regions": {},
+        "least_et_mm3": 0.0,
+        "tc_threshold_without_et": None,
+    }
 
     assert (bare.labels.data == 4).any()
     labels, facts, _ = under(least_et_mm3=1e9)

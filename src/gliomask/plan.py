@@ -38,6 +38,9 @@ class Postprocessing(BaseModel):
     """By region; one that is not named has `RegionRule()`."""
     least_et_mm3: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Enhancing tumour of less than this, all pieces together, is taken for none: its voxels stay core (NCR)."""
+    tc_threshold_without_et: float | None = Field(default=None, gt=0, lt=1)
+    """The threshold of TC in a case of which no ET is left: a network that has learned the core chiefly as what lies
+    within enhancement is unsure of one that does not enhance."""
 
     @field_validator("regions")
     @classmethod

@@ -43,8 +43,8 @@ def clean(
 
     Voxels above their region's threshold belong to it and to those around it. Then, from the outside in, pieces that
     are too small or too doubtful are taken from their region: a piece of ET stays TC, one of TC stays WT, one of WT is
-    background with all that lies in it. At last ET goes as a whole if there is too little of it. Cleaning what is
-    clean (its masks as probabilities) changes nothing.
+    background with all that lies in it. Then ET goes as a whole if there is too little of it, and where none is left TC
+    may have another threshold, within WT. Cleaning what is clean (its masks as probabilities) changes nothing.
 
     Args:
         probabilities: `(R, X, Y, Z)`, calibrated.
@@ -72,7 +72,27 @@ def clean(
         enhancing = masks[list(regions).index("ET")]
         if np.count_nonzero(enhancing) * voxel_mm3 < rule.least_et_mm3:
             enhancing[:] = False
+    if rule.tc_threshold_without_et is not None and {"TC", "ET"} <= set(regions):
+        _widen_core(masks, probabilities, regions, rule, voxel_mm3)
     return masks
+
+
+def _widen_core(
+    masks: NDArray[np.bool_],
+    probabilities: NDArray[np.float32],
+    regions: Sequence[str],
+    rule: Postprocessing,
+    voxel_mm3: float,
+) -> None:
+    """Where no ET is left, put into TC, in place, what is above the threshold for such cases, doubtful as it is."""
+    core, enhancing = (list(regions).index(region) for region in ("TC", "ET"))
+    if masks[enhancing].any():
+        return
+    wide = probabilities[core] > rule.tc_threshold_without_et
+    if "WT" in regions:
+        wide &= masks[list(regions).index("WT")]
+    _drop_pieces(wide, probabilities[core], rule.rule("TC").model_copy(update={"least_probability": 0.0}), voxel_mm3)
+    masks[core] |= wide
 
 
 def _drop_pieces(mask: NDArray[np.bool_], probability: NDArray[np.float32], rule: RegionRule, voxel_mm3: float) -> None:
