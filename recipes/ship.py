@@ -40,32 +40,34 @@ def main() -> None:
     if options.rules:
         rules = Postprocessing.model_validate(json.loads(options.rules.read_text())["postprocessing"])
         model = replace(model, plan=model.plan.model_copy(update={"postprocessing": rules}))
-    training = record(options.folder)
+    training, learned = record(options.folder)
     if options.results:
-        training["held out"] = held_out(options.results, "+".join(model.plan.modalities))
+        training["held out"] = held_out(options.results, "+".join(model.plan.modalities), learned)
     options.output.parent.mkdir(exist_ok=True)
     save_model(model, options.output, training=training, bits=8)
     print(f"{options.output}: {options.output.stat().st_size / 1e6:.2f} MB")
     print(json.dumps(training, indent=2))
 
 
-def record(output: Path) -> dict[str, object]:
-    """Return what the file says of its training."""
+def record(output: Path) -> tuple[dict[str, object], set[str]]:
+    """Return what the file says of its training, and the ids of the cases that any stage learned from."""
     told: dict[str, object] = {}
+    learned: set[str] = set()
     for network in sorted(path for path in output.iterdir() if path.is_dir()):
         stages = []
         for folder in sorted(network.iterdir(), key=lambda path: (path / "config.json").stat().st_mtime):
             run = load_run(folder)
             config, last, split = run.config, run.rows()[-1], run.split()
+            learned |= set(split["train"])
             size = "whole brains" if config.whole_brain else f"patches of {config.patch_size}"
             stages.append(
                 f"{folder.name}: {size}, {last['step']} steps, {len(split['train'])} cases, rate {config.lr:g}, each "
                 f"sequence left out with {config.drop_modalities:g}"
             )
         told[f"network {network.name}"] = "; ".join(stages)
-    sources = Counter(name.split("_")[0].lower() for name in [*split["train"], *split["val"]])
+    sources = Counter(name.split("_")[0].lower() for name in learned)
     names = {"brats19": "BraTS 2019", "brats2021": "BraTS 2021", "brats18": "BraTS 2018"}
-    return {
+    facts = {
         "data": ", ".join(f"{count} cases of {names.get(source, source)}" for source, count in sorted(sources.items())),
         **told,
         "recipe": "recipes/default_model.py",
@@ -73,15 +75,17 @@ def record(output: Path) -> dict[str, object]:
         "cite": CITE,
         "use": "research only, not a medical device; adult glioma before surgery, skull-stripped",
     }
+    return facts, learned
 
 
-def held_out(results: Path, subset: str) -> str:
+def held_out(results: Path, subset: str, learned: set[str]) -> str:
     """Return the mean Dice with all sequences, in one pass."""
     rows = [row for row in json.loads(results.read_text())["rows"] if row["subset"] == subset]
     rows = [row for row in rows if row["window"] == "whole"]
     means = {region: np.mean([row["dice"][region] for row in rows]) for region in rows[0]["dice"]}
     text = ", ".join(f"{region} {mean:.3f}" for region, mean in means.items())
-    return f"mean Dice {text} on {len(rows)} cases before the last stage, with all of {', '.join(MODALITIES)}"
+    seen = "before the last stage" if learned & {row["case"] for row in rows} else "that it has not learned from"
+    return f"mean Dice {text} on {len(rows)} cases {seen}, with all of {', '.join(MODALITIES)}"
 
 
 if __name__ == "__main__":

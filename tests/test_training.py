@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from gliomask.plan import Plan
 from gliomask.prediction import predict
 from gliomask.prepare import common_spacing
 from gliomask.run import load_run
-from gliomask.training import Moment, Watcher, train
+from gliomask.training import Moment, Watcher, repeated, train
 from gliomask.volume import read_volume
 
 TINY = {"network": "fcn", "patch_size": 16, "epochs": 2, "val_fraction": 0.25, "lr": 3e-3, "precision": "fp32"}
@@ -260,3 +261,16 @@ def test_two_phantoms_are_learned_by_heart(folder_of: Callable[..., Path], tmp_p
     assert dice(truth, found) > max(dice(truth, brain), dice(truth, np.zeros_like(truth))) + 0.2
     assert json.loads((run.folder / "config.json").read_text())["network"] == "unet"
     assert torch.isfinite(next(load_torch_model(run.best).network.parameters())).all()
+
+
+def test_cases_that_hardly_enhance_are_drawn_more_often(cases: list[Case], tmp_path: Path) -> None:
+    """Those whose ET is less than a fiftieth of TC, or none; an epoch is as much longer."""
+    plan = Plan(modalities=("t2f", "t1c", "t2w"), spacing_mm=common_spacing(cases, "LPS"), patch_size=(16, 16, 16))
+    prepared, _ = build_cache(cases, tmp_path / "cache", plan)
+    counts = [{"TC": 1000, "ET": 0}, {"TC": 1000, "ET": 19}, {"TC": 1000, "ET": 20}, {"TC": 0, "ET": 0}]
+    told = [replace(case, voxels=voxels) for case, voxels in zip(prepared, counts, strict=True)]
+    ids = [case.id for case in told]
+    assert [case.id for case in repeated(told, 3)] == [ids[0]] * 3 + [ids[1]] * 3 + ids[2:]
+    assert repeated(told, 1) == told
+    run = train(cases, tmp_path / "run", config(epochs=1, repeat_faint=2, lesion_contrast=0.5))
+    assert run.rows()[-1]["step"] == 3

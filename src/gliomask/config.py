@@ -70,6 +70,8 @@ class TrainConfig(BaseModel):
     """The probability with which a patch's intensities are moved towards those of another case, some of the way."""
     lesion_contrast: float = Field(default=0.0, ge=0, le=1)
     """The probability with which one of a patch's regions stands out less or more; see `gliomask.augment.lesion`."""
+    repeat_faint: int = Field(default=1, ge=1)
+    """How many times an epoch a case is drawn that hardly enhances: ET is less than a fiftieth of TC, or not there."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Average the weights over the steps, so much of the average kept each step; the average is what is validated and
     saved as the model. 0: the weights as they are."""

@@ -121,6 +121,7 @@ def train(
         prepared = ranks.once(lambda: folder.prepare(cases, model.plan, on_case=watcher.on_prepared))
         training, validation = ranks.once(lambda: split_cases(prepared, config, folder, model.plan))
         watcher.on_start(folder, config, training, validation)
+        training = repeated(training, config.repeat_faint)
         _loop(_Job(model, training, validation, config, folder, watcher, ranks), started)
     return folder
 
@@ -266,6 +267,12 @@ def best_row(rows: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
     """Return the row of the best epoch: the highest mean Dice of the regions, or without validation the last."""
     validated = [row for row in rows if "val_dice" in row]
     return max(validated, key=lambda row: row["val_dice"]) if validated else rows[-1]
+
+
+def repeated(cases: Sequence[CachedCase], times: int) -> list[CachedCase]:
+    """Return the cases, those several times whose ET is less than a fiftieth of their TC, or not there."""
+    counts = (times if 50 * case.voxels.get("ET", 0) < case.voxels.get("TC", 0) else 1 for case in cases)
+    return [case for case, count in zip(cases, counts, strict=True) for _ in range(count)]
 
 
 def fitted_plan(plan: Plan, model: Model) -> Plan:

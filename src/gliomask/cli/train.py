@@ -192,6 +192,15 @@ def train(
             rich_help_panel=_LEARNING,
         ),
     ] = 0.0,
+    repeat_faint: Annotated[
+        int,
+        typer.Option(
+            "--repeat-faint",
+            min=1,
+            help="How often an epoch draws a case whose core hardly enhances, or not at all.",
+            rich_help_panel=_LEARNING,
+        ),
+    ] = 1,
     ema: Annotated[
         float,
         typer.Option("--ema", min=0, max=0.99999, help="Average weights over steps: 0.999.", rich_help_panel=_LEARNING),
