@@ -36,7 +36,6 @@ COMMON: dict[str, Any] = {
     "transplant": 0.5,
     "histograms": 0.3,
     "lesion_contrast": 0.5,
-    "repeat_faint": 3,
     # As the rate fell, small cores that had been found were lost again: a constant rate, and an average over all steps.
     "schedule": "constant",
 }
