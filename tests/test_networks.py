@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomask.engine import computes_in_bf16
 from gliomask.errors import InputError
 from gliomask.networks import NETWORKS, build_network
 from gliomask.networks.attention_unet import AttentionGate, AttentionUNet
@@ -127,7 +128,10 @@ def test_a_batch_is_its_samples_one_by_one(name: str) -> None:
 @every_network
 @pytest.mark.parametrize("norm", ["instance", None])
 def test_bfloat16_in_the_fast_layout_comes_near_float32(name: str, norm: str | None) -> None:
-    """Under CPU autocast with channels_last_3d logits are finite and close, the loss goes back, the layout is kept."""
+    """Under CPU autocast with channels_last_3d logits are finite and close, the loss goes back, the layout is kept.
+
+    On a processor without units for bfloat16 torch's convolutions choose a layout of their own, in float32 too.
+    """
     network = small(name, norm=norm, **({"dropout": 0} if norm is None and "unet" in name else {}))
     x = image(network)
     expected = parts(network(x))
@@ -136,8 +140,9 @@ def test_bfloat16_in_the_fast_layout_comes_near_float32(name: str, norm: str | N
         outputs = parts(network(x.to(memory_format=LAST)))
     sum(logits.float().square().mean() for logits in outputs).backward()
     assert all(p.grad.isfinite().all() for p in network.parameters())
+    if computes_in_bf16(torch.device("cpu")):
+        assert all(logits.is_contiguous(memory_format=LAST) for logits in outputs)
     for logits, right in zip(outputs, expected, strict=True):
-        assert logits.is_contiguous(memory_format=LAST)
         assert (logits - right).abs().mean() < 0.3 * right.std()  # SegNet's maxima move where two are nearly equal
 
 
