@@ -76,11 +76,11 @@ def main() -> None:
             resume = (folder / "checkpoint.pt").is_file()
             runs.append(train_with_bar(cases, folder, config, resume=resume))
         ends.append([run.last for run in runs[-2:]])
-    names = {None: ["held_out", "joined"], "everyone": ["held_out"]}.get(options.stop_before, [])
-    if options.stop_before == "everyone":
-        ends = [files[-1:] for files in ends]
-    if options.network:
+    if options.network or options.stop_before not in (None, "everyone"):
         return
+    names = ["held_out", "joined"]
+    if options.stop_before == "everyone":
+        names, ends = names[:1], [files[-1:] for files in ends]
     for name, files in zip(names, zip(*ends, strict=True), strict=True):
         save_model(join_models(files), options.output / f"{name}.safetensors")
 

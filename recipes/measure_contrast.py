@@ -45,7 +45,7 @@ def main() -> None:
 
 def contrast(case: CachedCase, plan: Plan) -> tuple[float, float]:
     """Return that of enhancing tumour and of oedema; nan where the case has none."""
-    image, regions = cut_patch(case, plan, np.zeros(3, np.int64), case.shape)
+    image, regions = (array.numpy() for array in cut_patch(case, plan, np.zeros(3, np.int64), case.shape))
     whole, core, enhancing = (regions[plan.regions.index(name)] for name in ("WT", "TC", "ET"))
     t1c, flair = (image[plan.modalities.index(name)] for name in ("t1c", "t2f"))
     brain = (image != 0).any(axis=0)

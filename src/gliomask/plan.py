@@ -60,8 +60,9 @@ class Postprocessing(BaseModel):
         """
         if "t1c" in modalities:
             return self
-        kept = {name: rule.model_copy(update={"least_probability": 0.0}) for name, rule in self.regions.items()}
-        return self.model_copy(update={"regions": self.regions | {n: kept[n] for n in ("TC", "ET") if n in kept}})
+        inner = {name: rule for name, rule in self.regions.items() if name in ("TC", "ET")}
+        kept = {name: rule.model_copy(update={"least_probability": 0.0}) for name, rule in inner.items()}
+        return self.model_copy(update={"regions": self.regions | kept})
 
 
 _NO_RULE = RegionRule()

@@ -253,7 +253,8 @@ def _common_plan(models: Sequence[Predictor]) -> Plan:
 def _inspect(case: Case, images: Volume, plan: Plan) -> tuple[str, ...]:
     files = {modality: source.path for modality, source in case.images.items()}
     found = inspect(images, plan.modalities, files, spacing_mm=plan.spacing_mm, axes=plan.axes)
-    return found if "t1c" in case.images or "t1c" not in plan.modalities else (*found, _NO_CONTRAST)
+    blind = "ET" in plan.regions and "t1c" in plan.modalities and "t1c" not in case.images
+    return (*found, _NO_CONTRAST) if blind else found
 
 
 def check_sequences(plan: Plan, case: Case) -> None:
