@@ -60,6 +60,16 @@ def test_a_budget_shorter_than_an_epoch_still_validates() -> None:
     assert seconds == pytest.approx(100, abs=1)
 
 
+@pytest.mark.parametrize("late", [0.0, 500.0])
+def test_one_step_is_taken_however_little_time_there_is(late: float) -> None:
+    """Cases that took longer to prepare than the whole training may leave it none."""
+    pace = Pace(config(budget_seconds=1.0), 10, 5)
+    assert not pace.is_over(0, late)
+    pace.step_seconds.append(7.0)
+    assert pace.is_over(1, late + 7.0)
+    assert pace.validates(1, late + 7.0)
+
+
 @pytest.mark.parametrize("asked", [{"epochs": 20}, {"steps": 190, "val_every": 3}, {"budget_seconds": 600.0}])
 def test_the_time_left_is_right(asked: dict[str, float]) -> None:
     """Within three percent of the whole, once one validation has been timed."""

@@ -48,10 +48,14 @@ class Pace:
         return min(1.0, seconds / max(1e-9, self._training_ends()))
 
     def is_over(self, step: int, seconds: float) -> bool:
-        """Tell whether no further step is to be taken; under a budget, one that would end too late is not."""
+        """Tell whether no further step is to be taken; under a budget, one that would end too late is not.
+
+        The first one is, however late: preparing cases may have taken the whole budget, and a run without a model is
+        worth nothing.
+        """
         if self.steps is not None:
             return step >= self.steps
-        return seconds + self._mean_step() / 2 >= self._training_ends()
+        return step > 0 and seconds + self._mean_step() / 2 >= self._training_ends()
 
     def validates(self, step: int, seconds: float) -> bool:
         """Tell whether to validate after this step: at the end, and at ends of epochs as the config says."""

@@ -1,0 +1,65 @@
+"""The recipes: each script runs as its text says, on what the one before wrote, from cases to the model card."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gliomask.model_file import read_plan, read_training
+from gliomask.phantom import write_phantoms
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+CASES = 6
+HELD_OUT = 3
+
+
+def recipe(name: str, *arguments: object) -> str:
+    """Run a script; its stdout."""
+    command = [sys.executable, str(RECIPES / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"{name}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `cases` and, in `out`, two networks that a step or two of each stage made."""
+    folder = tmp_path_factory.mktemp("recipes")
+    write_phantoms(folder / "cases", CASES, size=48)
+    recipe("default_model.py", folder / "cases", "-o", folder / "out", "--hours", 0.0003, "--val-fraction", 0.5)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_recipes_lead_from_cases_to_a_shipped_model_and_its_card(trained: Path) -> None:
+    out, cache = trained / "out", trained / "out" / "fast" / "patches" / "cache"
+    split = out / "fast" / "patches" / "splits_final.json"
+    held_out = json.loads(split.read_text())[0]["val"]
+    assert len(held_out) == HELD_OUT
+    model, fitted = out / "held_out.safetensors", trained / "fitted.safetensors"
+    results, cleaned, rules = (trained / f"{name}.json" for name in ("results", "cleaned", "rules"))
+    recipe("predict_out_of_fold.py", trained / "cases", "-m", model, "--split", split, "-o", trained / "oof")
+    assert sorted(path.stem for path in (trained / "oof").iterdir()) == sorted(held_out)
+    recipe("fit_postprocessing.py", trained / "oof", "-o", rules, "--model", model, "--write", fitted)
+    assert read_plan(fitted).postprocessing.model_dump() == json.loads(rules.read_text())["postprocessing"]
+
+    windows = ("--windows", "whole", "sliding", "mirrors")
+    recipe("score_model.py", model, cache, "--split", split, "-o", results, "--subsets", "full", *windows)
+    recipe("score_model.py", fitted, cache, "--split", split, "-o", cleaned)
+    rows = json.loads(cleaned.read_text())["rows"]
+    assert len(rows) == 15 * HELD_OUT
+    assert {row["case"] for row in rows} == set(held_out)
+
+    shipped, card = trained / "shipped.safetensors", trained / "card.md"
+    recipe("ship.py", out, "--rules", rules, "--results", cleaned, "-o", shipped)
+    assert read_plan(shipped).postprocessing == read_plan(fitted).postprocessing
+    assert f"on {HELD_OUT} cases before the last stage" in read_training(shipped)["held out"]
+    recipe("card.py", shipped, results, cleaned, rules, "-o", card)
+    assert all(name in card.read_text("utf-8") for name in held_out)  # in the table of the worst
+    lines = recipe("measure_contrast.py", cache, "--results", cleaned).splitlines()
+    assert len(lines) == CASES + 2
+    assert sum(line.count(", ") == 2 for line in lines[1:]) == HELD_OUT
