@@ -60,15 +60,19 @@ def record(output: Path) -> tuple[dict[str, object], set[str]]:
             config, last, split = run.config, run.rows()[-1], run.split()
             learned |= set(split["train"])
             size = "whole brains" if config.whole_brain else f"patches of {config.patch_size}"
+            often = (
+                f", cases that hardly enhance {config.repeat_faint} times an epoch" if config.repeat_faint > 1 else ""
+            )
             stages.append(
                 f"{folder.name}: {size}, {last['step']} steps, {len(split['train'])} cases, rate {config.lr:g}, each "
-                f"sequence left out with {config.drop_modalities:g}"
+                f"sequence left out with {config.drop_modalities:g}{often}"
             )
         told[f"network {network.name}"] = "; ".join(stages)
     sources = Counter(name.split("_")[0].lower() for name in learned)
     names = {"brats19": "BraTS 2019", "brats2021": "BraTS 2021", "brats18": "BraTS 2018"}
     facts = {
-        "data": ", ".join(f"{count} cases of {names.get(source, source)}" for source, count in sorted(sources.items())),
+        "data": f"{len(learned)} cases: "
+        + ", ".join(f"{count} of {names.get(source, source)}" for source, count in sorted(sources.items())),
         **told,
         "recipe": "recipes/default_model.py",
         "license": "Apache-2.0",
