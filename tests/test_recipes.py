@@ -25,26 +25,21 @@ def recipe(name: str, *arguments: object) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `cases` and, in `out`, two networks that a step or two of each stage made."""
-    folder = tmp_path_factory.mktemp("recipes")
-    write_phantoms(folder / "cases", CASES, size=48)
-    recipe("default_model.py", folder / "cases", "-o", folder / "out", "--hours", 0.0003, "--val-fraction", 0.5)
-    return folder
-
-
 @pytest.mark.slow
-def test_the_recipes_lead_from_cases_to_a_shipped_model_and_its_card(trained: Path) -> None:
-    out, cache = trained / "out", trained / "out" / "fast" / "patches" / "cache"
+def test_the_recipes_lead_from_cases_to_a_shipped_model_and_its_card(tmp_path: Path) -> None:
+    """On small phantoms, with networks that a step or two of each stage made."""
+    cases, out = tmp_path / "cases", tmp_path / "out"
+    write_phantoms(cases, CASES, size=48)
+    recipe("default_model.py", cases, "-o", out, "--hours", 0.0003, "--val-fraction", 0.5)
+    cache = out / "fast" / "patches" / "cache"
     split = out / "fast" / "patches" / "splits_final.json"
     held_out = json.loads(split.read_text())[0]["val"]
     assert len(held_out) == HELD_OUT
-    model, fitted = out / "held_out.safetensors", trained / "fitted.safetensors"
-    results, cleaned, rules = (trained / f"{name}.json" for name in ("results", "cleaned", "rules"))
-    recipe("predict_out_of_fold.py", trained / "cases", "-m", model, "--split", split, "-o", trained / "oof")
-    assert sorted(path.stem for path in (trained / "oof").iterdir()) == sorted(held_out)
-    recipe("fit_postprocessing.py", trained / "oof", "-o", rules, "--model", model, "--write", fitted)
+    model, fitted = out / "held_out.safetensors", tmp_path / "fitted.safetensors"
+    results, cleaned, rules = (tmp_path / f"{name}.json" for name in ("results", "cleaned", "rules"))
+    recipe("predict_out_of_fold.py", cases, "-m", model, "--split", split, "-o", tmp_path / "oof")
+    assert sorted(path.stem for path in (tmp_path / "oof").iterdir()) == sorted(held_out)
+    recipe("fit_postprocessing.py", tmp_path / "oof", "-o", rules, "--model", model, "--write", fitted)
     assert read_plan(fitted).postprocessing.model_dump() == json.loads(rules.read_text())["postprocessing"]
 
     windows = ("--windows", "whole", "sliding", "mirrors")
@@ -54,7 +49,7 @@ def test_the_recipes_lead_from_cases_to_a_shipped_model_and_its_card(trained: Pa
     assert len(rows) == 15 * HELD_OUT
     assert {row["case"] for row in rows} == set(held_out)
 
-    shipped, card = trained / "shipped.safetensors", trained / "card.md"
+    shipped, card = tmp_path / "shipped.safetensors", tmp_path / "card.md"
     recipe("ship.py", out, "--rules", rules, "--results", cleaned, "-o", shipped)
     assert read_plan(shipped).postprocessing == read_plan(fitted).postprocessing
     assert f"on {HELD_OUT} cases before the last stage" in read_training(shipped)["held out"]
