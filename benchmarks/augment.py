@@ -21,13 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gliomask.augment import Augmentation, augment
-from gliomask.augment.brain import find_brain, find_present
-from gliomask.augment.faults import BiasField, Shift, apply_shift, sample_shift
-from gliomask.augment.intensity import Contrast, Gamma, Noise
-from gliomask.augment.patch import Intensity, apply_intensity, sample_intensity
-from gliomask.augment.resolution import Blur, LowResolution
-from gliomask.augment.spatial import Elastic, Flip, Turn, apply_flip, apply_turn, sample_flip, sample_turn
+from gliomask.training.augment import Augmentation, augment
+from gliomask.training.augment.brain import find_brain, find_present
+from gliomask.training.augment.faults import BiasField, Shift, apply_shift, sample_shift
+from gliomask.training.augment.intensity import Contrast, Gamma, Noise
+from gliomask.training.augment.patch import Intensity, apply_intensity, sample_intensity
+from gliomask.training.augment.resolution import Blur, LowResolution
+from gliomask.training.augment.spatial import Elastic, Flip, Turn, apply_flip, apply_turn, sample_flip, sample_turn
 
 try:
     with warnings.catch_warnings():

@@ -14,10 +14,10 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from gliomask.engine import autocast
-from gliomask.losses import build_loss, supervised
+from gliomask.inference.torch_engine import autocast
 from gliomask.networks import build_network
-from gliomask.networks.memory import recompute
+from gliomask.networks.checkpointing import recompute
+from gliomask.training.losses import build_loss, supervised
 
 
 def measure(name: str, edge: int, bf16: bool, low_memory: bool, answer: Connection) -> None:

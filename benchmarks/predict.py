@@ -35,17 +35,17 @@ def stages(model: Path, folder: Path, threads: int | None) -> dict[str, tuple[fl
 
     def libraries() -> None:
         import gliomask.cli
-        import gliomask.openvino_engine
-        import gliomask.prediction  # noqa: F401
+        import gliomask.inference.openvino_engine
+        import gliomask.inference.prediction  # noqa: F401
 
     timed("import", libraries)
     from gliomask.cases import find_cases, read_case
-    from gliomask.inference import Inference
+    from gliomask.inference.loading import load_model
+    from gliomask.inference.postprocessing import clean, to_probabilities
+    from gliomask.inference.prediction import predict
+    from gliomask.inference.preprocessing import prepare, restore
+    from gliomask.inference.windows import Inference
     from gliomask.labels import get_convention, to_labels
-    from gliomask.model import load_model
-    from gliomask.postprocessing import clean, to_probabilities
-    from gliomask.prediction import predict
-    from gliomask.prepare import prepare, restore
     from gliomask.volume import Volume, write_volume
 
     case = find_cases(folder)[0]
@@ -78,7 +78,7 @@ def plain(model: Path, folder: Path, output: Path) -> None:
     import torch
 
     from gliomask.cases import find_cases
-    from gliomask.model_file import read_plan, read_weights
+    from gliomask.model.file import read_plan, read_weights
 
     case = find_cases(folder)[0]
     loaded = [nib.load(case.images[name].path) for name in read_plan(model).modalities]
@@ -234,7 +234,7 @@ def main() -> None:
 
 
 def _shipped() -> Path:
-    from gliomask.model_file import find_model
+    from gliomask.model.file import find_model
 
     return find_model(None)
 

@@ -16,9 +16,9 @@ import nibabel as nib
 import numpy as np
 
 from gliomask.cases import MODALITIES, Case, find_cases, read_case
+from gliomask.inference.preprocessing import brain_box, prepare
+from gliomask.model.plan import Plan
 from gliomask.phantom import write_phantoms
-from gliomask.plan import Plan
-from gliomask.prepare import brain_box, prepare
 
 
 def plainly(case: Case) -> np.ndarray:

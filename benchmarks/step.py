@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gliomask.engine import autocast
-from gliomask.inference import Precision
-from gliomask.losses import build_loss, supervised
-from gliomask.memory import keep_memory
+from gliomask.inference.torch_engine import autocast
+from gliomask.inference.windows import Precision
 from gliomask.networks import NETWORKS, build_network
+from gliomask.training.allocator import keep_memory
+from gliomask.training.losses import build_loss, supervised
 
 SEQUENCES, REGIONS = 3, 3
 LEVELS = (16, 32, 64, 128, 256)

@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 
 from gliomask.cases import find_cases
-from gliomask.model import load_model
+from gliomask.inference.loading import load_model
+from gliomask.inference.prediction import predict
 from gliomask.phantom import write_phantoms
-from gliomask.pictures import draw_case, draw_prediction
-from gliomask.prediction import predict
+from gliomask.report.pictures import draw_case, draw_prediction
 
 PICTURES = Path(__file__).parent / "pictures"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gliomask.evaluation.summary import describe
-from gliomask.model_file import read_plan, read_training
+from gliomask.model.file import read_plan, read_training
 
 REGIONS = ("WT", "TC", "ET")
 COMMON = {"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"}

@@ -19,13 +19,13 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from gliomask.cache import is_cache
 from gliomask.cases import find_cases, resolve_conventions
 from gliomask.cli.bar import train_with_bar
-from gliomask.config import make_config
-from gliomask.joining import join_models
-from gliomask.model import save_model
-from gliomask.run import Run
+from gliomask.inference.ensembling import join_models
+from gliomask.inference.loading import save_model
+from gliomask.training.cache import is_cache
+from gliomask.training.config import make_config
+from gliomask.training.run import Run
 
 COMMON: dict[str, Any] = {
     "modalities": ("t1n", "t1c", "t2w", "t2f"),

@@ -29,9 +29,7 @@ import numpy as np
 
 from gliomask.errors import InputError
 from gliomask.files import write_text
-from gliomask.model_file import read_plan
-from gliomask.plan import Plan, Postprocessing, RegionRule
-from gliomask.postprocessing.calibration import (
+from gliomask.inference.postprocessing.calibration import (
     Tables,
     calibration_error,
     count_logits,
@@ -39,9 +37,11 @@ from gliomask.postprocessing.calibration import (
     held_out_likelihoods,
     likelihood,
 )
-from gliomask.postprocessing.fitting import THRESHOLDS, fit_rules, leave_one_out
-from gliomask.postprocessing.out_of_fold import read_out_of_fold, save_out_of_fold, score_rule, trim
-from gliomask.replan import replace_plan
+from gliomask.inference.postprocessing.fitting import THRESHOLDS, fit_rules, leave_one_out
+from gliomask.inference.postprocessing.out_of_fold import read_out_of_fold, save_out_of_fold, score_rule, trim
+from gliomask.model.edit import replace_plan
+from gliomask.model.file import read_plan
+from gliomask.model.plan import Plan, Postprocessing, RegionRule
 
 
 def main() -> None:

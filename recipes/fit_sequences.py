@@ -20,7 +20,7 @@ from scipy.optimize import minimize
 
 from gliomask.cases import find_cases, read_case
 from gliomask.inspection import arrangement, naming
-from gliomask.inspection.look import Look, take_look
+from gliomask.inspection.sampled import Look, take_look
 from gliomask.inspection.values import coverage
 from gliomask.phantom import make_phantom
 from gliomask.volume import Volume

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliomask.cache import CachedCase, cache_plan, open_cache
-from gliomask.patches import cut_patch
-from gliomask.plan import Plan
+from gliomask.model.plan import Plan
+from gliomask.training.cache import CachedCase, cache_plan, open_cache
+from gliomask.training.patches import cut_patch
 
 FULL = "t1n+t1c+t2w+t2f"
 

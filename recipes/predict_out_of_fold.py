@@ -18,11 +18,11 @@ import numpy as np
 
 from gliomask.cases import Case, find_cases, read_case, read_mask, resolve_conventions
 from gliomask.errors import InputError
-from gliomask.inference import Inference, Predictor
+from gliomask.inference.loading import load_model
+from gliomask.inference.postprocessing.out_of_fold import OutOfFold, save_out_of_fold
+from gliomask.inference.preprocessing import onto_plan, prepare
+from gliomask.inference.windows import Inference, Predictor
 from gliomask.labels import get_convention, to_regions
-from gliomask.model import load_model
-from gliomask.postprocessing.out_of_fold import OutOfFold, save_out_of_fold
-from gliomask.prepare import onto_plan, prepare
 
 
 def main() -> None:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gliomask.cache import CachedCase, open_cache
-from gliomask.inference import Inference, Predictor
+from gliomask.inference.loading import load_model
+from gliomask.inference.postprocessing import clean, to_probabilities
+from gliomask.inference.preprocessing import normalize
+from gliomask.inference.windows import Inference, Predictor
 from gliomask.labels import get_convention, to_labels, to_regions
 from gliomask.metrics import score_case
-from gliomask.model import load_model
-from gliomask.postprocessing import clean, to_probabilities
-from gliomask.prepare import normalize
+from gliomask.training.cache import CachedCase, open_cache
 
 TRIO = ("t1c", "t2w", "t2f")
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from gliomask.cases import MODALITIES
-from gliomask.model import load_torch_model, save_model
-from gliomask.plan import Postprocessing
-from gliomask.run import load_run
+from gliomask.inference.loading import load_torch_model, save_model
+from gliomask.model.plan import Postprocessing
+from gliomask.training.run import load_run
 
 SHIPPED = Path(__file__).parents[1] / "src" / "gliomask" / "weights" / "default.safetensors"
 CITE = (

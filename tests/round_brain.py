@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gliomask.augment import Augmentation
+from gliomask.training.augment import Augmentation
 
 ANISOTROPIC = (24, 20, 16)
 

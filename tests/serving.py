@@ -84,7 +84,7 @@ def zipped(entries: Mapping[str, bytes], **options: Any) -> bytes:
 
 def build(folder: Path, *, token: str | None = None, command: tuple[str, ...] = STAND_IN, **limits: Any) -> Any:
     """An application with a store in a folder, and a stand-in for the prediction."""
-    from gliomask.model_file import read_plan
+    from gliomask.model.file import read_plan
     from gliomask.service.app import create_app
     from gliomask.service.limits import Limits
     from gliomask.service.queue import Queue

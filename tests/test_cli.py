@@ -17,9 +17,9 @@ from typer.main import get_command
 
 from gliomask.cases import LAYOUTS, Case, find_cases
 from gliomask.cli import app
-from gliomask.model import new_model, save_model
-from gliomask.plan import Plan
-from gliomask.prepare import common_spacing
+from gliomask.inference.loading import new_model, save_model
+from gliomask.inference.preprocessing import common_spacing
+from gliomask.model.plan import Plan
 from gliomask.volume import Volume, read_volume, write_volume
 
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]

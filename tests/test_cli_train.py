@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from gliomask.cache import build_cache
 from gliomask.cases import find_cases
 from gliomask.cli import app
 from gliomask.cli.train import _seconds
-from gliomask.config import TrainConfig
 from gliomask.errors import InputError
-from gliomask.model import load_torch_model
-from gliomask.run import load_run, make_plan
-from gliomask.training import train
+from gliomask.inference.loading import load_torch_model
+from gliomask.training.cache import build_cache
+from gliomask.training.config import TrainConfig
+from gliomask.training.loop import train
+from gliomask.training.run import load_run, make_plan
 
 TINY = ("--network", "fcn", "--patch-size", "16", "--lr", "3e-3", "--precision", "fp32")
 

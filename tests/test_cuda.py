@@ -12,22 +12,22 @@ import numpy as np
 import pytest
 import torch
 
-from gliomask.augment import Augmentation, augment
-from gliomask.augment.brain import find_brain
-from gliomask.augment.histogram import HistogramMix, apply_histogram_mix
-from gliomask.augment.intensity import Noise, apply_noise
-from gliomask.augment.lesion import LesionContrast, apply_lesion_contrast
-from gliomask.augment.transplant import Transplant, apply_transplant
-from gliomask.cache import build_cache, open_cache
 from gliomask.cases import find_cases, resolve_conventions
-from gliomask.config import make_config
-from gliomask.inference import Inference
-from gliomask.model import Model, load_torch_model, new_model
-from gliomask.patches import Patches, PatchSettings
-from gliomask.plan import Plan
-from gliomask.prepare import common_spacing
-from gliomask.ranks import Ranks
-from gliomask.training import train
+from gliomask.inference.loading import Model, load_torch_model, new_model
+from gliomask.inference.preprocessing import common_spacing
+from gliomask.inference.windows import Inference
+from gliomask.model.plan import Plan
+from gliomask.training.augment import Augmentation, augment
+from gliomask.training.augment.brain import find_brain
+from gliomask.training.augment.histogram import HistogramMix, apply_histogram_mix
+from gliomask.training.augment.intensity import Noise, apply_noise
+from gliomask.training.augment.lesion import LesionContrast, apply_lesion_contrast
+from gliomask.training.augment.transplant import Transplant, apply_transplant
+from gliomask.training.cache import build_cache, open_cache
+from gliomask.training.config import make_config
+from gliomask.training.distributed import ProcessGroup
+from gliomask.training.loop import train
+from gliomask.training.patches import Patches, PatchSettings
 from round_brain import ALWAYS, seeded, some
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
@@ -85,7 +85,7 @@ def test_patches_are_those_of_a_cpu(folder_of: Callable[..., Path], tmp_path: Pa
     changes = Augmentation.none()
     settings = PatchSettings((16, 16, 16), changes, 0.3, seed=1, transplant=0.5, histograms=0.5, lesion_contrast=0.5)
     here = Patches(prepared, plan, settings, 2)
-    with closing(Patches(prepared, plan, settings, 2, Ranks(device=GPU)).ahead(0, 3)) as batches:
+    with closing(Patches(prepared, plan, settings, 2, ProcessGroup(device=GPU)).ahead(0, 3)) as batches:
         for step, batch in enumerate(islice(batches, 12)):
             assert batch.images.device.type == batch.targets.device.type == "cuda"
             assert torch.equal(batch.targets.cpu(), here[step].targets)

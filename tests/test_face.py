@@ -64,14 +64,14 @@ def test_importing_it_imports_nothing_heavy() -> None:
 def test_names_are_functions_in_whichever_order_things_are_imported() -> None:
     """No room is called like a name: loading the room must not put a module in the function's place."""
     code = """
-import gliomask.training, gliomask.prediction, gliomask.evaluation, gliomask.cli
+import gliomask.training.loop, gliomask.inference.prediction, gliomask.evaluation, gliomask.cli
 import gliomask
 from gliomask import predict, train, evaluate
 print([f"{f.__module__}.{f.__name__}" for f in (gliomask.predict, gliomask.train, gliomask.evaluate)])
 print(predict is gliomask.predict, train is gliomask.train, evaluate is gliomask.evaluate)
 """
     assert python(code).splitlines() == [
-        "['gliomask.prediction.predict', 'gliomask.training.train', 'gliomask.evaluation.evaluate']",
+        "['gliomask.inference.prediction.predict', 'gliomask.training.loop.train', 'gliomask.evaluation.evaluate']",
         "True True True",
     ]
 
@@ -79,8 +79,9 @@ print(predict is gliomask.predict, train is gliomask.train, evaluate is gliomask
 def test_whatever_needs_no_network_runs_without_torch() -> None:
     """Looking at a folder, preparing, scoring, drawing and the command line's help; the network's names too."""
     rooms = (
-        "labels volume cases plan inspection prepare postprocessing replan cache crops metrics evaluation phantom "
-        "figures model losses networks report cli"
+        "labels volume cases inspection metrics evaluation phantom figures networks report cli model.plan model.edit "
+        "inference.preprocessing inference.postprocessing inference.loading inference.prediction training.cache "
+        "training.cubes training.losses"
     )
     code = f"""
 import sys

@@ -15,22 +15,18 @@ HOUSE = Path(gliomask.__file__).parent
 
 FLOORS = {
     0: {"errors", "version"},
-    1: {"files", "memory", "runtime", "tally"},
-    2: {"augment", "labels", "losses", "metrics", "networks", "ranks", "volume"},
-    3: {"cases", "figures"},
-    4: {"inspection", "phantom", "plan"},
-    5: {"inference", "model_file", "postprocessing", "prepare"},
-    6: {"cache", "crops", "engine", "evaluation", "openvino_graph", "replan"},
-    7: {"config", "openvino_engine", "patches", "split"},
-    8: {"model"},
-    9: {"export", "joining", "prediction", "validation"},
-    10: {"learner", "pace", "pictures", "run"},
-    11: {"training"},
-    12: {"comparison", "cross_validation"},
-    13: {"report", "viewer"},
-    14: {"service"},
-    15: {"cli"},
-    16: {"__main__"},
+    1: {"files"},
+    2: {"labels", "metrics", "volume"},
+    3: {"cases", "networks"},
+    4: {"figures", "inspection", "phantom"},
+    5: {"model"},
+    6: {"inference"},
+    7: {"evaluation"},
+    8: {"training"},
+    9: {"report", "viewer"},
+    10: {"service"},
+    11: {"cli"},
+    12: {"__main__"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
@@ -41,16 +37,13 @@ LIBRARIES = {
     "jinja2": {"report"},
     "matplotlib": {"figures", "report"},
     "nibabel": {"volume"},
-    "onnx": {"export"},
-    "openvino": {"runtime"},
-    "pydantic": {"config", "plan", "service"},
+    "onnx": {"inference"},
+    "openvino": {"inference"},
+    "pydantic": {"model", "service", "training"},
     "python_multipart": {"service"},
     "rich": {"cli"},
-    "safetensors": {"model", "model_file"},
-    "torch": {
-        *("augment", "comparison", "engine", "export", "learner", "losses", "model", "networks", "patches"),
-        *("ranks", "run", "training", "validation"),
-    },
+    "safetensors": {"inference", "model"},
+    "torch": {"inference", "networks", "training"},
     "starlette": {"service"},
     "typer": {"cli"},
     "uvicorn": {"service"},
@@ -58,11 +51,14 @@ LIBRARIES = {
 
 # Files that import torch when they themselves are imported; all others start where it is not installed.
 NEED_TORCH = {
-    *("comparison.py", "engine.py", "export.py", "learner.py", "patches.py", "ranks.py", "run.py", "training.py"),
-    *("validation.py",),
+    *("inference/onnx_export.py", "inference/torch_engine.py"),
+    *(
+        f"training/{name}.py"
+        for name in ("comparison", "distributed", "learner", "loop", "patches", "run", "validation")
+    ),
     *(path.relative_to(HOUSE).as_posix() for path in (HOUSE / "networks").glob("[!_]*.py")),
-    *(f"augment/{name}.py" for name in ("axes", "brain", "draws", "faults", "histogram", "intensity", "lesion")),
-    *(f"augment/{name}.py" for name in ("masks", "patch", "resolution", "spatial", "transplant")),
+    *(f"training/augment/{name}.py" for name in ("axes", "brain", "draws", "faults", "histogram", "intensity")),
+    *(f"training/augment/{name}.py" for name in ("lesion", "masks", "patch", "resolution", "spatial", "transplant")),
 }
 
 
@@ -119,5 +115,5 @@ def test_only_these_files_need_torch_to_be_loaded() -> None:
         name: {module.split(".")[0] for module in imported(tree, when_loaded=True)} for name, tree in files().items()
     }
     assert {name for name, modules in loads.items() if "torch" in modules} == NEED_TORCH
-    assert {n for n, m in loads.items() if "openvino" in m} == {"runtime.py"}
+    assert {n for n, m in loads.items() if "openvino" in m} == {"inference/openvino_import.py"}
     assert not [name for name, modules in loads.items() if "matplotlib" in modules]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gliomask.engine import computes_in_bf16
 from gliomask.errors import InputError
+from gliomask.inference.torch_engine import computes_in_bf16
 from gliomask.networks import NETWORKS, build_network
 from gliomask.networks.attention_unet import AttentionGate, AttentionUNet
 from gliomask.networks.blocks import InstanceNorm, SameConv, UpConv, down_conv
@@ -48,7 +48,7 @@ def parts(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 def test_names_are_there_without_torch() -> None:
     """Networks and losses can be listed, and an unknown one refused, before torch is imported."""
     code = (
-        "import sys; from gliomask.errors import InputError; from gliomask.losses import LOSSES\n"
+        "import sys; from gliomask.errors import InputError; from gliomask.training.losses import LOSSES\n"
         "from gliomask.networks import NETWORKS, build_network\n"
         "try: build_network('unte', 4, 3)\n"
         "except InputError as error: print(error)\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gliomask.model_file import read_plan, read_training
+from gliomask.model.file import read_plan, read_training
 from gliomask.phantom import write_phantoms
 
 RECIPES = Path(__file__).parent.parent / "recipes"

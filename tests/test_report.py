@@ -18,7 +18,6 @@ import pytest
 
 from conftest import AFFINE
 from gliomask.cases import Case
-from gliomask.config import make_config
 from gliomask.errors import InputError
 from gliomask.evaluation import compare_scores, evaluate
 from gliomask.report import prediction_page, read_answer, write_prediction_report, write_run_report, write_scores_report
@@ -26,6 +25,7 @@ from gliomask.report.page import MOST_BYTES
 from gliomask.report.prediction import THRESHOLDS
 from gliomask.report.training import read_record
 from gliomask.report.viewing import make_scene
+from gliomask.training.config import make_config
 from gliomask.volume import Volume, read_volume, write_volume
 
 EVIL = 'x<script>alert(1)</script>"onload="a&b'
@@ -426,7 +426,7 @@ def test_a_run_shows_its_best_and_worst_case(folder_of: Callable[..., Path], tmp
     """The Dice of all cases held out, whose means are those that the log says."""
     pytest.importorskip("torch")
     from gliomask.cases import find_cases
-    from gliomask.training import train
+    from gliomask.training.loop import train
 
     config = make_config(network="fcn", patch_size=16, epochs=1, precision="fp32", threads=1, val_fraction=0.5)
     run = train(find_cases(folder_of(4)), tmp_path / "run", config)

@@ -13,9 +13,9 @@ import pytest
 
 from gliomask import load_model, predict
 from gliomask.cases import MODALITIES, Case, find_cases
-from gliomask.config import make_config
-from gliomask.model_file import find_model, read_plan, read_training
+from gliomask.model.file import find_model, read_plan, read_training
 from gliomask.phantom import write_phantoms
+from gliomask.training.config import make_config
 
 SUBSETS = [kept for count in range(1, 5) for kept in combinations(MODALITIES, count)]
 

@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from gliomask.cache import build_cache
 from gliomask.cases import Case, find_cases, resolve_conventions
-from gliomask.config import TrainConfig
 from gliomask.errors import InputError
-from gliomask.inference import Inference
+from gliomask.inference.loading import load_model, load_torch_model
+from gliomask.inference.prediction import predict
+from gliomask.inference.preprocessing import common_spacing
+from gliomask.inference.windows import Inference
 from gliomask.metrics import dice
-from gliomask.model import load_model, load_torch_model
-from gliomask.model_file import read_training
-from gliomask.plan import Plan
-from gliomask.prediction import predict
-from gliomask.prepare import common_spacing
-from gliomask.run import load_run
-from gliomask.training import Moment, Watcher, repeated, train
+from gliomask.model.file import read_training
+from gliomask.model.plan import Plan
+from gliomask.training.cache import build_cache
+from gliomask.training.config import TrainConfig
+from gliomask.training.loop import Moment, Watcher, repeated, train
+from gliomask.training.run import load_run
 from gliomask.volume import read_volume
 
 TINY = {"network": "fcn", "patch_size": 16, "epochs": 2, "val_fraction": 0.25, "lr": 3e-3, "precision": "fp32"}
@@ -225,7 +225,7 @@ def test_too_few_patients_are_said(cases: list[Case], tmp_path: Path) -> None:
 
 def test_an_infinite_loss_stops_the_run(cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the step and a way out, not with a model of NaN."""
-    monkeypatch.setattr("gliomask.learner.build_loss", lambda _: lambda z, t: z.sum() * float("nan"))
+    monkeypatch.setattr("gliomask.training.learner.build_loss", lambda _: lambda z, t: z.sum() * float("nan"))
     with pytest.raises(InputError, match=r"step 1, on BraTS2021_0000\d.*--lr"):
         train(cases, tmp_path / "run", config())
     assert not (tmp_path / "run" / "last.safetensors").exists()

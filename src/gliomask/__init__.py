@@ -13,44 +13,44 @@ from gliomask.version import VERSION
 if TYPE_CHECKING:
     from gliomask import metrics
     from gliomask.cases import Case, find_cases, read_case, read_mask
-    from gliomask.comparison import compare
-    from gliomask.config import TrainConfig
-    from gliomask.cross_validation import cross_validate
     from gliomask.errors import InputError
     from gliomask.evaluation import evaluate
-    from gliomask.inference import Inference
+    from gliomask.inference.loading import Model, load_model
+    from gliomask.inference.prediction import predict
+    from gliomask.inference.windows import Inference
     from gliomask.labels import get_convention
-    from gliomask.model import Model, load_model
+    from gliomask.model.plan import Plan
     from gliomask.phantom import write_phantoms
-    from gliomask.pictures import draw_case, draw_prediction
-    from gliomask.plan import Plan
-    from gliomask.prediction import predict
-    from gliomask.training import train
+    from gliomask.report.pictures import draw_case, draw_prediction
+    from gliomask.training.comparison import compare
+    from gliomask.training.config import TrainConfig
+    from gliomask.training.cross_validation import cross_validate
+    from gliomask.training.loop import train
     from gliomask.volume import Volume
 
 __version__ = VERSION
 
 _HOMES = {
     "Case": "cases",
-    "Inference": "inference",
+    "Inference": "inference.windows",
     "InputError": "errors",
-    "Model": "model",
-    "Plan": "plan",
-    "TrainConfig": "config",
+    "Model": "inference.loading",
+    "Plan": "model.plan",
+    "TrainConfig": "training.config",
     "Volume": "volume",
-    "compare": "comparison",
-    "cross_validate": "cross_validation",
-    "draw_case": "pictures",
-    "draw_prediction": "pictures",
+    "compare": "training.comparison",
+    "cross_validate": "training.cross_validation",
+    "draw_case": "report.pictures",
+    "draw_prediction": "report.pictures",
     "evaluate": "evaluation",
     "find_cases": "cases",
     "get_convention": "labels",
-    "load_model": "model",
+    "load_model": "inference.loading",
     "metrics": "",
-    "predict": "prediction",
+    "predict": "inference.prediction",
     "read_case": "cases",
     "read_mask": "cases",
-    "train": "training",
+    "train": "training.loop",
     "write_phantoms": "phantom",
 }
 

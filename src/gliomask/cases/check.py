@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.cases.nouns import MODALITIES, Case
+from gliomask.cases.case import MODALITIES, Case
 from gliomask.cases.read import read_channels
 from gliomask.errors import InputError
 from gliomask.labels import (

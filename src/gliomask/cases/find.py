@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gliomask.cases.case import MODALITIES, Case, Source, get_modality
 from gliomask.cases.layouts import layout_of
-from gliomask.cases.nouns import MODALITIES, Case, Source, get_modality
 from gliomask.errors import InputError
 from gliomask.labels import CONVENTIONS
 from gliomask.volume import NIFTI_ENDINGS, read_volume

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from gliomask.cases.nouns import MODALITIES, Case, Source
+from gliomask.cases.case import MODALITIES, Case, Source
 from gliomask.errors import unknown_name
 from gliomask.labels import CONVENTIONS
 

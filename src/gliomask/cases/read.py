@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gliomask.cases.case import Case, get_modality
 from gliomask.cases.layouts import candidates_of
-from gliomask.cases.nouns import Case, get_modality
 from gliomask.errors import InputError
 from gliomask.labels import check_labels, detect_convention, get_convention, label_values
 from gliomask.volume import Volume, read_volume

@@ -11,14 +11,14 @@ from types import FrameType
 import typer
 from rich.progress import BarColumn, Progress, TextColumn
 
-from gliomask.cache import CachedCase
 from gliomask.cases import Case
 from gliomask.cli.console import err
-from gliomask.config import TrainConfig
-from gliomask.cross_validation import cross_validate
-from gliomask.ranks import is_first
-from gliomask.run import Run
-from gliomask.training import Moment, Watcher, train
+from gliomask.training.cache import CachedCase
+from gliomask.training.config import TrainConfig
+from gliomask.training.cross_validation import cross_validate
+from gliomask.training.distributed import is_first
+from gliomask.training.loop import Moment, Watcher, train
+from gliomask.training.run import Run
 
 # What a shell reports of a program that Ctrl-C ended.
 _INTERRUPTED = 130

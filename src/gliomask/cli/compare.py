@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from gliomask.comparison import Entrant
+    from gliomask.training.comparison import Entrant
 
     Facts = Mapping[str, str | float]
 
@@ -42,12 +42,12 @@ def compare(
     Scores are of the best models on the cases that all runs held out.
     """
     from gliomask.files import check_writable
-    from gliomask.model import require_torch
+    from gliomask.inference.loading import require_torch
 
     torch = require_torch()
     check_writable(output)
     torch.set_num_threads(threads or torch.get_num_threads())
-    from gliomask.comparison import compare as compare_runs
+    from gliomask.training.comparison import compare as compare_runs
 
     with progress("predicting", 1) as bar:
         task = bar.tasks[0].id

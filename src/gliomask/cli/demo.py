@@ -29,18 +29,18 @@ def demo(
 
     Nothing is downloaded, no patient's data is used.
     """
-    from gliomask.model import require_torch
+    from gliomask.inference.loading import require_torch
 
     require_torch()
     from gliomask.cases import find_cases, resolve_conventions
     from gliomask.cli.bar import train_with_bar
-    from gliomask.config import TrainConfig
     from gliomask.evaluation import evaluate
     from gliomask.figures import save_figure, scores_figure
-    from gliomask.model import load_model
+    from gliomask.inference.loading import load_model
+    from gliomask.inference.prediction import predict
     from gliomask.phantom import write_phantoms
-    from gliomask.pictures import draw_prediction
-    from gliomask.prediction import predict
+    from gliomask.report.pictures import draw_prediction
+    from gliomask.training.config import TrainConfig
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: is there already and not empty. Choose another folder: gliomask demo FOLDER")

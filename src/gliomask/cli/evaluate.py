@@ -112,7 +112,7 @@ def evaluate(
 
 def _draw_all(found: Evaluation, worst: list[Finding], folder: Path) -> None:
     from gliomask.figures import bland_altman_figure, gallery_figure, save_figure, scores_figure
-    from gliomask.pictures import exhibit
+    from gliomask.report.pictures import exhibit
 
     title = f"the worst of {_cases(len(found.scores))}, by {found.protocol.headline[0]} of {found.protocol.name}"
     title += f"; {len(found.missing)} without a prediction not shown" if found.missing else ""

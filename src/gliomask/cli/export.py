@@ -28,11 +28,11 @@ def export(
     ] = True,
 ) -> None:
     """Write a model as ONNX, its plan and training record inside: it predicts without PyTorch, here and elsewhere."""
-    from gliomask.model import load_torch_model, require_torch
-    from gliomask.model_file import SHIPPED, find_model, read_training
+    from gliomask.inference.loading import load_torch_model, require_torch
+    from gliomask.model.file import SHIPPED, find_model, read_training
 
     require_torch()
-    from gliomask.export import export_model
+    from gliomask.inference.onnx_export import export_model
 
     path = find_model(model)
     loaded = load_torch_model(path, name=SHIPPED if model is None else None)

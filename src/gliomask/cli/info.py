@@ -26,8 +26,8 @@ def info(
     """Show the plan that a model file carries, and how it was trained; loads no weight."""
     import json
 
-    from gliomask.model_file import SHIPPED, read_plan, read_training
-    from gliomask.plan import plan_to_dict
+    from gliomask.model.file import SHIPPED, read_plan, read_training
+    from gliomask.model.plan import plan_to_dict
 
     facts = {"model": str(model or SHIPPED), "plan": plan_to_dict(read_plan(model)), "training": read_training(model)}
     out.print_json(json.dumps(facts))

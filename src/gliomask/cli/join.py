@@ -28,8 +28,8 @@ def join(
 ) -> None:
     """Write several models as one, whose answer is the mean of theirs: the folds of a cross-validation, say."""
     from gliomask.files import check_writable
-    from gliomask.model import require_torch, save_model
-    from gliomask.model_file import read_training
+    from gliomask.inference.loading import require_torch, save_model
+    from gliomask.model.file import read_training
 
     if bits not in (8, 16, 32):
         raise InputError(f"--bits {bits}: take 8, 16 or 32.")
@@ -37,7 +37,7 @@ def join(
         raise InputError(f"{output}: name the file with the ending .safetensors.")
     require_torch()
     check_writable(output.parent)
-    from gliomask.joining import join_models
+    from gliomask.inference.ensembling import join_models
 
     model = join_models(models)
     training = {"joined": [read_training(path) for path in models]}

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from gliomask.cases import Case, Problem
-    from gliomask.inference import Inference, Predictor
-    from gliomask.prediction import Prediction
+    from gliomask.inference.prediction import Prediction
+    from gliomask.inference.windows import Inference, Predictor
 
 EXAMPLES = """
 **Examples**
@@ -105,8 +105,8 @@ def predict(
         return
     from gliomask.cases import Problem
     from gliomask.files import check_writable
-    from gliomask.inference import Inference
-    from gliomask.model import load_model
+    from gliomask.inference.loading import load_model
+    from gliomask.inference.windows import Inference
 
     check_writable(to_do[0][1].parent)
     inference = Inference(_choice("--window", window), tta, _choice("--precision", precision))  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def _predict_all(
     finish: Callable[[Prediction, Path], None],
 ) -> list[tuple[Case, InputError]]:
     """Predict and write every case, and return what failed; one is written and one read while another computes."""
-    from gliomask.prediction import predict_cases
+    from gliomask.inference.prediction import predict_cases
 
     failed: list[tuple[Case, InputError]] = []
     written: list[tuple[Case, Future[None]]] = []
@@ -233,7 +233,7 @@ def _advance_to(bar: Progress, number: int, share: float) -> None:
 
 
 def _draw(found: Prediction, path: Path, sequences: tuple[str, ...]) -> None:
-    from gliomask.pictures import draw_prediction
+    from gliomask.report.pictures import draw_prediction
 
     draw_prediction(
         found, path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".png"), sequences=sequences

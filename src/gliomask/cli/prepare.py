@@ -33,12 +33,12 @@ def prepare(
 
     Cases that are prepared already are left as they are, so an interrupted preparation goes on where it was.
     """
-    from gliomask.cache import build_cache
     from gliomask.cases import common_convention, get_modality, resolve_conventions, survey
-    from gliomask.crops import write_crops
     from gliomask.files import check_writable
-    from gliomask.plan import Plan
-    from gliomask.prepare import common_spacing
+    from gliomask.inference.preprocessing import common_spacing
+    from gliomask.model.plan import Plan
+    from gliomask.training.cache import build_cache
+    from gliomask.training.cubes import write_crops
 
     check_writable(output)
     found = survey(cases)

@@ -65,7 +65,7 @@ def serve(
 
     require_service()
     from gliomask.errors import unknown_name
-    from gliomask.model import ENGINES
+    from gliomask.inference.loading import ENGINES
     from gliomask.service.limits import Limits
     from gliomask.service.server import Address, Serving
     from gliomask.service.server import serve as run

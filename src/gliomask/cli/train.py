@@ -12,13 +12,13 @@ import typer
 from gliomask.cli.console import out, warn, with_masks
 from gliomask.cli.options import Device, Labels, Modalities, Output, Threads
 from gliomask.errors import InputError
-from gliomask.losses import LOSSES
 from gliomask.networks import NETWORKS
+from gliomask.training.losses import LOSSES
 
 if TYPE_CHECKING:
     from gliomask.cases import Case
-    from gliomask.config import TrainConfig
-    from gliomask.run import Run
+    from gliomask.training.config import TrainConfig
+    from gliomask.training.run import Run
 
 EXAMPLES = """
 **Examples**
@@ -253,13 +253,13 @@ def train(
     validated on whole cases.
     """
     from gliomask.files import check_writable
-    from gliomask.model import require_torch
+    from gliomask.inference.loading import require_torch
 
     require_torch()
     check_writable(output)
     from gliomask.cases import get_modality
     from gliomask.cli.bar import cross_validate_with_bar, train_with_bar
-    from gliomask.config import make_config
+    from gliomask.training.config import make_config
 
     values = _said(context, resume=resume)
     if "modalities" in values:
@@ -300,7 +300,7 @@ def _was_given(context: typer.Context, name: str) -> bool:
 
 def _of_run(output: Path, values: dict[str, Any]) -> dict[str, Any]:
     """The settings of the run that is to go on; a length that is given takes the place of the one it had."""
-    from gliomask.run import load_run
+    from gliomask.training.run import load_run
 
     folder = next((path.parent for path in sorted(output.glob("fold*/config.json"))), output)
     lengths = {"epochs", "steps", "budget_seconds"}
@@ -312,7 +312,7 @@ def _of_run(output: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 def _of_model(path: Path | None) -> dict[str, Any]:
     """The kind of network in a model file, which a run that starts from it must have."""
-    from gliomask.model_file import read_plan
+    from gliomask.model.file import read_plan
 
     assert path is not None
     plan = read_plan(path)
@@ -324,8 +324,8 @@ def _of_model(path: Path | None) -> dict[str, Any]:
 
 def _source(output: Path, config: TrainConfig, labels: str | None) -> Sequence[Case] | Path:
     """The cases to train on; a run that Python began knows a cache of them, if no folder."""
-    from gliomask.cache import is_cache
     from gliomask.cases import find_cases, resolve_conventions
+    from gliomask.training.cache import is_cache
 
     kept = output / "cache"  # all cases, once the run has shared them out
     if config.cases is None and not (is_cache(kept) and (output / "splits_final.json").is_file()):
@@ -354,8 +354,8 @@ def _numbers(text: str) -> list[int]:
 
 
 def _say_result(run: Run) -> None:
-    from gliomask.ranks import is_first
-    from gliomask.training import best_row
+    from gliomask.training.distributed import is_first
+    from gliomask.training.loop import best_row
 
     if not is_first():
         return
@@ -369,8 +369,8 @@ def _say_result(run: Run) -> None:
 
 
 def _say_folds(runs: Sequence[Run], output: Path) -> None:
-    from gliomask.ranks import is_first
-    from gliomask.training import best_row
+    from gliomask.training.distributed import is_first
+    from gliomask.training.loop import best_row
 
     if not is_first():
         return

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from gliomask.cases import Case
-from gliomask.inspection import frame, values
-from gliomask.inspection.look import Look, take_look
+from gliomask.inspection import geometry, values
 from gliomask.inspection.naming import misnamed, recognise
+from gliomask.inspection.sampled import Samples, take_samples
 from gliomask.volume import Spacing, Volume, reorient
 
-__all__ = ["Look", "inspect", "inspect_channels", "recognise", "take_look"]
+__all__ = ["Samples", "inspect", "inspect_channels", "recognise", "take_samples"]
 
 
 def inspect(
@@ -35,10 +35,10 @@ def inspect(
         files: The file of each, for the sentences.
         spacing_mm, axes: The voxel size that the model knows and the axes along which it is meant (`Plan`).
     """
-    look = take_look(volume, modalities, files)
+    look = take_samples(volume, modalities, files)
     if not look.images:
         return ("every image is empty: nothing to find.",)
-    about_voxels = frame.voxels(look, reorient(volume, axes).spacing_mm, spacing_mm)
+    about_voxels = geometry.voxels(look, reorient(volume, axes).spacing_mm, spacing_mm)
     return tuple(text for text in (about_voxels, *_findings(look)) if text is not None)
 
 
@@ -51,17 +51,17 @@ def inspect_channels(case: Case, channels: Mapping[str, Volume]) -> tuple[str, .
     return inspect(volume, tuple(channels), files, spacing_mm=oriented.spacing_mm)
 
 
-def _findings(look: Look) -> Iterable[str | None]:
-    background = frame.background(look)
-    skull = None if background else frame.skull(look)
+def _findings(look: Samples) -> Iterable[str | None]:
+    background = geometry.background(look)
+    skull = None if background else geometry.skull(look)
     copies = values.copies(look)
     yield from (background, skull, copies, None if background else values.scaled(look))
     if background or skull:
         return
-    yield frame.size(look)
-    if frame.is_too_large(look):
+    yield geometry.size(look)
+    if geometry.is_too_large(look):
         return
     torn = values.coverage(look)
-    yield from (frame.field_of_view(look), frame.orientation(look), torn)
+    yield from (geometry.field_of_view(look), geometry.orientation(look), torn)
     if not (torn or copies):
         yield misnamed(look)

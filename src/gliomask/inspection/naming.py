@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.inspection.arrangement import MEANS, MODALITIES, RELATIONS, SHAPES, SPREADS
-from gliomask.inspection.look import Look, take_look
+from gliomask.inspection.sampled import Samples, take_samples
 from gliomask.volume import Volume
 
 # The log odds of the best arrangement against the given one that are said, by the number of images; one says nothing.
@@ -20,7 +20,7 @@ _FEW_SAMPLES = 2000
 _DARKEST, _BRIGHTEST = 0.05, 0.97
 
 
-def misnamed(look: Look) -> str | None:
+def misnamed(look: Samples) -> str | None:
     """Say which images look like other sequences than they are given as.
 
     How the intensities of each image are spread, and how those of any two go together (what is darkest in the one and
@@ -60,7 +60,7 @@ def recognise(volume: Volume, given: Sequence[str | None]) -> tuple[str | None, 
     known = [(number, name) for number, name in enumerate(given) if name is not None]
     left = [number for number, name in enumerate(MODALITIES) if name not in dict(known).values()]
     channels = [str(number) for number in range(len(given))]
-    look = take_look(volume, channels, {})
+    look = take_samples(volume, channels, {})
     if not unknown or len(unknown) > len(left) or len(look.images) < len(given):
         return tuple(given)
     if np.count_nonzero(look.brain) < _FEW_SAMPLES:
@@ -74,7 +74,7 @@ def recognise(volume: Volume, given: Sequence[str | None]) -> tuple[str | None, 
     return tuple(found.get(number, name) for number, name in enumerate(given))
 
 
-def describe(look: Look) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def describe(look: Samples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return what tells the sequences apart, whatever the intensities' scale.
 
     Returns:

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from gliomask.inspection.look import Look
+from gliomask.inspection.sampled import Samples
 
 _NEGATIVE = 0.05
 # Two sequences of one brain correlate by .79 at the most on 53 cases of BraTS; a copy, also one scaled anew, by 1.
@@ -15,7 +15,7 @@ _SAME = 0.99
 _COVERED = 0.9
 
 
-def scaled(look: Look) -> str | None:
+def scaled(look: Samples) -> str | None:
     """Say which images were normalized already: around zero, or fractions from 0 to 1."""
     around = [m for m, image in look.images.items() if np.mean(image[look.brain] < 0) > _NEGATIVE]
     if around:
@@ -32,7 +32,7 @@ def scaled(look: Look) -> str | None:
     return None
 
 
-def copies(look: Look) -> str | None:
+def copies(look: Samples) -> str | None:
     """Say which two images are one."""
     found = []
     for one, other in combinations(look.images, 2):
@@ -44,7 +44,7 @@ def copies(look: Look) -> str | None:
     return f"{'; '.join(found)}: the same image twice. Give each sequence its own file."
 
 
-def coverage(look: Look) -> str | None:
+def coverage(look: Samples) -> str | None:
     """Say which images lack a part of the brain that others have."""
     shares = {m: float(np.mean(image[look.brain] != 0)) for m, image in look.images.items()}
     found = {m: share for m, share in shares.items() if share < _COVERED}

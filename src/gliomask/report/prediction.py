@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.cases import Case, get_modality, read_case
+from gliomask.cases import SEQUENCE_NAMES, SHOWN_FIRST, Case, get_modality, read_case
 from gliomask.errors import InputError
 from gliomask.evaluation.conventions import find_conventions
 from gliomask.evaluation.pairs import mask_stem
 from gliomask.files import write_text
 from gliomask.labels import REGIONS, LabelConvention, check_labels, count_labels, label_values, to_regions
 from gliomask.metrics import Mask
-from gliomask.pictures import SEQUENCE_NAMES, SHOWN_FIRST
 from gliomask.report.chart import threshold_chart
 from gliomask.report.measure import Measures, MidPlane, measure, mid_plane, volumes_above, voxel_volume_ml
 from gliomask.report.page import MOST_BYTES, render

@@ -11,8 +11,8 @@ from gliomask.evaluation import Contest, Entrant, Evaluation, compare_scores, de
 from gliomask.evaluation.contest import RANK, more_is_better
 from gliomask.figures import bland_altman_figure, contest_figure, gallery_figure, require_matplotlib, scores_figure
 from gliomask.files import write_text
-from gliomask.pictures import exhibit
 from gliomask.report.page import embed_figure, render
+from gliomask.report.pictures import exhibit
 
 _WORST = 6
 _Row = dict[str, str | float]

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gliomask.config import TrainConfig, make_config
+from gliomask.cases import SEQUENCE_NAMES, SHOWN_FIRST
 from gliomask.errors import InputError
 from gliomask.evaluation import describe
 from gliomask.figures import CaseView, case_figure, curves_figure, require_matplotlib
 from gliomask.files import write_text
 from gliomask.labels import get_convention, to_regions
-from gliomask.pictures import SEQUENCE_NAMES, SHOWN_FIRST
 from gliomask.report.page import embed_figure, render
+from gliomask.training.config import TrainConfig, make_config
 
 if TYPE_CHECKING:
-    from gliomask.cache import CachedCase
-    from gliomask.model import Model
-    from gliomask.validation import CaseScore
+    from gliomask.inference.loading import Model
+    from gliomask.training.cache import CachedCase
+    from gliomask.training.validation import CaseScore
 
 _SCORES = ("train_loss", "val_loss", "val_accuracy", "all_background_accuracy", "val_mean_iou")
 
@@ -119,11 +119,11 @@ def _held_out(
     record: Record, device: str, on_case: Callable[[int, int], None]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The cases held out with their Dice, best first, the first and the last with a picture."""
-    from gliomask.comparison import common_cases
-    from gliomask.losses import build_loss
-    from gliomask.model import load_torch_model
-    from gliomask.run import load_run
-    from gliomask.validation import score_cached_case
+    from gliomask.inference.loading import load_torch_model
+    from gliomask.training.comparison import common_cases
+    from gliomask.training.losses import build_loss
+    from gliomask.training.run import load_run
+    from gliomask.training.validation import score_cached_case
 
     run = load_run(record.folder)
     if not record.split.get("val"):
@@ -147,8 +147,8 @@ def _held_out(
 
 
 def _picture(model: Model, case: CachedCase, config: TrainConfig) -> str:
-    from gliomask.comparison import plain_affine
-    from gliomask.validation import predict_cached_case
+    from gliomask.training.comparison import plain_affine
+    from gliomask.training.validation import predict_cached_case
 
     shown = [modality for modality in SHOWN_FIRST if modality in case.modalities][:2]
     regions = model.plan.regions

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
+from gliomask.cases import SEQUENCE_NAMES
 from gliomask.labels import LONG_NAMES
-from gliomask.pictures import SEQUENCE_NAMES
-from gliomask.service.intake import Intake, check_images, take_in
+from gliomask.service.ingest import Intake, check_images, take_in
 from gliomask.service.jobs import TITLE, Accepted, Image, Job, JobView, SequenceName, State, now
 from gliomask.service.limits import RefusedError
 from gliomask.service.receive import Form, receive_form, too_large
@@ -65,7 +65,7 @@ def about(service: ServiceOf, request: Request) -> About:
         model=service.model,
         needs=list(dict.fromkeys(m for plan in service.plans for m in plan.modalities)),
         may_lack=all(plan.can_miss for plan in service.plans),
-        sequences=SEQUENCE_NAMES,
+        sequences=dict(SEQUENCE_NAMES),
         names=dict(LONG_NAMES),
         most_upload_bytes=limits.upload_bytes,
         most_files=limits.files,

@@ -17,7 +17,7 @@ from typing import Any
 
 from gliomask.cases import MODALITIES
 from gliomask.errors import InputError
-from gliomask.service.intake import image_path
+from gliomask.service.ingest import image_path
 from gliomask.service.jobs import STAGES, STARTABLE, Job, now
 from gliomask.service.limits import RefusedError
 from gliomask.service.progress import Progress, Standing, read_expected, write_expected

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse
 from pydantic import Field
 
-from gliomask.service.intake import image_path
+from gliomask.service.ingest import image_path
 from gliomask.service.limits import RefusedError
 from gliomask.service.routing import NO_FILE, NO_JOB, JobId, Service, ServiceOf, refusals
 from gliomask.service.work import FACTS, MASK, PROBABILITIES, REPORT, RESULTS, SCENE

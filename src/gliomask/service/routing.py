@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from pydantic import BaseModel, Field
 
-from gliomask.model_file import SHIPPED
-from gliomask.plan import Plan
+from gliomask.model.file import SHIPPED
+from gliomask.model.plan import Plan
 from gliomask.service.queue import Queue
 from gliomask.service.store import Store
 

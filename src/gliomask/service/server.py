@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from gliomask.errors import InputError
 from gliomask.labels import get_convention
-from gliomask.model_file import SHIPPED, read_plan
+from gliomask.model.file import SHIPPED, read_plan
 from gliomask.service.app import create_app
 from gliomask.service.limits import Limits
 from gliomask.service.queue import Queue

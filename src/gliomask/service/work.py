@@ -93,8 +93,8 @@ def run(request: Request, say: Say) -> None:
     import logging
 
     from gliomask.cases import Case, Source
-    from gliomask.model import load_model
-    from gliomask.prediction import predict
+    from gliomask.inference.loading import load_model
+    from gliomask.inference.prediction import predict
     from gliomask.report import write_prediction_report
     from gliomask.viewer import read_scene, scene_content
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.cases import Case
+from gliomask.cases import SEQUENCE_NAMES, SHOWN_FIRST, Case
 from gliomask.cases.read import read_channels
 from gliomask.errors import InputError
 from gliomask.evaluation.conventions import find_conventions
@@ -20,7 +20,6 @@ from gliomask.figures import AGREEMENT_COLOURS, FOOTER, REGION_COLOURS
 from gliomask.figures.case import Box, brain_box
 from gliomask.labels import LONG_NAMES, LabelConvention, check_labels, count_labels, label_values, to_regions
 from gliomask.metrics import Mask, dice
-from gliomask.pictures import SEQUENCE_NAMES, SHOWN_FIRST
 from gliomask.volume import Volume, gzip_nifti, nifti_bytes, read_volume
 
 Role = Literal["truth", "prediction", "mask"]

@@ -1,0 +1,191 @@
+"""The `fast` networks and ensembles of them as graphs of OpenVINO, built from weights alone.
+
+`networks/fast.py` and `networks/ensemble.py` say what they compute.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import count
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliomask.inference.openvino_import import openvino
+from gliomask.inference.openvino_import import opset13 as ops
+from gliomask.inference.windows import NetworkFacts, Size
+
+Weights = Mapping[str, NDArray[Any]]
+Node = Any  # openvino's nodes; every operation takes and gives them
+
+GRAPHS = ("fast", "fast_large", "fast_sides")
+"""The networks that can be built here, and ensembles of them."""
+
+_EPS = 1e-5  # of torch's norms, and of ours
+_SPATIAL = [2, 3, 4]
+
+
+def has_graph(network: str, arguments: Mapping[str, Any]) -> bool:
+    """Tell whether the graph of a network can be built here."""
+    if network != "ensemble":
+        return network in GRAPHS
+    try:
+        return all(name in GRAPHS for name, _ in arguments["members"])
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def graph_facts(weights: Weights) -> NetworkFacts:
+    """Return what must be known to run a network of these weights.
+
+    Raises:
+        KeyError, ValueError: They are not the weights of one.
+    """
+    facts = [_fast_facts(member) for member in members_of(weights)]
+    return NetworkFacts(
+        max(fact.divisor for fact in facts),
+        norm_sees_window=any(fact.norm_sees_window for fact in facts),
+        bytes_per_voxel=max(fact.bytes_per_voxel for fact in facts),  # one after the other
+    )
+
+
+def channels_of(weights: Weights) -> tuple[int, int]:
+    """Return the sequences in and regions out.
+
+    Raises:
+        KeyError: They are not the weights of a network that is known here.
+    """
+    first = members_of(weights)[0]
+    return first["encoder.0.0.0.weight"].shape[1], len(first["head.weight"]) // 8
+
+
+def widths_of(weights: Weights) -> list[int]:
+    """Return the features of each level of one network, from the finest."""
+    levels = 0
+    while f"encoder.{levels}.0.0.weight" in weights:
+        levels += 1
+    return [len(weights[f"encoder.{level}.0.0.weight"]) for level in range(levels)]
+
+
+def members_of(weights: Weights) -> list[Weights]:
+    """Return the weights of each member of an ensemble; of a network that is none, its own."""
+    members: dict[int, dict[str, NDArray[Any]]] = {}
+    for name, value in weights.items():
+        place = re.fullmatch(r"members\.(\d+)\.(.+)", name)
+        if place is None:
+            return [weights]
+        members.setdefault(int(place[1]), {})[place[2]] = value
+    return [members[place] for place in sorted(members)]
+
+
+def build_graph(weights: Weights, size: Size) -> openvino.Model:
+    """Return the graph from images `(1, C, *size)` to logits `(1, R, *size)`, in evaluation.
+
+    Members, channels, blocks and the kind of norm are told from the weights. A batch norm's frozen statistics become
+    part of the convolution before it.
+
+    Raises:
+        KeyError: A weight is missing.
+        RuntimeError: Their shapes do not fit together.
+    """
+    sequences, regions = channels_of(weights)
+    image = ops.parameter([1, sequences, *size], np.float32, name="images")
+    members = members_of(weights)
+    total: Node = None
+    for place, member in enumerate(members):
+        logits = _moved(_fast(member, _moved(image, place % 2), regions, size), -(place % 2))
+        total = logits if total is None else ops.add(total, logits)
+    if len(members) > 1:
+        total = ops.multiply(total, _constant(np.array(1 / len(members))))
+    return openvino.Model([ops.result(total, name="logits")], [image], "gliomask")
+
+
+def _fast_facts(weights: Weights) -> NetworkFacts:
+    widths = widths_of(weights)
+    if len(widths) < 2:
+        raise ValueError("fewer than two levels")
+    instance = "encoder.0.0.1.weight" in weights and "encoder.0.0.1.running_var" not in weights
+    # Half the grid's features: two of a residual block, a skip, a convolution's output and its normalized copy.
+    return NetworkFacts(2 ** len(widths), norm_sees_window=instance, bytes_per_voxel=4 * widths[0] * 5 / 8)
+
+
+def _fast(weights: Weights, x: Node, regions: int, size: Size) -> Node:
+    skips = []
+    for level in range(len(widths_of(weights))):
+        x = ops.relu(_conv(weights, x, f"encoder.{level}.0.0", f"encoder.{level}.0.1", stride=2))
+        for block in count(1):
+            if f"encoder.{level}.{block}.residual.1.weight" not in weights:
+                break
+            x = _residual(weights, x, f"encoder.{level}.{block}")
+        if f"across.{level - 1}.weight" in weights:
+            x = ops.add(x, _conv(weights, _turned_over(x), f"across.{level - 1}"))
+        skips.append(x)
+    skips.pop()
+    for level in reversed(range(len(skips))):
+        x = ops.add(skips.pop(), _twice(_conv(weights, x, f"up.{level}")))
+        x = _residual(weights, x, f"decoder.{level}")
+    return _shuffle_up(_conv(weights, x, "head"), regions, size)
+
+
+def _residual(weights: Weights, x: Node, name: str) -> Node:
+    inner = ops.relu(_conv(weights, x, f"{name}.residual.0.0", f"{name}.residual.0.1"))
+    return ops.relu(ops.add(x, _conv(weights, inner, f"{name}.residual.1", f"{name}.residual.2")))
+
+
+def _conv(weights: Weights, x: Node, name: str, norm: str = "", stride: int = 1) -> Node:
+    """A convolution and the norm behind it, if there is one."""
+    kernel, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
+    scale, shift = weights.get(f"{norm}.weight"), weights.get(f"{norm}.bias")
+    frozen = f"{norm}.running_var" in weights
+    if frozen:
+        assert scale is not None
+        assert shift is not None
+        scale = scale / np.sqrt(weights[f"{norm}.running_var"] + _EPS)
+        kernel = kernel * scale[:, None, None, None, None]
+        bias = shift - weights[f"{norm}.running_mean"] * scale
+    pad = [kernel.shape[2] // 2 if stride == 1 else 0] * 3
+    x = ops.convolution(x, _constant(kernel), [stride] * 3, pad, pad, [1] * 3)
+    if bias is not None:
+        x = ops.add(x, _per_channel(bias))
+    if scale is None or shift is None or frozen:
+        return x
+    x = ops.mvn(x, ops.constant(_SPATIAL), True, _EPS, "inside_sqrt")
+    return ops.add(ops.multiply(x, _per_channel(scale)), _per_channel(shift))
+
+
+def _moved(x: Node, voxels: int) -> Node:
+    return ops.roll(x, ops.constant([voxels] * 3), ops.constant(_SPATIAL)) if voxels else x
+
+
+def _turned_over(x: Node) -> Node:
+    """The first axis of the grid the other way round."""
+    return ops.slice(x, *map(ops.constant, ([-1], [-(2**31)], [-1], [2])))
+
+
+def _twice(x: Node) -> Node:
+    """Twice the grid, each voxel repeated."""
+    scales = ops.constant(np.full(3, 2, np.float32))
+    return ops.interpolate(
+        *(x, scales, "nearest", "scales"),
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+        axes=ops.constant(_SPATIAL),
+    )
+
+
+def _shuffle_up(x: Node, regions: int, size: Size) -> Node:
+    """Eight scores a region and voxel, laid out on twice the grid: see `networks.blocks.shuffle_up`."""
+    half = [n // 2 for n in size]
+    split = ops.reshape(x, ops.constant([2, 2, 2, regions, *half]), False)
+    fine = ops.transpose(split, ops.constant([3, 4, 0, 5, 1, 6, 2]))
+    return ops.reshape(fine, ops.constant([1, regions, *size]), False)
+
+
+def _constant(values: NDArray[Any]) -> Node:
+    return ops.constant(np.ascontiguousarray(values, np.float32))
+
+
+def _per_channel(values: NDArray[Any]) -> Node:
+    return _constant(values.reshape(1, -1, 1, 1, 1))

@@ -1,0 +1,214 @@
+"""Uploads -> the images of a job: checked, scrubbed, each told as a sequence as far as it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliomask.cases import MODALITIES, SEQUENCE_NAMES, Case, Source, check_case, classify, get_modality
+from gliomask.errors import InputError
+from gliomask.figures import PLANES
+from gliomask.files import write_bytes
+from gliomask.inference.prediction import check_sequences
+from gliomask.inspection import inspect_channels, recognise
+from gliomask.model.plan import Plan
+from gliomask.report.pixels import GREYS, to_grey, to_png
+from gliomask.service.deidentify import scrub
+from gliomask.service.jobs import Image
+from gliomask.service.limits import Limits, RefusedError
+from gliomask.service.receive import Upload
+from gliomask.service.unpack import is_zip, unpack
+from gliomask.volume import Grid, Volume, read_volume, reorient
+
+_PREVIEW_PIXELS = 160
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What an upload came to."""
+
+    images: tuple[Image, ...]
+    file_names: dict[str, str]
+    """By image the uploader's name, for the answer to the upload and nothing else."""
+    passed_over: tuple[str, ...]
+    case_id: str | None
+    """The id of a public data set that the names begin with; any other name may be a person's."""
+
+
+def take_in(uploads: Sequence[Upload], folder: Path, limits: Limits) -> Intake:
+    """Write the images of an upload to `folder/images` as `image-1.nii.gz`, ... with a preview each.
+
+    Args:
+        uploads: What was received; the files are removed as they are read.
+        folder: The job's, being built.
+        limits: The upload's.
+
+    Raises:
+        RefusedError: 422, with a sentence for each file that cannot be used; nothing of the upload is taken then.
+    """
+    problems: list[str] = []
+    passed_over: list[str] = []
+    files = _files(uploads, folder, limits, problems, passed_over)
+    (folder / "images").mkdir()
+    grids: list[Grid] = []
+    left = limits.inflated_bytes
+    for number, file in enumerate(files, start=1):
+        target = folder / "images" / f"image-{number}.nii.gz"
+        try:
+            grid, size = scrub(file.path, target, most_voxels=limits.voxels, most_bytes=left)
+            left -= size
+            picture = _preview(read_volume(target))
+            write_bytes(folder / "images" / f"image-{number}.png", picture)
+            grids.append(grid)
+        except InputError as error:
+            problems.append(f"{file.name}: {str(error).removeprefix(f'{target}: ')}")
+        file.path.unlink()
+    if problems:
+        raise RefusedError(422, "Nothing was taken, as not every file can be used.", problems)
+    if not files:
+        raise RefusedError(422, "No image was sent. Choose NIfTI files (.nii, .nii.gz) or a zip of them.", passed_over)
+    names = {f"image-{number}": file.name for number, file in enumerate(files, start=1)}
+    return Intake(_told(files, grids, folder), names, tuple(passed_over), _public_id(files))
+
+
+def check_images(images: Sequence[Image], folder: Path, plans: Sequence[Plan]) -> tuple[list[str], list[str]]:
+    """Return what keeps images from being predicted, and what is odd about them; see `check_case` and `inspect`.
+
+    Args:
+        images: With the sequences that the uploader agreed to.
+        folder: The job's.
+        plans: The models' that will predict.
+    """
+    used = [image for image in images if image.sequence is not None]
+    twice = [
+        f"{' and '.join(image.name for image in used if image.sequence == modality)} are both "
+        f"{SEQUENCE_NAMES[modality]}. Choose another sequence for one, or leave it out."
+        for modality in MODALITIES
+        if sum(image.sequence == modality for image in used) > 1
+    ]
+    if twice:
+        return twice, []
+    if not used:
+        return ["No image has a sequence yet. Say for each which one it is."], []
+    case = make_case("images", used, folder)
+    report = check_case(case, inspect=inspect_channels)
+    problems = [*report.problems]
+    for plan in plans:
+        try:
+            check_sequences(plan, case)
+        except InputError as error:
+            problems.append(str(error))
+    return [_without_paths(text, folder) for text in problems], [_without_paths(text, folder) for text in report.notes]
+
+
+def make_case(case_id: str, images: Sequence[Image], folder: Path) -> Case:
+    """Return the case of a job, its sequences in the order that `find_cases` gives them."""
+    by_sequence = {image.sequence: image for image in images}
+    return Case(
+        case_id,
+        {m: Source(image_path(folder, by_sequence[m].name)) for m in MODALITIES if m in by_sequence},
+    )
+
+
+def image_path(folder: Path, name: str) -> Path:
+    """Return the file of an image of a job."""
+    return folder / "images" / f"{name}.nii.gz"
+
+
+def _without_paths(text: str, folder: Path) -> str:
+    return text.replace(f"{folder / 'images'}/", "").replace("images: ", "").replace(".nii.gz", "")
+
+
+def _files(
+    uploads: Sequence[Upload], folder: Path, limits: Limits, problems: list[str], passed_over: list[str]
+) -> list[Upload]:
+    """The uploads with zips unpacked and masks left out."""
+    files: list[Upload] = []
+    for number, upload in enumerate(uploads, start=1):
+        if not is_zip(upload.path):
+            told = classify(Path(upload.name))
+            if told is not None and told[1] == "mask" and _sequence_of(upload.field) is None:
+                passed_over.append(f"{upload.name}: by its name a mask, not an image")
+            else:
+                files.append(upload)
+            continue
+        place = folder / f"zip-{number}"
+        place.mkdir()
+        try:
+            found, others = unpack(upload, place, limits, limits.files - len(files))
+        except InputError as error:
+            problems.append(f"{upload.name}: {error}")
+            continue
+        files += found
+        passed_over += others
+        upload.path.unlink()
+    if len(files) > limits.files:
+        problems.append(f"{len(files)} images; at most {limits.files} are taken. Send one examination.")
+    return files
+
+
+def _told(files: Sequence[Upload], grids: Sequence[Grid], folder: Path) -> tuple[Image, ...]:
+    """The images with their sequences: said by the form, by the name, else guessed from what is seen."""
+    said = [_sequence_of(file.field) for file in files]
+    named = [_sequence_in(file.name) for file in files]
+    known = [first or second for first, second in zip(said, named, strict=True)]
+    guessed: Mapping[int, str | None] = {}
+    if None in known and len(files) <= len(MODALITIES) and not any(grids[0].difference(grid) for grid in grids[1:]):
+        volumes = [read_volume(image_path(folder, f"image-{number + 1}")) for number in range(len(files))]
+        stacked = Volume(np.concatenate([volume.data for volume in volumes]), grids[0].affine)
+        guessed = dict(enumerate(recognise(stacked, known)))
+    return tuple(
+        Image.model_validate(
+            {
+                "name": f"image-{number + 1}",
+                "sequence": known[number] or guessed.get(number),
+                "told_by": (said[number] and "you")
+                or (named[number] and "name")
+                or (guessed.get(number) and "image")
+                or None,
+                "shape": grid.shape,
+                "spacing_mm": tuple(round(mm, 4) for mm in grid.spacing_mm),
+                "axes": grid.axes,
+            }
+        )
+        for number, grid in enumerate(grids)
+    )
+
+
+def _sequence_of(field: str) -> str | None:
+    try:
+        return get_modality(field)
+    except InputError:
+        return None
+
+
+def _sequence_in(name: str) -> str | None:
+    told = classify(Path(name))
+    return told[1] if told is not None and told[1] in MODALITIES else None
+
+
+def _public_id(files: Sequence[Upload]) -> str | None:
+    from gliomask.cases import layout_of
+
+    told = [found[0] for file in files if (found := classify(Path(file.name))) is not None]
+    return told[0] if told and len(set(told)) == 1 and layout_of(told[0]) is not None else None
+
+
+def _preview(volume: Volume) -> bytes:
+    """The axial slice with the most of the brain, as a PNG of square pixels."""
+    oriented = reorient(volume, "LPS")
+    data, spacing = oriented.data[0], oriented.spacing_mm
+    fullest = int(np.count_nonzero(data, axis=(0, 1)).argmax())
+    picture = to_grey(PLANES[0].cut(data, fullest))
+    size = np.array([picture.shape[0] * spacing[1], picture.shape[1] * spacing[0]])
+    rows, columns = (max(1, int(side)) for side in np.round(size * _PREVIEW_PIXELS / size.max()))
+    shown = picture[_places(picture.shape[0], rows)][:, _places(picture.shape[1], columns)]
+    return to_png(shown, [bytes([round(255 * level / GREYS)] * 3) for level in range(GREYS + 1)])
+
+
+def _places(old: int, new: int) -> NDArray[np.int64]:
+    return ((np.arange(new) + 0.5) * old / new).astype(np.int64)

@@ -1,0 +1,29 @@
+"""Random changes of a training patch as functions of (arrays, generator): sample first, then apply.
+
+Every change is a pair: `sample_x(generator, settings)` draws its parameters, a frozen record or None for "leave it",
+and `apply_x(arrays, parameters)` does what they say and leaves its arguments unchanged.
+
+An image is `(C, X, Y, Z)` float32 with the background at exactly 0, a target `(R, X, Y, Z)` bool. The brain is where
+any channel is not 0. Outside it, and in a channel that is 0 throughout (a sequence that is missing), nothing changes.
+"""
+
+from __future__ import annotations
+
+from gliomask.training.augment.faults import drop_modalities
+from gliomask.training.augment.histogram import apply_histogram_mix, sample_histogram_mix
+from gliomask.training.augment.lesion import apply_lesion_contrast, sample_lesion_contrast
+from gliomask.training.augment.patch import augment
+from gliomask.training.augment.settings import Augmentation
+from gliomask.training.augment.transplant import apply_transplant, sample_transplant
+
+__all__ = [
+    "Augmentation",
+    "apply_histogram_mix",
+    "apply_lesion_contrast",
+    "apply_transplant",
+    "augment",
+    "drop_modalities",
+    "sample_histogram_mix",
+    "sample_lesion_contrast",
+    "sample_transplant",
+]

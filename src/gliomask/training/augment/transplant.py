@@ -1,0 +1,59 @@
+"""A tumour of one patient in the brain of another: few patients, many combinations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gliomask.training.augment.brain import find_brain, find_present
+from gliomask.training.augment.draws import chance, integer
+from gliomask.training.augment.masks import box_around, grown, smoothed
+
+# Voxels over which the donor's intensities pass into the host's, so that no edge gives the transplant away.
+_SEAM = 3
+
+
+@dataclass(frozen=True)
+class Transplant:
+    """What is carried over: the donor's first region and so many voxels around it."""
+
+    margin: int
+
+
+def sample_transplant(generator: torch.Generator, probability: float) -> Transplant | None:
+    """Draw whether, and how much of the tumour's surroundings goes with it."""
+    return Transplant(integer(generator, (2, 12))) if chance(generator, probability) else None
+
+
+def apply_transplant(
+    host: tuple[Tensor, Tensor], donor: tuple[Tensor, Tensor], transplant: Transplant
+) -> tuple[Tensor, Tensor]:
+    """Return the host's image and target with the donor's tumour in the place where the donor has it.
+
+    Within the margin around the tumour the donor's voxels replace the host's, truth and all, so that a tumour of the
+    host there goes; across a seam of a few voxels the intensities pass from the one to the other. Only where both have
+    brain: the host keeps its outline. The donor's sequences that are missing (0 throughout) stay the host's.
+
+    Args:
+        host, donor: Image `(C, X, Y, Z)`, normalized, and target `(R, X, Y, Z)`, the first region the outermost; of one
+            grid, at about the same place of the brain. Left unchanged.
+        transplant: As sampled.
+
+    Source: Zhang et al. 2023, doi:10.1016/j.neuroimage.2023.120041 (CarveMix), where the margin may be negative and
+        the edge is sharp; Yang et al. 2021, doi:10.1007/978-3-030-87193-2_55 (TumorCP).
+    """
+    (image, target), (others, tumour) = host, donor
+    mixed, truth = image.clone(), target.clone()
+    box = box_around(tumour[0], transplant.margin + 2 * _SEAM)
+    if box is None:
+        return mixed, truth
+    part, their_part, their_tumour = mixed[box], others[box], tumour[box]
+    taken = grown(their_tumour[0], transplant.margin)
+    both = find_brain(part) & find_brain(their_part)
+    weight = smoothed(taken.float(), _SEAM) * both
+    for channel in set(find_present(image)) & set(find_present(others)):
+        part[channel].lerp_(their_part[channel], weight)
+    truth[box] = torch.where(taken & both, their_tumour, truth[box])
+    return mixed, truth

@@ -1,0 +1,243 @@
+"""Runs side by side: what each learned, how fast, at what cost, and what it sees in the same cases."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+from gliomask.cases import SEQUENCE_NAMES
+from gliomask.errors import InputError
+from gliomask.evaluation.summary import Statistics, describe
+from gliomask.figures import CaseView, case_figure, comparison_curves_figure, comparison_scores_figure, save_figure
+from gliomask.files import write_text
+from gliomask.inference.loading import Model, load_torch_model
+from gliomask.inference.torch_engine import autocast
+from gliomask.labels import get_convention, to_regions
+from gliomask.training.cache import CachedCase, cache_plan, is_cache, open_cache
+from gliomask.training.loop import best_row
+from gliomask.training.losses import build_loss
+from gliomask.training.run import Run, load_run
+from gliomask.training.validation import CaseScore, predict_cached_case, score_cached_case
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One run of a comparison."""
+
+    label: str
+    run: Run
+    rows: Sequence[Mapping[str, float]]
+    model: Model
+    scores: Sequence[CaseScore]
+    """On the cases that all runs held out, in their order; empty where there are none."""
+    million_parameters: float
+    gflop: float
+    """Of one pass over a patch; a multiplication and an addition count as two."""
+    forward_seconds: float
+    """Of one pass over a patch, the median of three after one to warm up."""
+
+    def statistics(self) -> dict[str, Statistics]:
+        """Return of each region, and of their `mean`, what the cases' Dice come to."""
+        regions = self.model.plan.regions
+        found = {region: describe([score.dice[region] for score in self.scores]) for region in regions}
+        return found | {"mean": describe([float(np.mean(list(score.dice.values()))) for score in self.scores])}
+
+    def facts(self) -> dict[str, str | float]:
+        """Return the run's row of the table."""
+        best = best_row(self.rows)
+        steps = self.rows[-1]["step"]
+        row: dict[str, str | float] = {
+            "run": self.label,
+            "network": self.run.config.network,
+            "million_parameters": round(self.million_parameters, 2),
+            "gflop_forward": round(self.gflop, 1),
+            "seconds_forward": round(self.forward_seconds, 3),
+            "seconds_a_step": round(sum(row["train_seconds"] for row in self.rows) / steps, 3),
+            "peak_memory_gb": max(row["peak_memory_gb"] for row in self.rows),
+            "steps": steps,
+            "epochs": self.rows[-1]["epoch"],
+            "hours": round(self.rows[-1]["hours"], 3),
+            "best_epoch": best["epoch"],
+            "cases": len(self.scores),
+        }
+        for name, statistics in self.statistics().items() if self.scores else ():
+            row |= {f"dice_{name}": round(statistics.mean, 4)}
+            row |= {f"dice_{name}_low": round(statistics.low, 4), f"dice_{name}_high": round(statistics.high, 4)}
+        for key in ("val_accuracy", "all_background_accuracy", "val_mean_iou"):
+            row |= {key: round(best[key], 4)} if key in best else {}
+        return row
+
+
+def compare(
+    runs: Sequence[Path | str],
+    output: Path | str,
+    *,
+    cases: Sequence[str] = (),
+    device: str = "auto",
+    on_case: Callable[[int, int], None] = lambda done, of: None,
+) -> tuple[list[Entrant], list[str]]:
+    """Compare runs and write `curves.png`, `scores.png`, `table.md`, `table.csv` and a picture of a case to a folder.
+
+    Scores are of the best models on the cases that every run held out: networks that were judged on other cases
+    cannot be told apart by them. Where there are none, or they are not prepared any more, scores and picture are left
+    out and it is said why.
+
+    Args:
+        runs: Folders of runs, each with a finished epoch.
+        output: The folder to write to.
+        cases: Ids of cases to draw; by default the one whose mean Dice over all runs is the median.
+        device: Where to run the networks.
+        on_case: Called with how many of how many predictions are done.
+
+    Returns:
+        The runs as they compare, and what is to be said about the comparison.
+
+    Raises:
+        InputError: A folder holds no run with a finished epoch and a best model (all are named), or a case to draw is
+            not among those held out.
+    """
+    opened = _open(runs)
+    common, notes = common_cases(opened)
+    if wrong := [case for case in cases if case not in {c.id for c in common}]:
+        raise InputError(f"{', '.join(wrong)}: not among the {len(common)} case(s) that all runs held out.")
+    entrants = []
+    for number, (label, run) in enumerate(opened.items()):
+        model = load_torch_model(run.best, device=device)
+        loss_of, precision = build_loss(run.config.loss), run.config.precision
+        scores = []
+        for done, case in enumerate(common, start=1):
+            scores.append(score_cached_case(model, case, loss_of, precision))
+            on_case(number * len(common) + done, len(opened) * len(common))
+        entrants.append(Entrant(label, run, run.rows(), model, scores, *_cost(model, run)))
+    output = Path(output)
+    _write_table(entrants, output)
+    save_figure(comparison_curves_figure({e.label: e.rows for e in entrants}), output / "curves.png")
+    if common:
+        save_figure(
+            comparison_scores_figure({e.label: [s.dice for s in e.scores] for e in entrants}), output / "scores.png"
+        )
+        for case in [c for c in common if c.id in cases] or [_median_case(entrants, common)]:
+            _draw(entrants, case, output / f"{case.id}.png")
+    return entrants, notes
+
+
+def _open(runs: Sequence[Path | str]) -> dict[str, Run]:
+    """The runs by their labels: the network's name, and the folder's too where several have the same one."""
+    opened, problems = [], []
+    for folder in map(Path, runs):
+        try:
+            run = load_run(folder)
+            if not run.rows() or not run.best.is_file():
+                raise InputError(
+                    f"{folder}: has no finished epoch yet. Let it train on: gliomask train -o {folder} --resume"
+                )
+            opened.append(run)
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
+    names = [run.config.network for run in opened]
+    labels = [
+        name if names.count(name) == 1 else f"{run.folder.name} ({name})"
+        for run, name in zip(opened, names, strict=True)
+    ]
+    if len(set(labels)) < len(labels):
+        labels = [f"{run.folder} ({name})" for run, name in zip(opened, names, strict=True)]
+    return dict(zip(labels, opened, strict=True))
+
+
+def common_cases(runs: Mapping[str, Run]) -> tuple[list[CachedCase], list[str]]:
+    """Return the prepared cases that all runs held out, and what is to be said about it."""
+    held_out = [set(run.split()["val"]) for run in runs.values()]
+    common = set.intersection(*held_out)
+    if not common:
+        return [], ["the runs held out no case in common: no scores, for those of other cases cannot be compared"]
+    notes = []
+    if any(ids != common for ids in held_out):
+        notes.append(
+            f"scored on the {len(common)} case(s) that all runs held out; each held out more, which are left aside"
+        )
+    for run in runs.values():
+        cache = next((place for place in _caches(run) if is_cache(place)), None)
+        needed = {modality for other in runs.values() for modality in other.config.modalities}
+        if cache is not None and needed <= set(cache_plan(cache).modalities):
+            return [case for case in open_cache(cache, cache_plan(cache)) if case.id in common], notes
+    return [], [
+        *notes,
+        "the prepared cases are not there any more: no scores. Prepare them again by training on with --resume",
+    ]
+
+
+def _caches(run: Run) -> list[Path]:
+    kept = [Path(run.config.cases)] if run.config.cases else []
+    return [run.folder / "cache", run.folder.parent / "cache", *kept]
+
+
+def _cost(model: Model, run: Run) -> tuple[float, float, float]:
+    network, plan = model.network, model.plan
+    device = next(network.parameters()).device
+    image = torch.zeros((1, len(plan.modalities), *plan.patch_size), device=device)
+    image = image.contiguous(memory_format=torch.channels_last_3d)
+    seconds = []
+    with torch.inference_mode(), autocast(device, run.config.precision):
+        with FlopCounterMode(display=False) as counter:
+            network(image)
+        for _ in range(3):
+            started = time.perf_counter()
+            network(image).sum().item()
+            seconds.append(time.perf_counter() - started)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return parameters / 1e6, counter.get_total_flops() / 1e9, float(np.median(seconds))
+
+
+def _median_case(entrants: Sequence[Entrant], cases: Sequence[CachedCase]) -> CachedCase:
+    means = np.mean([[np.mean(list(s.dice.values())) for s in entrant.scores] for entrant in entrants], axis=0)
+    return cases[int(np.argsort(means)[len(means) // 2])]
+
+
+def _draw(entrants: Sequence[Entrant], case: CachedCase, path: Path) -> None:
+    shown = [modality for modality in ("t2f", "t1c", "t2w", "t1n") if modality in case.modalities][:2]
+    regions = entrants[0].model.plan.regions
+    truth = to_regions(case.labels(), get_convention(case.convention), regions)
+    view = CaseView(
+        title=case.id,
+        affine=plain_affine(entrants[0].model.plan.axes, case.spacing_mm),
+        images={
+            SEQUENCE_NAMES[modality]: np.asarray(case.image()[case.modalities.index(modality)]) for modality in shown
+        },
+        truth=dict(zip(regions, truth, strict=True)),
+        predictions={e.label: predict_cached_case(e.model, case, e.run.config.precision) for e in entrants},
+    )
+    save_figure(case_figure(view), path)
+
+
+def plain_affine(axes: str, spacing_mm: tuple[float, float, float]) -> NDArray[np.float64]:
+    """Return the affine of a grid of that orientation and voxel size, at no place in particular."""
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for axis, (letter, mm) in enumerate(zip(axes, spacing_mm, strict=True)):
+        row = next(i for i, pair in enumerate(("LR", "PA", "IS")) if letter in pair)
+        affine[row, axis] = mm if letter in "RAS" else -mm
+    return affine
+
+
+def _write_table(entrants: Sequence[Entrant], output: Path) -> None:
+    rows = [entrant.facts() for entrant in entrants]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(output / "table.csv", text.getvalue())
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
+    write_text(output / "table.md", "\n".join(lines) + "\n")

@@ -1,0 +1,134 @@
+"""Cases as cubes of one size, an array each: the form in which many BraTS tutorials train."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliomask.cases import Case, Problem, read_case, read_mask
+from gliomask.errors import InputError
+from gliomask.files import replacing, write_text
+from gliomask.inference.preprocessing import Box, brain_box, channel_moments, normalize, onto_plan
+from gliomask.labels import convert_labels, get_convention
+from gliomask.model.plan import Plan
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What a cube of one case holds and what it cuts off."""
+
+    id: str
+    start: tuple[int, int, int]
+    tumour_voxels: int
+    tumour_cut: float
+    """The share of the tumour that lies outside the cube."""
+    brain_cut: float
+    """The share of the brain that lies outside the cube."""
+
+
+def write_crops(
+    cases: Sequence[Case],
+    folder: Path,
+    plan: Plan,
+    edge: int,
+    *,
+    threads: int | None = None,
+    on_case: Callable[[str], None] = lambda _: None,
+) -> tuple[list[Crop], list[Problem]]:
+    """Write a cube of each case, and return what each cuts off, with the cases that failed.
+
+    Each gets `CASE_image.npy`, float32 `(edge, edge, edge, C)`, every sequence scaled from its least to its most into
+    0 to 1, and `CASE_mask.npy`, uint8 `(edge, edge, edge)` with 1 NCR, 2 ED, 3 ET; `crops.csv` lists the cuts.
+
+    The cube lies around the middle of the brain's bounding box; the tumour has no say, as it has none in a patient
+    whose mask is not known. Where the volume is smaller than the cube it is padded with zeros.
+
+    Args:
+        cases: With masks and conventions (`resolve_conventions`).
+        folder: Made if need be.
+        plan: Says which sequences, in which orientation and spacing.
+        edge: Of the cube, in voxels.
+        threads: Cases worked on at once; by default one a core.
+        on_case: Called with the id after each case.
+
+    Raises:
+        InputError: The folder cannot be written to.
+    """
+
+    def make(case: Case) -> Crop | Problem:
+        try:
+            return _make(case, folder, plan, edge)
+        except InputError as error:
+            return Problem(case.id, str(error).removeprefix(f"{case.id}: "))
+        finally:
+            on_case(case.id)
+
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        made = list(pool.map(make, cases))
+    crops = [crop for crop in made if isinstance(crop, Crop)]
+    _write_table(crops, folder / "crops.csv")
+    return crops, [problem for problem in made if isinstance(problem, Problem)]
+
+
+def central_cube(brain: NDArray[np.bool_], edge: int) -> Box:
+    """Return the cube of an edge around the middle of the mask's bounding box, moved to end with the grid."""
+    spans = []
+    for box, length in zip(brain_box(brain[None]), brain.shape, strict=True):
+        size = min(edge, length)
+        start = min(max((box.start + box.stop - size) // 2, 0), length - size)
+        spans.append(slice(start, start + size))
+    return spans[0], spans[1], spans[2]
+
+
+def _make(case: Case, folder: Path, plan: Plan, edge: int) -> Crop:
+    mask = read_mask(case)
+    volume = read_case(case, plan.modalities)
+    if difference := volume.grid.difference(mask.grid):
+        raise InputError(f"{case.id}: the grid of {case.mask} differs from that of the images in {difference}.")
+    data = onto_plan(volume, plan).data
+    source = get_convention(case.convention or plan.convention)
+    labels = onto_plan(mask, plan, nearest=True).data[0]
+    classes = convert_labels(labels, source, get_convention("brats2023"), case.id)
+    brain = np.asarray(data.any(axis=0))
+    x, y, z = central_cube(brain, edge)
+    scaled = normalize(data, [channel_moments(channel) for channel in data], "minmax")
+    image = _padded(np.moveaxis(scaled[:, x, y, z], 0, -1), edge)
+    with replacing(folder / f"{case.id}_image.npy") as path:
+        np.save(path, image)
+    with replacing(folder / f"{case.id}_mask.npy") as path:
+        np.save(path, _padded(classes[x, y, z], edge))
+    tumour = int(np.count_nonzero(classes))
+    return Crop(
+        case.id,
+        (x.start, y.start, z.start),
+        tumour,
+        _share_outside(classes, (x, y, z)),
+        _share_outside(brain, (x, y, z)),
+    )
+
+
+def _share_outside(mask: NDArray[np.generic], box: Box) -> float:
+    whole = np.count_nonzero(mask)
+    return float(1 - np.count_nonzero(mask[box]) / whole) if whole else 0.0
+
+
+def _padded(array: NDArray[np.generic], edge: int) -> NDArray[np.generic]:
+    widths = [((edge - n) // 2, edge - n - (edge - n) // 2) for n in array.shape[:3]]
+    return np.pad(array, widths + [(0, 0)] * (array.ndim - 3))
+
+
+def _write_table(crops: Sequence[Crop], path: Path) -> None:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["case", "x", "y", "z", "tumour_voxels", "tumour_cut", "brain_cut"])
+    for crop in crops:
+        table.writerow([crop.id, *crop.start, crop.tumour_voxels, f"{crop.tumour_cut:.5f}", f"{crop.brain_cut:.5f}"])
+    write_text(path, text.getvalue())

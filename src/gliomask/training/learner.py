@@ -1,0 +1,214 @@
+"""A network as it learns, one batch after the other: forward, loss, gradients, optimizer; on one process of several."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gliomask.errors import InputError
+from gliomask.inference.loading import Model
+from gliomask.inference.torch_engine import autocast, is_lack_of_memory
+from gliomask.training.config import TrainConfig
+from gliomask.training.confusion import LEVELS, Confusion
+from gliomask.training.distributed import PEER_GONE, ProcessGroup
+from gliomask.training.losses import build_loss, supervised
+from gliomask.training.patches import Batch
+
+# Exploding gradients are cut, others never touched; the value is nnU-Net's.
+_LARGEST_GRADIENT = 12.0
+
+
+class Learner:
+    """A network, its optimizer and its gradient scaler. All processes hold the same weights after each step.
+
+    Args:
+        model: Its network is trained in place; on the group' device.
+        config: Says loss, precision, accumulation and the rest.
+        group: The processes that train together; a batch is one process's part.
+    """
+
+    def __init__(self, model: Model, config: TrainConfig, group: ProcessGroup) -> None:
+        self.network = model.network
+        learned = config.start_from is not None
+        self.average = Average(model.network, config.ema, learned=learned) if config.ema else None
+        self.model = model if self.average is None else replace(model, network=self.average.network)
+        """What is validated and saved: the average's weights where there is one."""
+        self.regions = model.plan.regions
+        self.config = config
+        self.group = group
+        self.loss_of = build_loss(config.loss)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.lr, weight_decay=1e-4)
+        # only fp16 has so short a range that gradients must be scaled into it
+        self.scaler = torch.amp.GradScaler(group.device.type, enabled=config.precision == "fp16")
+        self.forward: nn.Module = self.network
+        if config.compiled:
+            self.forward = torch.compile(self.forward)  # type: ignore[assignment]
+        if group.count > 1:
+            _settle_strides(self.network)
+            devices = [group.device] if group.device.type == "cuda" else None
+            self.forward = nn.parallel.DistributedDataParallel(self.forward, device_ids=devices)
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What of it belongs into a checkpoint; each has a `state_dict`."""
+        parts = {"network": self.network, "optimizer": self.optimizer, "scaler": self.scaler}
+        return parts | ({"average": self.average.network} if self.average else {})
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def learn(self, batch: Batch, step: int, rate: float) -> tuple[float, NDArray[np.int64]]:
+        """Take one step and return the mean loss and the counts of a `Confusion`, of all processes together.
+
+        Args:
+            batch: This process's patches.
+            step: Its number, which dropout's draws follow from.
+            rate: The learning rate.
+
+        Raises:
+            InputError: A loss or gradient is not finite (the weights stay as they were, the cases are named), the
+                memory is not enough, or another process has gone.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._failures_said(batch):
+            loss, counts, bad = self._gradients(batch, step)
+            self.scaler.unscale_(self.optimizer)
+            norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT))
+        if not np.isfinite(norm) and not self.scaler.is_enabled():  # a scaler skips such a step and scales less
+            bad = bad or batch.cases
+        loss, broken, *sums = self.group.total([loss / self.group.count, len(bad), *counts])
+        if broken:
+            raise InputError(_not_finite(bad, step, rate))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average:
+            self.average.follow(self.network, step)
+        return loss, np.array(sums, np.int64).reshape(Confusion().counts.shape)
+
+    def _gradients(self, batch: Batch, step: int) -> tuple[float, list[float], tuple[str, ...]]:
+        """Add up a batch's gradients, part by part; return loss, counts, and the cases whose loss is not finite."""
+        parts, device = self.config.accumulate, self.group.device
+        size = len(batch.cases) // parts
+        total = 0.0
+        bad: list[str] = []
+        counts = torch.zeros(Confusion().counts.size, dtype=torch.int64, device=device)
+        for part in range(parts):
+            piece = slice(part * size, (part + 1) * size)
+            images = batch.images[piece].to(device, non_blocking=True, memory_format=torch.channels_last_3d)
+            targets = batch.targets[piece].to(device, non_blocking=True)
+            outputs, loss = self._backward(images, targets, step * parts + part, last=part == parts - 1)
+            total += loss
+            if not np.isfinite(loss):
+                bad += batch.cases[piece]
+            logits = outputs if isinstance(outputs, Tensor) else outputs[0]
+            counts += _count_classes(targets, logits.detach() > 0, self.regions)
+        return total, counts.tolist(), tuple(bad)
+
+    def _backward(self, images: Tensor, targets: Tensor, number: int, *, last: bool) -> tuple[Any, float]:
+        """Add the gradients of one part of a batch; with the last one they are averaged over the processes."""
+        device = self.group.device
+        waits = not last and isinstance(self.forward, nn.parallel.DistributedDataParallel)
+        # Dropout draws from torch's own generator: seeded by the number, a resumed run draws as an unbroken one would.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed((self.config.seed * 1_000_003 + number) * self.group.count + self.group.rank)
+            with self.forward.no_sync() if waits else nullcontext():  # type: ignore[operator]
+                with autocast(device, self.config.precision):
+                    outputs = self.forward(images)
+                loss = supervised(self.loss_of, outputs, targets) / self.config.accumulate
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return outputs, float(loss.detach())
+
+    @contextmanager
+    def _failures_said(self, batch: Batch) -> Iterator[None]:
+        """Say what to lower when the memory is not enough, and when another process has gone."""
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if is_lack_of_memory(error):
+                raise InputError(self._too_large(batch)) from error
+            if self.group.count > 1:  # gradients travel in the backward pass
+                raise InputError(PEER_GONE) from error
+            raise
+
+    def _too_large(self, batch: Batch) -> str:
+        size, *edges = batch.images.shape
+        shape = " x ".join(map(str, edges))
+        ways = ["--low-memory"] if not self.config.low_memory else []
+        if size > self.config.accumulate:
+            ways.append(f"--accumulate {self.config.batch_size // self.group.count}")
+        ways.append(f"a --patch-size below {max(edges)}")
+        return (
+            f"not enough memory to train {self.config.network} on {size // self.config.accumulate} patch(es) of "
+            f"{shape} at a time. The last checkpoint is kept. Try {', or '.join(ways)}."
+        )
+
+
+class Average:
+    """A network whose weights are a moving average of another one's: exponential, once enough steps are there.
+
+    Before that it reaches back as far as it can. Weights that have learned already (a run that starts from a model) are
+    all worth keeping: the mean of all so far. Those of a fresh network are soon outdated: at step t the last t / 9 or
+    so, as (1 + t) / (10 + t) of the average is kept at most. What is counted and not learned (a batch norm's running
+    statistics) is taken over as it is.
+
+    Args:
+        network: Its weights are where the average begins.
+        kept: The most of the average that is kept in a step.
+        learned: Whether the network has learned already.
+
+    Source: Polyak and Juditsky 1992, doi:10.1137/0330046; Izmailov et al. 2018, arXiv:1803.05407, for the mean of all;
+        a fresh network's start as in TensorFlow's `ExponentialMovingAverage`.
+    """
+
+    def __init__(self, network: nn.Module, kept: float, *, learned: bool = False) -> None:
+        self.network = copy.deepcopy(network)
+        self.network.requires_grad_(False)
+        self.kept = kept
+        self._forgotten = 1 if learned else 9
+
+    def follow(self, network: nn.Module, step: int) -> None:
+        """Move the average towards the network, after step number `step` (from 0)."""
+        kept = min(self.kept, (1 + step) / (1 + step + self._forgotten))
+        with torch.no_grad():
+            for mean, weight in zip(self.network.parameters(), network.parameters(), strict=True):
+                mean.lerp_(weight, 1 - kept)
+            for own, count in zip(self.network.buffers(), network.buffers(), strict=True):
+                own.copy_(count)
+
+
+def _settle_strides(network: nn.Module) -> None:
+    """Give 1x1x1 kernels the strides of their gradients; both layouts fit them, and DDP warns where the two differ."""
+    for parameter in network.parameters():
+        if parameter.ndim == 5 and parameter.shape[2:].numel() == 1:
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+
+
+def _count_classes(truth: Tensor, prediction: Tensor, regions: Sequence[str]) -> Tensor:
+    """What `Confusion.add` counts, on the tensors' device: `(16,)`."""
+    levels = torch.tensor([LEVELS.get(region, 0) for region in regions], dtype=torch.uint8, device=truth.device)
+    true, found = ((masks * levels[:, None, None, None]).amax(dim=1) for masks in (truth, prediction))
+    return torch.bincount((4 * true + found).flatten(), minlength=16)
+
+
+def _not_finite(bad: Sequence[str], step: int, rate: float) -> str:
+    if not bad:
+        return f"another process met a loss that is no number at step {step + 1}; it says in which case."
+    cases = ", ".join(dict.fromkeys(bad))
+    return (
+        f"the loss or its gradient is not finite at step {step + 1}, on {cases}. The last checkpoint and models are "
+        f"kept. Look at that case (gliomask check), or begin a new run --from the last model with a lower --lr (it was "
+        f"{rate:.2g}) or with --precision fp32."
+    )

@@ -1,0 +1,197 @@
+"""Fitting: a rule is chosen where the cases call for one, and none where they cannot tell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gliomask.errors import InputError
+from gliomask.inference.loading import new_model, read_plan, save_model
+from gliomask.inference.postprocessing.fitting import fit_rules, leave_one_out
+from gliomask.inference.postprocessing.out_of_fold import (
+    OutOfFold,
+    read_out_of_fold,
+    save_out_of_fold,
+    score_rule,
+    trim,
+)
+from gliomask.model.plan import Plan, Postprocessing, RegionRule
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "fit_postprocessing.py"
+REGIONS = ("WT", "TC", "ET")
+NOTHING = Postprocessing()
+
+
+def case(number: int = 0, *, islands: int = 0, bold: float = 4.0) -> OutOfFold:
+    """Nested boxes that are found exactly, and `islands` false pieces of 8 voxels."""
+    truth = np.zeros((3, 32, 20, 20), bool)
+    for region, edge in enumerate((10, 8, 6)):
+        truth[region, 2 : 2 + edge, 2 : 2 + edge, 2 : 2 + edge] = True
+    logits = np.where(truth, bold, -bold).astype(np.float16)
+    for island in range(islands):
+        logits[0, 18 + 4 * island : 20 + 4 * island, 12:14, 12:14] = bold
+    return OutOfFold(f"case{number}", logits, truth, (1.0, 1.0, 1.0))
+
+
+def scorer(cases: list[OutOfFold]):
+    known: dict[str, np.ndarray] = {}
+
+    def score(rule: Postprocessing) -> np.ndarray:
+        key = rule.model_dump_json()
+        if key not in known:
+            known[key] = np.array([score_rule(one, REGIONS, rule).mean() for one in cases])
+        return known[key]
+
+    return score
+
+
+def test_false_islands_ask_for_a_least_piece() -> None:
+    """The smallest that removes them; the regions without any keep theirs at none."""
+    score = scorer([case(n, islands=1 + n % 3) for n in range(6)])
+    fit = fit_rules(score, REGIONS, NOTHING, range(6))
+    assert fit.rule == Postprocessing(regions={"WT": RegionRule(least_mm3=10.0)})
+    assert fit.after == 1.0 > fit.before
+
+
+def test_perfect_answers_ask_for_nothing() -> None:
+    """And what was set before is left."""
+    start = Postprocessing(regions={"WT": RegionRule(temperature=1.5)})
+    fit = fit_rules(scorer([case(n) for n in range(4)]), REGIONS, start, range(4))
+    assert fit.rule == start
+    assert fit.before == fit.after == 1.0
+
+
+def test_one_case_among_many_changes_nothing() -> None:
+    """A gain within one standard error is none."""
+    score = scorer([case(n, islands=2 if n == 0 else 0) for n in range(8)])
+    assert fit_rules(score, REGIONS, NOTHING, range(8)).rule == NOTHING
+
+
+def test_noise_is_not_fitted() -> None:
+    """Scores that have nothing to do with the rule: the gain on the cases left out is not that on the cases seen."""
+    known: dict[str, np.ndarray] = {}
+    generator = np.random.default_rng(5)
+
+    def score(rule: Postprocessing) -> np.ndarray:
+        return known.setdefault(rule.model_dump_json(), generator.normal(0.8, 0.05, 10))
+
+    fit = fit_rules(score, ("WT",), NOTHING, range(10))
+    gains, rules = leave_one_out(score, ("WT",), NOTHING, 10)
+    assert len(gains) == len(rules) == 10
+    assert gains.mean() < max(fit.after - fit.before, 0.01)
+
+
+def test_leaving_one_out_shows_what_a_new_case_gains() -> None:
+    """Where all cases are of one kind, all that there is to gain."""
+    cases = [case(n, islands=2) for n in range(5)]
+    score = scorer(cases)
+    gains, rules = leave_one_out(score, REGIONS, NOTHING, 5)
+    np.testing.assert_allclose(gains, 1 - score(NOTHING))
+    assert all(rule.rule("WT").least_mm3 == 10 for rule in rules)
+
+
+def test_the_score_is_dice_and_lesion_wise_dice() -> None:
+    """One false island of 8 beside a lesion of 1000: half the lesion-wise score, little of the Dice."""
+    scores = score_rule(case(islands=1), REGIONS, NOTHING)
+    assert scores[0, 0] == pytest.approx(2000 / 2008)
+    assert scores[0, 1] == pytest.approx(0.5)
+    np.testing.assert_array_equal(scores[1:], 1)
+    with pytest.raises(InputError, match="not for RC"):
+        score_rule(OutOfFold("x", case().logits[:1], case().truth[:1], (1, 1, 1)), ("RC",), NOTHING)
+
+
+def test_a_trimmed_case_scores_the_same() -> None:
+    """Under any rule with the same temperatures and no lower threshold; also one in which there is nothing at all."""
+    generator = np.random.default_rng(0)
+    for number, made in enumerate([case(islands=2), case()]):
+        logits = made.logits + generator.normal(0, 1.5, made.logits.shape)
+        whole = OutOfFold("x", logits.astype(np.float16), made.truth & (number == 0), (1.0, 1.0, 2.0))
+        hot = {region: RegionRule(temperature=1.7, threshold=0.3) for region in REGIONS}
+        for rule in (
+            Postprocessing(regions=hot),
+            Postprocessing(regions={r: one.model_copy(update={"least_mm3": 20}) for r, one in hot.items()}),
+        ):
+            small = trim(whole, REGIONS, rule, 0.3)
+            np.testing.assert_array_equal(score_rule(small, REGIONS, rule), score_rule(whole, REGIONS, rule))
+    nothing = OutOfFold("x", np.full((3, 9, 9, 9), -8, np.float16), np.zeros((3, 9, 9, 9), bool), (1.0, 1.0, 1.0))
+    small = trim(nothing, REGIONS, NOTHING, 0.3)
+    assert small.logits.size == 3
+    np.testing.assert_array_equal(score_rule(small, REGIONS, NOTHING), 1)
+
+
+def test_a_case_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    """Its id is the file's name."""
+    save_out_of_fold(tmp_path / "case7.npz", case(7, islands=1))
+    found = read_out_of_fold(tmp_path / "case7.npz", REGIONS)
+    assert found.id == "case7"
+    assert found.spacing_mm == (1.0, 1.0, 1.0)
+    np.testing.assert_array_equal(found.logits, case(7, islands=1).logits)
+    np.testing.assert_array_equal(found.truth, case().truth)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"logits": np.zeros((3, 2, 2, 2))}, r"has no truth, spacing_mm"),
+        ({"logits": np.zeros((3, 2, 2, 2)), "truth": np.zeros((3, 2, 2)), "spacing_mm": np.ones(3)}, "go together"),
+        ({"logits": np.zeros((2, 2, 2, 2)), "truth": np.zeros((2, 2, 2, 2)), "spacing_mm": np.ones(3)}, "R = 3"),
+        (None, r"not a readable \.npz"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, arrays: dict[str, np.ndarray] | None, message: str) -> None:
+    """With what is needed."""
+    path = tmp_path / "a.npz"
+    if arrays is None:
+        path.write_bytes(b"PK\x03\x04 not a zip")
+    else:
+        np.savez(path, **arrays)
+    with pytest.raises(InputError, match=message) as caught:
+        read_out_of_fold(path, REGIONS)
+    assert str(path) in str(caught.value)
+
+
+def recipe(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(RECIPE), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_the_recipe_puts_its_rules_into_a_model(tmp_path: Path) -> None:
+    """Rules and what they are worth as JSON; the model's plan has them, calibrated to logits that are too bold."""
+    generator = np.random.default_rng(0)
+    for number in range(3):
+        made = case(number, islands=1)
+        wrong = generator.random(made.truth.shape) < 0.02
+        logits = np.where(wrong, -made.logits * 3, made.logits * 3).astype(np.float16)
+        save_out_of_fold(tmp_path / "cases" / f"{made.id}.npz", OutOfFold(made.id, logits, made.truth, (1, 1, 1)))
+    model, fitted = tmp_path / "old.safetensors", tmp_path / "fitted.safetensors"
+    save_model(new_model(Plan(modalities=("t1c",), network="fcn")), model)
+    ran = recipe(tmp_path / "cases", "-o", tmp_path / "rules.json", "--model", model, "--write", fitted)
+    assert ran.returncode == 0, ran.stderr
+    stored = json.loads((tmp_path / "rules.json").read_text())
+    rule = read_plan(fitted).postprocessing
+    assert rule == Postprocessing.model_validate(stored["postprocessing"])
+    assert all(rule.rule(region).temperature > 2 for region in REGIONS)
+    report = stored["report"]
+    assert report["cases"] == 3
+    errors = report["calibration"]["WT"]
+    assert errors["negative_log_likelihood_after"] < errors["negative_log_likelihood_before"]
+    assert report["chosen_is_kept"] == (report["gain_left_out"] > 0)
+    kept = report["chosen"] if report["chosen_is_kept"] else None
+    assert kept is None or rule == Postprocessing.model_validate(kept)
+    assert report["score_after"] >= report["score_before"]
+    again = recipe("--rules", tmp_path / "rules.json", "--model", model, "--write", tmp_path / "again.safetensors")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "again.safetensors").read_bytes() == fitted.read_bytes()
+
+
+def test_the_recipe_refuses_too_few_cases(tmp_path: Path) -> None:
+    """With a sentence."""
+    ran = recipe(tmp_path)
+    assert ran.returncode == 1
+    assert "fewer than 3 cases" in ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -1,0 +1,234 @@
+"""Preparing: nothing is lost on the way to the network that is needed on the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+from scipy.special import expit
+
+from conftest import AFFINE, SHAPE, nested_ellipsoids
+from gliomask.cases import MODALITIES, Case, find_cases
+from gliomask.errors import InputError
+from gliomask.inference.preprocessing import (
+    Prepared,
+    brain_box,
+    channel_moments,
+    common_spacing,
+    frame,
+    normalize,
+    onto_plan,
+    prepare,
+    restore,
+)
+from gliomask.model.plan import Plan
+from gliomask.volume import Volume, reorient
+
+SPACING = tuple(np.linalg.norm(AFFINE[:3, :3], axis=0).tolist())
+
+
+def examination(modalities: tuple[str, ...] = tuple(MODALITIES)) -> Volume:
+    images, _ = nested_ellipsoids()
+    return Volume(np.stack([images[modality] for modality in modalities]), AFFINE)
+
+
+def a_plan(**changes: object) -> Plan:
+    return Plan(**{"modalities": tuple(MODALITIES), "spacing_mm": SPACING, **changes})
+
+
+def in_box(prepared: Prepared, whole: np.ndarray) -> np.ndarray:
+    """What of `(C, X, Y, Z)`, on the original grid, lies on the prepared one."""
+    framed = prepared.framed
+    x, y, z = framed.box
+    return reorient(Volume(whole, framed.original.affine), framed.grid.axes).data[:, x, y, z]
+
+
+@pytest.mark.parametrize("given", ["LPS", "RAS", "SAL", "PIR", "ASR"])
+@pytest.mark.parametrize("seen", ["LPS", "RAI", "IRP"])
+def test_there_and_back_is_exact_where_nothing_is_resampled(given: str, seen: str) -> None:
+    """Whatever the file's orientation and the network's: the grid, the affine and each voxel of the brain's box."""
+    volume = reorient(examination(), given)
+    spacing = reorient(volume, seen).spacing_mm
+    prepared = prepare(volume, a_plan(axes=seen, spacing_mm=spacing))
+    box = prepared.framed
+    assert box.grid.axes == seen
+    back = restore(prepared, box.data.astype(np.float32))
+    assert back.grid.difference(volume.grid) is None
+    np.testing.assert_array_equal(back.affine, volume.affine)
+    np.testing.assert_array_equal(back.data, volume.data)
+
+
+def test_the_answer_is_zero_outside_the_brain() -> None:
+    """However sure the network was within its box."""
+    volume = examination()
+    prepared = prepare(volume, a_plan())
+    answer = restore(prepared, np.ones((2, *prepared.data.shape[1:]), np.float32))
+    x, y, z = brain_box(volume.data)
+    expected = np.zeros((2, *SHAPE), np.float32)
+    expected[:, x, y, z] = 1
+    np.testing.assert_array_equal(answer.data, expected)
+    assert answer.data.dtype == np.float32
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.5, 1.2, 2.0), (1.0, 2.0, 4.0)])
+@pytest.mark.parametrize("given", ["LPS", "SAR"])
+def test_an_answer_at_another_spacing_comes_back_in_place(given: str, spacing: tuple[float, float, float]) -> None:
+    """On the input's grid, and a region drawn on the network's lies where the input has it."""
+    volume = reorient(examination(), given)
+    tumour = reorient(Volume((nested_ellipsoids()[1] > 0)[None].astype(np.uint8), AFFINE), given)
+    plan = a_plan(spacing_mm=spacing)
+    prepared = prepare(volume, plan)
+    x, y, z = prepared.framed.box
+    seen = onto_plan(tumour, plan, nearest=True).data[:, x, y, z].astype(np.float32)
+    assert seen.shape[1:] == prepared.data.shape[1:]
+    np.testing.assert_allclose(prepared.framed.grid.spacing_mm, spacing, rtol=0.05)
+    back = restore(prepared, seen)
+    assert back.data.shape == (1, *volume.data.shape[1:])
+    np.testing.assert_array_equal(back.affine, volume.affine)
+    found, true = back.data[0] > 0.5, tumour.data[0] > 0
+    assert 2 * (found & true).sum() / (found.sum() + true.sum()) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("spacing", "tilt"), [((2.0, 1.0, 1.5), (12, -9, 20)), ((2.0, 1.0, 1.5), (80, 5, 10)), ((0.8, 0.8, 4.0), (0, 0, 0))]
+)
+def test_a_volume_in_ml_survives_an_oblique_anisotropic_grid(
+    spacing: tuple[float, float, float], tilt: tuple[float, float, float]
+) -> None:
+    """A sphere of 15 mm, found by its brightness at 1 mm, comes back as probabilities with its volume and its place."""
+    shape = tuple(int(60 // mm) for mm in spacing)
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", tilt, degrees=True).as_matrix() * np.multiply(spacing, [-1, -1, 1])
+    places = np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3].T
+    away = np.linalg.norm(places - affine[:3, :3] @ np.divide(shape, 2.1), axis=-1)
+    volume = Volume(np.where(away < 15, 900, 300)[None].astype(np.int16), affine)
+    prepared = prepare(volume, a_plan(modalities=("t1c",), spacing_mm=(1.0, 1.0, 1.0)))
+    halfway = (prepared.data.min() + prepared.data.max()) / 2
+    found = restore(prepared, expit((prepared.data - halfway) * 6).astype(np.float32)).data[0]
+    true = away < 15
+    voxel_ml = np.prod(spacing) / 1000
+    assert (found > 0.5).sum() * voxel_ml == pytest.approx(4 / 3 * np.pi * 1.5**3, rel=0.03)
+    assert found.sum() * voxel_ml == pytest.approx(true.sum() * voxel_ml, rel=0.03)
+    assert 2 * ((found > 0.5) & true).sum() / ((found > 0.5).sum() + true.sum()) > 0.98
+
+
+def test_spacings_that_differ_by_rounding_are_one() -> None:
+    """BraTS headers hold 1.0 and 0.99999; no voxel is touched for that."""
+    volume = examination()
+    x, y, z = SPACING
+    close = onto_plan(volume, a_plan(spacing_mm=(x * 1.009, y * 0.991, z)))
+    assert np.shares_memory(close.data, volume.data)
+    other = onto_plan(volume, a_plan(spacing_mm=(x * 1.02, y, z)))
+    assert not np.shares_memory(other.data, volume.data)
+
+
+@pytest.mark.parametrize("kind", ["int16", "uint16", "float32", ">i2"])
+def test_zscores_have_mean_0_and_deviation_1_over_the_brain(kind: str) -> None:
+    """Of each sequence's non-zero voxels; the background stays zero."""
+    volume = examination()
+    prepared = prepare(Volume(volume.data.astype(kind), AFFINE), a_plan())
+    assert prepared.data.dtype == np.float32
+    assert prepared.present == (True,) * 4
+    zero = in_box(prepared, volume.data) == 0
+    assert zero.any()
+    assert not prepared.data[zero].any()
+    for channel, outside in zip(prepared.data, zero, strict=True):
+        assert channel[~outside].mean() == pytest.approx(0, abs=1e-4)
+        assert channel[~outside].std() == pytest.approx(1, abs=1e-4)
+
+
+def test_minmax_lies_in_0_to_1() -> None:
+    """The least voxel of a sequence is 0, which is the background's, the most is 1, in between it is linear."""
+    volume = examination()
+    prepared = prepare(volume, a_plan(normalization="minmax"))
+    assert (prepared.data.min(), prepared.data.max()) == (0, 1)
+    raw = in_box(prepared, volume.data)
+    for channel, stored in zip(prepared.data, raw, strict=True):
+        np.testing.assert_allclose(channel, stored / stored.max(), atol=1e-6)
+
+
+@pytest.mark.parametrize("normalization", ["zscore", "minmax"])
+def test_an_absent_sequence_stays_zero_and_is_said(normalization: str) -> None:
+    """The others are what they are without it."""
+    volume = examination()
+    without = volume.data.copy()
+    without[1] = 0
+    prepared = prepare(Volume(without, AFFINE), a_plan(normalization=normalization))
+    assert prepared.present == (True, False, True, True)
+    assert not prepared.data[1].any()
+    others = [0, 2, 3]
+    np.testing.assert_array_equal(
+        prepared.data[others], prepare(volume, a_plan(normalization=normalization)).data[others]
+    )
+
+
+@pytest.mark.parametrize("normalization", ["zscore", "minmax"])
+@pytest.mark.parametrize("level", [7, -3])
+def test_a_constant_sequence_stays_finite(normalization: str, level: int) -> None:
+    """An export gone wrong, or a mask given as an image: no division by a deviation of zero."""
+    data = np.full((1, 6, 6, 6), level, np.int16)
+    for volume in (data, np.where(np.arange(6) < 3, data, 0)):
+        prepared = prepare(Volume(volume, AFFINE), a_plan(modalities=("t2f",), normalization=normalization))
+        assert np.isfinite(prepared.data).all()
+        assert np.abs(prepared.data).max() <= 1
+
+
+def test_a_part_is_normalized_as_the_whole() -> None:
+    """Patches are cut from what is stored and normalized alone."""
+    framed = frame(examination(), a_plan())
+    moments = [channel_moments(channel) for channel in framed.data]
+    whole = normalize(framed.data, moments, "zscore")
+    part = np.s_[:, 3:9, 5:6, 2:12]
+    np.testing.assert_array_equal(normalize(framed.data[part], moments, "zscore"), whole[part])
+
+
+def test_moments_are_those_of_the_voxels_that_are_not_zero() -> None:
+    """By hand; with many voxels the sums do not lose their last ones."""
+    moments = channel_moments(np.array([0, 0, 2, 4, 0, -1], np.int16))
+    assert (moments.mean, moments.least, moments.most) == (pytest.approx(5 / 3), -1, 4)
+    assert moments.std == pytest.approx(np.std([2, 4, -1]))
+    many = np.full(2_000_000, 1000.1, np.float32)
+    assert channel_moments(many).mean == pytest.approx(float(np.float32(1000.1)), rel=1e-9)
+    empty = channel_moments(np.zeros(5))
+    assert (empty.mean, empty.std) == (0, 1)
+
+
+def test_the_box_is_the_smallest_around_the_brain() -> None:
+    """One channel's outermost voxel is enough to widen it; without a voxel it is the grid."""
+    data = np.zeros((2, 9, 8, 7), np.int16)
+    assert brain_box(data) == (slice(0, 9), slice(0, 8), slice(0, 7))
+    data[0, 2, 3, 4] = 5
+    assert brain_box(data) == (slice(2, 3), slice(3, 4), slice(4, 5))
+    data[1, 8, 1, 6] = -5
+    assert brain_box(data) == (slice(2, 9), slice(1, 4), slice(4, 7))
+
+
+def test_what_is_framed_has_the_type_it_had() -> None:
+    """int16 halves what a cache holds; only resampling needs floats."""
+    framed = frame(examination(), a_plan())
+    assert framed.data.dtype == np.int16
+    assert frame(examination(), a_plan(spacing_mm=(1.0, 1.0, 1.0))).data.dtype == np.float32
+    assert framed.original.shape == SHAPE
+
+
+def test_the_input_is_left_as_it_was() -> None:
+    """Normalizing works on a copy."""
+    volume = examination()
+    before = volume.data.copy()
+    prepare(volume, a_plan())
+    np.testing.assert_array_equal(volume.data, before)
+
+
+def test_the_common_spacing_is_the_median_along_the_networks_axes(
+    folder_of: Callable[..., Path], write_case: Callable[..., Case]
+) -> None:
+    """To a hundredth of a millimetre, in the order in which the network sees the axes."""
+    cases = find_cases(folder_of(2))
+    x, y, z = (round(mm, 2) for mm in SPACING)
+    assert common_spacing(cases, "LPS") == (x, y, z)
+    assert common_spacing(cases, "SLP") == (z, x, y)
+    with pytest.raises(InputError, match="nothing to prepare"):
+        common_spacing([], "LPS")

@@ -1,0 +1,364 @@
+"""The cache: made once, read as it was made, and made again where something has changed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import AFFINE, SHAPE, nested_ellipsoids
+from gliomask.cases import Case, find_cases
+from gliomask.errors import InputError
+from gliomask.inference.preprocessing import brain_box, common_spacing
+from gliomask.labels import get_convention, to_regions
+from gliomask.model.plan import Plan
+from gliomask.training.cache import CachedCase, build_cache, cache_plan, is_cache, open_cache
+from gliomask.volume import Volume, read_volume, write_volume
+
+
+@pytest.fixture
+def cases(folder_of: Callable[..., Path]) -> list[Case]:
+    return find_cases(folder_of(3))
+
+
+@pytest.fixture
+def plan(cases: list[Case]) -> Plan:
+    return Plan(modalities=("t2f", "t1c"), spacing_mm=common_spacing(cases, "LPS"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def build(cases: list[Case], folder: Path, plan: Plan) -> list[CachedCase]:
+    prepared, problems = build_cache(cases, folder, plan, threads=2)
+    assert problems == []
+    return prepared
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_cache_is_opened_as_it_was_built(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """Every fact of every case, in the order of their ids; and it says for which plan it was made."""
+    assert not is_cache(folder)
+    built = build(cases[::-1], folder, plan)
+    assert [case.id for case in built] == [case.id for case in cases[::-1]]
+    assert open_cache(folder, plan) == built[::-1]
+    assert is_cache(folder)
+    assert cache_plan(folder) == plan
+
+
+def test_it_holds_the_brains_box_of_the_sequences_and_the_mask(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """In the plan's order, intensities and numbers as they came."""
+    for number, case in enumerate(build(cases, folder, plan), 1):
+        images, tissues = nested_ellipsoids(number)
+        whole = np.stack([images["t2f"], images["t1c"]])
+        x, y, z = brain_box(whole)
+        np.testing.assert_array_equal(case.image(), whole[:, x, y, z])
+        np.testing.assert_array_equal(case.labels(), np.asarray([0, 1, 2, 4], np.uint8)[tissues[x, y, z]])
+        assert case.image().dtype == np.int16
+        assert case.labels().dtype == np.uint8
+        assert case.shape == case.labels().shape < SHAPE
+        assert isinstance(case.image(), np.memmap)
+        assert (case.id, case.patient, case.convention) == (
+            cases[number - 1].id,
+            cases[number - 1].patient,
+            "brats2021",
+        )
+        np.testing.assert_allclose(case.spacing_mm, plan.spacing_mm, atol=0.01)
+
+
+def test_moments_and_voxels_are_those_of_the_whole_case(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """Mean and deviation over each sequence's non-zero voxels; voxels of each region."""
+    for number, case in enumerate(build(cases, folder, plan), 1):
+        images, tissues = nested_ellipsoids(number)
+        for modality, moments in zip(("t2f", "t1c"), case.moments, strict=True):
+            brain = images[modality][images[modality] != 0]
+            assert (moments.mean, moments.std) == (pytest.approx(brain.mean()), pytest.approx(brain.std()))
+            assert (moments.least, moments.most) == (0, brain.max())
+        assert case.voxels == {
+            "WT": (tissues > 0).sum(),
+            "TC": np.isin(tissues, (1, 3)).sum(),
+            "ET": (tissues == 3).sum(),
+        }
+        assert case.outside == {"WT": 0, "TC": 0, "ET": 0}
+
+
+def test_places_lie_in_their_region(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """All of its voxels; a region without a voxel has none."""
+    mask = read_volume(cases[0].mask, mask=True)
+    write_volume(cases[0].mask, Volume(np.where(mask.data == 4, 1, mask.data), mask.affine))
+    for case in build(cases, folder, plan):
+        regions = to_regions(case.labels(), get_convention("brats2021"))
+        places = case.places()
+        assert set(places) == {region for region, voxels in case.voxels.items() if voxels}
+        for region, inside in zip(("WT", "TC", "ET"), regions, strict=True):
+            if region in places:
+                assert inside[tuple(places[region].T)].all()
+                assert len(np.unique(places[region], axis=0)) == case.voxels[region]
+
+
+def test_places_of_a_large_region_are_spread_over_it(write_case: Callable[..., Case], folder: Path) -> None:
+    """A bounded number of different ones, from its first slice to its last, with the same middle."""
+    case = write_case(shape=(48, 44, 40))
+    (prepared,) = build([case], folder, Plan(modalities=("t2f",), spacing_mm=common_spacing([case], "LPS")))
+    places = prepared.places()["WT"]
+    whole = np.argwhere(prepared.labels() > 0)
+    assert len(whole) > 2 * len(places) == 2 * len(np.unique(places, axis=0)) == 4096
+    np.testing.assert_array_equal((places[:, 0].min(), places[:, 0].max()), (whole[:, 0].min(), whole[:, 0].max()))
+    np.testing.assert_allclose(places.mean(axis=0), whole.mean(axis=0), atol=0.5)
+
+
+def test_tumour_that_the_box_cuts_off_is_counted(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """A voxel of oedema and one of core where every sequence is zero."""
+    mask = read_volume(cases[0].mask, mask=True)
+    labels = mask.data.copy()
+    labels[0, 0, 0, :2] = (2, 1)
+    write_volume(cases[0].mask, Volume(labels, mask.affine))
+    first, second, _ = build(cases, folder, plan)
+    assert first.outside == {"WT": 2, "TC": 1, "ET": 0}
+    assert first.voxels["WT"] == (labels > 0).sum()
+    assert second.outside == {"WT": 0, "TC": 0, "ET": 0}
+
+
+def test_an_absent_sequence_is_zero_and_said(write_case: Callable[..., Case], folder: Path) -> None:
+    """Training knows which channels are there."""
+    case = write_case(missing=["t1c"])
+    plan = Plan(modalities=("t1c", "t2f"), spacing_mm=common_spacing([case], "LPS"))
+    (prepared,) = build([case], folder, plan)
+    assert prepared.present == (False, True)
+    assert not prepared.image()[0].any()
+
+
+@pytest.mark.parametrize(
+    ("stored", "kept"), [("int16", "int16"), ("uint8", "int16"), ("int32", "int16"), ("float32", "float32")]
+)
+def test_integers_are_kept_in_16_bits_and_floats_as_they_are(
+    cases: list[Case], folder: Path, plan: Plan, stored: str, kept: str
+) -> None:
+    """Half the bytes to read, exactly the same values."""
+    values = np.clip(nested_ellipsoids(1)[0]["t2f"] // 10, 0, 250).astype(stored)
+    values = values / np.float32(7) if stored == "float32" else values
+    for source in cases[0].images.values():
+        write_volume(source.path, Volume(values[None], AFFINE))
+    image = build(cases[:1], folder, plan)[0].image()
+    assert image.dtype == kept
+    x, y, z = brain_box(values[None])
+    np.testing.assert_array_equal(image[0], values[x, y, z])
+
+
+def test_integers_past_16_bits_become_floats(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """They would wrap around."""
+    values = np.where(nested_ellipsoids(1)[0]["t2f"] > 0, 40_000, 0).astype(np.uint16)
+    for source in cases[0].images.values():
+        write_volume(source.path, Volume(values[None], AFFINE))
+    image = build(cases[:1], folder, plan)[0].image()
+    assert image.dtype == np.float32
+    assert image.max() == 40_000
+
+
+def test_another_spacing_is_resampled(cases: list[Case], folder: Path) -> None:
+    """Images linearly, as floats; masks by the nearest voxel."""
+    case = build(cases, folder, Plan(modalities=("t2f",), spacing_mm=(1.5, 1.5, 1.5)))[0]
+    np.testing.assert_allclose(case.spacing_mm, 1.5, rtol=0.03)
+    assert case.image().dtype == np.float32
+    assert set(np.unique(case.labels())) == {0, 1, 2, 4}
+    volume_ratio = np.prod(np.linalg.norm(AFFINE[:3, :3], axis=0)) / np.prod(case.spacing_mm)
+    assert case.voxels["WT"] == pytest.approx((nested_ellipsoids(1)[1] > 0).sum() * volume_ratio, rel=0.05)
+
+
+def test_a_second_build_does_nothing(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """No file is written again, whatever else of the plan has changed."""
+    built = build(cases, folder, plan)
+    before = times(folder)
+    other = plan.model_copy(update={"network": "vnet", "normalization": "minmax", "patch_size": (8, 8, 8)})
+    assert build(cases, folder, other) == built
+    assert times(folder) == before
+
+
+def test_an_interrupted_build_goes_on_where_it_was(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """Cases that are done stay; one that was not finished is made."""
+    build(cases[:2], folder, plan)
+    (folder / cases[1].id / "case.json").unlink()
+    before = times(folder / cases[0].id)
+    assert len(build(cases, folder, plan)) == 3
+    assert times(folder / cases[0].id) == before
+    assert len(open_cache(folder, plan)) == 3
+
+
+@pytest.mark.parametrize("what", ["image", "mask"])
+def test_a_changed_file_is_prepared_anew(cases: list[Case], folder: Path, plan: Plan, what: str) -> None:
+    """Its own case alone."""
+    old = build(cases, folder, plan)
+    before = times(folder)
+    path = cases[1].images["t2f"].path if what == "image" else cases[1].mask
+    volume = read_volume(path)
+    write_volume(path, Volume(volume.data // 2, volume.affine))
+    os.utime(path, ns=(1, 1))
+    new = build(cases, folder, plan)
+    assert new[1] != old[1]
+    assert (new[0], new[2]) == (old[0], old[2])
+    changed = {name for name, time in times(folder).items() if time != before[name]}
+    assert changed == {f"{cases[1].id}/{name}" for name in ("image.npy", "labels.npy", "places.npz", "case.json")}
+
+
+def test_another_convention_is_prepared_anew(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """The same numbers mean other regions."""
+    build(cases, folder, plan)
+    (case,) = build([replace(cases[0], convention="brats2024-ped")], folder, plan)
+    assert case.convention == "brats2024-ped"
+    assert case.voxels["ET"] == (nested_ellipsoids(1)[1] == 1).sum()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"modalities": ("t1c", "t2f")}, {"modalities": ("t2f",)}, {"axes": "RAS"}, {"spacing_mm": (1, 1, 1)}]
+)
+def test_a_cache_for_something_else_is_refused(
+    cases: list[Case], folder: Path, plan: Plan, changes: dict[str, object]
+) -> None:
+    """Other sequences, another order of them, another orientation or spacing; it is left as it was."""
+    build(cases, folder, plan)
+    before = times(folder)
+    other = Plan(**(plan.model_dump() | changes))
+    attempts = [lambda: build_cache(cases, folder, other)]
+    if "modalities" not in changes:  # these may be among what it holds
+        attempts.append(lambda: open_cache(folder, other))
+    for attempt in attempts:
+        with pytest.raises(InputError, match=r"holds a cache of t2f, t1c .*is asked for\. Use another") as caught:
+            attempt()
+        assert str(caught.value).startswith(f"{folder}: ")
+    assert times(folder) == before
+
+
+def test_a_cache_serves_plans_that_want_less(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """Any of its sequences in any order; one that it lacks is named."""
+    build(cases, folder, plan)
+    for modalities in (("t1c", "t2f"), ("t2f",)):
+        opened = open_cache(folder, plan.model_copy(update={"modalities": modalities}))
+        assert [case.id for case in opened] == sorted(case.id for case in cases)
+    with pytest.raises(InputError, match="t2w"):
+        open_cache(folder, plan.model_copy(update={"modalities": ("t2f", "t2w")}))
+
+
+def test_a_bad_case_is_a_problem_and_the_others_are_done(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """Whatever is wrong with it: said with its id, and nothing of it is left in the cache."""
+    cases[0].images["t2f"].path.write_bytes(b"")
+    told: list[str] = []
+    bad = [
+        cases[0],
+        replace(cases[1], id="no mask", mask=None),
+        replace(cases[1], id="no convention", convention=None),
+        replace(cases[1], id="other numbers", convention="msd"),
+        replace(cases[1], id="gone", mask=cases[1].mask.with_name("gone.nii.gz")),
+    ]
+    prepared, problems = build_cache([*bad, *cases[1:]], folder, plan, on_case=told.append)
+    assert [case.id for case in prepared] == [case.id for case in cases[1:]]
+    assert [problem.where for problem in problems] == [case.id for case in bad]
+    for problem, text in zip(
+        problems,
+        ("not a NIfTI file", "has no mask", "convention", "labels {4} are not in msd", "cannot be read"),
+        strict=True,
+    ):
+        assert text in problem.what
+        assert not problem.what.startswith(problem.where)
+    assert sorted(told) == sorted(case.id for case in (*bad, *cases[1:]))
+    assert open_cache(folder, plan) == prepared
+
+
+def test_a_mask_on_another_grid_is_a_problem(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """Its voxels would be laid over others'."""
+    affine = AFFINE.copy()
+    affine[:3, 3] += 5
+    write_volume(cases[0].mask, Volume(read_volume(cases[0].mask).data, affine))
+    _, (problem,) = build_cache(cases, folder, plan)
+    assert problem.where == cases[0].id
+    assert problem.what.startswith(f"the grid of {cases[0].mask} differs from that of the images in origin")
+
+
+def test_a_full_disk_leaves_no_half_case(
+    cases: list[Case], folder: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there is whole; once there is space the rest is made."""
+    build(cases[:1], folder, plan)
+
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_space)
+        prepared, problems = build_cache(cases, folder, plan)
+        assert [case.id for case in prepared] == [cases[0].id]
+        assert all("No space left on device" in problem.what for problem in problems)
+    assert open_cache(folder, plan) == prepared
+    assert len(build(cases, folder, plan)) == 3
+    assert not list(folder.rglob(".partial*"))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"stamp": 1}', '{"moments": [1]}'])
+def test_a_damaged_case_is_named_when_opened_and_made_anew_when_built(
+    cases: list[Case], folder: Path, plan: Plan, content: str
+) -> None:
+    """The way out stands in the message."""
+    built = build(cases, folder, plan)
+    path = folder / cases[1].id / "case.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match="damaged or of another version") as caught:
+        open_cache(folder, plan)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert f"Delete {path.parent}" in str(caught.value)
+    assert build(cases, folder, plan) == built
+
+
+def test_a_case_that_lost_facts_is_a_problem_when_built(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """Of another version, say, from the same files."""
+    build(cases, folder, plan)
+    path = folder / cases[1].id / "case.json"
+    fields = json.loads(path.read_text())
+    del fields["moments"]
+    path.write_text(json.dumps(fields))
+    _, (problem,) = build_cache(cases, folder, plan)
+    assert problem.where == cases[1].id
+    assert "damaged or of another version" in problem.what
+
+
+def test_a_folder_that_is_no_cache_is_refused_and_left_alone(tmp_path: Path, plan: Plan) -> None:
+    """Opening makes nothing."""
+    for folder in (tmp_path / "nowhere", tmp_path / "data"):
+        before = sorted(tmp_path.rglob("*"))
+        for attempt in (lambda folder=folder: open_cache(folder, plan), lambda folder=folder: cache_plan(folder)):
+            with pytest.raises(InputError, match=r"not a cache \(no cache\.json\)\. Make one with gliomask prepare"):
+                attempt()
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b'{"modalities": ["t9"]}'])
+def test_a_damaged_cache_is_named(cases: list[Case], folder: Path, plan: Plan, content: bytes) -> None:
+    """By the file that says what it was made for."""
+    build(cases[:1], folder, plan)
+    (folder / "cache.json").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        open_cache(folder, plan)
+    assert str(caught.value).startswith(f"{folder / 'cache.json'}: ")
+
+
+def test_an_empty_cache_is_refused(folder: Path, plan: Plan) -> None:
+    """A preparation in which every case failed."""
+    assert build_cache([], folder, plan) == ([], [])
+    with pytest.raises(InputError, match="the cache is empty"):
+        open_cache(folder, plan)
+
+
+def test_a_place_that_cannot_hold_a_cache_is_named(cases: list[Case], tmp_path: Path, plan: Plan) -> None:
+    """A file where the folder should be."""
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write .*file"):
+        build_cache(cases, tmp_path / "file" / "cache", plan)
