@@ -1,16 +1,20 @@
-"""Files: written whole or not at all."""
+"""Files: written whole or not at all, by one writer at a time."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from gliomask.errors import InputError
-from gliomask.files import check_writable, replacing, write_bytes, write_text
+from gliomask.files import check_writable, clear_partials, one_writer, replacing, write_bytes, write_text
 
 
 @pytest.mark.parametrize("old", [None, b"old"])
@@ -129,3 +133,52 @@ def test_a_place_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot write to"):
         check_writable(tmp_path / "file" / "below")
+
+
+def test_many_threads_may_write_one_file(tmp_path: Path) -> None:
+    """One after the other: the file is one of theirs, whole, and nothing is left beside it."""
+    contents = [bytes([number]) * 5000 for number in range(60)]
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda content: write_bytes(tmp_path / "mask.nii", content), contents))
+    assert (tmp_path / "mask.nii").read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [tmp_path / "mask.nii"]
+
+
+def test_a_second_writer_is_refused_and_told_who_holds_the_folder(tmp_path: Path) -> None:
+    """In this process as in another one; another name in the folder is free, and so is the folder afterwards."""
+    code = f"import pathlib, gliomask.files as f\nwith f.one_writer(pathlib.Path({str(tmp_path)!r})): pass"
+    with one_writer(tmp_path), one_writer(tmp_path, "other"):
+        told = rf"process {os.getpid()} on .* \(since 20.* is writing it"
+        with pytest.raises(InputError, match=told), one_writer(tmp_path):
+            pass
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert "is writing it" in other.stderr
+    assert not list(tmp_path.iterdir())
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_a_crash_left_behind_is_taken_over(tmp_path: Path) -> None:
+    """The lock went with the process; its files and its half-written file go with the next writer."""
+    code = (
+        "import os; from pathlib import Path; from gliomask.files import one_writer, replacing\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        "with one_writer(folder), replacing(folder / 'mask.nii') as partial:\n"
+        "    partial.write_bytes(b'half'); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert len(list(tmp_path.glob(".partial-*"))) == 1
+    assert json.loads((tmp_path / ".writing.json").read_text())["process"] != os.getpid()
+    with one_writer(tmp_path):
+        write_bytes(tmp_path / "mask.nii", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["mask.nii"]
+
+
+def test_partial_files_of_killed_processes_are_cleared_and_living_ones_are_not(tmp_path: Path) -> None:
+    """Whether or not their file is ever written again."""
+    (tmp_path / ".partial-0123456789ab-old-mask.nii").write_bytes(b"half")
+    with replacing(tmp_path / "mask.nii") as partial:
+        partial.write_bytes(b"whole")
+        assert clear_partials(tmp_path) == 1
+        assert partial.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["mask.nii"]
+    assert clear_partials(tmp_path / "not there") == 0

@@ -34,6 +34,7 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 LIBRARIES = {
     "cc3d": {"metrics"},
     "fastapi": {"service"},
+    "filelock": {"files"},
     "jinja2": {"report"},
     "matplotlib": {"figures", "report"},
     "nibabel": {"volume"},

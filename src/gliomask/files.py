@@ -1,14 +1,25 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders that one process at a time writes to."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from glob import escape
 from pathlib import Path
+from socket import gethostname
 from tempfile import TemporaryFile
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
 
 from gliomask.errors import InputError
+
+_PARTIAL = ".partial-"
+# How long to wait for another process that writes the same file.
+_LONGEST_WRITE = 300.0
 
 
 @contextmanager
@@ -21,21 +32,95 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         InputError: The folder cannot be made or written to, or the disk is full.
     """
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    partial = path.with_name(f"{_PARTIAL}{uuid4().hex[:12]}-{path.name}")
+    with one_writer(path.parent, path.name, wait_seconds=_LONGEST_WRITE):
+        for left in path.parent.glob(
+            f"{_PARTIAL}{'[0-9a-f]' * 12}-{escape(path.name)}"
+        ):  # by a process that was killed
+            with suppress(OSError):
+                left.unlink()
+        try:
+            yield partial
+            with partial.open("rb+") as written:  # on the disk before it takes the old one's name
+                os.fsync(written.fileno())
+            partial.replace(path)
+        except OSError as error:
+            raise InputError(
+                f"cannot write {path}: {error.strerror or error}. Nothing was left half-written; "
+                "choose another place with -o, or free some space."
+            ) from error
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def one_writer(folder: Path, name: str = "", *, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold a folder, or what `name` stands for in it, so that no other thread, process or host writes there meanwhile.
+
+    The lock is the operating system's and ends with the process, so one that a crash left behind is taken over. Its two
+    small files, `.writing*.lock` and `.writing*.json`, are removed at the end.
+
+    Args:
+        folder: Made if it does not exist.
+        name: Part of the lock files' names; different names in one folder do not exclude each other.
+        wait_seconds: How long to wait for another writer before giving up.
+
+    Raises:
+        InputError: Somebody else holds it (who, and since when, is said), or the folder cannot be written to.
+    """
+    stem = f".writing-{name}" if name else ".writing"
+    lock = FileLock(folder / f"{stem}.lock", timeout=wait_seconds, thread_local=False)
+    holder = folder / f"{stem}.json"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with partial.open("rb+") as written:  # on the disk before it takes the old one's name
-            os.fsync(written.fileno())
-        partial.replace(path)
-    except OSError as error:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        facts = {
+            "process": os.getpid(),
+            "host": gethostname(),
+            "since": datetime.now(timezone.utc).isoformat("T", "seconds"),
+        }
+        holder.write_text(json.dumps(facts), "utf-8")
+    except Timeout:
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}. Nothing was left half-written; "
+            f"{folder / name}: {_describe(holder)} is writing it. Wait until that has ended, or choose another place."
+        ) from None
+    except OSError as error:
+        lock.release()
+        raise InputError(
+            f"cannot write {folder / name}: {error.strerror or error}. Nothing was left half-written; "
             "choose another place with -o, or free some space."
         ) from error
+    try:
+        yield
     finally:
         with suppress(OSError):
+            holder.unlink(missing_ok=True)
+            # Removed while it is held: whoever opened it before finds that it has no name any more, and tries again.
+            # Windows refuses to remove an open file, and it stays there, empty.
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def clear_partials(folder: Path) -> int:
+    """Remove the partial files that killed processes left in a folder, and return how many there were.
+
+    Those of processes that are writing now are left alone. A folder that does not exist has none.
+    """
+    cleared = 0
+    for partial in folder.glob(f"{_PARTIAL}*"):
+        with suppress(InputError, OSError), one_writer(folder, partial.name.removeprefix(_PARTIAL).partition("-")[2]):
             partial.unlink(missing_ok=True)
+            cleared += 1
+    return cleared
+
+
+def _describe(holder: Path) -> str:
+    try:
+        facts = json.loads(holder.read_text("utf-8"))
+        return f"process {facts['process']} on {facts['host']} (since {facts['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def check_writable(folder: Path) -> None:
