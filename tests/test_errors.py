@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from gliomask.errors import InputError, unknown_name
@@ -21,3 +23,10 @@ def test_an_unknown_name_is_met_with_the_nearest_and_all_known_ones(name: str, h
     error = unknown_name("network", name, ["unet", "VNet", "fcn"])
     assert isinstance(error, InputError)
     assert str(error) == f"unknown network {name!r}{hint} (known: VNet, fcn, unet)"
+
+
+def test_an_error_survives_the_way_to_another_process() -> None:
+    """Workers hand their errors back pickled; the text and the kind are kept."""
+    error = pickle.loads(pickle.dumps(unknown_name("network", "unte", ["unet"])))
+    assert type(error) is InputError
+    assert str(error) == "unknown network 'unte'; did you mean 'unet'? (known: unet)"

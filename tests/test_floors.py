@@ -16,8 +16,8 @@ HOUSE = Path(gliomask.__file__).parent
 FLOORS = {
     0: {"errors", "version"},
     1: {"files"},
-    2: {"labels", "metrics", "volume"},
-    3: {"cases", "networks"},
+    2: {"labels", "volume"},
+    3: {"cases", "metrics", "networks"},
     4: {"figures", "inspection", "phantom"},
     5: {"model"},
     6: {"inference"},

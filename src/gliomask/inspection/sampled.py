@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.volume import Grid, Spacing, Volume, reorient
+from gliomask.volume import Grid, Spacing, Volume, bounding_box, reorient
 
 _SAMPLE_MM = 3.0
 _CORNERS = np.ix_((0, -1), (0, -1), (0, -1))
@@ -79,7 +79,7 @@ def take_samples(volume: Volume, modalities: Sequence[str], files: Mapping[str, 
     samples = np.ascontiguousarray(oriented.data[every])
     there = [number for number, channel in enumerate(samples) if channel.any()]
     nonzero = samples != 0
-    box = _box(nonzero.any(axis=0))
+    box = bounding_box(nonzero.any(axis=0)) or (slice(0), slice(0), slice(0))
     names = [modalities[number] for number in there]
     x, y, z = (mm * step for mm, step in zip(oriented.spacing_mm, steps, strict=True))
     by_name = dict(zip(names, there, strict=True))
@@ -93,14 +93,6 @@ def take_samples(volume: Volume, modalities: Sequence[str], files: Mapping[str, 
         spacing_mm=(x, y, z),
         grid=oriented.grid,
     )
-
-
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
-    spans = []
-    for axis in range(3):
-        inside = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        spans.append(slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0))
-    return spans[0], spans[1], spans[2]
 
 
 def _cut(data: NDArray[np.generic], sampled: NDArray[np.bool_]) -> dict[str, float]:

@@ -1,10 +1,9 @@
-"""Voxels and where they are: read, write, reorient, resample."""
+"""NIfTI files: read whole, checked, and written."""
 
 from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,12 @@ import nibabel as nib
 import numpy as np
 from isal import igzip
 from isal.isal_zlib import error as IsalError
-from nibabel import orientations
 from numpy.typing import NDArray
 from zlib_ng import gzip_ng
 
 from gliomask.errors import InputError
 from gliomask.files import write_bytes
-
-Spacing = tuple[float, float, float]
+from gliomask.volume.grid import Grid, Volume
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 
@@ -33,62 +30,6 @@ _PLACE_FIELDS = (
     *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("sform_code", "srow_x", "srow_y", "srow_z", "xyzt_units"),
 )
-
-# A tenth of a voxel of BraTS, over the whole grid: more is another grid, less is rounding in some writer's header.
-_GRID_TOLERANCE_MM = 0.1
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where the voxels lie: their number along each axis and the affine to millimetres (RAS+, as NIfTI has it)."""
-
-    shape: tuple[int, int, int]
-    affine: NDArray[np.float64]
-
-    @property
-    def spacing_mm(self) -> Spacing:
-        """The voxel size along X, Y, Z."""
-        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return float(x), float(y), float(z)
-
-    @property
-    def axes(self) -> str:
-        """The anatomical directions in which X, Y, Z grow, to the nearest axis: `LPS` in BraTS."""
-        return "".join(orientations.aff2axcodes(self.affine))
-
-    def difference(self, other: Grid) -> str | None:
-        """Say how two grids differ (shape, orientation, spacing or origin), or return None where they agree."""
-        if self.shape != other.shape:
-            return f"shape {_by(self.shape)} and {_by(other.shape)}"
-        if self.axes != other.axes:
-            return f"orientation {self.axes} and {other.axes}"
-        if not np.allclose(self.spacing_mm, other.spacing_mm, rtol=1e-3, atol=0):
-            return f"spacing {_by(self.spacing_mm)} mm and {_by(other.spacing_mm)} mm"
-        corners = np.array([[0, 0, 0, 1], [*(n - 1 for n in self.shape), 1]], dtype=float).T
-        if np.abs((self.affine - other.affine) @ corners).max() <= _GRID_TOLERANCE_MM:
-            return None
-        if np.allclose(self.affine[:3, :3], other.affine[:3, :3], atol=1e-3):
-            return f"origin {_by(self.affine[:3, 3])} mm and {_by(other.affine[:3, 3])} mm"
-        return "orientation (the axes are tilted against each other)"
-
-
-@dataclass(frozen=True)
-class Volume:
-    """One or more channels on one grid: `data` is `(C, X, Y, Z)`, `affine` is `(4, 4)` to millimetres, RAS+."""
-
-    data: NDArray[Any]
-    affine: NDArray[np.float64]
-
-    @property
-    def grid(self) -> Grid:
-        """The grid that all channels share."""
-        x, y, z = self.data.shape[1:]
-        return Grid((x, y, z), self.affine)
-
-    @property
-    def spacing_mm(self) -> Spacing:
-        """The voxel size along X, Y, Z."""
-        return self.grid.spacing_mm
 
 
 def read_grid(path: Path) -> tuple[Grid, int]:
@@ -158,59 +99,6 @@ def gzip_nifti(content: bytes, level: int = 6) -> bytes:
     """Return the same, gzipped; the same bytes each time."""
     # Level 6 of zlib-ng: 16 ms for a BraTS mask against 72 ms with zlib, and smaller. mtime=0: same mask, same bytes.
     return bytes(gzip_ng.compress(content, level, mtime=0))
-
-
-def reorient(volume: Volume, axes: str) -> Volume:
-    """Return the volume with its axes permuted and flipped to grow towards `axes`, such as `LPS`; a view, no copy.
-
-    Voxels keep their values and places in space, so reorienting back gives the first volume exactly.
-    """
-    start = orientations.io_orientation(volume.affine)
-    change = orientations.ornt_transform(start, orientations.axcodes2ornt(axes))
-    spatial = [int(np.flatnonzero(change[:, 0] == axis)[0]) for axis in range(3)]
-    data = volume.data.transpose(0, *(axis + 1 for axis in spatial))
-    flips = tuple(slice(None, None, int(change[axis, 1])) for axis in spatial)
-    affine = volume.affine @ orientations.inv_ornt_aff(change, volume.data.shape[1:])
-    index: tuple[slice, ...] = (slice(None), *flips)
-    return Volume(data[index], affine)
-
-
-def resample(volume: Volume, grid: Grid, *, nearest: bool = False) -> Volume:
-    """Return the volume on another grid of the same field of view and orientation.
-
-    Outside its own grid the volume continues with its edge voxels, half a voxel at most for `grid_at_spacing`.
-
-    Args:
-        volume: Any channels.
-        grid: Where to.
-        nearest: Take the nearest voxel's value, in the type it has (for labels); else interpolate linearly, as float32.
-    """
-    from scipy.ndimage import affine_transform
-
-    to_index = np.linalg.inv(volume.affine) @ grid.affine
-    channels = [
-        affine_transform(
-            channel if nearest else channel.astype(np.float32),
-            to_index[:3, :3],
-            to_index[:3, 3],
-            output_shape=grid.shape,
-            order=0 if nearest else 1,
-            mode="nearest",
-        )
-        for channel in volume.data
-    ]
-    return Volume(np.stack(channels), grid.affine)
-
-
-def grid_at_spacing(grid: Grid, spacing_mm: Spacing) -> Grid:
-    """Return the grid that covers the same field of view with another voxel size (to the nearest whole voxel)."""
-    old = np.array(grid.spacing_mm)
-    shape = np.maximum(1, np.round(np.array(grid.shape) * old / spacing_mm)).astype(int)
-    factor = np.array(grid.shape) / shape
-    change = np.diag([*factor, 1.0])
-    change[:3, 3] = (factor - 1) / 2  # the outer faces of the two grids coincide, not the centres of their first voxels
-    x, y, z = map(int, shape)
-    return Grid((x, y, z), grid.affine @ change)
 
 
 def _head(path: Path) -> bytes:
