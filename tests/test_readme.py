@@ -1,18 +1,23 @@
-"""What the README tells people to type works."""
+"""The commands, code, links, paths and tables in the documentation are correct."""
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from test_floors import FLOORS
 from typer.main import get_command
 
 from gliomask.cli import app
 
 ROOT = Path(__file__).parent.parent
+HOUSE = ROOT / "src" / "gliomask"
+DESIGN = ROOT / "docs" / "design.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+LINKED = [*PAGES, ROOT / "recipes" / "README.md", ROOT / "benchmarks" / "README.md", ROOT / "MODEL_CARD.md"]
 
 
 def _blocks(page: Path, language: str) -> list[str]:
@@ -28,16 +33,35 @@ def _commands() -> list[tuple[str, str]]:
     return found
 
 
+def _rows(page: Path, columns: int) -> list[list[str]]:
+    """Return the cells of the rows of all tables with so many columns, without the header rows and rules."""
+    lines = page.read_text("utf-8").splitlines()
+    tables = [line for line, after in zip(lines, [*lines[1:], ""], strict=True) if line[:2] == "| " and after[:2] != "|-"]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in tables]
+    return [row for row in rows if len(row) == columns]
+
+
+def _names(file: Path) -> set[str]:
+    """Return the functions and classes that a module defines, and its classes' methods as `Class.method`."""
+    found = set()
+    for node in ast.parse(file.read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)}
+    return found
+
+
 @pytest.mark.parametrize(("page", "line"), _commands())
 def test_every_command_shown_is_understood(page: str, line: str) -> None:
-    """Its name, its options and their values parse; it is not run."""
+    """The command's name, its options and their values can be parsed; the command is not run."""
     _, name, *words = shlex.split(line)
     command = get_command(app).commands[name]  # type: ignore[attr-defined]
     command.make_context(name, words)
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    """From phantoms to scores."""
+    """The example runs from the phantoms to the scores and writes the files that it names."""
     monkeypatch.chdir(tmp_path)
     for block in _blocks(ROOT / "README.md", "python"):
         exec(compile(block, "README.md", "exec"), {})
@@ -46,13 +70,44 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_every_link_of_the_documents_leads_somewhere() -> None:
-    """Files and pictures named in the pages exist."""
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    """Files and pictures that the pages link to exist, and so does every heading that a link names."""
+    for page in LINKED:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(#[^)]*)?\)", page.read_text("utf-8")):
+            file = page.parent / target if target else page
+            assert file.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor[1:] in _anchors(file), f"{page.name}: {target}{anchor}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub makes of the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_table_of_rooms_is_that_of_the_floors() -> None:
+    """docs/design.md lists every room once, on the floor that the tests hold it to."""
+    listed = [(int(floor), room.strip("`")) for floor, room, _ in _rows(DESIGN, 3) if floor.isdigit()]
+    assert sorted(listed) == sorted((floor, room) for floor, rooms in FLOORS.items() for room in rooms)
+
+
+def test_the_ways_of_a_case_and_of_a_training_step_name_what_is_there() -> None:
+    """Every function in the tables of docs/design.md is defined in the file beside it."""
+    rows = [row for row in _rows(DESIGN, 3) if row[0].endswith(".py`")]
+    assert len(rows) >= 30
+    for file, name, _ in rows:
+        assert name.strip("`") in _names(HOUSE / file.strip("`")), f"{file}: {name}"
+
+
+@pytest.mark.parametrize("page", [DESIGN, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_module_that_a_page_names_exists(page: Path) -> None:
+    """Paths such as `cases/find.py` are given from the package's folder or from the repository's."""
+    paths = re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|md|toml|txt|json))`", page.read_text("utf-8"))
+    assert paths
+    missing = [path for path in paths if not ((HOUSE / path).exists() or (ROOT / path).exists())]
+    assert not missing
 
 
 def test_research_use_is_said_plainly() -> None:
-    """In the README, the help and the pictures."""
+    """The README and the help say that gliomask is not a medical device."""
     assert "Not a medical device" in (ROOT / "README.md").read_text("utf-8")
     assert "not a medical device" in str(get_command(app).help)
