@@ -1,4 +1,7 @@
-"""The house: a room imports only from floors below its own, and heavy libraries stay in their rooms."""
+"""The structure of the package: a room imports only from lower floors, and large libraries only where they are needed.
+
+A room is a folder of `src/gliomask` or a module beside these folders; docs/design.md says what each is for.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ FLOORS = {
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
-# Where each library may be imported at all; `networks/__init__` offers names without torch.
+# The rooms that may import each library, in functions too. `networks/__init__.py` lists names without importing torch.
 LIBRARIES = {
     "cc3d": {"metrics"},
     "fastapi": {"service"},
@@ -50,7 +53,7 @@ LIBRARIES = {
     "uvicorn": {"service"},
 }
 
-# Files that import torch when they themselves are imported; all others start where it is not installed.
+# Files that import torch when they are imported; all others can be imported where torch is not installed.
 NEED_TORCH = {
     *("inference/onnx_export.py", "inference/torch_engine.py"),
     *(
@@ -65,17 +68,22 @@ NEED_TORCH = {
 
 @cache
 def files() -> dict[str, ast.Module]:
-    """Every module but the face, by its path."""
+    """Return the parsed modules by their path in the package, without the public `__init__.py`."""
     paths = {path.relative_to(HOUSE).as_posix(): path for path in sorted(HOUSE.rglob("*.py"))}
     return {name: ast.parse(path.read_text("utf-8")) for name, path in paths.items() if name != "__init__.py"}
 
 
 def room_of(file: str) -> str:
+    """Return the room that a module belongs to: its first folder, or the module itself at the top level."""
     return file.partition("/")[0].removesuffix(".py")
 
 
 def imported(node: ast.AST, *, when_loaded: bool = False) -> Iterator[str]:
-    """The modules that code names, in functions and for type checking too; or those that it imports when loaded."""
+    """Yield the names of the imports in some code.
+
+    By default all of them are yielded, also those in functions and for type checking. With `when_loaded`, only those
+    that are executed when the module is imported.
+    """
     for child in ast.iter_child_nodes(node):
         lazy = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
         typing_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
@@ -89,29 +97,29 @@ def imported(node: ast.AST, *, when_loaded: bool = False) -> Iterator[str]:
 
 
 def test_every_room_has_a_floor() -> None:
-    """One each: a new room chooses where it stands, and a room that is gone leaves the table."""
+    """The table lists every room of the package once, and nothing else."""
     assert sorted(room for rooms in FLOORS.values() for room in rooms) == sorted({room_of(file) for file in files()})
 
 
 @pytest.mark.parametrize("file", files())
 def test_a_room_imports_only_from_floors_below(file: str) -> None:
-    """Also inside functions and for type checking: what is named is known."""
+    """This includes imports in functions and for type checking. No room imports the public `__init__.py`."""
     room = room_of(file)
     known = {name.split(".")[1] for name in imported(files()[file]) if name.startswith("gliomask.")}
     upwards = {other for other in known & FLOOR.keys() if other != room and FLOOR[other] >= FLOOR[room]}
     assert not upwards, f"{file} (floor {FLOOR[room]}) imports {upwards}"
-    assert known <= FLOOR.keys() | {"__version__"}, "the face is for those outside"
+    assert known <= FLOOR.keys() | {"__version__"}, "import from the rooms, not from gliomask itself"
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_stays_in_its_rooms(library: str) -> None:
-    """So that it can be replaced, and is not loaded by those who do without."""
+    """Exactly the rooms in the table import it, so it is easy to replace and is not loaded where it is not needed."""
     users = {room_of(file) for file, tree in files().items() if library in {n.split(".")[0] for n in imported(tree)}}
     assert users == LIBRARIES[library]
 
 
 def test_only_these_files_need_torch_to_be_loaded() -> None:
-    """It takes seconds to import, and is an extra."""
+    """Importing any other file works without torch; OpenVINO has one such file and matplotlib none."""
     loads = {
         name: {module.split(".")[0] for module in imported(tree, when_loaded=True)} for name, tree in files().items()
     }

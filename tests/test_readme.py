@@ -8,10 +8,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from test_floors import FLOORS
 from typer.main import get_command
 
 from gliomask.cli import app
+from test_floors import FLOORS
 
 ROOT = Path(__file__).parent.parent
 HOUSE = ROOT / "src" / "gliomask"
@@ -36,7 +36,8 @@ def _commands() -> list[tuple[str, str]]:
 def _rows(page: Path, columns: int) -> list[list[str]]:
     """Return the cells of the rows of all tables with so many columns, without the header rows and rules."""
     lines = page.read_text("utf-8").splitlines()
-    tables = [line for line, after in zip(lines, [*lines[1:], ""], strict=True) if line[:2] == "| " and after[:2] != "|-"]
+    following = [*lines[1:], ""]
+    tables = [line for line, after in zip(lines, following, strict=True) if line[:2] == "| " and after[:2] != "|-"]
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in tables]
     return [row for row in rows if len(row) == columns]
 
