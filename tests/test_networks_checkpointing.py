@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gliomask.networks import NETWORKS, build_network
-from gliomask.networks import memory as memory_module
+from gliomask.networks import NETWORKS, build_network, checkpointing
 from gliomask.networks.checkpointing import recompute
 
 MONAI: dict[str, dict[str, Any]] = {
@@ -122,7 +121,7 @@ def test_nothing_is_recomputed_without_training(monkeypatch: pytest.MonkeyPatch)
     plain, saving = pair("unet")
     x = image(plain)
     with torch.no_grad():
-        monkeypatch.delattr(memory_module, "checkpoint")
+        monkeypatch.delattr(checkpointing, "checkpoint")
         assert torch.equal(saving(x), plain(x))
     assert torch.equal(saving.eval()(x), plain.eval()(x))
     with pytest.raises(NameError):

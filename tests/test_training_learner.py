@@ -95,7 +95,7 @@ def test_low_memory_and_compiled_names_change_no_weight_names() -> None:
 
 _STARVED = """
 import resource, sys, torch
-from tests.test_learner import batch, learner
+from tests.test_training_learner import batch, learner
 one = learner("unet", batch_size=4)
 one.learn(batch(4), 0, 1e-3)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
