@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gliomask.inference.torch_engine import autocast
-from gliomask.inference.windows import Precision
+from gliomask.model.choices import Precision
 from gliomask.networks import NETWORKS, build_network
 from gliomask.training.allocator import keep_memory
 from gliomask.training.losses import build_loss, supervised

@@ -6,34 +6,76 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pytest
+import typer
+from pydantic import Field
 from typer.main import get_command
+from typer.testing import CliRunner
 
-from gliomask.cases import find_cases
-from gliomask.cli import app
-from gliomask.cli.train import _seconds
+from gliomask.cases import find_cases, get_modality
+from gliomask.cli.train import train as train_command
+from gliomask.cli.train_options import add_options
 from gliomask.errors import InputError
 from gliomask.inference.loading import load_torch_model
 from gliomask.training.cache import build_cache
-from gliomask.training.config import TrainConfig
+from gliomask.training.config import TrainConfig, make_config
 from gliomask.training.loop import train
+from gliomask.training.options import Option, Panel, flag_of
 from gliomask.training.run import load_run, make_plan
 
 TINY = ("--network", "fcn", "--patch-size", "16", "--lr", "3e-3", "--precision", "fp32")
 
 
-def test_the_defaults_in_the_help_are_those_of_the_library() -> None:
-    """One config, whether typed or built."""
-    shown = {option.name: option.default for option in get_command(app).commands["train"].params}  # type: ignore[attr-defined]
-    config = TrainConfig()
-    own = {"modalities", "epochs", "fold", "start_from"}
-    for name, value in shown.items():
-        if name in TrainConfig.model_fields and name not in own:
-            assert value == getattr(config, name), name
-    missing = TrainConfig.model_fields.keys() - shown.keys() - {"budget_seconds", "cases", "network_arguments"}
-    assert not missing, f"no option for {missing}"
+# Fields that are set in Python or by a flag of another meaning (`--fold 0,2` names several).
+NOT_OPTIONS = {"cases", "network_arguments", "fold"}
+
+
+def options(command: Callable[..., None]) -> dict[str, Any]:
+    """The parameters of a command, by name, as Typer makes them."""
+    app = typer.Typer()
+    app.command()(command)
+    return {option.name: option for option in get_command(app).params}
+
+
+def test_every_field_of_the_config_is_an_option_with_a_help() -> None:
+    """Its flag, help and default are those that the field states."""
+    shown = options(train_command)
+    for name, field in TrainConfig.model_fields.items():
+        if name in NOT_OPTIONS:
+            continue
+        assert name in shown, f"annotate the field {name!r} of TrainConfig with an Option"
+        assert flag_of(name, field) in shown[name].opts
+        assert shown[name].help.strip()
+        if name != "modalities":
+            assert shown[name].default == field.default, name
+    assert make_config(modalities=tuple(map(get_modality, shown["modalities"].default.split(",")))) == TrainConfig()
+
+
+def test_a_new_field_is_all_that_a_new_option_takes() -> None:
+    """Its type, range, default, help and panel reach the command line."""
+
+    class Longer(TrainConfig):
+        warm_up: Annotated[int, Field(ge=1, le=9), Option("Steps at a rising rate.", Panel.LEARNING)] = 5
+        shape: Annotated[Literal["round", "square"] | None, Option("Of something.", flag="--form")] = None
+
+    def command(output: Path, **settings: Any) -> None:
+        seen.update(settings, output=output)
+
+    seen: dict[str, Any] = {}
+    add_options(command, Longer.model_fields)
+    assert options(command)["warm_up"].rich_help_panel == "How it learns"
+    app = typer.Typer()
+    app.command()(command)
+    runner = CliRunner()
+    assert runner.invoke(app, ["there", "--warm-up", "7", "--form", "round", "--budget", "2h"]).exit_code == 0
+    assert (seen["warm_up"], seen["shape"], seen["budget_seconds"], seen["output"]) == (7, "round", "2h", Path("there"))
+    assert runner.invoke(app, ["there"]).exit_code == 0
+    assert (seen["warm_up"], seen["shape"], seen["epochs"]) == (5, None, None)
+    assert runner.invoke(app, ["there", "--warm-up", "10"]).exit_code == 2
 
 
 def test_a_run_goes_on_without_its_settings_said_again(gliomask, folder_of, tmp_path: Path) -> None:
@@ -67,7 +109,7 @@ def test_a_run_begun_in_python_goes_on_in_a_terminal(gliomask, folder_of, tmp_pa
 
 
 def test_a_budget_is_kept(folder_of, tmp_path: Path) -> None:
-    """A real process told to take 12 seconds: it has trained, validated, and ended. The law is in test_pace."""
+    """A real process told to take 12 seconds: it has trained, validated and ended in time."""
     words = ["train", folder_of(4), "-o", tmp_path / "run", *TINY, "--budget", "12s", "--patches-per-case", "2"]
     started = time.monotonic()
     subprocess.run([sys.executable, "-m", "gliomask", *map(str, words)], check=True, capture_output=True)
@@ -85,9 +127,9 @@ def test_a_budget_is_kept(folder_of, tmp_path: Path) -> None:
 )
 def test_times_are_read_as_people_write_them(text: str, seconds: float) -> None:
     """With units; a bare number is refused, for it may mean any of them."""
-    assert _seconds(text) == seconds
+    assert make_config(budget_seconds=text).budget_seconds == seconds
     with pytest.raises(InputError, match="--budget"):
-        _seconds(text + "7")
+        make_config(budget_seconds=text + "7")
 
 
 def test_a_model_can_be_tuned_on_other_sequences(gliomask, folder_of, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ LIBRARIES = {
     "nibabel": {"volume"},
     "onnx": {"inference"},
     "openvino": {"inference"},
-    "pydantic": {"model", "service", "training"},
+    "pydantic": {"cli", "model", "service", "training"},
     "python_multipart": {"service"},
     "rich": {"cli"},
     "safetensors": {"inference", "model"},

@@ -18,13 +18,13 @@ from gliomask.inference.windows import (
     Inference,
     NetworkFacts,
     OnPart,
-    Precision,
     Size,
     Window,
     choose_window,
     run_engine,
     window_size,
 )
+from gliomask.model.choices import Precision
 from gliomask.model.file import damaged, is_onnx, misfit, read_record, read_weights
 from gliomask.model.plan import Plan, plan_from_dict
 

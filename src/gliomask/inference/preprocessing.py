@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from gliomask.cases import Case
 from gliomask.errors import InputError
-from gliomask.model.plan import Normalization, Plan
+from gliomask.model.choices import Normalization
+from gliomask.model.plan import Plan
 from gliomask.volume import Grid, Spacing, Volume, grid_at_spacing, read_grid, reorient, resample
 
 Box = tuple[slice, slice, slice]

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gliomask.errors import InputError
-from gliomask.inference.windows import Inference, OnPart, Precision, Size, Window, run_engine
+from gliomask.inference.windows import Inference, OnPart, Size, Window, run_engine
+from gliomask.model.choices import Precision
 from gliomask.model.plan import Plan
 from gliomask.networks.blocks import InstanceNorm
 

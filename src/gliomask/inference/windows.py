@@ -15,10 +15,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomask.model.choices import Precision
 from gliomask.model.plan import Plan
 
 Window = Literal["auto", "whole", "sliding"]
-Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Size = tuple[int, ...]
 OnPart = Callable[[float], None]
 

@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from gliomask.cases import get_modality
 from gliomask.errors import InputError, unknown_name
 from gliomask.labels import REGIONS, get_convention
-
-Normalization = Literal["zscore", "minmax"]
+from gliomask.model.choices import Normalization
 
 
 class RegionRule(BaseModel):

@@ -1,117 +1,190 @@
-"""How to train: every choice of a run that a model file need not carry."""
+"""How to train: every setting of a training run that a model file need not carry."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from gliomask.errors import InputError
-from gliomask.inference.windows import Precision
-from gliomask.model.plan import Normalization
+from gliomask.model.choices import Normalization, Precision
+from gliomask.networks import NETWORKS
+from gliomask.training.losses import LOSSES
+from gliomask.training.options import Option, Panel, flag_of
 
 _LENGTHS = ("epochs", "steps", "budget_seconds")
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+def read_seconds(time: object) -> object:
+    """Return the seconds in a text such as `2h`, `1h30m`, `90m`, `45s` or `1.5h`; a number is returned as it is.
+
+    Raises:
+        InputError: The text is no time with units. A bare number is refused, as it may mean any unit.
+    """
+    if not isinstance(time, str):
+        return time
+    compact = time.lower().replace(" ", "")
+    if not re.fullmatch(r"(\d+(\.\d+)?(d|h|m|min|s))+", compact):
+        raise InputError(f"--budget {time!r}: write a time such as 2h, 90m, 1h30m or 45s.")
+    return sum(float(number) * _UNITS[unit[0]] for number, unit in re.findall(r"(\d+(?:\.\d+)?)(d|h|min|m|s)", compact))
 
 
 class TrainConfig(BaseModel):
-    """How to train; kept with the run for the record, never needed to predict.
+    """How to train. It is stored with the run and never needed to predict.
 
-    One of `epochs`, `steps` and `budget_seconds` says for how long, and the learning rate's schedule is fitted to it;
-    without any of them it is 20 epochs.
+    Each field stands here once, with its type, range, default and command-line option (`Option`), whose help text also
+    documents the field. `gliomask train` builds its options from these fields.
+
+    One of `epochs`, `steps` and `budget_seconds` sets the length, and the learning rate schedule is fitted to it;
+    without any of them the length is 20 epochs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    network: str = "fast"
-    norm: Literal["instance", "batch", "none"] | None = None
-    """The network's normalization; by default its own, which is instance for ours."""
+    network: Annotated[str, Option(", ".join(NETWORKS), Panel.TASK, names=lambda: list(NETWORKS))] = "fast"
+    norm: Annotated[
+        Literal["instance", "batch", "none"] | None,
+        Option("Normalization layers: instance, batch or none. [the network's own]", Panel.TASK),
+    ] = None
     network_arguments: dict[str, Any] = Field(default_factory=dict)
-    """Those of the network's class, for Python: `channels`, say. `norm` may stand in here as well."""
+    """Arguments of the network's class, such as `channels`; from Python only. `norm` may be given here as well."""
     modalities: tuple[str, ...] = ("t2f", "t1c", "t2w")
     cases: str | None = None
-    """Where the cases or their cache are, so that the command can go on with a run without being told."""
-    start_from: str | None = None
-    """A model file whose weights to begin with; its sequences may be others."""
+    """The folder of the cases or of their cache, so that `gliomask train --resume` finds them again."""
+    start_from: Annotated[
+        str | None,
+        Option("Begin with a model's weights; sequences may differ.", Panel.TASK, flag="--from", metavar="<path>"),
+    ] = None
 
-    epochs: int | None = Field(default=None, ge=1)
-    """Times through the cases."""
-    steps: int | None = Field(default=None, ge=1)
-    budget_seconds: float | None = Field(default=None, gt=0)
-    """By the clock: preparation, training and validation together, summed over the parts of a resumed run."""
-    patience: int | None = Field(default=None, ge=1)
-    """End after so many validations without a better one."""
-    val_every: int | None = Field(default=None, ge=1)
-    """Epochs from one validation to the next. By default 1, and under a time budget so that it takes a tenth of it."""
+    epochs: Annotated[
+        int | None, Field(ge=1), Option("How often training goes through all cases. [20]", Panel.LENGTH)
+    ] = None
+    steps: Annotated[int | None, Field(ge=1), Option("Instead of epochs: optimizer steps.", Panel.LENGTH)] = None
+    budget_seconds: Annotated[
+        float | None,
+        Field(gt=0),
+        BeforeValidator(read_seconds),
+        Option("Instead of epochs: a time such as 2h, 90m, 1h30m or 45s.", Panel.LENGTH, flag="--budget", as_text=True),
+    ] = None
+    """Preparation, training and validation together, summed over the parts of a resumed run."""
+    patience: Annotated[
+        int | None, Field(ge=1), Option("Stop after N validations without improvement.", Panel.LENGTH)
+    ] = None
+    val_every: Annotated[
+        int | None,
+        Field(ge=1),
+        Option("Epochs between validations. [1; with --budget: a tenth of the time]", Panel.LENGTH),
+    ] = None
 
-    patch_size: int = Field(default=128, ge=16)
-    """The edge of the cubes it is trained on, in voxels; rounded up to what the network takes."""
-    whole_brain: bool = False
-    """Train on whole brains, one a step, rather than on patches; the model then predicts in one pass."""
-    batch_size: int = Field(default=1, ge=1)
-    """Patches a step, over all processes together."""
-    accumulate: int = Field(default=1, ge=1)
-    """In how many parts, one after another, a process takes its patches of a step; the result is the same."""
-    patches_per_case: int = Field(default=1, ge=1)
-    """How many patches of each case make an epoch."""
-    loss: str = "dice+ce"
-    lr: float = Field(default=1e-3, gt=0)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    seed: int = Field(default=0, ge=0)
-    min_tumour: float = Field(default=0.0, ge=0, lt=1)
-    """A case whose whole tumour would fill less than this share of a patch is not trained on."""
-    drop_modalities: float = Field(default=0.0, ge=0, lt=1)
-    """The probability with which a patch loses each sequence; above 0 the model can predict without some."""
-    normalization: Normalization = "zscore"
-    augment: float = Field(default=1.0, ge=0, le=10)
-    """How often patches are changed, as a multiple of the probabilities of `Augmentation`; 0: never."""
-    transplant: float = Field(default=0.0, ge=0, le=1)
-    """The probability with which a patch gets the tumour of another case as well."""
-    histograms: float = Field(default=0.0, ge=0, le=1)
-    """The probability with which a patch's intensities are moved towards those of another case, some of the way."""
-    lesion_contrast: float = Field(default=0.0, ge=0, le=1)
-    """The probability with which one of a patch's regions stands out less or more; see `augment.lesion`."""
-    repeat_faint: int = Field(default=1, ge=1)
-    """How many times an epoch a case is drawn that hardly enhances: ET is less than a fiftieth of TC, or not there."""
-    ema: float = Field(default=0.0, ge=0, lt=1)
-    """Average the weights over the steps, so much of the average kept each step; the average is what is validated and
-    saved as the model. 0: the weights as they are."""
+    patch_size: Annotated[int, Field(ge=16), Option("Edge of the training patches, in voxels.", Panel.RESOURCES)] = 128
+    """Rounded up to a size that the network accepts."""
+    whole_brain: Annotated[
+        bool, Option("Train on whole brains instead of patches; the model then predicts in one pass.", Panel.RESOURCES)
+    ] = False
+    batch_size: Annotated[int, Field(ge=1), Option("Patches per step, over all processes.", Panel.LEARNING)] = 1
+    accumulate: Annotated[
+        int,
+        Field(ge=1),
+        Option("Process a step's patches in N parts, which needs less memory; same result.", Panel.RESOURCES),
+    ] = 1
+    patches_per_case: Annotated[int, Field(ge=1), Option("Patches of each case per epoch.", Panel.LENGTH)] = 1
+    loss: Annotated[str, Option(", ".join(LOSSES), Panel.LEARNING, names=lambda: list(LOSSES))] = "dice+ce"
+    lr: Annotated[float, Field(gt=0), Option("Highest learning rate (AdamW).", Panel.LEARNING)] = 1e-3
+    schedule: Annotated[
+        Literal["cosine", "constant"], Option("Learning rate schedule: cosine or constant.", Panel.LEARNING)
+    ] = "cosine"
+    seed: Annotated[
+        int, Field(ge=0), Option("Seed of the split, the initial weights and the patches.", Panel.LEARNING)
+    ] = 0
+    drop_modalities: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        Option("Probability of removing each sequence from a patch; above 0, cases may lack some.", Panel.LEARNING),
+    ] = 0.0
+    normalization: Annotated[Normalization, Option("Of intensities: zscore or minmax.", Panel.LEARNING)] = "zscore"
+    augment: Annotated[
+        float,
+        Field(ge=0, le=10),
+        Option("How often to rotate, scale, add noise and the like: 0 never, 2 twice as often.", Panel.LEARNING),
+    ] = 1.0
+    """A factor on the probabilities of `Augmentation`."""
+    transplant: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Option("Probability that a patch also receives another case's tumour.", Panel.LEARNING),
+    ] = 0.0
+    histograms: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Option("Probability of moving a patch's intensities towards another case's.", Panel.LEARNING),
+    ] = 0.0
+    lesion_contrast: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Option(
+            "Probability of lowering or raising the contrast of a tumour region to its surroundings.", Panel.LEARNING
+        ),
+    ] = 0.0
+    """See `augment.lesion`."""
+    repeat_faint: Annotated[
+        int,
+        Field(ge=1),
+        Option("How often per epoch to use a case whose tumour core hardly enhances, or not at all.", Panel.LEARNING),
+    ] = 1
+    """Such a case has less ET than a fiftieth of its TC; see `loop.repeated`."""
+    ema: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        Option("Validate and save a moving average of the weights with this decay: 0.999; 0: off.", Panel.LEARNING),
+    ] = 0.0
 
-    val_fraction: float = Field(default=0.25, ge=0, lt=1)
-    """Of the patients, those kept for validation; 0: none. Not used with folds."""
-    folds: int | None = Field(default=None, ge=2)
-    """Cross-validation: how many folds there are ..."""
+    val_fraction: Annotated[
+        float, Field(ge=0, lt=1), Option("Fraction of the patients to validate on; 0: none.", Panel.HELD_OUT)
+    ] = 0.25
+    """Not used with folds."""
+    folds: Annotated[
+        int | None, Field(ge=2), Option("Cross-validation with N folds, a run for each.", Panel.HELD_OUT)
+    ] = None
     fold: int = Field(default=0, ge=0)
-    """... and which of them this run holds out, counted from 0."""
+    """The fold that this run holds out, counted from 0."""
+    min_tumour: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        Option("Do not train on cases whose whole tumour fills less than this fraction of a patch.", Panel.HELD_OUT),
+    ] = 0.0
 
     device: str = "auto"
-    precision: Precision = "auto"
+    precision: Annotated[Precision, Option("auto, bf16, fp16 (GPU), fp32.", Panel.RESOURCES)] = "auto"
     threads: int | None = Field(default=None, ge=1)
-    workers: int | None = Field(default=None, ge=1)
-    """Threads that draw patches ahead. By default 1, and on a GPU 2."""
-    low_memory: bool = False
-    """Keep fewer activations and compute them again on the way back: the same result, slower."""
-    compiled: bool = False
-    """Let torch compile the network."""
-    tensorboard: bool = False
-    """Also write the log for TensorBoard."""
+    workers: Annotated[
+        int | None, Field(ge=1), Option("Threads that draw patches. [1; on a GPU 2]", Panel.RESOURCES)
+    ] = None
+    low_memory: Annotated[
+        bool,
+        Option("Recompute activations instead of storing them: same result, less memory, slower.", Panel.RESOURCES),
+    ] = False
+    compiled: Annotated[bool, Option("Let torch compile the network (GPU).", Panel.RESOURCES, flag="--compile")] = False
+    tensorboard: Annotated[bool, Option("Also log for TensorBoard, in OUTPUT/tensorboard.")] = False
 
     @model_validator(mode="before")
     @classmethod
     def _fill_length(cls, values: Any) -> Any:
-        """Train for 20 epochs where nothing is said."""
+        """Train for 20 epochs if no length is given."""
         if isinstance(values, dict) and all(values.get(length) is None for length in _LENGTHS):
             return {**values, "epochs": 20}
         return values
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
-        said = [length for length in _LENGTHS if getattr(self, length) is not None]
-        if len(said) > 1:
-            raise ValueError(f"give one of {', '.join(_LENGTHS)}; got {' and '.join(said)}")
+        given = [length for length in _LENGTHS if getattr(self, length) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of {', '.join(_LENGTHS)}; got {' and '.join(given)}")
         if self.fold >= (self.folds or 1):
             raise ValueError(f"there is no fold {self.fold} of {self.folds or 1}; folds count from 0")
         if self.batch_size % self.accumulate:
-            raise ValueError(f"batch_size {self.batch_size} cannot be taken in {self.accumulate} equal parts")
+            raise ValueError(f"batch_size {self.batch_size} cannot be divided into {self.accumulate} equal parts")
         if self.compiled and self.low_memory and self.norm == "batch":
             raise ValueError("--compile and --low-memory do not go together with --norm batch; leave one out")
         return self
@@ -121,22 +194,24 @@ FREE = {
     *(*_LENGTHS, "patience", "val_every"),
     *("cases", "device", "threads", "workers", "low_memory", "compiled", "tensorboard"),
 }
-"""Fields that a resumed run may have other values for."""
+"""Fields whose values may change when a run is resumed."""
 
 
 def make_config(**values: object) -> TrainConfig:
-    """Return a config of these values, the others by default.
+    """Return a config with these values and the defaults for the others.
 
     Raises:
-        InputError: A value is out of its range or of another kind; all that is wrong is said, by the option's name.
+        InputError: A value is out of its range or of another type. All errors are listed, by the option's name.
     """
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        raise InputError("; ".join(_say(problem) for problem in error.errors())) from error
+        raise InputError("; ".join(_describe(problem) for problem in error.errors())) from error
 
 
-def _say(problem: Any) -> str:
-    option = f"--{str(problem['loc'][0]).replace('_', '-')}: " if problem["loc"] else ""
+def _describe(problem: Any) -> str:
     text = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{option}{text}"
+    if not problem["loc"]:
+        return text
+    name = str(problem["loc"][0])
+    return f"{flag_of(name, TrainConfig.model_fields.get(name))}: {text}"

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from gliomask.inference.loading import Model
 from gliomask.inference.preprocessing import normalize
-from gliomask.inference.windows import Inference, Precision
+from gliomask.inference.windows import Inference
 from gliomask.labels import get_convention, to_labels, to_regions
+from gliomask.model.choices import Precision
 from gliomask.training.cache import CachedCase
 from gliomask.training.confusion import Confusion
 from gliomask.training.distributed import ProcessGroup
