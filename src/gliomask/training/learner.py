@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from gliomask.errors import InputError
 from gliomask.inference.loading import Model
 from gliomask.inference.torch_engine import autocast, is_lack_of_memory
+from gliomask.training.average import averaged, follow
 from gliomask.training.config import TrainConfig
 from gliomask.training.confusion import LEVELS, Confusion
 from gliomask.training.distributed import PEER_GONE, ProcessGroup
@@ -38,9 +38,9 @@ class Learner:
     def __init__(self, model: Model, config: TrainConfig, group: ProcessGroup) -> None:
         self.network = model.network
         learned = config.start_from is not None
-        self.average = Average(model.network, config.ema, learned=learned) if config.ema else None
-        self.model = model if self.average is None else replace(model, network=self.average.network)
-        """What is validated and saved: the average's weights where there is one."""
+        self.average = averaged(model.network, config.ema, learned=learned) if config.ema else None
+        self.model = model if self.average is None else replace(model, network=self.average.module)
+        """What is validated and saved: the average of the weights if `ema` is set."""
         self.regions = model.plan.regions
         self.config = config
         self.group = group
@@ -60,7 +60,7 @@ class Learner:
     def parts(self) -> dict[str, Any]:
         """What of it belongs into a checkpoint; each has a `state_dict`."""
         parts = {"network": self.network, "optimizer": self.optimizer, "scaler": self.scaler}
-        return parts | ({"average": self.average.network} if self.average else {})
+        return parts | ({"average": self.average.module} if self.average else {})
 
     @property
     def rate(self) -> float:
@@ -95,7 +95,7 @@ class Learner:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average:
-            self.average.follow(self.network, step)
+            follow(self.average, self.network, step)
         return loss, np.array(sums, np.int64).reshape(Confusion().counts.shape)
 
     def _gradients(self, batch: Batch, step: int) -> tuple[float, list[float], tuple[str, ...]]:
@@ -154,39 +154,6 @@ class Learner:
             f"not enough memory to train {self.config.network} on {size // self.config.accumulate} patch(es) of "
             f"{shape} at a time. The last checkpoint is kept. Try {', or '.join(ways)}."
         )
-
-
-class Average:
-    """A network whose weights are a moving average of another one's: exponential, once enough steps are there.
-
-    Before that it reaches back as far as it can. Weights that have learned already (a run that starts from a model) are
-    all worth keeping: the mean of all so far. Those of a fresh network are soon outdated: at step t the last t / 9 or
-    so, as (1 + t) / (10 + t) of the average is kept at most. What is counted and not learned (a batch norm's running
-    statistics) is taken over as it is.
-
-    Args:
-        network: Its weights are where the average begins.
-        kept: The most of the average that is kept in a step.
-        learned: Whether the network has learned already.
-
-    Source: Polyak and Juditsky 1992, doi:10.1137/0330046; Izmailov et al. 2018, arXiv:1803.05407, for the mean of all;
-        a fresh network's start as in TensorFlow's `ExponentialMovingAverage`.
-    """
-
-    def __init__(self, network: nn.Module, kept: float, *, learned: bool = False) -> None:
-        self.network = copy.deepcopy(network)
-        self.network.requires_grad_(False)
-        self.kept = kept
-        self._forgotten = 1 if learned else 9
-
-    def follow(self, network: nn.Module, step: int) -> None:
-        """Move the average towards the network, after step number `step` (from 0)."""
-        kept = min(self.kept, (1 + step) / (1 + step + self._forgotten))
-        with torch.no_grad():
-            for mean, weight in zip(self.network.parameters(), network.parameters(), strict=True):
-                mean.lerp_(weight, 1 - kept)
-            for own, count in zip(self.network.buffers(), network.buffers(), strict=True):
-                own.copy_(count)
 
 
 def _settle_strides(network: nn.Module) -> None:
