@@ -1,4 +1,4 @@
-"""What the tests of the service share: small images, a stand-in for the prediction, and an application around them."""
+"""Shared by the tests of the service: small images, a substitute for the worker process, and an application."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from conftest import AFFINE, nested_ellipsoids
 SECRET = "a-token-that-is-long-enough"
 HERE = "http://127.0.0.1:8000"
 
-# Speaks as gliomask.service.work does; what it does is said by the job's title.
+# Speaks as gliomask.service.worker does; what it does is said by the job's title.
 _STAND_IN = """
 import json, os, signal, sys, time
 from pathlib import Path
 request = json.loads(sys.stdin.readline())
 title, folder = request["case_id"], Path(request["folder"])
-def say(**message): print(json.dumps(message), flush=True)
-say(stage="start")
+def emit(**message): print(json.dumps(message), flush=True)
+emit(stage="start")
 if title == "cut": print('{"sta', flush=True); os.kill(os.getpid(), signal.SIGKILL)
 if title == "crash": os.kill(os.getpid(), signal.SIGKILL)
-if title == "fail": say(failed="image-1: is not good."); sys.exit()
-say(stage="predict", share=0.5)
+if title == "fail": emit(failed="image-1: is not good."); sys.exit()
+emit(stage="predict", share=0.5)
 if title.startswith("slow"): sys.stdin.read(); sys.exit()
 results = folder / "results-partial"
 results.mkdir()
 for name in ("mask.nii.gz", "mask.json", "mask_probabilities.nii.gz", "scene.json"):
     (results / name).write_text("{}")
 results.rename(folder / "results")
-say(ready={"volumes_ml": {"WT": 1.5}, "warnings": []})
-say(stage="report")
+emit(ready={"volumes_ml": {"WT": 1.5}, "warnings": []})
+emit(stage="report")
 if title == "late": sys.stdin.read(); sys.exit()
 (folder / "report.html").write_text("<!doctype html>")
-say(done=True)
+emit(done=True)
 """
 STAND_IN = (sys.executable, "-c", _STAND_IN)
 
@@ -49,7 +49,7 @@ STAND_IN = (sys.executable, "-c", _STAND_IN)
 def nifti(
     modality: str = "t1c", *, names: str = "", shape: tuple[int, int, int] = (24, 28, 20), kind: Any = None
 ) -> bytes:
-    """A small image as the content of a `.nii`; with `names`, that text stands wherever free text may."""
+    """Return a small image as the content of a `.nii` file; `names` is written to all fields for free text."""
     images, _ = nested_ellipsoids(1, shape)
     image = (kind or nib.Nifti1Image)(images[modality], AFFINE)
     if names:
@@ -63,18 +63,18 @@ def nifti(
 
 
 def four(**options: Any) -> dict[str, bytes]:
-    """The four images of one examination by their files' names, gzipped."""
+    """Return the four images of one examination by file name, gzipped."""
     spelled = {"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"}
     return {f"x_{word}.nii.gz": gzip.compress(nifti(name, **options), 1) for name, word in spelled.items()}
 
 
 def as_files(files: Mapping[str, bytes], field: str = "files") -> list[tuple[str, tuple[str, bytes]]]:
-    """Files as httpx takes them."""
+    """Return files in the form that httpx expects."""
     return [(field, (name, content)) for name, content in files.items()]
 
 
 def zipped(entries: Mapping[str, bytes], **options: Any) -> bytes:
-    """A zip of these entries."""
+    """Return a zip of these entries."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, **options) as archive:
         for name, entry in entries.items():
@@ -83,22 +83,22 @@ def zipped(entries: Mapping[str, bytes], **options: Any) -> bytes:
 
 
 def build(folder: Path, *, token: str | None = None, command: tuple[str, ...] = STAND_IN, **limits: Any) -> Any:
-    """An application with a store in a folder, and a stand-in for the prediction."""
+    """Return an application with a store in a folder and the substitute for the worker process."""
     from gliomask.model.file import read_plan
     from gliomask.service.app import create_app
     from gliomask.service.limits import Limits
     from gliomask.service.queue import Queue
     from gliomask.service.routing import Service
-    from gliomask.service.security import Door, Token
+    from gliomask.service.security import AccessPolicy, Token
     from gliomask.service.store import Store
 
     store = Store(folder, Limits(**limits))
-    door = Door(Token.of(token) if token else None, port=8000)
-    return create_app(Service(store, Queue(store, command=command), (read_plan(),)), door)
+    access = AccessPolicy(Token.of(token) if token else None, port=8000)
+    return create_app(Service(store, Queue(store, command=command), (read_plan(),)), access)
 
 
 def wait_for(found: Callable[[], Any], what: str = "", seconds: float = 60) -> Any:
-    """Wait until something is there, and return it."""
+    """Wait until a function returns a true value, and return that value."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := found():

@@ -1,4 +1,4 @@
-"""The service from end to end: the real prediction, the documented commands, a killed server, and its schema."""
+"""The service as a whole: real predictions, the documented commands, a killed server, and the schema."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "serving.md"
 
 
 class Served:
-    """`gliomask serve` as a process of its own."""
+    """`gliomask serve` in its own process."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.process = subprocess.Popen(
@@ -52,8 +52,8 @@ class Served:
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         assert self.process.stdout is not None
-        self.said = self.process.stdout.readline()
-        [self.url] = re.findall(r"http://[^/ ]+", self.said)
+        self.output = self.process.stdout.readline()
+        [self.url] = re.findall(r"http://[^/ ]+", self.output)
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -77,7 +77,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 def test_the_documented_commands_give_what_the_command_line_gives(
     served: Served, write_case: Callable[..., Case], tmp_path: Path
 ) -> None:
-    """Each shell block of the page is run; the mask is the same to the byte, the facts but for time, and the report."""
+    """Each shell block of the page runs; the mask is identical to the byte, and the facts except for the duration."""
     case = write_case()
     for spelling, modality in {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f"}.items():
         shutil.copy(case.images[modality].path, tmp_path / f"{spelling}.nii.gz")
@@ -88,8 +88,10 @@ def test_the_documented_commands_give_what_the_command_line_gives(
     ran = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert ran.returncode == 0, ran.stderr
     files = [word for name in ("t1", "t1ce", "t2", "flair") for word in (f"--{name}", str(tmp_path / f"{name}.nii.gz"))]
-    mine = CliRunner().invoke(app, ["predict", *files, "-o", str(tmp_path / "own" / "mask.nii.gz"), "--threads", "1"])
-    assert mine.exit_code == 0, mine.output
+    ran_directly = CliRunner().invoke(
+        app, ["predict", *files, "-o", str(tmp_path / "own" / "mask.nii.gz"), "--threads", "1"]
+    )
+    assert ran_directly.exit_code == 0, ran_directly.output
     assert (tmp_path / "mask.nii.gz").read_bytes() == (tmp_path / "own" / "mask.nii.gz").read_bytes()
     facts = [json.loads(path.read_text()) for path in (tmp_path / "facts.json", tmp_path / "own" / "mask.json")]
     assert facts[0]["case"] == "trial-7"
@@ -109,14 +111,14 @@ def test_the_documented_commands_give_what_the_command_line_gives(
     assert scene["masks"][0]["volumes_ml"]["WT"] == job["volumes_ml"]["WT"] == facts[0]["volumes_ml"]["WT"]
 
 
-def test_a_server_that_is_killed_while_it_computes_loses_nothing(tmp_path: Path) -> None:
-    """kill -9: the process that computed ends too, and the next server has the job done."""
+def test_killing_the_server_during_a_job_loses_nothing(tmp_path: Path) -> None:
+    """After kill -9 the worker process ends too, and the next server completes the job."""
     server = Served(tmp_path / "store")
     files = as_files({f"x_{name}.nii": nifti(kind) for name, kind in (("t1ce", "t1c"), ("flair", "t2f"))})
     job = httpx.post(f"{server.url}/api/jobs", files=files, data={"start": "true"}).json()["id"]
     with httpx.Client(base_url=server.url) as client:
         wait_for_state(client, job, "running")
-        children = wait_for(lambda: _children(server.process.pid), "the process that computes")
+        children = wait_for(lambda: _children(server.process.pid), "the worker process")
     server.kill()
     wait_for(lambda: not any(Path(f"/proc/{child}/cmdline").exists() for child in children), "it to end")
     again = Served(tmp_path / "store")
@@ -128,13 +130,13 @@ def test_a_server_that_is_killed_while_it_computes_loses_nothing(tmp_path: Path)
         again.end()
 
 
-def test_the_command_tells_its_token_and_ends_well(tmp_path: Path) -> None:
-    """From a file, so that it is not among the processes' arguments; Ctrl-C is no error."""
+def test_the_command_prints_its_token_and_exits_cleanly(tmp_path: Path) -> None:
+    """The token is read from a file, so that it is not among the process arguments; Ctrl-C is not an error."""
     (tmp_path / "token").write_text(SECRET + "\n")
     (tmp_path / "token").chmod(0o600)
     server = Served(tmp_path / "store", "--token-file", str(tmp_path / "token"))
     try:
-        assert f"login#token={SECRET}" in server.said
+        assert f"login#token={SECRET}" in server.output
         assert httpx.get(f"{server.url}/api/jobs").status_code == 401
         assert httpx.get(f"{server.url}/api/jobs", headers={"authorization": f"Bearer {SECRET}"}).status_code == 200
     finally:
@@ -142,8 +144,8 @@ def test_the_command_tells_its_token_and_ends_well(tmp_path: Path) -> None:
     assert code in (0, -signal.SIGTERM)
 
 
-def test_what_is_missing_or_wrong_is_said_before_anything_starts(tmp_path: Path) -> None:
-    """Libraries, a model, a store that is a file, a short token, two tokens, an address that is not ours."""
+def test_bad_options_are_reported_before_the_server_starts(tmp_path: Path) -> None:
+    """Missing libraries or model, a store that is a file, a short token, two tokens, an unavailable address."""
     with pytest.raises(Exception, match=r"pip install 'gliomask\[serve\]'"):
         require_service(lambda _: None)
     (tmp_path / "file").write_text("")
@@ -154,7 +156,7 @@ def test_what_is_missing_or_wrong_is_said_before_anything_starts(tmp_path: Path)
         (["--token", "short"], "at least 16 characters"),
         (["--token", SECRET, "--token-file", str(tmp_path / "token")], "not both"),
         (["--token-file", str(tmp_path / "none")], "cannot be read"),
-        (["--host", "192.0.2.1", "--token", SECRET], "cannot be listened at"),
+        (["--host", "192.0.2.1", "--token", SECRET], "cannot listen at"),
         (["--engine", "abacus"], "unknown value of --engine"),
         (["--labels", "brats1066"], "unknown"),
     ):
@@ -162,13 +164,13 @@ def test_what_is_missing_or_wrong_is_said_before_anything_starts(tmp_path: Path)
         assert says in str(ran.exception), (options, ran.output)
 
 
-def test_every_answer_is_as_the_schema_says(tmp_path: Path) -> None:
-    """To requests drawn from the schema, good and bad: no error of the server, and no answer that is not described."""
+def test_every_response_conforms_to_the_schema(tmp_path: Path) -> None:
+    """For valid and invalid requests generated from the schema there is no status 500 and no undocumented response."""
     schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis")
     from hypothesis import HealthCheck, given, settings
     from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-    not_said = [positive_data_acceptance]  # a schema cannot say that a file has to be a NIfTI image
+    not_said = [positive_data_acceptance]  # the schema cannot express that a file must be a NIfTI image
 
     service = build(tmp_path / "store", waiting=100_000)
     schema = schemathesis.openapi.from_asgi("/api/openapi.json", service, headers={"host": "127.0.0.1"})

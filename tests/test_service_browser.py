@@ -1,4 +1,4 @@
-"""The service's pages in a browser that reaches nothing else: from dropped files to the downloaded mask."""
+"""The pages of the service in a browser without other network access: from upload to download."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 pytest.importorskip("httpx", reason="needs httpx")
 
 pytestmark = NEEDS_VIEWER
-SLOWLY = 120_000  # milliseconds; a machine that does something else beside
+SLOWLY = 120_000  # milliseconds; long enough for a busy machine
 
 
 @pytest.fixture
 def files(write_case: Callable[..., Case], tmp_path: Path) -> list[str]:
-    """Four images whose names say what they are, save that T2 and FLAIR are swapped."""
+    """Four images named by sequence, with T2 and FLAIR swapped."""
     case = write_case()
     names = {"t1n": "x_t1", "t1c": "x_t1ce", "t2w": "x_flair", "t2f": "x_t2"}
     found = []
@@ -35,7 +35,7 @@ def files(write_case: Callable[..., Case], tmp_path: Path) -> list[str]:
 
 @contextmanager
 def opened(folder: Path, **options: Any) -> Iterator[tuple[Any, Served]]:
-    """The first page of a server on a folder."""
+    """Open the first page of a server whose store is in a folder."""
     server = Served(folder / "store")
     try:
         with open_page(f"{server.url}/", (server.url, "blob:", "data:"), **options) as page:
@@ -46,7 +46,7 @@ def opened(folder: Path, **options: Any) -> Iterator[tuple[Any, Served]]:
 
 
 def test_from_files_to_a_mask(files: list[str], tmp_path: Path) -> None:
-    """Drop, correct, start, wait, look, switch a region, download; after a reload the list still has it."""
+    """Drop files, correct sequences, start, wait, toggle a region, download; the list survives a reload."""
     from typer.testing import CliRunner
 
     from gliomask.cli import app
@@ -93,14 +93,14 @@ def test_from_files_to_a_mask(files: list[str], tmp_path: Path) -> None:
 
 
 def test_with_the_keyboard_alone(files: list[str], tmp_path: Path) -> None:
-    """Tab, space and enter reach everything; cancelling, starting again and deleting too."""
+    """Everything can be done by keyboard, including cancelling, restarting and deleting."""
     with opened(tmp_path) as (page, _):
         with page.expect_file_chooser() as choosing:
             tab_to(page, "Choose files")
             page.keyboard.press("Enter")
         choosing.value.set_files(files[:2])
         page.wait_for_selector("#start:enabled", timeout=SLOWLY)
-        assert "Which image is which?" in page.evaluate("document.activeElement.textContent")
+        assert "Check the sequences" in page.evaluate("document.activeElement.textContent")
         tab_to(page, "Start")
         page.keyboard.press("Enter")
         page.wait_for_selector("#cancel", timeout=SLOWLY)
@@ -120,8 +120,8 @@ def test_with_the_keyboard_alone(files: list[str], tmp_path: Path) -> None:
         page.wait_for_selector("text=None yet")
 
 
-def test_what_cannot_be_used_is_said_on_the_page(files: list[str], tmp_path: Path) -> None:
-    """Which file, and what to do; a file of another kind without asking the server."""
+def test_unusable_files_are_reported_on_the_page(files: list[str], tmp_path: Path) -> None:
+    """With the file name and advice; files of other types without a request to the server."""
     broken = tmp_path / "broken_t1.nii.gz"
     broken.write_bytes(Path(files[0]).read_bytes()[:-50])
     (tmp_path / "scan.dcm").write_bytes(b"x")
@@ -129,14 +129,14 @@ def test_what_cannot_be_used_is_said_on_the_page(files: list[str], tmp_path: Pat
         page.set_input_files("#choose-files", [str(broken), files[1]])
         said = page.locator("#said [role=alert]")
         said.wait_for(timeout=SLOWLY)
-        assert "broken_t1.nii.gz: the gzip stream is cut" in said.inner_text()
+        assert "broken_t1.nii.gz: has a truncated gzip stream" in said.inner_text()
         page.set_input_files("#choose-files", [str(tmp_path / "scan.dcm")])
         page.wait_for_selector("text=convert each series to NIfTI first")
 
 
 @pytest.mark.parametrize("width", [1280, 820, 400])
-def test_nothing_sticks_out_of_the_pages(files: list[str], tmp_path: Path, width: int) -> None:
-    """At the width of a screen, a tablet and a telephone: no scrolling sideways."""
+def test_pages_do_not_scroll_sideways(files: list[str], tmp_path: Path, width: int) -> None:
+    """At the widths of a screen, a tablet and a telephone."""
     with opened(tmp_path, width=width) as (page, server):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.set_input_files("#choose-files", files)
@@ -148,8 +148,8 @@ def test_nothing_sticks_out_of_the_pages(files: list[str], tmp_path: Path, width
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_browser_signs_in_by_the_printed_address_or_the_form_and_out(tmp_path: Path) -> None:
-    """The token is gone from the address line; a wrong one is told; after signing out nothing is shown."""
+def test_signing_in_and_out(tmp_path: Path) -> None:
+    """By the printed address or the form. The token disappears from the address bar; a wrong one is reported."""
     server = Served(tmp_path / "store", "--token", SECRET)
     try:
         own = (server.url, "blob:", "data:")
@@ -170,7 +170,7 @@ def test_a_browser_signs_in_by_the_printed_address_or_the_form_and_out(tmp_path:
 
 @contextmanager
 def opened_complaining(folder: Path) -> Iterator[Any]:
-    """As `opened`, where the browser itself tells of the answer 422."""
+    """Like `opened`, but the browser may log the status 422."""
     server = Served(folder / "store")
     try:
         with open_page(f"{server.url}/", (server.url, "blob:", "data:"), expected=("status of 422",)) as page:
@@ -181,7 +181,7 @@ def opened_complaining(folder: Path) -> Iterator[Any]:
 
 
 def drop(page: Any, files: list[str]) -> None:
-    """Drop files as a mouse does: the page gets them with the event, not by its buttons."""
+    """Drop files onto the page with a drag-and-drop event."""
     contents = [(Path(path).name, list(Path(path).read_bytes())) for path in files]
     page.evaluate(
         """(contents) => {
@@ -195,14 +195,14 @@ def drop(page: Any, files: list[str]) -> None:
 
 
 def seen(page: Any) -> bytes:
-    """What a reader sees of the pictures."""
+    """Return a screenshot of the viewer."""
     page.wait_for_selector(".stages[aria-busy=false]")
     drawn(page)
     return bytes(page.locator("#viewer .stages").screenshot())
 
 
 def tab_to(page: Any, text: str) -> None:
-    """Press Tab until the thing with this text has the focus."""
+    """Press Tab until the element with this text has the focus."""
     for _ in range(40):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.textContent.trim()") == text:

@@ -1,4 +1,4 @@
-"""From an upload to a job's images: which file is which sequence, zips and their tricks, and what is refused."""
+"""From an upload to the images of a job: recognised sequences, malicious zips, and refused files."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
 
 
 def post(client: TestClient, files: Any, **fields: str) -> dict[str, Any]:
-    """Send files that are taken."""
+    """Upload files that must be accepted, and return the job."""
     answer = client.post("/api/jobs", files=files if isinstance(files, list) else as_files(files), data=fields)
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
 
 def refused(client: TestClient, files: Any, status: int = 422, **fields: str) -> str:
-    """Send files that are not; nothing of them stays. What is said, in one piece."""
+    """Upload files that must be refused and leave nothing behind; return the whole message."""
     answer = client.post("/api/jobs", files=files if isinstance(files, list) else as_files(files), data=fields)
     assert answer.status_code == status, answer.text
     assert client.get("/api/jobs").json() == {"jobs": []}
@@ -57,19 +57,19 @@ def sequences(job: dict[str, Any]) -> list[tuple[str, str]]:
     return [(image["sequence"], image["told_by"]) for image in job["images"]]
 
 
-def test_sequences_are_told_by_the_form_or_the_name(client: TestClient) -> None:
-    """What the form says counts more; names are the uploader's and only in the answer."""
+def test_sequences_are_recognised_from_the_form_or_the_name(client: TestClient) -> None:
+    """The form field takes precedence; file names are only in the response to the upload."""
     job = post(client, four())
     assert sequences(job) == [("t1n", "name"), ("t1c", "name"), ("t2w", "name"), ("t2f", "name")]
     assert list(job["file_names"].values()) == list(four())
     assert job["state"] == "checked"
-    said = post(client, [("flair", ("x_t1.nii", nifti("t2f"))), ("t1ce", ("y.nii", nifti("t1c")))])
-    assert sequences(said) == [("t2f", "you"), ("t1c", "you")]
-    assert "file_names" not in client.get(f"/api/jobs/{said['id']}").json()
+    by_field = post(client, [("flair", ("x_t1.nii", nifti("t2f"))), ("t1ce", ("y.nii", nifti("t1c")))])
+    assert sequences(by_field) == [("t2f", "you"), ("t1c", "you")]
+    assert "file_names" not in client.get(f"/api/jobs/{by_field['id']}").json()
 
 
-def test_two_images_of_one_sequence_have_to_be_settled(client: TestClient) -> None:
-    """It cannot be started before; when one is corrected or left out, it can."""
+def test_two_images_of_one_sequence_must_be_corrected(client: TestClient) -> None:
+    """The job can be started only after one of them is corrected or left out."""
     job = post(client, {"a_t1.nii": nifti("t1n"), "b_t1.nii": nifti("t2f")})
     assert job["state"] == "uploaded"
     assert "image-1 and image-2 are both T1" in job["problems"][0]
@@ -82,8 +82,8 @@ def test_two_images_of_one_sequence_have_to_be_settled(client: TestClient) -> No
     assert client.patch(f"/api/jobs/{job['id']}", json={"sequences": {"image-9": "t1c"}}).status_code == 422
 
 
-def test_a_public_id_is_taken_over_and_no_other_name(client: TestClient) -> None:
-    """A title may be given; what else stands in files' names may be a person's."""
+def test_only_a_public_id_becomes_the_title(client: TestClient) -> None:
+    """Other file names may contain a person's name; a title can be given."""
     assert post(client, {"BraTS2021_00007_t1.nii": nifti("t1n")})["title"] == "BraTS2021_00007"
     assert post(client, {"doe_jane_t1.nii": nifti("t1n")})["title"].startswith("job-")
     assert post(client, {"x_t1.nii": nifti("t1n")}, title="trial 7")["title"] == "trial 7"
@@ -91,8 +91,8 @@ def test_a_public_id_is_taken_over_and_no_other_name(client: TestClient) -> None
     assert answer.status_code == 422
 
 
-def test_images_whose_names_say_nothing_are_told_by_their_looks(tmp_path: Path) -> None:
-    """Of two phantoms, for every one of the four that has no name, and where none has one."""
+def test_images_without_a_sequence_in_the_name_are_recognised(tmp_path: Path) -> None:
+    """In two phantoms: if any one of the four is unknown, and if all are."""
     for case in write_phantoms(tmp_path, 2, size=64):
         names = tuple(case.images)
         volumes = [read_volume(source.path) for source in case.images.values()]
@@ -103,8 +103,8 @@ def test_images_whose_names_say_nothing_are_told_by_their_looks(tmp_path: Path) 
         assert recognise(volume, names) == names
 
 
-def test_what_cannot_be_told_stays_open() -> None:
-    """Of too few voxels, or more images than there are sequences left."""
+def test_images_that_cannot_be_recognised_stay_unknown() -> None:
+    """With too few voxels, or more images than remaining sequences."""
     images, _ = nested_ellipsoids(1)
     volume = Volume(np.stack([images["t1n"]] * 2), AFFINE)
     assert recognise(Volume(volume.data[:, :6, :6, :6], AFFINE), [None, None]) == (None, None)
@@ -113,7 +113,7 @@ def test_what_cannot_be_told_stays_open() -> None:
 
 
 def test_a_zip_of_a_case_folder_is_a_case(client: TestClient) -> None:
-    """Masks, hidden files and others are passed over, each with the reason."""
+    """Masks and other files are listed as not used, each with the reason; hidden files are ignored."""
     entries = {f"BraTS2021_00003/BraTS2021_00003_{name[2:]}": content for name, content in four().items()}
     entries |= {
         "BraTS2021_00003/BraTS2021_00003_seg.nii.gz": b"not read",
@@ -124,11 +124,11 @@ def test_a_zip_of_a_case_folder_is_a_case(client: TestClient) -> None:
     assert [image["sequence"] for image in job["images"]] == ["t1n", "t1c", "t2w", "t2f"]
     assert job["title"] == "BraTS2021_00003"
     assert len(job["passed_over"]) == 2
-    assert "by its name a mask" in job["passed_over"][0]
+    assert "its name is that of a mask" in job["passed_over"][0]
 
 
 def a_link() -> bytes:
-    """A zip of a symbolic link."""
+    """Return a zip with a symbolic link."""
     content = BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         entry = zipfile.ZipInfo("x_t1.nii")
@@ -138,7 +138,7 @@ def a_link() -> bytes:
 
 
 def declared_small() -> bytes:
-    """A zip whose entry says that it inflates to less than it does."""
+    """Return a zip with an entry that is larger than the zip declares."""
     content = bytearray(zipped({"x_t1.nii": bytes(5_000_000)}))
     for place in (content.index(b"PK\x03\x04") + 22, content.index(b"PK\x01\x02") + 24):
         struct.pack_into("<I", content, place, 1000)
@@ -150,21 +150,21 @@ TRICKS: dict[str, tuple[Callable[[], bytes], str]] = {
     "backwards": (lambda: zipped({"..\\..\\x_t1.nii": nifti()}), "leads out of the zip"),
     "absolute": (lambda: zipped({"/tmp/x_t1.nii": nifti()}), "leads out of the zip"),
     "drive": (lambda: zipped({"C:\\x_t1.nii": nifti()}), "leads out of the zip"),
-    "link": (a_link, "a link, not a file"),
-    "nested": (lambda: zipped({"inner.zip": zipped({"x_t1.nii": nifti()})}), "an archive within the zip"),
-    "bomb": (lambda: zipped({"x_t1.nii": bytes(50_000_000)}), "fold, which no image does"),
-    "liar": (declared_small, "the zip is cut, damaged"),
-    "many": (lambda: zipped({f"{n}.txt": b"" for n in range(600)}), "a zip of 600 entries"),
-    "images": (lambda: zipped({f"{n}_t1.nii": b"" for n in range(20)}), "a zip of 20 images"),
-    "nothing": (lambda: zipped({"readme.txt": b"x"}), "no NIfTI image"),
-    "empty": (lambda: zipped({}), "no NIfTI image"),
-    "cut": (lambda: zipped({"x_t1.nii": nifti()})[:-30], "cut, damaged"),
+    "link": (a_link, "is a link, not a file"),
+    "nested": (lambda: zipped({"inner.zip": zipped({"x_t1.nii": nifti()})}), "is an archive within the zip"),
+    "bomb": (lambda: zipped({"x_t1.nii": bytes(50_000_000)}), "times its compressed size"),
+    "liar": (declared_small, "the zip is truncated, damaged"),
+    "many": (lambda: zipped({f"{n}.txt": b"" for n in range(600)}), "the zip has 600 entries"),
+    "images": (lambda: zipped({f"{n}_t1.nii": b"" for n in range(20)}), "the zip has 20 images"),
+    "nothing": (lambda: zipped({"readme.txt": b"x"}), "contains no NIfTI image"),
+    "empty": (lambda: zipped({}), "contains no NIfTI image"),
+    "cut": (lambda: zipped({"x_t1.nii": nifti()})[:-30], "truncated, damaged"),
 }
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-def test_tricks_with_zips_are_refused(client: TestClient, trick: str, tmp_path: Path) -> None:
-    """With what is wrong and in which file; nothing is written anywhere else."""
+def test_malicious_zips_are_refused(client: TestClient, trick: str, tmp_path: Path) -> None:
+    """The message names the file and the reason; nothing is written outside the store."""
     make, says = TRICKS[trick]
     said = refused(client, {"case.zip": make()})
     assert "case.zip" in said
@@ -173,25 +173,25 @@ def test_tricks_with_zips_are_refused(client: TestClient, trick: str, tmp_path: 
 
 
 def test_an_encrypted_zip_is_refused(client: TestClient) -> None:
-    """The bit says so; nothing is asked for a password."""
+    """Recognised by the flag of the entry."""
     content = bytearray(zipped({"x_t1.nii": nifti()}))
     for place in (content.index(b"PK\x03\x04") + 6, content.index(b"PK\x01\x02") + 8):
         content[place] |= 1
     assert "encrypted" in refused(client, {"case.zip": bytes(content)})
 
 
-def test_limits_of_size_and_number(tmp_path: Path) -> None:
-    """Counted while it is read, whatever is declared; one byte more is too much."""
+def test_size_and_number_of_files_are_limited(tmp_path: Path) -> None:
+    """Bytes are counted while they are received, whatever length is declared."""
     content = nifti()
     with TestClient(build(tmp_path / "store", upload_bytes=len(content) + 500, files=2), base_url=HERE) as client:
-        assert "the most this server takes" in refused(client, {"a_t1.nii": content + bytes(500)}, 413)
+        assert "the most that this server accepts" in refused(client, {"a_t1.nii": content + bytes(500)}, 413)
 
         three = {f"{n}_t1.nii": b"x" for n in range(3)}
-        assert "More than 2 files" in refused(client, three, 413)
+        assert "more than 2 files" in refused(client, three, 413)
 
 
-def test_a_body_without_an_end_is_not_read_to_its_end(tmp_path: Path) -> None:
-    """Whatever length was declared: the bytes are counted as they come, and nothing behind the limit is written."""
+def test_reading_an_endless_body_stops_at_the_limit(tmp_path: Path) -> None:
+    """Bytes are counted as they arrive, and nothing beyond the limit is written."""
 
     async def endless() -> AsyncIterator[bytes]:
         yield b'--x\r\nContent-Disposition: form-data; name="files"; filename="a_t1.nii"\r\n\r\n'
@@ -199,33 +199,34 @@ def test_a_body_without_an_end_is_not_read_to_its_end(tmp_path: Path) -> None:
             yield bytes(4096)
 
     limits = Limits(upload_bytes=100_000)
-    with pytest.raises(RefusedError, match="the most this server takes"):
+    with pytest.raises(RefusedError, match="the most that this server accepts"):
         asyncio.run(receive_form(endless(), "multipart/form-data; boundary=x", tmp_path, limits))
     assert (tmp_path / "upload-1").stat().st_size <= limits.upload_bytes
 
 
-def test_everything_wrong_is_said_at_once_by_name(client: TestClient) -> None:
-    """The uploader's own names, as only they tell which file; no path of the server."""
+def test_all_problems_are_reported_at_once(client: TestClient) -> None:
+    """With the uploaded file names and without paths of the server."""
     files = {"good_t1.nii": nifti(), "bad_t2.nii": nifti()[:-9], "worse/../flair.nii": b"hello" * 100}
     said = refused(client, files)
-    assert "bad_t2.nii: cut short" in said
-    assert "flair.nii: not a NIfTI" in said
+    assert "bad_t2.nii: is truncated" in said
+    assert "flair.nii: " in said
+    assert "not a NIfTI" in said
     assert "good" not in said
     assert str(client.app.state.service.store.folder) not in said  # type: ignore[attr-defined]
-    assert "No image was sent" in refused(client, {"x_seg.nii": nifti()})
+    assert "The upload contains no image" in refused(client, {"x_seg.nii": nifti()})
     assert "multipart" in client.post("/api/jobs", json={}).json()["detail"]
-    assert "No image was sent" in client.post("/api/jobs", files={"title": (None, "x")}).json()["detail"]
+    assert "The upload contains no image" in client.post("/api/jobs", files={"title": (None, "x")}).json()["detail"]
 
 
-def test_images_that_the_model_cannot_take_are_said(client: TestClient) -> None:
-    """Grids that differ: in the check, with our names for the images, which the page turns into the uploader's."""
+def test_images_that_the_model_cannot_use_are_reported(client: TestClient) -> None:
+    """Differing grids are a problem of the check, which names the images as the server does."""
     job = post(client, {"a_t1.nii": nifti("t1n"), "a_t2.nii": nifti("t2w", shape=(20, 20, 20))})
     assert job["state"] == "uploaded"
     assert "must share one grid" in job["problems"][0]
 
 
-def test_200_damaged_uploads(client: TestClient, tmp_path: Path) -> None:
-    """Each is taken or refused with a sentence; no error of the server, and nothing outside its store."""
+def test_200_damaged_uploads_cause_no_server_error(client: TestClient, tmp_path: Path) -> None:
+    """Each is accepted or refused with a message, and nothing is written outside the store."""
     draw = random.Random(7)
     whole = four(shape=SMALL)
     here = {path.name for path in tmp_path.iterdir()}
@@ -250,31 +251,31 @@ def test_200_damaged_uploads(client: TestClient, tmp_path: Path) -> None:
 
 
 def damaged(draw: random.Random, number: int) -> bytes:
-    """One of ten ways to spoil an upload."""
+    """Return an upload damaged in one of ten ways."""
     raw, packed = nifti(shape=SMALL), four(shape=SMALL)["x_t1ce.nii.gz"]
     case = zipped({"x_t1.nii.gz": packed, "y.txt": b"?"})
     odd = [float("nan"), float("inf"), 0.0, -1e30, 1e30]
     ways: list[Callable[[], bytes]] = [
         lambda: raw[: draw.randrange(len(raw))],
         lambda: packed[: draw.randrange(len(packed))],
-        lambda: flipped(draw, raw, 352, 12),  # the header decides everything
+        lambda: flipped(draw, raw, 352, 12),  # in the header
         lambda: flipped(draw, raw, 120, 3),
         lambda: flipped(draw, packed, len(packed), 1),
         lambda: draw.randbytes(draw.randrange(2000)),
         lambda: raw[:40] + struct.pack("<8h", *draw.choices([-1, 0, 1, 3, 300, 32767], k=8)) + raw[56:],
         lambda: replaced(raw, draw.choice([76, 108, 112, 256, 280, 296]), struct.pack("<f", draw.choice(odd))),
         lambda: case[: draw.randrange(len(case))],
-        lambda: flipped(draw, case[::-1], 150, 3)[::-1],  # the directory stands at a zip's end
+        lambda: flipped(draw, case[::-1], 150, 3)[::-1],  # in the zip's directory, which is at its end
     ]
     return ways[number % len(ways)]()
 
 
 def flipped(draw: random.Random, content: bytes, within: int, most: int) -> bytes:
-    """Some bits turned over, among the first bytes."""
-    spoiled = bytearray(content)
+    """Return a copy with some bits flipped among the first bytes."""
+    changed = bytearray(content)
     for _ in range(draw.randrange(most) + 1):
-        spoiled[draw.randrange(within)] ^= 1 << draw.randrange(8)
-    return bytes(spoiled)
+        changed[draw.randrange(within)] ^= 1 << draw.randrange(8)
+    return bytes(changed)
 
 
 def replaced(content: bytes, place: int, part: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The queue: one job at a time, each in a process that can be killed, and none lost by a restart."""
+"""The queue: one job at a time, each in its own process, and none lost by a restart."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
 
 
 def start(client: TestClient, title: str) -> str:
-    """Upload and start a job; the title says what the stand-in does."""
+    """Upload and start a job; the title chooses what the worker substitute does."""
     answer = client.post("/api/jobs", files=as_files(FILES), data={"title": title, "start": "true"})
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
@@ -43,8 +43,8 @@ def is_alive(process: int) -> bool:
     return True
 
 
-def test_jobs_run_one_after_the_other_as_they_were_started(client: TestClient) -> None:
-    """The others wait, and are told their place."""
+def test_jobs_run_one_at_a_time_in_the_order_of_submission(client: TestClient) -> None:
+    """The others are queued and know their place."""
     slow = start(client, "slow")
     wait_for_state(client, slow, "running")
     second, third = start(client, "second"), start(client, "third")
@@ -60,7 +60,7 @@ def test_jobs_run_one_after_the_other_as_they_were_started(client: TestClient) -
 
 
 def test_cancelling_kills_the_process(client: TestClient) -> None:
-    """At once; the job can be started again, and one that waits never begins."""
+    """Immediately. A cancelled job can be started again, and a cancelled queued job never starts."""
     slow, waiting = start(client, "slow"), start(client, "slow 2")
     wait_for_state(client, slow, "running")
     process = wait_for(lambda: client.app.state.service.queue.process_id)  # type: ignore[attr-defined]
@@ -75,8 +75,8 @@ def test_cancelling_kills_the_process(client: TestClient) -> None:
     assert client.delete(f"/api/jobs/{waiting}").status_code == 204
 
 
-def test_results_are_there_while_the_report_is_made_and_go_with_a_cancelled_job(client: TestClient) -> None:
-    """A mask can be looked at early; of what was cancelled nothing stays but the images."""
+def test_results_are_available_during_the_report_and_removed_by_cancelling(client: TestClient) -> None:
+    """The mask can be viewed before the report is complete; a cancelled job keeps only its images."""
     job = start(client, "late")
     wait_for(lambda: client.get(f"/api/jobs/{job}").json()["volumes_ml"])
     assert client.get(f"/api/jobs/{job}/mask").status_code == 200
@@ -87,8 +87,8 @@ def test_results_are_there_while_the_report_is_made_and_go_with_a_cancelled_job(
     assert client.get(f"/api/jobs/{job}/images/image-1/preview").status_code == 200
 
 
-def test_a_crash_takes_nothing_along(client: TestClient) -> None:
-    """It is said for what it is, and the next job is done."""
+def test_a_crash_affects_only_its_job(client: TestClient) -> None:
+    """The error names the signal, and the next job is completed."""
     crash, fail, good = (start(client, title) for title in ("crash", "fail", "good"))
     wait_for_state(client, good, "done")
     assert "signal 9" in client.get(f"/api/jobs/{crash}").json()["error"]
@@ -96,15 +96,15 @@ def test_a_crash_takes_nothing_along(client: TestClient) -> None:
     assert {state_of(client, job) for job in (crash, fail)} == {"failed"}
 
 
-def test_a_line_that_was_cut_does_not_stop_the_queue(client: TestClient) -> None:
-    """Half a message, then death: that job has failed and the next is done."""
+def test_a_truncated_message_does_not_stop_the_queue(client: TestClient) -> None:
+    """A worker that dies in the middle of a line fails its job; the next job is completed."""
     cut, after = start(client, "cut"), start(client, "after")
     wait_for_state(client, after, "done")
     assert state_of(client, cut) == "failed"
 
 
-def test_a_job_that_cannot_be_begun_does_not_hold_up_the_next(client: TestClient, monkeypatch: Any) -> None:
-    """It has failed, and the one behind it begins at once."""
+def test_a_job_that_cannot_be_started_does_not_block_the_next(client: TestClient, monkeypatch: Any) -> None:
+    """It is marked as failed, and the next job starts."""
     asked = queue._request
 
     def refuse_one(store: Any, job: Any, settings: Any) -> Any:
@@ -121,8 +121,8 @@ def test_a_job_that_cannot_be_begun_does_not_hold_up_the_next(client: TestClient
     assert state_of(client, none) == "failed"
 
 
-def test_an_orderly_end_puts_the_running_job_back(tmp_path: Path) -> None:
-    """It is no attempt that counts; the next server takes up all that wait, in their order."""
+def test_a_regular_shutdown_puts_the_running_job_back_into_the_queue(tmp_path: Path) -> None:
+    """The attempt does not count; the next server runs all queued jobs in their order."""
     with TestClient(build(tmp_path / "store"), base_url=HERE) as client:
         ids = [start(client, title) for title in ("slow", "second")]
         wait_for_state(client, ids[0], "running")
@@ -135,14 +135,14 @@ def test_an_orderly_end_puts_the_running_job_back(tmp_path: Path) -> None:
         wait_for_state(client, ids[1], "done")
 
 
-def test_a_job_that_a_server_died_of_is_run_again_once(tmp_path: Path) -> None:
-    """Before the others; the second time it is interrupted, with words, and can be started by hand."""
+def test_a_job_during_which_the_server_died_is_run_again_once(tmp_path: Path) -> None:
+    """The second time it is marked as interrupted, with the reason, and can be started by the user."""
     for attempts, expected in ((1, "done"), (2, "interrupted")):
         with TestClient(build(tmp_path / "store"), base_url=HERE) as client:
             answer = client.post("/api/jobs", files=as_files(FILES), data={"title": f"job {attempts}"})
             job = answer.json()["id"]
         app: Any = build(tmp_path / "store")
-        app.state.service.store.change(job, state="running", attempts=attempts)  # what a killed server leaves
+        app.state.service.store.change(job, state="running", attempts=attempts)  # the state that a killed server leaves
         with TestClient(app, base_url=HERE) as client:
             found = wait_for_state(client, job, "done", "interrupted")
             assert found["state"] == expected
@@ -152,8 +152,8 @@ def test_a_job_that_a_server_died_of_is_run_again_once(tmp_path: Path) -> None:
                 wait_for_state(client, job, "done")
 
 
-def test_the_process_ends_with_its_server(client: TestClient) -> None:
-    """Its input ends when the server is gone, however that went."""
+def test_the_worker_process_ends_with_the_server(client: TestClient) -> None:
+    """Its standard input ends when the server is gone, for whatever reason."""
     job = start(client, "slow")
     wait_for_state(client, job, "running")
     running = wait_for(lambda: client.app.state.service.queue._running)  # type: ignore[attr-defined]
@@ -162,22 +162,22 @@ def test_the_process_ends_with_its_server(client: TestClient) -> None:
     assert not is_alive(running.process.pid)
 
 
-def test_progress_never_goes_back_and_time_left_shrinks() -> None:
-    """By what each stage took the last time; within a stage by what the network says."""
+def test_progress_never_decreases() -> None:
+    """The estimate uses the durations of the last job and, within a stage, the reported fraction."""
     moment = 0.0
     progress = Progress({"start": 1, "predict": 8, "write": 1, "report": 2}, clock=lambda: moment)
     seen = []
     for step in range(120):
         moment = step / 10
         if step == 10:
-            progress.tell("predict")
+            progress.update("predict")
         if 10 <= step < 90:
-            progress.tell("predict", (step - 10) / 80)
+            progress.update("predict", (step - 10) / 80)
         if step == 90:
-            progress.tell("write")
+            progress.update("write")
         if step == 100:
-            progress.tell("report")
-        seen.append(progress.standing())
+            progress.update("report")
+        seen.append(progress.estimate())
     shares = [one.progress for one in seen]
     assert shares == sorted(shares)
     assert shares[0] < 0.05
@@ -187,9 +187,9 @@ def test_progress_never_goes_back_and_time_left_shrinks() -> None:
     assert dict(progress.finish()) == pytest.approx({"start": 1, "predict": 8, "write": 1, "report": 1.9})
 
 
-def test_what_stages_took_is_kept(tmp_path: Path) -> None:
-    """A file that is damaged or missing is a first guess."""
-    path = tmp_path / "pace.json"
+def test_stage_durations_are_stored(tmp_path: Path) -> None:
+    """A missing or damaged file is replaced by a first guess."""
+    path = tmp_path / "durations.json"
     guess = read_expected(path)
     write_expected(path, {"start": 1.5, "predict": 20.0, "write": 0.5, "report": 3.0})
     assert read_expected(path)["predict"] == 20
@@ -198,8 +198,8 @@ def test_what_stages_took_is_kept(tmp_path: Path) -> None:
         assert read_expected(path) == guess
 
 
-def test_a_killed_process_is_told_from_one_that_ends(client: TestClient) -> None:
-    """By the signal that ended it."""
+def test_the_error_of_a_killed_process_names_the_signal(client: TestClient) -> None:
+    """Also for signals other than SIGKILL."""
     job = start(client, "slow")
     process = wait_for(lambda: client.app.state.service.queue.process_id)  # type: ignore[attr-defined]
     wait_for_state(client, job, "running")

@@ -1,4 +1,4 @@
-"""Who may ask, what is answered with, and what is never kept."""
+"""Access control, security headers, and names that must not be stored."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from fastapi.testclient import TestClient
 from gliomask.errors import InputError
 from gliomask.service import security
 from gliomask.service.security import OPEN_PATHS, Token
-from gliomask.service.server import Address, choose_secret, make_door
+from gliomask.service.server import Address, choose_secret, make_access_policy
 
 BEARER = {"authorization": f"Bearer {SECRET}"}
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
-    """A server with a token; redirects are seen, not followed."""
+    """A server with a token; redirects are not followed."""
     app = build(tmp_path / "store", token=SECRET)
     with TestClient(app, base_url=HERE, follow_redirects=False) as client:
         yield client
 
 
 def routes(client: Any) -> list[tuple[str, str]]:
-    """Every method and path that the application has, the schema's too."""
+    """Return every method and path of the application, including the schema."""
     found = [(method, path) for path, methods in _walk(client.app.routes) for method in methods]
     assert ("GET", "/api/openapi.json") in found
     assert len([path for _, path in found if path.startswith("/api/jobs")]) >= 12
@@ -55,8 +55,8 @@ def _walk(some: Any) -> Iterator[tuple[str, set[str]]]:
                 yield prefix + path, methods
 
 
-def test_every_route_asks_for_the_token(client: TestClient) -> None:
-    """Without it, with a wrong one and with a wrong cookie nothing is answered but the form; with it, everything."""
+def test_every_route_requires_the_token(client: TestClient) -> None:
+    """Without it, or with a wrong token or cookie, only the login form is served; with it, everything."""
     wrong = [{}, {"authorization": "Bearer wrong"}, {"authorization": SECRET}, {"cookie": "gliomask-8000=wrong"}]
     for method, path in routes(client):
         for headers in wrong:
@@ -69,8 +69,8 @@ def test_every_route_asks_for_the_token(client: TestClient) -> None:
         assert known != 401 or path in OPEN_PATHS, (method, path, known)
 
 
-def test_nothing_is_open_that_shows_a_job(client: TestClient) -> None:
-    """The three open paths are the form, its style and its script."""
+def test_open_paths_show_no_job(client: TestClient) -> None:
+    """The three open paths are the login form, its style and its script."""
     assert {"/login", "/login/login.js", "/login/login.css"} == OPEN_PATHS
     for path in OPEN_PATHS:
         answer = client.get(path)
@@ -79,8 +79,8 @@ def test_nothing_is_open_that_shows_a_job(client: TestClient) -> None:
     assert client.get("/").headers["location"] == "/login"
 
 
-def test_the_form_gives_a_cookie_that_is_not_the_token(client: TestClient) -> None:
-    """HttpOnly and SameSite; it opens everything until it is taken back. A wrong token is told."""
+def test_the_login_form_sets_a_cookie_that_is_not_the_token(client: TestClient) -> None:
+    """HttpOnly and SameSite; it matches_session everything until it is taken back. A wrong token is told."""
     wrong = client.post("/login", data={"token": "wrong"})
     assert wrong.status_code == 401
     assert "not the token" in wrong.text
@@ -97,7 +97,7 @@ def test_the_form_gives_a_cookie_that_is_not_the_token(client: TestClient) -> No
 
 
 def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the standard library's function, on digests of one length."""
+    """By `hmac.compare_digest`, on digests of equal length."""
     compared: list[tuple[int, int]] = []
     original = hmac.compare_digest
 
@@ -109,7 +109,7 @@ def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
     token = Token.of(SECRET)
     assert not token.matches("x")
     assert token.matches(SECRET)
-    assert token.opens(token.session)
+    assert token.matches_session(token.session)
     assert compared == [(32, 32), (32, 32), (64, 64)]
     assert SECRET not in repr(token)
 
@@ -117,14 +117,14 @@ def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "", "[", "10.0.0.5"]
 )
-def test_another_name_is_not_this_server(client: TestClient, host: str) -> None:
-    """A page whose name was made to point here (DNS rebinding) is refused, whatever else it knows."""
+def test_other_host_names_are_refused(client: TestClient, host: str) -> None:
+    """A page whose host name resolves to this server (DNS rebinding) is refused even with the token."""
     assert client.get("/api/jobs", headers={**BEARER, "host": host}).status_code == 421
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000", "[::1]:8000"])
-def test_its_own_names_are(client: TestClient, host: str) -> None:
-    """Of this machine."""
+def test_own_host_names_are_accepted(client: TestClient, host: str) -> None:
+    """With and without a port, in any case."""
     assert client.get("/api/jobs", headers={**BEARER, "host": host}).status_code == 200
 
 
@@ -140,21 +140,21 @@ def test_its_own_names_are(client: TestClient, host: str) -> None:
     ],
 )
 def test_pages_of_other_sites_are_refused(client: TestClient, headers: dict[str, str]) -> None:
-    """On this machine's other ports too; for reading as for writing."""
+    """Pages on other ports of this machine too; for reading as well as for writing."""
     for method, path in (("POST", "/api/jobs"), ("GET", "/api/jobs"), ("DELETE", f"/api/jobs/{'0' * 32}")):
         assert client.request(method, path, headers={**BEARER, **headers}).status_code == 403
 
 
-def test_a_link_to_the_page_may_stand_anywhere(client: TestClient) -> None:
-    """It shows the form or the page; and the page's own requests pass."""
+def test_links_from_other_sites_are_allowed(client: TestClient) -> None:
+    """Following a link shows the page, and the page's own requests are accepted."""
     follow = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
     assert client.get("/", headers={**BEARER, **follow}).status_code == 200
     own = {"origin": HERE, "sec-fetch-site": "same-origin"}
     assert client.get("/api/jobs", headers={**BEARER, **own}).status_code == 200
 
 
-def test_every_answer_has_the_headers(client: TestClient) -> None:
-    """Also what is refused, unknown, or broken."""
+def test_every_response_has_the_security_headers(client: TestClient) -> None:
+    """Refused requests and unknown paths too."""
     for path in ("/", "/login", "/api/jobs", "/nothing", "/assets/app.js"):
         for headers in ({}, BEARER):
             answer = client.get(path, headers=headers)
@@ -167,8 +167,8 @@ def test_every_answer_has_the_headers(client: TestClient) -> None:
     assert client.get("/api/jobs", headers=BEARER).headers["cache-control"] == "no-store"
 
 
-def test_what_breaks_inside_is_a_500_without_details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the headers, and nothing of what it was about."""
+def test_an_internal_error_is_a_500_without_details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the security headers, and without the text of the exception."""
     app = build(tmp_path / "store")
 
     def broken() -> None:
@@ -184,8 +184,8 @@ def test_what_breaks_inside_is_a_500_without_details(tmp_path: Path, monkeypatch
     assert "nosniff" in answer.headers["x-content-type-options"]
 
 
-def test_pages_have_no_script_of_their_own_and_load_nothing_from_elsewhere(client: TestClient) -> None:
-    """Each script and style is a file of this server; each page says what the program is not."""
+def test_pages_have_no_inline_script_and_load_nothing_from_elsewhere(client: TestClient) -> None:
+    """Each script and style is a file of this server; each page has the research-use notice."""
     for path in ("/", "/api", "/login"):
         text = client.get(path, headers=BEARER).text
         assert "<style" not in text
@@ -197,8 +197,8 @@ def test_pages_have_no_script_of_their_own_and_load_nothing_from_elsewhere(clien
         assert "not a medical device" in text
 
 
-def test_files_of_pages_are_packed_and_kept_by_the_browser(client: TestClient) -> None:
-    """Gzipped for who takes that, as they are for others, and not sent twice."""
+def test_page_files_are_compressed_and_cached(client: TestClient) -> None:
+    """Gzipped for clients that accept it, plain for others, and status 304 for current copies."""
     packed = client.get("/assets/app.js", headers=BEARER)
     assert packed.headers["content-encoding"] == "gzip"
     plain = client.get("/assets/app.js", headers={**BEARER, "accept-encoding": "identity"})
@@ -208,19 +208,19 @@ def test_files_of_pages_are_packed_and_kept_by_the_browser(client: TestClient) -
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_small_requests_stay_small(client: TestClient) -> None:
-    """Only an upload may be large."""
+def test_requests_other_than_uploads_are_small(client: TestClient) -> None:
+    """Their bodies are limited."""
     answer = client.patch(
         f"/api/jobs/{'0' * 32}", content=b"x" * 100_000, headers={**BEARER, "content-type": "application/json"}
     )
     assert answer.status_code in (400, 413)
 
 
-def test_names_are_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither those of files nor those in headers: not in the store, in no later answer, in no log."""
+def test_names_are_not_stored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither file names nor names in headers: not in the store, in later responses, or in the log."""
     caplog.set_level(logging.DEBUG)
-    for loud in ("python_multipart", "multipart"):  # as `serve` does
-        logging.getLogger(loud).setLevel(logging.WARNING)
+    for name in ("python_multipart", "multipart"):  # as `serve` does
+        logging.getLogger(name).setLevel(logging.WARNING)
     files = {f"DOE_JANE_{name}": content for name, content in four(names="DOE^JANE 1970").items()}
     with TestClient(build(tmp_path / "store"), base_url=HERE) as client:
         answer = client.post("/api/jobs", files=as_files(files), data={"title": "good", "start": "true"})
@@ -243,7 +243,7 @@ def test_names_are_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_other_addresses_need_a_token() -> None:
-    """One is made where none is given; one that could be guessed is refused."""
+    """A random one is generated where none is given; a short one is refused."""
     assert choose_secret(Address(), None) is None
     assert choose_secret(Address("localhost"), None) is None
     made = choose_secret(Address("0.0.0.0"), None)
@@ -253,13 +253,13 @@ def test_other_addresses_need_a_token() -> None:
     assert choose_secret(Address(), SECRET) == SECRET
     with pytest.raises(InputError, match="at least 16 characters"):
         choose_secret(Address(), "short")
-    door = make_door(Address("0.0.0.0", more_names=("Scans.Hospital.example",)), made, 80)
-    assert door.any_address
-    assert "scans.hospital.example" in door.names
-    assert not make_door(Address(), None, 80).any_address
+    access = make_access_policy(Address("0.0.0.0", more_names=("Scans.Hospital.example",)), made, 80)
+    assert access.any_address
+    assert "scans.hospital.example" in access.names
+    assert not make_access_policy(Address(), None, 80).any_address
 
 
-def test_all_routes_are_of_the_kinds_that_are_walked(client: TestClient) -> None:
-    """A new kind of route would be passed over by the tests above."""
+def test_all_routes_are_found_by_these_tests(client: TestClient) -> None:
+    """The tests above would miss a new kind of route object."""
     assert all(hasattr(route, "path") or hasattr(route, "original_router") for route in client.app.routes)  # type: ignore[attr-defined]
     assert any(isinstance(route, APIRoute) or hasattr(route, "original_router") for route in client.app.routes)  # type: ignore[attr-defined]

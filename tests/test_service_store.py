@@ -1,4 +1,4 @@
-"""The store: jobs as folders that a restart finds again, whole or not at all."""
+"""The store: jobs are folders that survive a restart, completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gliomask.service.store import Store
 
 
 def add(store: Store, number: int = 1, **changes: object) -> Job:
-    """A job with one small file."""
+    """Add a job with one small file."""
     job = Job.model_validate(
         {"id": f"{number:032x}", "title": f"job {number}", "state": "checked", "created": now(), "images": ()} | changes
     )
@@ -27,8 +27,8 @@ def add(store: Store, number: int = 1, **changes: object) -> Job:
         return store.add(job, folder)
 
 
-def test_jobs_are_there_again_after_a_restart(tmp_path: Path) -> None:
-    """With every field and file, the newest first; deleted ones stay away."""
+def test_jobs_survive_a_restart(tmp_path: Path) -> None:
+    """With all fields and files, newest first; deleted jobs do not return."""
     store = Store(tmp_path / "store")
     first = add(store, 1, created=now() - timedelta(hours=1))
     add(store, 2)
@@ -45,8 +45,8 @@ def test_jobs_are_there_again_after_a_restart(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_folder_belongs_to_one_server(tmp_path: Path) -> None:
-    """Two would run the same jobs; when the first has ended, the next may have it."""
+def test_a_store_belongs_to_one_server(tmp_path: Path) -> None:
+    """A second server is refused until the first has released the folder."""
     store = Store(tmp_path / "store")
     with pytest.raises(InputError, match="another gliomask serve uses this store"):
         Store(tmp_path / "store")
@@ -54,8 +54,8 @@ def test_a_folder_belongs_to_one_server(tmp_path: Path) -> None:
     Store(tmp_path / "store").close()
 
 
-def test_what_is_half_uploaded_or_half_deleted_is_gone(tmp_path: Path) -> None:
-    """After a failed upload at once, after a crash with the next start."""
+def test_incomplete_uploads_and_deletions_are_removed(tmp_path: Path) -> None:
+    """Immediately after a failed upload; at the next start after a crash."""
     store = Store(tmp_path / "store")
     with store.upload() as folder:
         (folder / "upload-1").write_bytes(b"half")
@@ -68,8 +68,8 @@ def test_what_is_half_uploaded_or_half_deleted_is_gone(tmp_path: Path) -> None:
     assert list((tmp_path / "store" / "partial").iterdir()) == []
 
 
-def test_others_of_the_machine_cannot_look_in(tmp_path: Path) -> None:
-    """The folder is its owner's alone."""
+def test_other_users_cannot_read_the_store(tmp_path: Path) -> None:
+    """The folder is accessible to its owner only."""
     Store(tmp_path / "store").close()
     assert stat.S_IMODE((tmp_path / "store").stat().st_mode) == 0o700
 
@@ -103,12 +103,12 @@ def test_a_damaged_job_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFi
     again = Store(tmp_path / "store")
     assert again.jobs() == [good]
     assert folder.is_dir()
-    assert "no job that can be read" in caplog.text
+    assert "cannot be read" in caplog.text
     again.close()
 
 
-def test_jobs_are_deleted_when_their_time_is_over(tmp_path: Path) -> None:
-    """Finished ones after the days that were asked for, uploads that were never started after one, none that waits."""
+def test_expired_jobs_are_deleted(tmp_path: Path) -> None:
+    """Finished jobs after `keep_days`, unstarted ones after one day; queued and running jobs never."""
     store = Store(tmp_path / "store", Limits(keep_days=10))
     old = now() - timedelta(days=11)
     add(store, 1, state="done", created=old, finished=old)
@@ -123,10 +123,10 @@ def test_jobs_are_deleted_when_their_time_is_over(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_job_that_the_disk_does_not_let_go_stops_nothing(
+def test_a_job_that_cannot_be_deleted_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is named, the others go, and the next time it is tried again."""
+    """It is logged, the others are deleted, and the next call tries again."""
     store = Store(tmp_path / "store", Limits(keep_days=10))
     old = now() - timedelta(days=11)
     stuck, _ = (add(store, number, state="done", created=old, finished=old) for number in (1, 2))
@@ -146,16 +146,16 @@ def test_a_job_that_the_disk_does_not_let_go_stops_nothing(
     store.close()
 
 
-def test_so_many_wait_and_no_more(tmp_path: Path) -> None:
-    """Jobs that are not finished, and uploads on their way, are counted; finished ones are not."""
+def test_unfinished_jobs_and_uploads_are_limited(tmp_path: Path) -> None:
+    """Unfinished jobs and uploads in progress count; finished jobs do not."""
     store = Store(tmp_path / "store", Limits(waiting=2, uploads_at_once=1))
     add(store, 1, state="done", finished=now())
     add(store, 2)
-    with store.upload(), pytest.raises(RefusedError, match="on their way") as busy, store.upload():
+    with store.upload(), pytest.raises(RefusedError, match="in progress") as busy, store.upload():
         pass
     assert busy.value.status == 429
     add(store, 3)
-    with pytest.raises(RefusedError, match="2 jobs are waiting") as full, store.upload():
+    with pytest.raises(RefusedError, match="2 jobs are already waiting") as full, store.upload():
         pass
     assert full.value.status == 429
     store.close()

@@ -23,16 +23,20 @@ EXAMPLES = """
 
 
 def serve(
-    store: Annotated[Path, typer.Option("--store", help="The folder for images and results; made if need be.")] = Path(
-        "gliomask-jobs"
-    ),
-    host: Annotated[str, typer.Option("--host", help="The address; any but this machine's own needs a token.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8000,
+    store: Annotated[
+        Path, typer.Option("--store", help="The folder for images and results; created if it does not exist.")
+    ] = Path("gliomask-jobs"),
+    host: Annotated[
+        str, typer.Option("--host", help="The address to listen at; any but a loopback address needs a token.")
+    ] = ("127.0.0.1"),
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The port to listen at; 0: any free port.")
+    ] = 8000,
     model: Annotated[
         list[Path] | None,
-        typer.Option("-m", "--model", help="RUN/best.safetensors or .onnx; by default the one inside. Several: mean."),
+        typer.Option(
+            "-m", "--model", help="RUN/best.safetensors or .onnx; default: the built-in model. Several are averaged."
+        ),
     ] = None,
     token: Annotated[
         str | None,
@@ -40,24 +44,30 @@ def serve(
             "--token",
             envvar="GLIOMASK_TOKEN",
             show_envvar=True,
-            help="What clients must know. On the command line others of this machine can see it.",
+            help="The token that clients must send. Other users of this machine can see it on the command line.",
         ),
     ] = None,
-    token_file: Annotated[Path | None, typer.Option("--token-file", help="A file with the token on a line.")] = None,
+    token_file: Annotated[Path | None, typer.Option("--token-file", help="A file that contains the token.")] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option("--allow-host", help="Another name of this server, as a proxy's.")
+        list[str] | None,
+        typer.Option("--allow-host", help="Another host name of this server, such as that of a proxy."),
     ] = None,
-    max_upload_gb: Annotated[float, typer.Option("--max-upload-gb", min=0.001, help="Of one examination.")] = 2.0,
-    max_waiting: Annotated[int, typer.Option("--max-waiting", min=1, help="Jobs that are not finished.")] = 20,
+    max_upload_gb: Annotated[
+        float, typer.Option("--max-upload-gb", min=0.001, help="Size limit of one upload in GB.")
+    ] = 2.0,
+    max_waiting: Annotated[int, typer.Option("--max-waiting", min=1, help="Limit of unfinished jobs.")] = 20,
     keep: Annotated[float, typer.Option("--keep", min=0, help="Days after which a finished job is deleted.")] = 30,
     labels: Annotated[
-        str | None, typer.Option("--labels", help="Numbers in the masks: brats2021, brats2023, ...; the model's.")
+        str | None,
+        typer.Option(
+            "--labels", help="Label numbers of the masks: brats2021, brats2023, ...; default: those of the model."
+        ),
     ] = None,
     device: Device = "auto",
     engine: Annotated[str, typer.Option("--engine", help="As for predict: auto, openvino, torch.")] = "auto",
     threads: Threads = None,
 ) -> None:
-    """Find tumours in a browser: drop the images of an examination, check, wait, look, download.
+    """Serve a web page for predictions: upload the images of an examination, check them, view and download the result.
 
     Research use only, not a medical device.
     """
@@ -67,22 +77,22 @@ def serve(
     from gliomask.errors import unknown_name
     from gliomask.inference.loading import ENGINES
     from gliomask.service.limits import Limits
-    from gliomask.service.server import Address, Serving
+    from gliomask.service.server import Address, ServeOptions
     from gliomask.service.server import serve as run
-    from gliomask.service.work import Settings
+    from gliomask.service.worker import Settings
 
     if engine not in ENGINES:
         raise unknown_name("value of --engine", engine, ENGINES)
     paths = tuple(str(path) for path in model or ())
     run(
-        Serving(
+        ServeOptions(
             store=store,
             address=Address(host, port, tuple(allow_host or ())),
             secret=_secret(token, token_file),
             settings=Settings(paths, device, engine, threads, labels),
             limits=Limits(upload_bytes=int(max_upload_gb * 1024**3), waiting=max_waiting, keep_days=keep),
         ),
-        _say,
+        _print_address,
     )
 
 
@@ -94,15 +104,15 @@ def _secret(token: str | None, file: Path | None) -> str | None:
     try:
         secret = file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: the token cannot be read from it: {error}.") from error
+        raise InputError(f"{file}: the token cannot be read: {error}.") from error
     if not secret:
-        raise InputError(f"{file}: is empty; the token is expected in it.")
+        raise InputError(f"{file}: is empty; it must contain the token.")
     if file.stat().st_mode & 0o077:
-        warn(f"{file}: others of this machine can read the token (chmod 600 {file} keeps it from them).")
+        warn(f"{file}: other users of this machine can read the token. Run chmod 600 {file} to prevent that.")
     return secret
 
 
-def _say(url: str, secret: str | None) -> None:
+def _print_address(url: str, secret: str | None) -> None:
     from urllib.parse import quote
 
     address = url if secret is None else f"{url}login#token={quote(secret)}"

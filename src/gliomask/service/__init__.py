@@ -1,4 +1,7 @@
-"""The web application: images in by a browser or curl, masks out. The rest of the room needs the extra `serve`."""
+"""The web application: it takes images from a browser or curl and returns masks.
+
+All modules but this one need the extra `serve`.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ _NEEDED = ("fastapi", "uvicorn", "python_multipart")
 
 
 def require_service(find: Callable[[str], object] = find_spec) -> None:
-    """Refuse to go on where the server's libraries are missing, before any work is done.
+    """Check that the libraries of the server are installed, before any work is done.
 
     Raises:
-        InputError: One of them is not installed.
+        InputError: At least one of them is missing.
     """
     if missing := [name for name in _NEEDED if find(name) is None]:
         raise InputError(f"the server needs {', '.join(missing)}: pip install 'gliomask[serve]'.")

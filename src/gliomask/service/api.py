@@ -1,4 +1,4 @@
-"""The routes under `/api`: each asks the store, the intake or the queue, and says what came of it."""
+"""The routes under `/api` that create, show and control jobs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from gliomask.cases import SEQUENCE_NAMES
 from gliomask.labels import LONG_NAMES
-from gliomask.service.ingest import Intake, check_images, take_in
+from gliomask.service.ingest import Ingested, check_images, ingest_uploads
 from gliomask.service.jobs import TITLE, Accepted, Image, Job, JobView, SequenceName, State, now
 from gliomask.service.limits import RefusedError
 from gliomask.service.receive import Form, receive_form, too_large
@@ -22,14 +22,14 @@ from gliomask.version import VERSION
 
 
 class About(BaseModel):
-    """What the page needs to know of the server."""
+    """The server's version, model and limits."""
 
     version: str
     model: str
-    needs: list[str] = Field(description="The sequences that the model takes.")
+    needs: list[str] = Field(description="The sequences that the model uses.")
     may_lack: bool = Field(description="Whether some of them may be missing.")
-    sequences: dict[str, str] = Field(description="Each sequence's name in words.")
-    names: dict[str, str] = Field(description="Each region's and tissue's name in words.")
+    sequences: dict[str, str] = Field(description="The full name of each sequence.")
+    names: dict[str, str] = Field(description="The full name of each region and tissue.")
     most_upload_bytes: int
     most_files: int
     keep_days: float
@@ -38,18 +38,19 @@ class About(BaseModel):
 
 
 class JobList(BaseModel):
-    """All jobs, the newest first."""
+    """All jobs, newest first."""
 
     jobs: list[JobView]
 
 
 class Changes(BaseModel):
-    """What the uploader corrects before a job is started."""
+    """Corrections of a job that has not been started."""
 
     model_config = ConfigDict(extra="forbid")
     title: Annotated[str, Field(pattern=TITLE)] | None = None
     sequences: dict[Annotated[str, Field(max_length=20)], SequenceName | None] | None = Field(
-        default=None, description="By image; null: not used. Images that are not named stay as they are."
+        default=None,
+        description="The sequence of each image, or null to leave it out. Images not listed are unchanged.",
     )
 
 
@@ -58,7 +59,7 @@ router = APIRouter(prefix="/api")
 
 @router.get("/about", responses=refusals(), tags=["server"])
 def about(service: ServiceOf, request: Request) -> About:
-    """Say what the server predicts with, and its limits."""
+    """Return the server's version, model and limits."""
     limits = service.store.limits
     return About(
         version=VERSION,
@@ -70,13 +71,13 @@ def about(service: ServiceOf, request: Request) -> About:
         most_upload_bytes=limits.upload_bytes,
         most_files=limits.files,
         keep_days=limits.keep_days,
-        needs_token=request.app.state.door.token is not None,
+        needs_token=request.app.state.access.token is not None,
     )
 
 
 @router.get("/jobs", responses=refusals(), tags=["jobs"])
 def list_jobs(service: ServiceOf) -> JobList:
-    """List all jobs, the newest first."""
+    """List all jobs, newest first."""
     return JobList(jobs=[_view(service, job) for job in service.store.jobs()])
 
 
@@ -91,8 +92,8 @@ _FILES = {
                         "files": {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
-                            "description": "NIfTI images (.nii, .nii.gz) or a zip of them; the sequences are told "
-                            "from the names, else guessed from the images.",
+                            "description": "NIfTI images (.nii, .nii.gz) or a zip of them. The sequence of each is "
+                            "read from its file name, or guessed from the image.",
                         },
                         **{
                             name: {"type": "string", "format": "binary", "description": f"The {words} image."}
@@ -102,7 +103,7 @@ _FILES = {
                         "start": {
                             "type": "string",
                             "enum": ["true", "false"],
-                            "description": "true: start at once where the check finds no problem.",
+                            "description": "true: start the job at once if the check finds no problem.",
                         },
                     },
                 }
@@ -120,19 +121,19 @@ _FILES = {
     openapi_extra=_FILES,
     responses=refusals(
         **{
-            "400": "The upload is not well-formed.",
-            "413": "Larger than the server takes.",
-            "415": "Not multipart/form-data.",
-            "422": "A file cannot be used; `problems` says which and why.",
-            "429": "Too many jobs or uploads.",
+            "400": "The upload is incomplete or malformed.",
+            "413": "The upload exceeds a limit of the server.",
+            "415": "The upload is not multipart/form-data.",
+            "422": "A file cannot be used; `problems` lists which and why.",
+            "429": "Too many unfinished jobs or uploads.",
             "507": "The disk is full.",
         }
     ),
 )
 async def upload(service: ServiceOf, request: Request) -> Accepted:
-    """Send the images of one examination; they are checked, and nothing is started unless asked for.
+    """Upload and check the images of one examination. The job is started only if `start` is `true`.
 
-    The answer is the only one that holds the uploaded names: they are kept nowhere.
+    Only this response contains the uploaded file names; they are not stored.
     """
     limits = service.store.limits
     declared = request.headers.get("content-length", "0")
@@ -145,13 +146,13 @@ async def upload(service: ServiceOf, request: Request) -> Accepted:
 
 @router.get("/jobs/{job_id}", responses=refusals(**NO_JOB), tags=["jobs"])
 def show_job(service: ServiceOf, job_id: JobId) -> JobView:
-    """Show one job, how far it is or what came of it."""
+    """Show one job: its state, its progress and its result."""
     return _view(service, service.store.get(job_id))
 
 
-@router.patch("/jobs/{job_id}", responses=refusals(**NO_JOB, **{"409": "It was started already."}), tags=["jobs"])
+@router.patch("/jobs/{job_id}", responses=refusals(**NO_JOB, **{"409": "The job was already started."}), tags=["jobs"])
 def correct_job(service: ServiceOf, job_id: JobId, changes: Changes) -> JobView:
-    """Correct which image is which sequence, or the title, before the job is started; the images are checked again."""
+    """Correct the sequences or the title of a job before it is started. The images are then checked again."""
     job = service.store.get(job_id)
     images = job.images
     if changes.sequences is not None:
@@ -176,30 +177,32 @@ def correct_job(service: ServiceOf, job_id: JobId, changes: Changes) -> JobView:
 
 @router.post(
     "/jobs/{job_id}/start",
-    responses=refusals(**NO_JOB, **{"409": "It has problems, or was started already."}),
+    responses=refusals(**NO_JOB, **{"409": "The job has problems, or was already started."}),
     tags=["jobs"],
 )
 def start_job(service: ServiceOf, job_id: JobId) -> JobView:
-    """Put a job at the end of the queue; one that failed or was cancelled may be started again."""
+    """Add a job to the end of the queue. A failed, cancelled or interrupted job can be started again."""
     return _view(service, service.queue.submit(job_id))
 
 
 @router.post(
-    "/jobs/{job_id}/cancel", responses=refusals(**NO_JOB, **{"409": "It neither waits nor runs."}), tags=["jobs"]
+    "/jobs/{job_id}/cancel",
+    responses=refusals(**NO_JOB, **{"409": "The job is neither queued nor running."}),
+    tags=["jobs"],
 )
 def cancel_job(service: ServiceOf, job_id: JobId) -> JobView:
-    """Take a job out of the queue, or end its computation; its images stay."""
+    """Remove a job from the queue, or stop its computation. Its images are kept."""
     return _view(service, service.queue.cancel(job_id))
 
 
 @router.delete(
     "/jobs/{job_id}",
     status_code=204,
-    responses=refusals(**NO_JOB, **{"409": "It waits or runs: cancel it first."}),
+    responses=refusals(**NO_JOB, **{"409": "The job is queued or running: cancel it first."}),
     tags=["jobs"],
 )
 def delete_job(service: ServiceOf, job_id: JobId) -> Response:
-    """Delete a job with its images and results, for good."""
+    """Delete a job with its images and results permanently."""
     service.store.remove(job_id, only=("uploaded", "checked", "done", "failed", "cancelled", "interrupted"))
     return Response(status_code=204)
 
@@ -207,25 +210,27 @@ def delete_job(service: ServiceOf, job_id: JobId) -> Response:
 def _accept(service: Service, form: Form, folder: Path) -> Accepted:
     title = form.fields.get("title", "").strip()
     if not re.fullmatch(TITLE, title):
-        raise RefusedError(422, "A title has up to 60 letters, digits, spaces and _ . - (and no patient's name).")
+        raise RefusedError(
+            422, "A title has up to 60 letters, digits, spaces, and the characters _ . - (and no patient's name)."
+        )
     with service.reading:
-        came = take_in(form.files, folder, service.store.limits)
-        problems, notes = check_images(came.images, folder, service.plans)
-    job = service.store.add(_new_job(came, title, problems, notes), folder)
+        ingested = ingest_uploads(form.files, folder, service.store.limits)
+        problems, notes = check_images(ingested.images, folder, service.plans)
+    job = service.store.add(_new_job(ingested, title, problems, notes), folder)
     if form.fields.get("start") == "true" and job.state == "checked":
         job = service.queue.submit(job.id)
     view = _view(service, job)
-    return Accepted(**view.model_dump(), file_names=came.file_names, passed_over=came.passed_over)
+    return Accepted(**view.model_dump(), file_names=ingested.file_names, passed_over=ingested.passed_over)
 
 
-def _new_job(came: Intake, title: str, problems: list[str], notes: list[str]) -> Job:
+def _new_job(ingested: Ingested, title: str, problems: list[str], notes: list[str]) -> Job:
     job_id = secrets.token_hex(16)
     return Job(
         id=job_id,
-        title=title or came.case_id or f"job-{job_id[:8]}",
+        title=title or ingested.case_id or f"job-{job_id[:8]}",
         state="uploaded" if problems else "checked",
         created=now(),
-        images=came.images,
+        images=ingested.images,
         problems=tuple(problems),
         notes=tuple(notes),
     )
@@ -234,7 +239,7 @@ def _new_job(came: Intake, title: str, problems: list[str], notes: list[str]) ->
 def _corrected(job: Job, sequences: dict[str, SequenceName | None]) -> tuple[Image, ...]:
     names = [image.name for image in job.images]
     if unknown := sequences.keys() - set(names):
-        raise RefusedError(422, f"The job has no {min(unknown)!r}; it has {', '.join(names)}.")
+        raise RefusedError(422, f"The job has no image {min(unknown)!r}; it has {', '.join(names)}.")
     return tuple(
         image.model_copy(update={"sequence": sequences[image.name], "told_by": "you"})
         if image.name in sequences and sequences[image.name] != image.sequence
@@ -244,13 +249,13 @@ def _corrected(job: Job, sequences: dict[str, SequenceName | None]) -> tuple[Ima
 
 
 def _view(service: Service, job: Job) -> JobView:
-    standing = service.queue.standing(job)
-    left = standing.seconds_left if standing else service.queue.seconds_until_done(job)
+    estimate = service.queue.estimate(job)
+    left = estimate.seconds_left if estimate else service.queue.seconds_until_done(job)
     return JobView(
         **job.model_dump(),
         position=service.queue.position(job),
-        stage=standing.stage if standing else None,
-        progress=standing.progress if standing else None,
+        stage=estimate.stage if estimate else None,
+        progress=estimate.progress if estimate else None,
         seconds_left=round(left, 1) if left is not None else None,
         deleted_on=service.store.deleted_on(job),
     )

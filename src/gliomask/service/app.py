@@ -1,4 +1,4 @@
-"""The application: routes, what is said of errors, and the shield around all of it."""
+"""The application: its routes, its error handlers and the security middleware around them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from starlette.exceptions import HTTPException
 from gliomask.service import api, pages, results
 from gliomask.service.limits import RefusedError
 from gliomask.service.routing import Service
-from gliomask.service.security import Door, Shield, refusal_body
+from gliomask.service.security import AccessPolicy, SecurityMiddleware, refusal_body
 from gliomask.version import VERSION
 
 _DESCRIPTION = """
-Finds brain tumours in MRI: send the images of one examination, start, wait, fetch the mask. Research use only, not a
-medical device.
+Segments brain tumours in MRI: upload the images of one examination, start the job, wait until it is done and download
+the mask. Research use only, not a medical device.
 
-Where the server asks for a token, each request needs the header `Authorization: Bearer TOKEN`.
+If the server has a token, each request needs the header `Authorization: Bearer TOKEN`.
 """
 
 
-def create_app(service: Service, door: Door | None = None) -> FastAPI:
-    """Return the application; its queue works while it is up."""
+def create_app(service: Service, access: AccessPolicy | None = None) -> FastAPI:
+    """Return the application. Its queue runs between the application's startup and shutdown."""
     app = FastAPI(
         title="gliomask",
         version=VERSION,
@@ -37,14 +37,14 @@ def create_app(service: Service, door: Door | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    app.state.door = door or Door()
+    app.state.access = access or AccessPolicy()
     app.include_router(api.router)
     app.include_router(results.router)
     app.include_router(pages.router)
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_middleware(Shield, door=app.state.door, most_bytes=service.store.limits.upload_bytes)
+    app.add_middleware(SecurityMiddleware, access=app.state.access, most_bytes=service.store.limits.upload_bytes)
     return app
 
 
@@ -67,13 +67,13 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 async def _http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     refused = RefusedError(
-        error.status_code, "There is nothing here." if error.status_code == 404 else str(error.detail)
+        error.status_code, "There is no such page or route." if error.status_code == 404 else str(error.detail)
     )
     return JSONResponse(refusal_body(refused), error.status_code, headers=error.headers)
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    """Say which part of a request makes no sense, without its content."""
+    """List the invalid parts of a request, without repeating their content."""
     assert isinstance(error, RequestValidationError)
     problems = [f"{'.'.join(str(part) for part in one['loc'])[:80]}: {one['msg']}" for one in error.errors()]
-    return JSONResponse(refusal_body(RefusedError(422, "The request makes no sense.", problems)), 422)
+    return JSONResponse(refusal_body(RefusedError(422, "The request is invalid.", problems)), 422)

@@ -1,8 +1,8 @@
-"""An uploaded NIfTI file -> the same voxels at the same place in a file that names nobody.
+"""Copy an uploaded NIfTI file without the parts of its header that may identify a patient.
 
-Of the header only numbers are copied: where the voxels lie and how they are stored. Free text (descrip, db_name,
-aux_file, intent_name) and extensions, in which a patient's name may stand, are left behind. Nothing is inflated beyond
-what the header promises.
+Only the numeric fields that describe the grid and the storage of the voxels are copied. Free text (descrip, db_name,
+aux_file, intent_name) and extensions, which may contain a patient's name, are dropped. A file is never decompressed
+beyond the size that its header declares.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from gliomask.volume import Grid, read_grid
 _CHUNK = 1 << 18
 _GZIP = b"\x1f\x8b"
 _DAMAGED: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub gives an instance
-# What may stand before the voxels (extensions) and behind them (a writer's padding): neither is copied.
+# Bytes allowed before the voxels (extensions) and after them (padding by the writer); neither is copied.
 _LONGEST_EXTENSION = 1 << 24
 _LONGEST_TAIL = 1 << 16
 
-# Bytes of a voxel by NIfTI's number of its type; colour and complex ones are not grey values.
+# Bytes per voxel by NIfTI datatype code. Colour and complex types are missing: they are not grey values.
 _VOXEL_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8}
 
 
 @dataclass(frozen=True)
 class _Format:
-    """One version of NIfTI: where in its header what stands."""
+    """The byte positions of the header fields in one version of NIfTI."""
 
     length: int
     kept: tuple[tuple[int, int], ...]
-    """Spans that are copied; the rest is zero."""
+    """Byte ranges that are copied; all other bytes become zero."""
     kind: int
-    """Where the voxels' type stands, 16 bits."""
+    """Position of the datatype code, 16 bits."""
     offset: int
-    """Where the voxels' place stands."""
+    """Position of vox_offset, the position of the voxels in the file."""
     offset_code: str
+    """Type of vox_offset as a `struct` format character."""
 
 
 # dim; datatype, bitpix; pixdim; scl_slope, scl_inter; xyzt_units; qform_code to srow_z; magic
@@ -50,34 +51,41 @@ _NIFTI_1 = _Format(
 _NIFTI_2 = _Format(540, ((0, 80), (104, 168), (176, 192), (344, 496), (500, 504)), 12, 168, "q")
 
 
-def scrub(source: Path, target: Path, *, most_voxels: int, most_bytes: int) -> tuple[Grid, int]:
-    """Write an image's numbers to a `.nii.gz` file, and return its grid and the bytes that were inflated.
+def deidentify(source: Path, target: Path, *, most_voxels: int, most_bytes: int) -> tuple[Grid, int]:
+    """Write an image without identifying text to a `.nii.gz` file.
 
     Args:
-        source: What was uploaded: `.nii`, gzipped or not, whatever its name.
-        target: A new file.
-        most_voxels: Of the image.
-        most_bytes: Of its voxels, inflated.
+        source: The uploaded file: NIfTI, gzipped or not, under any name.
+        target: The file to write; it must not exist.
+        most_voxels: Largest permitted number of voxels.
+        most_bytes: Largest permitted size of the voxels in bytes, decompressed.
+
+    Returns:
+        The grid, and the size of the voxels in bytes, decompressed.
 
     Raises:
-        InputError: Not a NIfTI file of one 3-D image of grey values, cut, damaged, its affine unusable, or larger than
-            may be. The text begins with what is wrong, and names no file.
+        InputError: The file is not a NIfTI file with one 3-D image of grey values, is truncated or damaged, has an
+            unusable affine, or exceeds a limit. The message does not contain the file's name.
     """
     try:
         grid, channels = read_grid(source)
     except InputError as error:
         raise InputError(_unknown_kind(source) or str(error).removeprefix(f"{source}: ")) from error
     if channels != 1:
-        raise InputError(f"a 4-D file of {channels} volumes where one sequence is expected. Split it first.")
+        raise InputError(
+            f"is a 4-D file of {channels} volumes; one sequence is expected. Split it into 3-D files first."
+        )
     voxels = grid.shape[0] * grid.shape[1] * grid.shape[2]
     if voxels > most_voxels:
         shape = " x ".join(map(str, grid.shape))
-        raise InputError(f"{shape} voxels are more than this server takes ({most_voxels / 1e6:.0f} million).")
+        raise InputError(f"has {shape} voxels, more than this server accepts ({most_voxels / 1e6:.0f} million).")
     with source.open("rb") as file:
         stream = _Stream(_inflated(file.read))
         head, start, size = _clean_header(stream, voxels)
         if size > most_bytes:
-            raise InputError(f"{size / 1e6:.0f} MB of voxels are more than this server takes ({most_bytes / 1e6:.0f}).")
+            raise InputError(
+                f"holds {size / 1e6:.0f} MB of voxels, more than this server accepts ({most_bytes / 1e6:.0f} MB)."
+            )
         stream.skip(start)
         _write(target, head, stream, size)
         stream.end(_LONGEST_TAIL)
@@ -85,21 +93,23 @@ def scrub(source: Path, target: Path, *, most_voxels: int, most_bytes: int) -> t
 
 
 def _clean_header(stream: _Stream, voxels: int) -> tuple[bytes, int, int]:
-    """The header to write, how many bytes stand between the read one and the voxels, and how many the voxels take."""
+    """Return the new header, the bytes to skip between the old header and the voxels, and the size of the voxels."""
     first = stream.take(4)
     order = next((code for code in "<>" if struct.unpack(f"{code}i", first)[0] in (348, 540)), None)
     if order is None:
-        raise InputError("not a NIfTI file (.nii or .nii.gz).")
+        raise InputError("is not a NIfTI file (.nii or .nii.gz).")
     form = _NIFTI_1 if struct.unpack(f"{order}i", first)[0] == 348 else _NIFTI_2
     old = first + stream.take(form.length - 4)
     kind: int = struct.unpack_from(f"{order}h", old, form.kind)[0]
     if kind not in _VOXEL_BYTES:
-        raise InputError("its voxels are no grey values (colour, complex or of an unknown type).")
+        raise InputError("does not hold grey values (its voxels are colours, complex numbers or of an unknown type).")
     begin: float = struct.unpack_from(f"{order}{form.offset_code}", old, form.offset)[0]
     least = form.length
     if not least <= begin <= _LONGEST_EXTENSION:  # NaN too
-        raise InputError("its header is damaged: the place of the voxels makes no sense. Export the file again.")
-    new = bytearray(form.length + 4)  # four zeros: no extension follows
+        raise InputError(
+            "has a damaged header: the position of the voxels (vox_offset) is invalid. Export the file again."
+        )
+    new = bytearray(form.length + 4)  # the last four zeros: no extension follows
     for low, high in form.kept:
         new[low:high] = old[low:high]
     struct.pack_into(f"{order}{form.offset_code}", new, form.offset, len(new))
@@ -116,18 +126,20 @@ def _write(target: Path, head: bytes, stream: _Stream, size: int) -> None:
 
 
 class _Stream:
-    """Bytes that come in pieces, taken in the lengths that are needed."""
+    """Read given numbers of bytes from an iterator of chunks of any size."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._left = b""
 
     def chunks(self, size: int) -> Iterator[bytes]:
-        """Yield the next so many bytes, piece by piece."""
+        """Yield the next `size` bytes in pieces."""
         while size > 0:
             piece = self._left or next(self._pieces, b"")
             if not piece:
-                raise InputError("cut short: fewer voxels than its header promises. Copy or export it again.")
+                raise InputError(
+                    "is truncated: it holds fewer voxels than its header declares. Copy or export it again."
+                )
             wanted, self._left = piece[:size], piece[size:]
             size -= len(wanted)
             yield wanted
@@ -140,10 +152,10 @@ class _Stream:
             pass
 
     def end(self, most: int) -> None:
-        """Read to the end, so that a damaged one is seen; refuse more than a little."""
+        """Read to the end, so that a damaged stream is noticed; at most `most` bytes may follow."""
         rest = len(self._left) + sum(len(piece) for piece in _up_to(self._pieces, most))
         if rest > most:
-            raise InputError("holds more than its header promises. Export the file again.")
+            raise InputError("holds more data than its header declares. Export the file again.")
 
 
 def _up_to(pieces: Iterator[bytes], most: int) -> Iterator[bytes]:
@@ -155,7 +167,7 @@ def _up_to(pieces: Iterator[bytes], most: int) -> Iterator[bytes]:
 
 
 def _inflated(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """The bytes of a file in pieces, inflated where it is gzipped, in several members too."""
+    """Yield the content of a file in pieces, decompressed if it is gzip (of one or several members)."""
     packed = read(_CHUNK)
     if packed[:2] != _GZIP:
         while packed:
@@ -174,13 +186,13 @@ def _inflated(read: Callable[[int], bytes]) -> Iterator[bytes]:
             elif not packed:
                 packed = read(_CHUNK)
         if not member.eof:
-            raise InputError("the gzip stream is cut. Copy or download the file again.")
+            raise InputError("has a truncated gzip stream. Copy or download the file again.")
     except _DAMAGED as error:
-        raise InputError("the gzip stream is damaged. Copy or download the file again.") from error
+        raise InputError("has a damaged gzip stream. Copy or download the file again.") from error
 
 
 def _unknown_kind(path: Path) -> str | None:
-    """Say what a file that is no NIfTI is, where that is a common mistake."""
+    """Return a message for common mistakes (empty files and DICOM), or None."""
     with path.open("rb") as file:
         head = file.read(352)
     if not head:

@@ -1,4 +1,4 @@
-"""Uploads -> the images of a job: checked, scrubbed, each told as a sequence as far as it can be."""
+"""Turn uploaded files into the images of a job: check and de-identify them, and recognise their sequences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gliomask.inference.prediction import check_sequences
 from gliomask.inspection import inspect_channels, recognise
 from gliomask.model.plan import Plan
 from gliomask.report.pixels import GREYS, to_grey, to_png
-from gliomask.service.deidentify import scrub
+from gliomask.service.deidentify import deidentify
 from gliomask.service.jobs import Image
 from gliomask.service.limits import Limits, RefusedError
 from gliomask.service.receive import Upload
@@ -28,27 +28,27 @@ _PREVIEW_PIXELS = 160
 
 
 @dataclass(frozen=True)
-class Intake:
-    """What an upload came to."""
+class Ingested:
+    """The images of an upload."""
 
     images: tuple[Image, ...]
     file_names: dict[str, str]
-    """By image the uploader's name, for the answer to the upload and nothing else."""
+    """The uploaded file name of each image. It appears in the response to the upload only and is not stored."""
     passed_over: tuple[str, ...]
     case_id: str | None
-    """The id of a public data set that the names begin with; any other name may be a person's."""
+    """The case id if the file names have one of a public data set. Other names may be those of persons."""
 
 
-def take_in(uploads: Sequence[Upload], folder: Path, limits: Limits) -> Intake:
-    """Write the images of an upload to `folder/images` as `image-1.nii.gz`, ... with a preview each.
+def ingest_uploads(uploads: Sequence[Upload], folder: Path, limits: Limits) -> Ingested:
+    """Write the images of an upload to `folder/images` as `image-1.nii.gz`, ..., each with a preview `image-1.png`.
 
     Args:
-        uploads: What was received; the files are removed as they are read.
-        folder: The job's, being built.
-        limits: The upload's.
+        uploads: The received files; each is removed once it has been read.
+        folder: The folder in which the job is being built.
+        limits: The limits of one upload.
 
     Raises:
-        RefusedError: 422, with a sentence for each file that cannot be used; nothing of the upload is taken then.
+        RefusedError: 422, with a sentence for each file that cannot be used. The whole upload is refused then.
     """
     problems: list[str] = []
     passed_over: list[str] = []
@@ -59,7 +59,7 @@ def take_in(uploads: Sequence[Upload], folder: Path, limits: Limits) -> Intake:
     for number, file in enumerate(files, start=1):
         target = folder / "images" / f"image-{number}.nii.gz"
         try:
-            grid, size = scrub(file.path, target, most_voxels=limits.voxels, most_bytes=left)
+            grid, size = deidentify(file.path, target, most_voxels=limits.voxels, most_bytes=left)
             left -= size
             picture = _preview(read_volume(target))
             write_bytes(folder / "images" / f"image-{number}.png", picture)
@@ -68,32 +68,34 @@ def take_in(uploads: Sequence[Upload], folder: Path, limits: Limits) -> Intake:
             problems.append(f"{file.name}: {str(error).removeprefix(f'{target}: ')}")
         file.path.unlink()
     if problems:
-        raise RefusedError(422, "Nothing was taken, as not every file can be used.", problems)
+        raise RefusedError(422, "The upload was refused because not every file can be used.", problems)
     if not files:
-        raise RefusedError(422, "No image was sent. Choose NIfTI files (.nii, .nii.gz) or a zip of them.", passed_over)
+        raise RefusedError(
+            422, "The upload contains no image. Choose NIfTI files (.nii, .nii.gz) or a zip of them.", passed_over
+        )
     names = {f"image-{number}": file.name for number, file in enumerate(files, start=1)}
-    return Intake(_told(files, grids, folder), names, tuple(passed_over), _public_id(files))
+    return Ingested(_with_sequences(files, grids, folder), names, tuple(passed_over), _public_id(files))
 
 
 def check_images(images: Sequence[Image], folder: Path, plans: Sequence[Plan]) -> tuple[list[str], list[str]]:
-    """Return what keeps images from being predicted, and what is odd about them; see `check_case` and `inspect`.
+    """Return the problems that prevent a prediction, and notes about unusual images; see `check_case`.
 
     Args:
-        images: With the sequences that the uploader agreed to.
-        folder: The job's.
-        plans: The models' that will predict.
+        images: The images with their sequences.
+        folder: The folder of the job.
+        plans: The plans of the models that will predict.
     """
     used = [image for image in images if image.sequence is not None]
     twice = [
         f"{' and '.join(image.name for image in used if image.sequence == modality)} are both "
-        f"{SEQUENCE_NAMES[modality]}. Choose another sequence for one, or leave it out."
+        f"{SEQUENCE_NAMES[modality]}. Choose another sequence for one of them, or leave it out."
         for modality in MODALITIES
         if sum(image.sequence == modality for image in used) > 1
     ]
     if twice:
         return twice, []
     if not used:
-        return ["No image has a sequence yet. Say for each which one it is."], []
+        return ["No image has a sequence yet. Choose the sequence of each image."], []
     case = make_case("images", used, folder)
     report = check_case(case, inspect=inspect_channels)
     problems = [*report.problems]
@@ -106,7 +108,7 @@ def check_images(images: Sequence[Image], folder: Path, plans: Sequence[Plan]) -
 
 
 def make_case(case_id: str, images: Sequence[Image], folder: Path) -> Case:
-    """Return the case of a job, its sequences in the order that `find_cases` gives them."""
+    """Return a job's images as a case, with the sequences in the order of `find_cases`."""
     by_sequence = {image.sequence: image for image in images}
     return Case(
         case_id,
@@ -115,7 +117,7 @@ def make_case(case_id: str, images: Sequence[Image], folder: Path) -> Case:
 
 
 def image_path(folder: Path, name: str) -> Path:
-    """Return the file of an image of a job."""
+    """Return the path of a job's image."""
     return folder / "images" / f"{name}.nii.gz"
 
 
@@ -126,36 +128,38 @@ def _without_paths(text: str, folder: Path) -> str:
 def _files(
     uploads: Sequence[Upload], folder: Path, limits: Limits, problems: list[str], passed_over: list[str]
 ) -> list[Upload]:
-    """The uploads with zips unpacked and masks left out."""
+    """Return the uploads with zips unpacked and masks left out."""
     files: list[Upload] = []
     for number, upload in enumerate(uploads, start=1):
         if not is_zip(upload.path):
-            told = classify(Path(upload.name))
-            if told is not None and told[1] == "mask" and _sequence_of(upload.field) is None:
-                passed_over.append(f"{upload.name}: by its name a mask, not an image")
+            found = classify(Path(upload.name))
+            if found is not None and found[1] == "mask" and _sequence_of(upload.field) is None:
+                passed_over.append(f"{upload.name}: its name is that of a mask, not of an image")
             else:
                 files.append(upload)
             continue
         place = folder / f"zip-{number}"
         place.mkdir()
         try:
-            found, others = unpack(upload, place, limits, limits.files - len(files))
+            unpacked, others = unpack(upload, place, limits, limits.files - len(files))
         except InputError as error:
             problems.append(f"{upload.name}: {error}")
             continue
-        files += found
+        files += unpacked
         passed_over += others
         upload.path.unlink()
     if len(files) > limits.files:
-        problems.append(f"{len(files)} images; at most {limits.files} are taken. Send one examination.")
+        problems.append(
+            f"The upload has {len(files)} images; at most {limits.files} are accepted. Send one examination."
+        )
     return files
 
 
-def _told(files: Sequence[Upload], grids: Sequence[Grid], folder: Path) -> tuple[Image, ...]:
-    """The images with their sequences: said by the form, by the name, else guessed from what is seen."""
-    said = [_sequence_of(file.field) for file in files]
-    named = [_sequence_in(file.name) for file in files]
-    known = [first or second for first, second in zip(said, named, strict=True)]
+def _with_sequences(files: Sequence[Upload], grids: Sequence[Grid], folder: Path) -> tuple[Image, ...]:
+    """Return the images with their sequences: from the form field, else the file name, else guessed from the image."""
+    by_field = [_sequence_of(file.field) for file in files]
+    by_name = [_sequence_in(file.name) for file in files]
+    known = [first or second for first, second in zip(by_field, by_name, strict=True)]
     guessed: Mapping[int, str | None] = {}
     if None in known and len(files) <= len(MODALITIES) and not any(grids[0].difference(grid) for grid in grids[1:]):
         volumes = [read_volume(image_path(folder, f"image-{number + 1}")) for number in range(len(files))]
@@ -166,8 +170,8 @@ def _told(files: Sequence[Upload], grids: Sequence[Grid], folder: Path) -> tuple
             {
                 "name": f"image-{number + 1}",
                 "sequence": known[number] or guessed.get(number),
-                "told_by": (said[number] and "you")
-                or (named[number] and "name")
+                "told_by": (by_field[number] and "you")
+                or (by_name[number] and "name")
                 or (guessed.get(number) and "image")
                 or None,
                 "shape": grid.shape,
@@ -187,28 +191,29 @@ def _sequence_of(field: str) -> str | None:
 
 
 def _sequence_in(name: str) -> str | None:
-    told = classify(Path(name))
-    return told[1] if told is not None and told[1] in MODALITIES else None
+    found = classify(Path(name))
+    return found[1] if found is not None and found[1] in MODALITIES else None
 
 
 def _public_id(files: Sequence[Upload]) -> str | None:
     from gliomask.cases import layout_of
 
-    told = [found[0] for file in files if (found := classify(Path(file.name))) is not None]
-    return told[0] if told and len(set(told)) == 1 and layout_of(told[0]) is not None else None
+    ids = [found[0] for file in files if (found := classify(Path(file.name))) is not None]
+    return ids[0] if ids and len(set(ids)) == 1 and layout_of(ids[0]) is not None else None
 
 
 def _preview(volume: Volume) -> bytes:
-    """The axial slice with the most of the brain, as a PNG of square pixels."""
+    """Return the axial slice with most non-zero voxels as a PNG with square pixels."""
     oriented = reorient(volume, "LPS")
     data, spacing = oriented.data[0], oriented.spacing_mm
     fullest = int(np.count_nonzero(data, axis=(0, 1)).argmax())
     picture = to_grey(PLANES[0].cut(data, fullest))
     size = np.array([picture.shape[0] * spacing[1], picture.shape[1] * spacing[0]])
     rows, columns = (max(1, int(side)) for side in np.round(size * _PREVIEW_PIXELS / size.max()))
-    shown = picture[_places(picture.shape[0], rows)][:, _places(picture.shape[1], columns)]
+    shown = picture[_nearest(picture.shape[0], rows)][:, _nearest(picture.shape[1], columns)]
     return to_png(shown, [bytes([round(255 * level / GREYS)] * 3) for level in range(GREYS + 1)])
 
 
-def _places(old: int, new: int) -> NDArray[np.int64]:
+def _nearest(old: int, new: int) -> NDArray[np.int64]:
+    """Return the indices that resample an axis of length `old` to length `new` by nearest neighbour."""
     return ((np.arange(new) + 0.5) * old / new).astype(np.int64)

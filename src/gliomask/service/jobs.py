@@ -1,4 +1,4 @@
-"""A job, as it is kept in `job.json` and as it is shown. It holds no name of a file that was uploaded."""
+"""A job as it is stored in `job.json` and as the API shows it. It contains no name of an uploaded file."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Stage = Literal["start", "predict", "write", "report"]
 
 STAGES: tuple[Stage, ...] = ("start", "predict", "write", "report")
 STARTABLE: tuple[State, ...] = ("checked", "failed", "cancelled", "interrupted")
-OPEN: tuple[State, ...] = ("uploaded", "checked", "queued", "running")
-"""Jobs that are not finished; the others keep their images and results until they are deleted."""
+UNFINISHED: tuple[State, ...] = ("uploaded", "checked", "queued", "running")
+"""States of jobs that are not finished. Only these count against the limit of waiting jobs."""
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 TITLE = r"^[A-Za-z0-9_.\- ]{0,60}$"
@@ -26,50 +26,56 @@ class _Frozen(BaseModel):
 
 
 class Image(_Frozen):
-    """One image of a job, under a name of ours."""
+    """One image of a job, under a name that the server chooses."""
 
-    name: str = Field(description="image-1, image-2, ...: in the order of the upload.")
+    name: str = Field(description="image-1, image-2, ... in the order of the upload.")
     sequence: SequenceName | None = Field(description="t1n, t1c, t2w or t2f; null: not used.")
-    told_by: Literal["name", "image", "you"] | None = Field(description="Where the sequence is known from.")
+    told_by: Literal["name", "image", "you"] | None = Field(
+        description="Where the sequence comes from: the file name, a guess from the image, or the user."
+    )
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
-    axes: str = Field(description="The directions in which the axes grow, such as LPS.")
+    axes: str = Field(description="The anatomical directions of the axes, such as LPS.")
 
 
 class Job(_Frozen):
-    """One examination on its way, or finished."""
+    """One examination with its images, state and result."""
 
     id: str
-    title: str = Field(description="What the uploader calls it; no patient's name, please.")
+    title: str = Field(description="The name that the user gives it; no patient's name, please.")
     state: State
     created: datetime
     images: tuple[Image, ...]
-    problems: tuple[str, ...] = Field(default=(), description="What keeps it from being started.")
-    notes: tuple[str, ...] = Field(default=(), description="What is odd about the images and keeps it from nothing.")
+    problems: tuple[str, ...] = Field(default=(), description="What prevents the job from being started.")
+    notes: tuple[str, ...] = Field(
+        default=(), description="What is unusual about the images; the job can be started all the same."
+    )
     queued: datetime | None = None
     started: datetime | None = None
     finished: datetime | None = None
-    attempts: int = Field(default=0, description="How often its prediction was begun.")
+    attempts: int = Field(default=0, description="How often its prediction was started.")
     error: str | None = Field(default=None, description="Why it failed or was interrupted.")
-    seconds: float | None = Field(default=None, description="What the prediction took, its report included.")
+    seconds: float | None = Field(default=None, description="Duration of the computation in seconds, report included.")
     volumes_ml: dict[str, float] | None = None
-    warnings: tuple[str, ...] = Field(default=(), description="What about the images the model does not know.")
+    warnings: tuple[str, ...] = Field(default=(), description="Warnings about images unlike the training data.")
 
 
 class JobView(Job):
-    """A job with what changes while one looks."""
+    """A job with its place in the queue and its progress."""
 
-    position: int | None = Field(default=None, description="Of a queued job: 1 is the next one.")
-    stage: Stage | None = Field(default=None, description="Of a running job.")
-    progress: float | None = Field(default=None, description="Of a running job: the share that is done, 0 to 1.")
-    seconds_left: float | None = Field(default=None, description="Of a queued or running job, where it can be told.")
-    deleted_on: datetime = Field(description="When it will be deleted by itself.")
+    position: int | None = Field(default=None, description="Place of a queued job; 1 is next.")
+    stage: Stage | None = Field(default=None, description="Current stage of a running job.")
+    progress: float | None = Field(default=None, description="Fraction of a running job that is done, 0 to 1.")
+    seconds_left: float | None = Field(
+        default=None, description="Estimated seconds until a queued or running job is done."
+    )
+    deleted_on: datetime = Field(description="When the job will be deleted automatically.")
 
 
 class Accepted(JobView):
-    """The answer to an upload: the only one that names the files."""
+    """The response to an upload: the only one that contains the file names."""
 
-    file_names: dict[str, str] = Field(description="By image, the uploaded name; kept nowhere on the server.")
+    file_names: dict[str, str] = Field(description="The uploaded file name of each image; not stored on the server.")
     passed_over: tuple[str, ...] = Field(description="Uploaded files that are not used, each with the reason.")
 
 
@@ -77,6 +83,6 @@ Title = Annotated[str, Field(pattern=TITLE)]
 
 
 def now() -> datetime:
-    """Return the time, UTC, to the millisecond."""
+    """Return the current time in UTC, cut to milliseconds."""
     moment = datetime.now(timezone.utc)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

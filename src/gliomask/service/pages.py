@@ -1,4 +1,7 @@
-"""The pages, their scripts and styles: fixed tables of files, read once, sent gzipped where a browser takes that."""
+"""The pages with their scripts and styles.
+
+The files are listed in fixed tables, read once, and sent gzipped to browsers that accept it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from fastapi.responses import RedirectResponse
 
 from gliomask.errors import InputError
 from gliomask.service.limits import RefusedError
-from gliomask.service.security import Door
+from gliomask.service.security import AccessPolicy
 from gliomask.viewer.assets import ASSETS, read_asset
 
 _FOLDER = Path(__file__).parent / "assets"
@@ -38,7 +41,7 @@ PAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "/assets/server.js": ("server.js", _SCRIPT),
     }
 )
-"""Each address with its file and type."""
+"""The file and media type of each address."""
 
 _LONGEST_FORM = 4096
 
@@ -55,7 +58,7 @@ class _File:
 
 def _page(request: Request) -> Response:
     name, kind = PAGES[request.url.path]
-    return _send(request, _own(name, kind))
+    return _send(request, _page_file(name, kind))
 
 
 for _address in PAGES:
@@ -64,28 +67,28 @@ for _address in PAGES:
 
 @router.get("/viewer/{name}")
 def viewer_file(request: Request, name: str) -> Response:
-    """Give a file of the viewer."""
+    """Return a file of the viewer."""
     if name not in ASSETS:
         raise RefusedError(404, "There is no such file.")
     try:
-        return _send(request, _viewers(name))
+        return _send(request, _viewer_asset(name))
     except InputError as error:
         raise RefusedError(404, str(error)) from error
 
 
 @router.get("/login")
 def login_page(request: Request) -> Response:
-    """Ask for the token."""
-    if _door(request).token is None:
+    """Return the form that asks for the token."""
+    if _access(request).token is None:
         return RedirectResponse("/", 303)
     return _login()
 
 
 @router.post("/login")
 async def login(request: Request) -> Response:
-    """Take the token from the form, and give the browser its cookie."""
-    door = _door(request)
-    if door.token is None:
+    """Check the token from the form and set the session cookie."""
+    access = _access(request)
+    if access.token is None:
         return RedirectResponse("/", 303)
     body = b""
     async for chunk in request.stream():
@@ -93,12 +96,12 @@ async def login(request: Request) -> Response:
         if len(body) > _LONGEST_FORM:
             raise RefusedError(413, "The form is too long.")
     [secret] = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[:1]
-    if not door.token.matches(secret.strip()):
-        return _login(401, "That is not the token. The server printed it when it was started.")
+    if not access.token.matches(secret.strip()):
+        return _login(401, "That is not the token. The server printed it when it started.")
     answer = RedirectResponse("/", 303)
     answer.set_cookie(
-        door.cookie,
-        door.token.session,
+        access.cookie,
+        access.token.session,
         httponly=True,
         samesite="strict",
         secure=request.url.scheme == "https",
@@ -108,15 +111,15 @@ async def login(request: Request) -> Response:
 
 @router.post("/logout")
 def logout(request: Request) -> Response:
-    """Take the cookie back."""
+    """Delete the session cookie."""
     answer = RedirectResponse("/login", 303)
-    answer.delete_cookie(_door(request).cookie, httponly=True, samesite="strict")
+    answer.delete_cookie(_access(request).cookie, httponly=True, samesite="strict")
     return answer
 
 
-def _door(request: Request) -> Door:
-    door: Door = request.app.state.door
-    return door
+def _access(request: Request) -> AccessPolicy:
+    access: AccessPolicy = request.app.state.access
+    return access
 
 
 def _login(status: int = 200, message: str = "") -> Response:
@@ -126,7 +129,7 @@ def _login(status: int = 200, message: str = "") -> Response:
 
 
 def _send(request: Request, file: _File) -> Response:
-    """Send a file, or word that the browser's copy is still right."""
+    """Return a file, or status 304 if the browser's copy is current."""
     headers = {"cache-control": "no-cache", "etag": file.tag, "vary": "accept-encoding"}
     if request.headers.get("if-none-match") == file.tag:
         return Response(status_code=304, headers=headers)
@@ -137,15 +140,15 @@ def _send(request: Request, file: _File) -> Response:
 
 
 @cache
-def _own(name: str, kind: str) -> _File:
+def _page_file(name: str, kind: str) -> _File:
     content = (_FOLDER / name).read_bytes()
     return _File(content, gzip.compress(content, 9, mtime=0), kind, _tag(content))
 
 
 @cache
-def _viewers(name: str) -> _File:
+def _viewer_asset(name: str) -> _File:
     asset = read_asset(name)
-    if asset.encoding == "gzip":  # inflated only for who cannot: it is the largest
+    if asset.encoding == "gzip":  # niivue, the largest file: decompressed only for clients that do not accept gzip
         return _File(b"", asset.content, asset.media_type, _tag(asset.content))
     return _File(asset.content, gzip.compress(asset.content, 9, mtime=0), asset.media_type, _tag(asset.content))
 

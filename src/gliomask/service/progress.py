@@ -1,4 +1,4 @@
-"""How far a running job is, and how long it will take yet, from what earlier ones took."""
+"""Progress and remaining time of a running job, estimated from the durations of earlier jobs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from gliomask.errors import InputError
 from gliomask.files import write_text
 from gliomask.service.jobs import STAGES, Stage
 
-# A first guess, of a BraTS case and the model inside on two cores; each job that ends well replaces it.
+# Seconds for a BraTS case with the built-in model on two cores; replaced after each successful job.
 _FIRST_GUESS: Mapping[Stage, float] = {"start": 1.0, "predict": 2.0, "write": 1.0, "report": 2.0}
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far a job is."""
+class Estimate:
+    """The estimated progress of a job."""
 
     stage: Stage
     progress: float
-    """The share that is done, 0 to 1, never less than before."""
+    """Fraction that is done, 0 to 1; it never decreases."""
     seconds_left: float
 
 
 @dataclass
 class Progress:
-    """The stages of one running job, against the seconds that each took the last time."""
+    """Track the stages of a running job against the durations of the stages in the last job."""
 
     expected: Mapping[Stage, float]
     clock: Callable[[], float] = time.monotonic
@@ -42,30 +42,30 @@ class Progress:
     def __post_init__(self) -> None:
         self._since = self.clock()
 
-    def tell(self, stage: Stage, share: float = 0.0) -> None:
-        """Note that a stage has begun, or how far it is."""
+    def update(self, stage: Stage, share: float = 0.0) -> None:
+        """Record that a stage has begun, or the fraction of it that is done."""
         if stage != self._stage:
             self._end_stage()
             self._stage = stage
         self._share = share
 
     def finish(self) -> Mapping[Stage, float]:
-        """Return what each stage took, in seconds."""
+        """End the last stage and return the duration of each stage in seconds."""
         self._end_stage()
         return self.taken
 
-    def standing(self) -> Standing:
-        """Return how far the job is now."""
+    def estimate(self) -> Estimate:
+        """Return the current progress and remaining time."""
         place = STAGES.index(self._stage)
         passed = self.clock() - self._since
         expected = max(self.expected[self._stage], 0.01)
         if 0.1 <= self._share < 1:
             expected = passed / self._share
-        left_here = max(expected - passed, 0.05 * expected)  # what takes longer than thought is not yet done
+        left_here = max(expected - passed, 0.05 * expected)  # a stage that takes longer than expected is not done yet
         later = sum(self.expected[stage] for stage in STAGES[place + 1 :])
         before = sum(self.taken.values()) + passed
         self._most = max(self._most, min(before / (before + left_here + later), 0.99))
-        return Standing(self._stage, round(self._most, 3), round(left_here + later, 1))
+        return Estimate(self._stage, round(self._most, 3), round(left_here + later, 1))
 
     def _end_stage(self) -> None:
         moment = self.clock()
@@ -74,7 +74,7 @@ class Progress:
 
 
 def read_expected(path: Path) -> dict[Stage, float]:
-    """Return what each stage took the last time, or a guess where that is not known."""
+    """Return the duration of each stage in the last job in seconds, or a first guess where none is stored."""
     found = dict(_FIRST_GUESS)
     with suppress(OSError, ValueError, TypeError):
         read = json.loads(path.read_text("utf-8"))
@@ -83,6 +83,6 @@ def read_expected(path: Path) -> dict[Stage, float]:
 
 
 def write_expected(path: Path, taken: Mapping[Stage, float]) -> None:
-    """Keep what each stage took; a disk that is full keeps no job from being done."""
+    """Store the duration of each stage. A failure to write is ignored, since only the estimates depend on it."""
     with suppress(InputError):
         write_text(path, json.dumps({stage: round(seconds, 3) for stage, seconds in taken.items()}) + "\n")

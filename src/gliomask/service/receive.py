@@ -1,4 +1,4 @@
-"""A multipart request -> its files, streamed to a folder under names of ours, and counted while they come."""
+"""Receive a multipart request: stream its files to a folder and enforce the limits while they arrive."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ _MOST_FIELDS = 20
 
 @dataclass(frozen=True)
 class Upload:
-    """One file that came."""
+    """One uploaded file."""
 
     name: str
-    """The uploader's, for messages and for telling the sequence; never a path."""
+    """The uploaded file's name, for messages and for recognising the sequence; never used as a path."""
     field: str
-    """The form's field: `files`, or a sequence."""
+    """The form field: `files`, or the name of a sequence."""
     path: Path
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a request held."""
+    """The content of a multipart request."""
 
     fields: dict[str, str]
     files: list[Upload]
 
 
 async def receive_form(chunks: AsyncIterator[bytes], content_type: str, folder: Path, limits: Limits) -> Form:
-    """Return what a multipart request holds; its files are in `folder` as `upload-1`, `upload-2`, ...
+    """Return the content of a multipart request. Its files are written to `folder` as `upload-1`, `upload-2`, ...
 
     Raises:
-        RefusedError: 413, more bytes or files than the limits; 415, not multipart; 400, not well-formed.
+        RefusedError: 400, malformed or incomplete; 413, more bytes, files or fields than the limits; 415, not
+            multipart; 507, the files cannot be written.
     """
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
@@ -55,23 +56,25 @@ async def receive_form(chunks: AsyncIterator[bytes], content_type: str, folder: 
             parser.write(chunk)
         parser.finalize()
     except FormParserError as error:
-        raise RefusedError(400, "The upload is cut or not well-formed. Send it again.") from error
+        raise RefusedError(400, "The upload is incomplete or malformed. Send it again.") from error
     except OSError as error:
         raise RefusedError(507, f"The upload could not be stored: {error.strerror or 'no room'}.") from error
     finally:
         parts.close()
     if not parts.ended:
-        raise RefusedError(400, "The upload was cut before its end. Send it again.")
+        raise RefusedError(400, "The upload ended early. Send it again.")
     return Form(parts.fields, parts.files)
 
 
 def too_large(limits: Limits) -> RefusedError:
-    """Return the error of a request with more bytes than may be."""
-    return RefusedError(413, f"More than {limits.upload_bytes / 1024**3:.3g} GB, the most this server takes at once.")
+    """Return the error for a request that exceeds the size limit."""
+    return RefusedError(
+        413, f"The upload is larger than {limits.upload_bytes / 1024**3:.3g} GB, the most that this server accepts."
+    )
 
 
-def plain_name(name: str) -> str:
-    """Return a file's name as it can be shown: its last part, without control characters, not too long."""
+def display_name(name: str) -> str:
+    """Return a file name for display: the last part of the path, printable characters only, shortened."""
     last = PurePosixPath(name.replace("\\", "/")).name
     shown = "".join(character if character.isprintable() else "?" for character in last).strip()
     return (shown if len(shown) <= 120 else f"{shown[:60]}...{shown[-50:]}") or "a file without a name"
@@ -79,7 +82,7 @@ def plain_name(name: str) -> str:
 
 @dataclass
 class _Parts:
-    """The state of a parser between two chunks."""
+    """The state of the multipart parser between two chunks."""
 
     folder: Path
     limits: Limits
@@ -101,7 +104,7 @@ class _Parts:
             "on_headers_finished": self._headers_finished,
             "on_part_data": self._data,
             "on_part_end": self._end,
-            "on_end": self._all,
+            "on_end": self._finish,
         }
 
     def close(self) -> None:
@@ -124,12 +127,14 @@ class _Parts:
         self._name = options.get(b"name", b"").decode("utf-8", "replace")[:100]
         if b"filename" not in options:
             if len(self.fields) >= _MOST_FIELDS:
-                raise RefusedError(413, f"More than {_MOST_FIELDS} fields.")
+                raise RefusedError(413, f"The form has more than {_MOST_FIELDS} fields.")
             return
         if len(self.files) >= self.limits.files:
-            raise RefusedError(413, f"More than {self.limits.files} files. Send the files of one examination.")
+            raise RefusedError(
+                413, f"The upload has more than {self.limits.files} files. Send the files of one examination."
+            )
         path = self.folder / f"upload-{len(self.files) + 1}"
-        name = plain_name(options[b"filename"].decode("utf-8", "replace"))
+        name = display_name(options[b"filename"].decode("utf-8", "replace"))
         self._file = path.open("xb")
         self.files.append(Upload(name, self._name, path))
 
@@ -137,7 +142,7 @@ class _Parts:
         if self._file is not None:
             self._file.write(memoryview(data)[start:end])
         elif len(self._text) + end - start > _LONGEST_FIELD:
-            raise RefusedError(413, f"A field of more than {_LONGEST_FIELD} bytes.")
+            raise RefusedError(413, f"A field of the form is longer than {_LONGEST_FIELD} bytes.")
         else:
             self._text.extend(data[start:end])
 
@@ -146,5 +151,5 @@ class _Parts:
             self.fields[self._name] = self._text.decode("utf-8", "replace")
         self.close()
 
-    def _all(self) -> None:
+    def _finish(self) -> None:
         self.ended = True

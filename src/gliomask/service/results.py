@@ -1,4 +1,4 @@
-"""The routes to what came of a job: files to keep, and what the viewer shows."""
+"""The routes to the results of a job: files to download, and data for the viewer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field
 from gliomask.service.ingest import image_path
 from gliomask.service.limits import RefusedError
 from gliomask.service.routing import NO_FILE, NO_JOB, JobId, Service, ServiceOf, refusals
-from gliomask.service.work import FACTS, MASK, PROBABILITIES, REPORT, RESULTS, SCENE
+from gliomask.service.worker import FACTS, MASK, PROBABILITIES, REPORT, RESULTS, SCENE
 
 router = APIRouter(prefix="/api")
 
@@ -28,7 +28,7 @@ def _content(kind: str) -> dict[int | str, dict[str, Any]]:
     tags=["results"],
 )
 def mask(service: ServiceOf, job_id: JobId) -> FileResponse:
-    """Give the mask as NIfTI, on the grid of the images: the same bytes that `gliomask predict` writes."""
+    """Return the mask as NIfTI on the grid of the images: the same bytes that `gliomask predict` writes."""
     return _result(service, job_id, MASK, "application/gzip", "_mask.nii.gz")
 
 
@@ -39,13 +39,13 @@ def mask(service: ServiceOf, job_id: JobId) -> FileResponse:
     tags=["results"],
 )
 def probabilities(service: ServiceOf, job_id: JobId) -> FileResponse:
-    """Give the probabilities as 4-D NIfTI, a channel a region."""
+    """Return the probabilities as 4-D NIfTI with one channel per region."""
     return _result(service, job_id, PROBABILITIES, "application/gzip", "_probabilities.nii.gz")
 
 
 @router.get("/jobs/{job_id}/facts", responses=refusals(**NO_FILE), response_model=dict[str, Any], tags=["results"])
 def facts(service: ServiceOf, job_id: JobId) -> FileResponse:
-    """Give what a reader of the mask needs to know: volumes in mL, labels, model, versions, warnings."""
+    """Return facts about the mask: volumes in mL, labels, model, versions, warnings."""
     return _result(service, job_id, FACTS, "application/json", ".json")
 
 
@@ -56,7 +56,7 @@ def facts(service: ServiceOf, job_id: JobId) -> FileResponse:
     tags=["results"],
 )
 def report(service: ServiceOf, job_id: JobId) -> FileResponse:
-    """Give the report: one HTML file, complete in itself. Shown in a browser, it can reach nothing of this server."""
+    """Return the report: one self-contained HTML file. Opened in a browser, it has no access to this server."""
     answer = _result(service, job_id, REPORT, "text/html", "_report.html")
     answer.headers["content-disposition"] = answer.headers["content-disposition"].replace("attachment", "inline", 1)
     answer.headers["content-security-policy"] = (
@@ -68,7 +68,7 @@ def report(service: ServiceOf, job_id: JobId) -> FileResponse:
 
 @router.get("/jobs/{job_id}/scene", responses=refusals(**NO_FILE), response_model=dict[str, Any], tags=["viewer"])
 def scene(service: ServiceOf, job_id: JobId) -> FileResponse:
-    """Give what the page's viewer shows."""
+    """Return the description of the scene that the viewer shows."""
     return _result(service, job_id, SCENE, "application/json", "_scene.json")
 
 
@@ -79,7 +79,7 @@ def scene(service: ServiceOf, job_id: JobId) -> FileResponse:
     tags=["viewer"],
 )
 def volume(service: ServiceOf, job_id: JobId, name: Annotated[str, Field(max_length=40)]) -> FileResponse:
-    """Give one of the volumes that the scene names: a sequence, or the mask."""
+    """Return one of the volumes that the scene refers to: a sequence or the mask."""
     job = service.store.get(job_id)
     if name == "prediction.nii.gz":
         return _result(service, job_id, MASK, "application/gzip", "_mask.nii.gz")
@@ -96,7 +96,7 @@ def volume(service: ServiceOf, job_id: JobId, name: Annotated[str, Field(max_len
     tags=["viewer"],
 )
 def preview(service: ServiceOf, job_id: JobId, image: Annotated[str, Field(max_length=20)]) -> FileResponse:
-    """Give one slice of an image, as a PNG."""
+    """Return one slice of an image as a PNG."""
     if image not in {one.name for one in service.store.get(job_id).images}:
         raise RefusedError(404, "The job has no such image.")
     path = service.store.folder_of(job_id) / "images" / f"{image}.png"

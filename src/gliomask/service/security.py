@@ -1,4 +1,4 @@
-"""Who may ask: the server's names, the page's origin and the token, checked before any route is looked up."""
+"""Access control: the host name, the origin and the token of each request are checked before routing."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 LEAST_TOKEN = 16
-"""Characters of a token: fewer could be guessed."""
+"""Least number of characters of a token; a shorter one could be guessed."""
 
 OPEN_PATHS = frozenset({"/login", "/login/login.js", "/login/login.css"})
-"""What is answered without the token: the form that asks for it, its style and its script. No job is behind them."""
+"""Paths served without the token: the form that asks for it, its style and its script. They show no job."""
 
 UPLOADS = ("POST", "/api/jobs")
 _SMALL_BODY = 64 * 1024
@@ -41,7 +41,7 @@ _HEADERS = {
     ),
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    "referrer-policy": "same-origin",  # with no-referrer a browser sends the form with an origin of null
+    "referrer-policy": "same-origin",  # with no-referrer, browsers submit the form with "Origin: null"
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
@@ -51,11 +51,11 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Token:
-    """The secret that a client must know; only a digest of it is kept."""
+    """The secret that clients must present; only a digest of it is kept in memory."""
 
     _digest: bytes
     session: str
-    """What a browser's cookie holds instead: it follows from the token, which does not follow from it."""
+    """Value of the browser's session cookie. It is derived from the token, which cannot be derived from it."""
 
     @classmethod
     def of(cls, secret: str) -> Token:
@@ -64,42 +64,42 @@ class Token:
         return cls(hashlib.sha256(secret.encode()).digest(), session)
 
     def matches(self, secret: str) -> bool:
-        """Tell whether this is the secret, in a time that does not depend on it."""
+        """Compare a string with the secret in constant time."""
         return hmac.compare_digest(hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest(), self._digest)
 
-    def opens(self, session: str) -> bool:
-        """Tell whether this is the content of the cookie, in a time that does not depend on it."""
+    def matches_session(self, session: str) -> bool:
+        """Compare the value of a cookie with the session value in constant time."""
         return hmac.compare_digest(session.encode("utf-8", "surrogateescape"), self.session.encode())
 
 
 @dataclass(frozen=True)
-class Door:
-    """How a server is reached, and by whom."""
+class AccessPolicy:
+    """The host names under which a server answers, and its token."""
 
     token: Token | None = None
-    """None: whoever reaches the address; only for this machine's own."""
+    """None: no token is needed. Used for loopback addresses only."""
     names: frozenset[str] = _LOCAL
-    """The hosts in the address line that are this server, in lower case."""
+    """Accepted values of the Host header (without the port), in lower case."""
     any_address: bool = False
-    """Whether any IP address may stand there too: a page of another site has a name."""
+    """Whether any IP address is accepted too. Safe, because DNS rebinding needs a name."""
     port: int = 0
 
     @property
     def cookie(self) -> str:
-        """The cookie's name; cookies are the same for all ports of a machine."""
+        """Name of the cookie. It contains the port, because browsers share cookies between the ports of a host."""
         return f"gliomask-{self.port}"
 
 
-class Shield:
-    """An ASGI application around another: it lets in who may, bounds what is sent, and puts its headers on each answer.
+class SecurityMiddleware:
+    """ASGI middleware that checks each request, limits its size, and adds security headers to each response.
 
-    Order: the host in the address line (against DNS rebinding), the page that asks (against requests forged by other
-    sites), the token. What goes wrong inside is answered as 500 without a word of what it was about.
+    The checks are, in this order: the host name (against DNS rebinding), the origin (against cross-site request
+    forgery), and the token. An unexpected exception becomes status 500 without details.
     """
 
-    def __init__(self, app: App, door: Door, most_bytes: int) -> None:
+    def __init__(self, app: App, access: AccessPolicy, most_bytes: int) -> None:
         self._app = app
-        self._door = door
+        self._access = access
         self._most_bytes = most_bytes
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -123,25 +123,28 @@ class Shield:
 
         try:
             self._check(scope)
-            await self._app(scope, self._counted(scope, receive), answer)
+            await self._app(scope, self._limit_body(scope, receive), answer)
         except RefusedError as refused:
             await _refuse(scope, answer, refused)
         except Exception as error:
             log.error("%s %s: %s", scope["method"], _shown(scope["path"]), type(error).__name__)
-            log.debug("in full", exc_info=error)
+            log.debug("traceback", exc_info=error)
             if started:
                 raise
-            await _refuse(scope, answer, RefusedError(500, "Something went wrong; the server's messages say more."))
+            await _refuse(
+                scope, answer, RefusedError(500, "An internal error occurred. See the messages of the server.")
+            )
 
     def _check(self, scope: Message) -> None:
         headers = _single(scope)
         host = headers.get("host", "")
         if not self._knows(host):
             raise RefusedError(
-                421, "This server does not know that name. Use its address, or start it with --allow-host."
+                421,
+                "The host name is not one of this server. Use its address, or start it with --allow-host.",
             )
         _check_origin(scope, headers, host)
-        if self._door.token is not None and scope["path"] not in OPEN_PATHS and not self._has_token(headers):
+        if self._access.token is not None and scope["path"] not in OPEN_PATHS and not self._has_token(headers):
             raise RefusedError(401, "The token is missing or wrong.")
 
     def _knows(self, host: str) -> bool:
@@ -149,17 +152,17 @@ class Shield:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         except ValueError:
             return False
-        return name in self._door.names or (self._door.any_address and _is_address(name))
+        return name in self._access.names or (self._access.any_address and _is_address(name))
 
     def _has_token(self, headers: dict[str, str]) -> bool:
-        assert self._door.token is not None
+        assert self._access.token is not None
         kind, _, secret = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and self._door.token.matches(secret.strip()):
+        if kind.lower() == "bearer" and self._access.token.matches(secret.strip()):
             return True
-        return self._door.token.opens(read_cookie(headers.get("cookie", ""), self._door.cookie))
+        return self._access.token.matches_session(read_cookie(headers.get("cookie", ""), self._access.cookie))
 
-    def _counted(self, scope: Message, receive: Receive) -> Receive:
-        """The request's body; more of it than may be is an error."""
+    def _limit_body(self, scope: Message, receive: Receive) -> Receive:
+        """Return `receive` with a limit on the size of the request body."""
         most = self._most_bytes if (scope["method"], scope["path"]) == UPLOADS else _SMALL_BODY
         size = 0
 
@@ -168,14 +171,14 @@ class Shield:
             message = await receive()
             size += len(message.get("body", b""))
             if size > most:
-                raise RefusedError(413, "The request is larger than this server takes.")
+                raise RefusedError(413, "The request is larger than this server accepts.")
             return message
 
         return count
 
 
 def read_cookie(header: str, name: str) -> str:
-    """Return a cookie's content, or nothing."""
+    """Return the value of a cookie, or an empty string."""
     try:
         found = SimpleCookie(header).get(name)
     except CookieError:
@@ -184,24 +187,24 @@ def read_cookie(header: str, name: str) -> str:
 
 
 def refusal_body(refused: RefusedError) -> dict[str, Any]:
-    """Return what a refused request is answered with, ready for JSON."""
+    """Return the body of the response to a refused request, for JSON."""
     return {"detail": str(refused), "problems": list(refused.problems)}
 
 
 def _check_origin(scope: Message, headers: dict[str, str], host: str) -> None:
-    """Refuse what a page of another site asks for; browsers say in two headers where a request comes from."""
+    """Refuse requests from pages of other sites, by the two headers in which browsers send the origin."""
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-        raise RefusedError(403, "A page of another site asked for this. Open the server's own page.")
+        raise RefusedError(403, "The request comes from a page of another site. Open the server's own page.")
     site = headers.get("sec-fetch-site", "none")
     follows_a_link = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
     harmless = follows_a_link and not scope["path"].startswith("/api/")
     if site not in ("same-origin", "none") and not harmless:
-        raise RefusedError(403, "A page of another site asked for this. Open the server's own page.")
+        raise RefusedError(403, "The request comes from a page of another site. Open the server's own page.")
 
 
 def _single(scope: Message) -> dict[str, str]:
-    """The headers by name; of one that came twice nothing that passes a check."""
+    """Return the headers by name. Repeated headers are joined by commas, so that they pass no check."""
     found: dict[str, str] = {}
     for name, value in scope["headers"]:
         key = name.decode("latin-1").lower()

@@ -1,4 +1,4 @@
-"""A store, a queue and the application at an address, until Ctrl-C."""
+"""Run the web application at an address until a signal ends it."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ from gliomask.service.app import create_app
 from gliomask.service.limits import Limits
 from gliomask.service.queue import Queue
 from gliomask.service.routing import Service
-from gliomask.service.security import LEAST_TOKEN, Door, Token
+from gliomask.service.security import LEAST_TOKEN, AccessPolicy, Token
 from gliomask.service.store import Store
-from gliomask.service.work import Settings
+from gliomask.service.worker import Settings
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens, and under which names it answers."""
+    """The address at which a server listens, and its names."""
 
     host: str = "127.0.0.1"
     port: int = 8000
-    """0: any that is free."""
+    """0: any free port."""
     more_names: tuple[str, ...] = ()
+    """Further host names that are accepted, such as the public name of a proxy."""
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Whether the address can be reached from this machine only."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -44,8 +45,8 @@ class Address:
 
 
 @dataclass(frozen=True)
-class Serving:
-    """What `serve` needs to know."""
+class ServeOptions:
+    """The options of `serve`."""
 
     store: Path
     address: Address = field(default_factory=Address)
@@ -54,52 +55,52 @@ class Serving:
     limits: Limits = field(default_factory=Limits)
 
 
-def serve(serving: Serving, on_ready: Callable[[str, str | None], None]) -> None:
-    """Serve until a signal ends it.
+def serve(options: ServeOptions, on_ready: Callable[[str, str | None], None]) -> None:
+    """Serve until a signal ends the process.
 
     Args:
-        serving: What and where.
-        on_ready: Called once the address answers, with it and with the token, if there is one.
+        options: Store, address, token, prediction settings and limits.
+        on_ready: Called once the server accepts connections, with its URL and its token (None: no token).
 
     Raises:
-        InputError: A model or the store cannot be used, the token is too short, or the address is taken.
+        InputError: A model or the store cannot be used, the token is too short, or the address is not available.
     """
-    secret = choose_secret(serving.address, serving.secret)
-    plans = [read_plan(path) for path in serving.settings.models or [None]]
-    if serving.settings.labels is not None:
-        get_convention(serving.settings.labels)
-    listening = _listen(serving.address)
+    secret = choose_secret(options.address, options.secret)
+    plans = [read_plan(path) for path in options.settings.models or [None]]
+    if options.settings.labels is not None:
+        get_convention(options.settings.labels)
+    listening = _listen(options.address)
     port = int(listening.getsockname()[1])
     try:
-        store = Store(serving.store, serving.limits)
-        name = ", ".join("/".join(PurePath(path).parts[-2:]) for path in serving.settings.models) or SHIPPED
-        service = Service(store, Queue(store, serving.settings), tuple(plans), name)
-        app = create_app(service, make_door(serving.address, secret, port))
-        # What these log at their lowest level holds what was uploaded.
-        for loud in ("python_multipart", "multipart", "uvicorn", "asyncio"):
-            logging.getLogger(loud).setLevel(logging.WARNING)
-        _run(app, listening, lambda: on_ready(_url(serving.address, port), secret))
+        store = Store(options.store, options.limits)
+        model = ", ".join("/".join(PurePath(path).parts[-2:]) for path in options.settings.models) or SHIPPED
+        service = Service(store, Queue(store, options.settings), tuple(plans), model)
+        app = create_app(service, make_access_policy(options.address, secret, port))
+        # At their lowest level these log the content of uploads.
+        for name in ("python_multipart", "multipart", "uvicorn", "asyncio"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        _run(app, listening, lambda: on_ready(_url(options.address, port), secret))
     finally:
         listening.close()
 
 
 def choose_secret(address: Address, secret: str | None) -> str | None:
-    """Return the token to ask for: the given one, for an address that others reach a random one, else none.
+    """Return the given token; without one, a random token for addresses that other machines can reach, else None.
 
     Raises:
-        InputError: The given one is too short.
+        InputError: The given token is too short.
     """
     if secret is not None and len(secret) < LEAST_TOKEN:
-        raise InputError(f"a token has at least {LEAST_TOKEN} characters; this one has {len(secret)}.")
+        raise InputError(f"a token must have at least {LEAST_TOKEN} characters; this one has {len(secret)}.")
     return secret or (None if address.is_local else secrets.token_urlsafe(24))
 
 
-def make_door(address: Address, secret: str | None, port: int) -> Door:
-    """Return the names under which a server answers, and its token."""
+def make_access_policy(address: Address, secret: str | None, port: int) -> AccessPolicy:
+    """Return the access policy of a server: the host names that it accepts, and its token."""
     names = {"localhost", "127.0.0.1", "::1", address.host.lower(), *(name.lower() for name in address.more_names)}
     if not address.is_local:
         names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
-    return Door(Token.of(secret) if secret else None, frozenset(names), not address.is_local, port)
+    return AccessPolicy(Token.of(secret) if secret else None, frozenset(names), not address.is_local, port)
 
 
 def _listen(address: Address) -> socket.socket:
@@ -115,7 +116,7 @@ def _listen(address: Address) -> socket.socket:
         if listening is not None:
             listening.close()
         raise InputError(
-            f"{address.host}, port {address.port}: cannot be listened at: {error.strerror or error}. "
+            f"cannot listen at {address.host}, port {address.port}: {error.strerror or error}. "
             "Choose another with --port or --host."
         ) from error
     return listening
@@ -135,7 +136,7 @@ def _run(app: FastAPI, listening: socket.socket, on_ready: Callable[[], None]) -
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which says when it is ready."""
+    """A uvicorn server that calls a function once it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)

@@ -1,7 +1,7 @@
-"""Jobs as folders that survive a restart.
+"""The store: jobs kept as folders, so that they survive a restart.
 
-`DIR/jobs/ID/` holds `job.json`, `images/` and, once done, `results/`. What is being uploaded or deleted lies in
-`DIR/partial/`, which is emptied at each start, so a job is there whole or not at all.
+`DIR/jobs/ID/` contains `job.json`, `images/` and, once the job is done, `results/`. Uploads in progress and jobs being
+deleted are in `DIR/partial/`, which is emptied at each start. So a job exists completely or not at all.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from pydantic import ValidationError
 
 from gliomask.errors import InputError
 from gliomask.files import write_text
-from gliomask.service.jobs import JOB_ID, OPEN, Job, State
+from gliomask.service.jobs import JOB_ID, UNFINISHED, Job, State
 from gliomask.service.limits import Limits, RefusedError
 
 log = logging.getLogger(__name__)
 
 
 class Store:
-    """The jobs of one server, in a folder that no other server may use at the same time."""
+    """The jobs of one server, in a folder that only one server can use at a time."""
 
     def __init__(self, folder: Path, limits: Limits | None = None) -> None:
-        """Open a store, or make one; readable to its owner alone.
+        """Open a store, or create it. A new folder is readable by its owner only.
 
         Raises:
-            InputError: The folder cannot be made or written to, or another server uses it.
+            InputError: The folder cannot be created or written to, or another server uses it.
         """
         self.limits = limits or Limits()
         self.folder = folder
@@ -52,11 +52,11 @@ class Store:
         self._jobs = self._load()
 
     def close(self) -> None:
-        """Let another server use the folder."""
+        """Release the folder for other servers."""
         self._lock.close()
 
     def jobs(self) -> list[Job]:
-        """Return all jobs, the newest first."""
+        """Return all jobs, newest first."""
         with self._guard:
             return sorted(self._jobs.values(), key=lambda job: (job.created, job.id), reverse=True)
 
@@ -64,30 +64,30 @@ class Store:
         """Return a job.
 
         Raises:
-            RefusedError: 404, there is none.
+            RefusedError: 404, there is no such job.
         """
         with self._guard:
             if job_id not in self._jobs:
-                raise RefusedError(404, "There is no such job (any more).")
+                raise RefusedError(404, "There is no such job, or it was deleted.")
             return self._jobs[job_id]
 
     def folder_of(self, job_id: str) -> Path:
-        """Return the folder of a job that is there."""
+        """Return the folder of an existing job."""
         return self._jobs_folder / self.get(job_id).id
 
     @contextmanager
     def upload(self) -> Iterator[Path]:
-        """Give an empty folder to build a job in; whatever `add` has not taken is gone afterwards.
+        """Yield an empty folder to build a job in. Files that `add` has not taken over are deleted afterwards.
 
         Raises:
-            RefusedError: 429, too many jobs wait, or too many uploads are on their way.
+            RefusedError: 429, too many jobs are unfinished, or too many uploads are in progress.
         """
         with self._guard:
-            waiting = sum(job.state in OPEN for job in self._jobs.values())
+            waiting = sum(job.state in UNFINISHED for job in self._jobs.values())
             if waiting >= self.limits.waiting:
-                raise RefusedError(429, f"{waiting} jobs are waiting already. Try again when some are done or deleted.")
+                raise RefusedError(429, f"{waiting} jobs are already waiting. Try again when some are done or deleted.")
             if sum(1 for _ in self._partial.iterdir()) >= self.limits.uploads_at_once:
-                raise RefusedError(429, "Several uploads are on their way already. Try again in a minute.")
+                raise RefusedError(429, "Too many uploads are in progress. Try again in a minute.")
             place = self._partial / secrets.token_hex(16)
             place.mkdir(mode=0o700)
         try:
@@ -96,7 +96,7 @@ class Store:
             _remove(place)
 
     def add(self, job: Job, built: Path) -> Job:
-        """Take a job whose images lie in `built/images`; from now on it survives a restart."""
+        """Add a job whose images are in `built/images`; the folder becomes the job's."""
         with self._guard:
             _write(built, job)
             built.rename(self._jobs_folder / job.id)
@@ -104,15 +104,22 @@ class Store:
         return job
 
     def change(self, job_id: str, *, only: Collection[State] = (), **changes: Any) -> Job:
-        """Change a job's fields, on the disk first.
+        """Change fields of a job, first on the disk and then in memory.
+
+        Args:
+            job_id: The job's id.
+            only: The states in which the change is permitted; none: in any state.
+            changes: The new values by field.
 
         Raises:
-            RefusedError: 404, there is none; 409, its state is not one of `only`.
+            RefusedError: 404, there is no such job; 409, its state is not one of `only`.
         """
         with self._guard:
             job = self.get(job_id)
             if only and job.state not in only:
-                raise RefusedError(409, f"The job is {job.state}; this can be done when it is {' or '.join(only)}.")
+                raise RefusedError(
+                    409, f"The job is {job.state}; this is possible only when it is {' or '.join(only)}."
+                )
             changed = Job.model_validate({**job.model_dump(), **changes})
             _write(self._jobs_folder / job_id, changed)
             self._jobs[job_id] = changed
@@ -135,22 +142,22 @@ class Store:
         _remove(gone)
 
     def deleted_on(self, job: Job) -> datetime:
-        """Return when a job will be deleted by itself."""
+        """Return when a job will be deleted automatically."""
         if job.state in ("uploaded", "checked"):
             return job.created + timedelta(days=min(self.limits.keep_unstarted_days, self.limits.keep_days))
         return (job.finished or job.created) + timedelta(days=self.limits.keep_days)
 
     def sweep(self, moment: datetime) -> int:
-        """Delete the jobs whose time is over, but none that waits or runs, and return how many.
+        """Delete the expired jobs that are neither queued nor running, and return their number.
 
-        One that the disk does not let go is left for the next time.
+        A job whose folder cannot be removed is kept and tried again at the next call.
         """
         old = [job for job in self.jobs() if job.state not in ("queued", "running") and self.deleted_on(job) <= moment]
         deleted = 0
         for job in old:
             try:
                 self.remove(job.id, only=[job.state])
-            except RefusedError:  # it was started again, or deleted by another hand
+            except RefusedError:  # it was started again or deleted meanwhile
                 continue
             except OSError as error:
                 log.warning("%s cannot be deleted: %s", self.folder_of(job.id), error)
@@ -166,7 +173,7 @@ class Store:
             try:
                 job = Job.model_validate_json((folder / "job.json").read_bytes())
             except (OSError, ValidationError):
-                log.warning("%s: no job that can be read; left as it is", folder)
+                log.warning("%s: its job.json cannot be read; the folder is ignored and left as it is", folder)
                 continue
             if job.id == folder.name:
                 found[job.id] = job
@@ -185,7 +192,7 @@ def _remove(place: Path) -> None:
 
 
 def _lock(path: Path) -> IO[bytes]:
-    """Hold a file for as long as this process lives, however it ends."""
+    """Lock a file until this process ends, by whatever cause."""
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "rb+")
     try:
         if sys.platform == "win32":

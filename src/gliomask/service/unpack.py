@@ -1,4 +1,4 @@
-"""A zip that was uploaded -> the images in it, under names of ours."""
+"""Extract the images of an uploaded zip."""
 
 from __future__ import annotations
 
@@ -11,35 +11,38 @@ from pathlib import Path, PurePosixPath
 from gliomask.cases import classify
 from gliomask.errors import InputError
 from gliomask.service.limits import Limits
-from gliomask.service.receive import Upload, plain_name
+from gliomask.service.receive import Upload, display_name
 from gliomask.volume import NIFTI_ENDINGS
 
 _CHUNK = 1 << 18
 _ENDINGS_OF_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar")
-# Below this a ratio tells nothing, and no bomb fits in.
+# Entries below this size are exempt from the ratio check: they are too small to do harm.
 _SMALL = 1 << 20
 
 
 def is_zip(path: Path) -> bool:
-    """Tell by its first bytes whether a file is a zip."""
+    """Return whether a file is a zip, judged by its first bytes."""
     with path.open("rb") as file:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def unpack(upload: Upload, folder: Path, limits: Limits, most_files: int) -> tuple[list[Upload], list[str]]:
-    """Return the images of a zip, written to `folder`, and what was passed over, each with the reason.
+    """Extract the images of a zip to `folder` as `entry-1`, `entry-2`, ...
 
-    What is no image by its name is not inflated.
+    Entries whose names are not those of images are not decompressed.
 
     Args:
         upload: The zip.
-        folder: Where `entry-1`, `entry-2`, ... are made.
-        limits: The zip's.
-        most_files: How many images may be in it.
+        folder: An empty folder.
+        limits: The limits of one upload.
+        most_files: Largest permitted number of images.
+
+    Returns:
+        The images, and the entries that are not used, each with the reason.
 
     Raises:
-        InputError: It is damaged or encrypted, holds too many entries, one inflates too far, is a zip itself or has a
-            path that leads out of the folder, or there is no image in it. The text names the entry, not the zip.
+        InputError: The zip is damaged or encrypted or exceeds a limit, contains another archive, a link or a path that
+            leads out of the folder, or contains no image. The message names the entry, not the zip.
     """
     passed_over: list[str] = []
     found: list[Upload] = []
@@ -48,19 +51,19 @@ def unpack(upload: Upload, folder: Path, limits: Limits, most_files: int) -> tup
         with zipfile.ZipFile(upload.path) as archive:
             entries = archive.infolist()
             if len(entries) > limits.zip_entries:
-                raise InputError(f"a zip of {len(entries)} entries; at most {limits.zip_entries} are taken.")
+                raise InputError(f"the zip has {len(entries)} entries; at most {limits.zip_entries} are accepted.")
             images = list(_images(entries, passed_over))
             if len(images) > most_files:
-                raise InputError(f"a zip of {len(images)} images; at most {most_files} more are taken.")
+                raise InputError(f"the zip has {len(images)} images; at most {most_files} more are accepted.")
             for number, entry in enumerate(images, start=1):
                 _check(entry, limits, left)
                 path = folder / f"entry-{number}"
                 left -= _inflate(archive, entry, path, min(left, entry.file_size))
-                found.append(Upload(plain_name(entry.filename), upload.field, path))
+                found.append(Upload(display_name(entry.filename), upload.field, path))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, ValueError, OSError) as error:
-        raise InputError("the zip is cut, damaged or of a kind that is not read. Make it again.") from error
+        raise InputError("the zip is truncated, damaged or of an unsupported kind. Create it again.") from error
     if not found:
-        raise InputError("no NIfTI image (.nii or .nii.gz) in the zip.")
+        raise InputError("the zip contains no NIfTI image (.nii or .nii.gz).")
     return found, passed_over
 
 
@@ -69,33 +72,33 @@ def _images(entries: list[zipfile.ZipInfo], passed_over: list[str]) -> Iterator[
         name = entry.filename.replace("\\", "/")
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or ":" in name or "\0" in name:
-            raise InputError(f"{plain_name(name)}: its path leads out of the zip. Make the zip again.")
+            raise InputError(f"{display_name(name)}: its path leads out of the zip. Create the zip again.")
         if stat.S_ISLNK(entry.external_attr >> 16):
-            raise InputError(f"{path.name}: a link, not a file. Zip the files themselves.")
+            raise InputError(f"{display_name(name)}: is a link, not a file. Zip the files themselves.")
         if entry.is_dir() or path.name.startswith((".", "._")) or "__MACOSX" in path.parts:
             continue
         if name.lower().endswith(NIFTI_ENDINGS):
-            told = classify(Path(path.name))
-            if told is not None and told[1] == "mask":
-                passed_over.append(f"{plain_name(name)}: by its name a mask, not an image")
+            found = classify(Path(path.name))
+            if found is not None and found[1] == "mask":
+                passed_over.append(f"{display_name(name)}: its name is that of a mask, not of an image")
             else:
                 yield entry
         elif name.lower().endswith(_ENDINGS_OF_ARCHIVES):
-            raise InputError(f"{plain_name(name)}: an archive within the zip. Unpack it and send its files.")
+            raise InputError(f"{display_name(name)}: is an archive within the zip. Unpack it and send its files.")
         else:
-            passed_over.append(f"{plain_name(name)}: no NIfTI file (.nii or .nii.gz)")
+            passed_over.append(f"{display_name(name)}: is not a NIfTI file (.nii or .nii.gz)")
 
 
 def _check(entry: zipfile.ZipInfo, limits: Limits, left: int) -> None:
-    """Refuse an entry for what it says of itself, before anything is inflated."""
-    name = plain_name(entry.filename)
+    """Check the declared sizes and flags of an entry before it is decompressed."""
+    name = display_name(entry.filename)
     if entry.flag_bits & 1:
-        raise InputError(f"{name}: encrypted. Send the zip without a password.")
+        raise InputError(f"{name}: is encrypted. Send a zip without a password.")
     if entry.file_size > left:
-        raise InputError(f"{name}: inflates to more than this server takes.")
+        raise InputError(f"{name}: is larger, decompressed, than this server accepts.")
     if entry.file_size > _SMALL and entry.file_size > limits.zip_ratio * max(entry.compress_size, 1):
         ratio = entry.file_size // max(entry.compress_size, 1)
-        raise InputError(f"{name}: inflates {ratio} fold, which no image does. Is the zip damaged?")
+        raise InputError(f"{name}: is {ratio} times its compressed size, which no image is. Is the zip damaged?")
 
 
 def _inflate(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, most: int) -> int:
@@ -104,6 +107,8 @@ def _inflate(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, most:
         while chunk := source.read(_CHUNK):
             size += len(chunk)
             if size > most:
-                raise InputError(f"{plain_name(entry.filename)}: inflates to more than it says. Is the zip damaged?")
+                raise InputError(
+                    f"{display_name(entry.filename)}: is larger than the zip declares. Is the zip damaged?"
+                )
             target.write(chunk)
     return size

@@ -1,14 +1,14 @@
-/** openapi.json as a page: each address, what goes in, what comes out, and a curl command. */
+/** Show openapi.json as a page: for each route its input, its output, and an example curl command. */
 
 import { make } from "./dom.js";
 
-const GROUPS = { jobs: "Jobs", results: "Results", viewer: "For the viewer", server: "The server" };
+const GROUPS = { jobs: "Jobs", results: "Results", viewer: "Viewer data", server: "Server" };
 const TOKEN = "-H \"Authorization: Bearer $TOKEN\"";
 
 const [schema, about] = await Promise.all(["/api/openapi.json", "/api/about"].map(async (path) => (await fetch(path)).json()));
 const operations = Object.entries(schema.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, one]) => ({ path, method, ...one })));
 document.getElementById("operations").replaceChildren(
-  make("p", {}, written(schema.info.description.split("\n\n")[1] ?? "")),
+  make("p", {}, withCode(schema.info.description.split("\n\n")[1] ?? "")),
   ...Object.entries(GROUPS).map(([tag, title]) => make("section", {}, make("h2", {}, title),
     operations.filter((one) => one.tags?.includes(tag)).map(card))),
 );
@@ -16,9 +16,9 @@ document.getElementById("operations").replaceChildren(
 function card(one) {
   const [first, ...rest] = (one.description ?? one.summary ?? "").split("\n\n");
   return make("details", { class: "card operation" },
-    make("summary", {}, make("code", { class: "method" }, one.method.toUpperCase()), " ", make("code", {}, one.path), make("span", { class: "faint" }, " ", written(first))),
+    make("summary", {}, make("code", { class: "method" }, one.method.toUpperCase()), " ", make("code", {}, one.path), make("span", { class: "faint" }, " ", withCode(first))),
     rest.map((text) => make("p", {}, text)),
-    one.parameters?.length > 0 && make("p", {}, "In the address: ", one.parameters.map((p) => make("span", {}, make("code", {}, p.name), ` ${p.schema?.pattern ?? ""} `))),
+    one.parameters?.length > 0 && make("p", {}, "Parameters in the path: ", one.parameters.map((p) => make("span", {}, make("code", {}, p.name), ` ${p.schema?.pattern ?? ""} `))),
     fields(one),
     make("table", {}, make("tbody", {}, Object.entries(one.responses).map(([code, answer]) => make("tr", {},
       make("th", { scope: "row" }, code), make("td", {}, answer.description, " ", kind(answer)))))),
@@ -29,7 +29,7 @@ function fields(one) {
   const content = Object.entries(one.requestBody?.content ?? {})[0];
   if (!content) return null;
   const found = resolve(content[1].schema);
-  return make("div", {}, make("p", {}, "Sent as ", make("code", {}, content[0]), ":"),
+  return make("div", {}, make("p", {}, "Request body, as ", make("code", {}, content[0]), ":"),
     make("dl", {}, Object.entries(found.properties ?? {}).flatMap(([name, part]) => [make("dt", {}, make("code", {}, name)), make("dd", {}, part.description ?? part.type ?? "", part.pattern ? ` ${part.pattern}` : "")])));
 }
 
@@ -44,7 +44,7 @@ function resolve(part) {
   return part?.$ref ? part.$ref.split("/").slice(1).reduce((at, name) => at[name], schema) : (part ?? {});
 }
 
-/** Each field with what it is. */
+/** List the fields of a schema with their types and descriptions. */
 function example(part) {
   return Object.entries(part.properties ?? {}).map(([name, value]) => `${name}: ${type(value)}${value.description ? `  (${value.description})` : ""}`).join("\n");
 }
@@ -67,7 +67,7 @@ function command(one) {
   return `curl${token}${method}${body}${save} ${location.origin}${one.path.replace("{job_id}", "$JOB").replace("{image}", "image-1").replace("{name}", "t2f.nii.gz")}`;
 }
 
-/** A text of the schema, with what stands between backticks as code. */
-function written(text) {
+/** Turn text between backticks into code elements. */
+function withCode(text) {
   return text.split("`").map((part, n) => (n % 2 ? make("code", {}, part) : part));
 }

@@ -1,4 +1,4 @@
-/** The page: which view is shown for which address. */
+/** The page: choose the view from the fragment of the address. */
 
 import { make, showPage } from "./dom.js";
 import { showHome } from "./home.js";
@@ -6,24 +6,24 @@ import { showJob } from "./job.js";
 import { ask } from "./server.js";
 
 let about = null;
-let leave = () => {};
+let leaveView = () => {};
 let visit = 0;
 
 async function show() {
   const number = ++visit;
-  leave();
-  leave = () => {};
+  leaveView();
+  leaveView = () => {};
   try {
     about ??= await ask("/api/about");
     describe();
     const [, kind, id] = location.hash.split("/");
-    const left = kind === "jobs" && id ? await showJob(id, about) : await showHome(about);
-    if (number === visit) leave = left;
-    else left();
+    const leave = kind === "jobs" && id ? await showJob(id, about) : await showHome(about);
+    if (number === visit) leaveView = leave;
+    else leave();
   } catch (error) {
     if (number !== visit) return;
-    showPage("Not there", make("h1", {}, "That did not work"), make("p", { class: "problem", role: "alert" }, error.message),
-      make("p", {}, make("a", { href: "#/" }, "To the list of examinations")));
+    showPage("Error", make("h1", {}, "An error occurred"), make("p", { class: "problem", role: "alert" }, error.message),
+      make("p", {}, make("a", { href: "#/" }, "Back to the list of examinations")));
     if (error.status === 0) setTimeout(() => number === visit && show(), 3000);
   }
 }

@@ -1,10 +1,10 @@
-/** The view before the start: which image is which sequence, and what the check says. */
+/** The view of a job before it is started: the sequence of each image, and the result of the check. */
 
-import { announce, areYouSure, make, plural, showPage } from "./dom.js";
+import { announce, confirmDelete, make, plural, showPage } from "./dom.js";
 import { ask, nameOf, withNames } from "./server.js";
 
-const TOLD = {
-  name: "from its name",
+const SOURCES = {
+  name: "recognised from the file name",
   image: "guessed from the image: please check",
   you: "chosen by you",
 };
@@ -30,7 +30,7 @@ export function showCheck(job, about, onStarted) {
     announce("Checking the images…");
     try {
       job = await ask(`/api/jobs/${job.id}`, { method: "PATCH", body: changes });
-      announce(job.problems.length ? `It cannot be started yet: ${withNames(job, job.problems[0])}` : "Checked. It can be started.");
+      announce(job.problems.length ? `The examination cannot be started yet: ${withNames(job, job.problems[0])}` : "The images were checked. The examination can be started.");
     } catch (error) {
       announce(error.message);
       answer.replaceChildren(make("p", { class: "problem", role: "alert" }, error.message));
@@ -51,32 +51,32 @@ export function showCheck(job, about, onStarted) {
     }
   });
   const discard = make("button", { class: "quiet", onclick: async () => {
-    if (!(await areYouSure("Delete these images from the server?"))) return;
+    if (!(await confirmDelete("Delete these images from the server?"))) return;
     await ask(`/api/jobs/${job.id}`, { method: "DELETE" });
     location.hash = "#/";
   } }, "Discard");
 
   showPage(
     "Check",
-    make("h1", {}, "Which image is which?"),
+    make("h1", {}, "Check the sequences"),
     make("p", {}, missing(job, about)),
     make("section", { class: "card", "aria-label": "Images" }, make("div", { class: "images" }, rows.map((row) => row.element))),
-    make("section", { class: "card", "aria-labelledby": "check-heading" }, make("h2", { id: "check-heading" }, "What the check says"), answer),
+    make("section", { class: "card", "aria-labelledby": "check-heading" }, make("h2", { id: "check-heading" }, "Result of the check"), answer),
     make("section", { class: "card last" },
-      make("label", { for: "title" }, "A name for this examination"), title,
-      make("p", { class: "faint small", id: "title-hint" }, "It stands in the list, the report and the results. Letters, digits, spaces, _ . - and no patient's name, please."),
+      make("label", { for: "title" }, "Name of this examination"), title,
+      make("p", { class: "faint small", id: "title-hint" }, "It is shown in the list, the report and the results. Use letters, digits, spaces and _ . - but no patient's name, please."),
       make("div", { class: "buttons" }, start, discard)),
   );
   render();
-  announce(job.problems.length ? "It cannot be started yet." : "The images are checked. It can be started.");
+  announce(job.problems.length ? "The examination cannot be started yet." : "The images were checked. The examination can be started.");
 }
 
 function missing(job, about) {
   const used = job.images.map((image) => image.sequence);
   const names = about.needs.filter((one) => !used.includes(one)).map((one) => about.sequences[one]);
-  const first = `${plural(job.images.length, "image")}, told apart as well as it went. Correct what is wrong. `;
+  const first = `${plural(job.images.length, "image")}. The sequence of each was recognised automatically; correct it where it is wrong. `;
   if (!names.length) return first;
-  return first + (about.may_lack ? `Without ${names.join(" and ")} it works too, only less well.` : `The model also needs ${names.join(" and ")}.`);
+  return first + (about.may_lack ? `The model also works without ${names.join(" and ")}, but less accurately.` : `The model also needs ${names.join(" and ")}.`);
 }
 
 function imageCard(job, image, about, onChange) {
@@ -86,7 +86,7 @@ function imageCard(job, image, about, onChange) {
     make("option", { value: "" }, "Not used"));
   const told = make("span", { class: "faint small told" });
   const element = make("div", { class: "image" },
-    make("img", { src: `/api/jobs/${job.id}/images/${image.name}/preview`, alt: `A slice of ${name}`, width: 160, height: 160 }),
+    make("img", { src: `/api/jobs/${job.id}/images/${image.name}/preview`, alt: `One slice of ${name}`, width: 160, height: 160 }),
     make("div", {},
       make("p", { class: "name" }, name),
       make("p", { class: "faint small" }, `${image.shape.join(" × ")} voxels of ${image.spacing_mm.map((mm) => +mm.toFixed(2)).join(" × ")} mm`),
@@ -95,7 +95,7 @@ function imageCard(job, image, about, onChange) {
     element,
     update: (now) => {
       select.value = now.sequence ?? "";
-      told.textContent = TOLD[now.told_by] ?? "not recognised: please choose";
+      told.textContent = SOURCES[now.told_by] ?? "not recognised: please choose";
       told.classList.toggle("alarm", now.told_by === "image" || now.told_by === null);
     },
   };
@@ -103,7 +103,7 @@ function imageCard(job, image, about, onChange) {
 
 function verdict(job) {
   const list = (texts) => make("ul", {}, texts.map((text) => make("li", {}, withNames(job, text))));
-  if (job.problems.length) return make("div", { class: "problem" }, make("p", {}, "It cannot be started like this:"), list(job.problems));
-  if (job.notes.length) return make("div", { class: "warning" }, make("p", {}, "It can be started, but the result may be wrong:"), list(job.notes));
-  return make("p", { class: "good" }, "Nothing odd: the images look as the model knows them.");
+  if (job.problems.length) return make("div", { class: "problem" }, make("p", {}, "The examination cannot be started, because:"), list(job.problems));
+  if (job.notes.length) return make("div", { class: "warning" }, make("p", {}, "The examination can be started, but the result may be wrong:"), list(job.notes));
+  return make("p", { class: "good" }, "No problems were found: the images are like those the model was trained on.");
 }

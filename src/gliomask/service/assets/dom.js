@@ -1,6 +1,6 @@
-/** Elements, and words for numbers. */
+/** Functions to build elements and to format numbers. */
 
-/** Make an element; properties beginning with "on" are listeners, others attributes, and children are text or elements. */
+/** Make an element. Properties whose names begin with "on" become listeners, others attributes; children are text or elements. */
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -12,13 +12,13 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Say something to those who listen to the page. */
+/** Announce a text to screen readers. */
 export function announce(text) {
   const place = document.getElementById("announcer");
   if (place.textContent !== text) place.textContent = text;
 }
 
-/** Show a page: its content, its title, and the focus on its heading. */
+/** Show a view: replace the content and the title, and move the focus to the heading. */
 export function showPage(title, ...content) {
   document.title = `${title} · gliomask`;
   const main = document.getElementById("main");
@@ -31,8 +31,8 @@ export function showPage(title, ...content) {
   window.scrollTo(0, 0);
 }
 
-/** Ask before something is deleted. */
-export function areYouSure(text) {
+/** Ask for confirmation before something is deleted. */
+export function confirmDelete(text) {
   const dialog = document.getElementById("sure");
   document.getElementById("sure-text").textContent = text;
   dialog.returnValue = "no";

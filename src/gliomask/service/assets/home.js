@@ -1,9 +1,9 @@
-/** The first view: where files are dropped, and the list of examinations. */
+/** The first view: the upload area and the list of examinations. */
 
-import { announce, areYouSure, bytes, day, duration, make, plural, showPage } from "./dom.js";
+import { announce, confirmDelete, bytes, day, duration, make, plural, showPage } from "./dom.js";
 import { ask, send } from "./server.js";
 
-const READ = /\.(nii|nii\.gz|zip)$/i;
+const ACCEPTED = /\.(nii|nii\.gz|zip)$/i;
 const STATES = {
   uploaded: "Needs your attention",
   checked: "Ready to start",
@@ -15,13 +15,13 @@ const STATES = {
   interrupted: "Interrupted",
 };
 
-/** Show it; gives a function that ends it. */
+/** Show the view; returns a function that ends it. */
 export async function showHome(about) {
   const list = make("div", { id: "jobs" });
   const drop = dropCard(about);
   showPage(
     "Examinations",
-    make("h1", {}, "Find a brain tumour in MRI"),
+    make("h1", {}, "Segment a brain tumour in MRI"),
     make("div", { class: "columns" }, drop.element,
       make("section", { class: "card", "aria-labelledby": "list-heading" },
         make("h2", { id: "list-heading" }, "Examinations"), list)),
@@ -36,7 +36,7 @@ export async function showHome(about) {
         list.replaceChildren(jobList(jobs, refresh, about));
         shown = now;
       } else if (shown === "") list.replaceChildren(jobList(jobs, refresh, about));
-    } catch { /* said at the top of the page */ }
+    } catch { /* shown at the top of the page */ }
     clearTimeout(timer);
     timer = setTimeout(refresh, 2000);
   };
@@ -49,7 +49,7 @@ export async function showHome(about) {
 }
 
 function jobList(jobs, refresh, about) {
-  if (!jobs.length) return make("p", { class: "faint" }, `None yet. They stay here until they are deleted, at the latest ${plural(about.keep_days, "day")} after they are done.`);
+  if (!jobs.length) return make("p", { class: "faint" }, `None yet. Examinations are kept until they are deleted, at most ${plural(about.keep_days, "day")} after they are done.`);
   return make("ul", { class: "jobs" }, jobs.map((job) => make("li", {},
     make("a", { href: `#/jobs/${job.id}` }, job.title),
     make("span", { class: `state ${job.state}` }, STATES[job.state]),
@@ -57,10 +57,10 @@ function jobList(jobs, refresh, about) {
     !["queued", "running"].includes(job.state) && make("button", {
       class: "quiet", "aria-label": `Delete ${job.title}`,
       onclick: async (event) => {
-        if (!(await areYouSure(`Delete “${job.title}” with its images and results? This cannot be undone.`))) return;
+        if (!(await confirmDelete(`Delete “${job.title}” with its images and results? This cannot be undone.`))) return;
         event.target.disabled = true;
         await ask(`/api/jobs/${job.id}`, { method: "DELETE" }).catch(() => {});
-        announce(`${job.title} is deleted.`);
+        announce(`${job.title} was deleted.`);
         document.getElementById("list-heading").closest("section").querySelector("a, h2")?.focus();
         document.activeElement?.blur();
         refresh();
@@ -69,35 +69,35 @@ function jobList(jobs, refresh, about) {
 }
 
 function detail(job) {
-  if (job.state === "queued") return `place ${job.position} in the queue`;
+  if (job.state === "queued") return `number ${job.position} in the queue`;
   if (job.state === "running") return job.seconds_left === null ? "" : `${duration(job.seconds_left)} left`;
   if (job.state === "done") return `${day(job.finished)} · whole tumour ${job.volumes_ml.WT?.toFixed(1) ?? "?"} mL`;
   return day(job.finished ?? job.created);
 }
 
-/** The card where files are dropped or chosen. */
+/** The card with the upload area. */
 function dropCard(about) {
   let running = null;
   const said = make("div", { id: "said", "aria-live": "polite" });
   const bar = make("progress", { max: 1, value: 0, "aria-label": "Upload" });
   const stop = make("button", { onclick: () => running?.stop() }, "Stop the upload");
-  const sending = make("div", { class: "sending", hidden: true }, make("p", {}, "Sending…"), bar, stop);
+  const sending = make("div", { class: "sending", hidden: true }, make("p", {}, "Uploading…"), bar, stop);
   const take = async (files, others) => {
     said.replaceChildren();
-    const problem = misfit(files, others, about);
-    if (problem) return complain(said, problem);
+    const problem = selectionProblem(files, others, about);
+    if (problem) return showProblem(said, problem);
     sending.hidden = false;
     area.setAttribute("aria-busy", "true");
     running = send(files, "", (share) => {
       bar.value = share;
-      sending.firstChild.textContent = share < 1 ? `Sending… ${Math.round(100 * share)} %` : "Reading and checking the images…";
+      sending.firstChild.textContent = share < 1 ? `Uploading… ${Math.round(100 * share)} %` : "Reading and checking the images…";
     });
     try {
       const job = await running.promise;
-      announce(`${plural(job.images.length, "image")} taken. Check which is which, then start.`);
+      announce(`${plural(job.images.length, "image")} uploaded. Check the sequences, then start.`);
       location.hash = `#/jobs/${job.id}`;
     } catch (error) {
-      if (error.message) complain(said, error.message, error.problems);
+      if (error.message) showProblem(said, error.message, error.problems);
     } finally {
       running = null;
       sending.hidden = true;
@@ -114,11 +114,11 @@ function dropCard(about) {
       event.preventDefault();
       area.classList.remove("over");
       const found = await dropped(event.dataTransfer);
-      take(...sorted(found));
+      take(...splitByType(found));
     },
   },
   make("p", { class: "big" }, "Drop the images of one examination here"),
-  make("p", { class: "faint" }, "T1, T1 with contrast, T2 and FLAIR, or the ones you have: NIfTI files (.nii, .nii.gz), a zip of them, or their folder."),
+  make("p", { class: "faint" }, "T1, T1 with contrast, T2 and FLAIR, or those of them that you have: NIfTI files (.nii, .nii.gz), a zip of them, or their folder."),
   make("div", { class: "buttons" },
     make("button", { class: "main", onclick: () => files.click() }, "Choose files"),
     make("button", { onclick: () => folder.click() }, "Choose a folder")),
@@ -126,46 +126,46 @@ function dropCard(about) {
   const element = make("section", { class: "card", "aria-labelledby": "drop-heading" },
     make("h2", { id: "drop-heading" }, "New examination"), area, sending, said,
     make("ul", { class: "faint small" },
-      make("li", {}, "The images must lie on one grid (registered to each other), with all but the brain removed. They are checked before anything is started."),
-      make("li", {}, "Names of files and free text in their headers, which may name a patient, are not kept.")));
+      make("li", {}, "The images must be registered to each other on one grid, and skull-stripped. They are checked before the prediction is started."),
+      make("li", {}, "File names and free text in the headers, which may contain a patient's name, are not stored.")));
   return { element, stop: () => running?.stop() };
 }
 
 function chooser(name, properties, take) {
   const input = make("input", { type: "file", hidden: true, name, id: `choose-${name}`, ...properties });
   input.addEventListener("change", () => {
-    const [files, others] = sorted([...input.files]);
+    const [files, others] = splitByType([...input.files]);
     input.value = "";
     take(files, others);
   });
   return input;
 }
 
-/** What may be images, and what is certainly none. */
-function sorted(all) {
-  const files = all.filter((file) => READ.test(file.name) && !file.name.startsWith("."));
+/** Separate possible images from other files. */
+function splitByType(all) {
+  const files = all.filter((file) => ACCEPTED.test(file.name) && !file.name.startsWith("."));
   return [files, all.filter((file) => !files.includes(file))];
 }
 
-function misfit(files, others, about) {
+function selectionProblem(files, others, about) {
   const size = files.reduce((sum, file) => sum + file.size, 0);
   if (!files.length && others.length) {
     const dicom = others.some((file) => /\.(dcm|ima)$/i.test(file.name) || /dicomdir/i.test(file.name));
     const hint = dicom ? " These look like DICOM: convert each series to NIfTI first (dcm2niix does)." : "";
-    return `No NIfTI file (.nii or .nii.gz) and no zip among ${plural(others.length, "file")}, such as ${others[0].name}.${hint}`;
+    return `There is no NIfTI file (.nii or .nii.gz) and no zip among the ${plural(others.length, "file")}, such as ${others[0].name}.${hint}`;
   }
-  if (!files.length) return "Nothing was chosen.";
-  if (files.length > about.most_files) return `${files.length} images; at most ${about.most_files} are taken. Send the files of one examination.`;
-  if (size > about.most_upload_bytes) return `${bytes(size)} are more than this server takes at once (${bytes(about.most_upload_bytes)}).`;
+  if (!files.length) return "No file was chosen.";
+  if (files.length > about.most_files) return `${files.length} files were chosen; at most ${about.most_files} are accepted. Choose the files of one examination.`;
+  if (size > about.most_upload_bytes) return `The files have ${bytes(size)}, more than this server accepts in one upload (${bytes(about.most_upload_bytes)}).`;
   return null;
 }
 
-function complain(place, text, problems = []) {
+function showProblem(place, text, problems = []) {
   place.replaceChildren(make("div", { class: "problem", role: "alert" }, make("p", {}, text),
     problems.length > 0 && make("ul", {}, problems.map((one) => make("li", {}, one)))));
 }
 
-/** All files of what was dropped, folders gone through. */
+/** Return all files that were dropped, including those in folders. */
 async function dropped(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.length) return [...transfer.files];

@@ -1,12 +1,12 @@
-/** The view of one job: checked, waiting, running, done or ended; each is shown as it comes. */
+/** The view of one job. It changes with the state: check, wait, result or end. */
 
 import { showCheck } from "./check.js";
-import { announce, areYouSure, day, duration, make, showPage } from "./dom.js";
+import { announce, confirmDelete, day, duration, make, showPage } from "./dom.js";
 import { ask, withNames } from "./server.js";
 
-const STAGES = { start: "Starting", predict: "Finding the tumour", write: "Writing the mask", report: "Making the report" };
+const STAGES = { start: "Starting", predict: "Segmenting the tumour", write: "Writing the mask", report: "Making the report" };
 
-/** Show it; gives a function that ends it. */
+/** Show the view; returns a function that ends it. */
 export async function showJob(id, about) {
   let over = false;
   let timer = null;
@@ -61,7 +61,7 @@ function showProgress(job, again) {
     again();
   } }, "Cancel");
   showPage(job.title, make("h1", {}, job.title), make("section", { class: "card progress" }, what, bar, left, stages, make("div", { class: "buttons" }, cancel)),
-    make("p", { class: "faint" }, "You may close this page: the work goes on, and the list of examinations leads back here."));
+    make("p", { class: "faint" }, "You may close this page: the computation continues, and the list of examinations links to this page."));
   return {
     update: (now) => {
       const names = Object.keys(STAGES);
@@ -96,7 +96,7 @@ function showResult(job, about) {
   showPage(
     job.title,
     make("h1", {}, job.title),
-    job.warnings.length > 0 && make("div", { class: "warning" }, make("p", {}, "The images are not as the model knows them; the result may be wrong:"),
+    job.warnings.length > 0 && make("div", { class: "warning" }, make("p", {}, "The images are unlike the training data; the result may be wrong:"),
       make("ul", {}, job.warnings.map((text) => make("li", {}, withNames(job, text))))),
     make("section", { class: "card wide", "aria-label": "Images and mask" }, element),
     make("div", { class: "side" }, volumes,
@@ -105,14 +105,14 @@ function showResult(job, about) {
         make("ul", { class: "downloads" },
           download(`${address}/mask`, "Mask", "NIfTI, on the grid of your images"),
           download(`${address}/facts`, "Facts", "JSON: volumes, model, versions"),
-          download(`${address}/probabilities`, "Probabilities", "NIfTI, one channel a region"))),
+          download(`${address}/probabilities`, "Probabilities", "NIfTI, one channel per region"))),
       make("section", { class: "card", "aria-labelledby": "about-heading" }, make("h2", { id: "about-heading" }, "This examination"),
         make("p", { id: "kept", class: "faint small" }),
         make("button", { class: "quiet", onclick: async () => {
-          if (!(await areYouSure(`Delete “${job.title}” with its images and results? This cannot be undone.`))) return;
+          if (!(await confirmDelete(`Delete “${job.title}” with its images and results? This cannot be undone.`))) return;
           await ask(address, { method: "DELETE" }).catch(() => {});
           location.hash = "#/";
-        } }, "Delete it"))),
+        } }, "Delete"))),
   );
   announce(`Done: whole tumour ${job.volumes_ml.WT ?? "?"} millilitres.`);
   showViewer(element, address, swatches).then((made) => {
@@ -122,7 +122,7 @@ function showResult(job, about) {
   return {
     update: (now) => {
       document.getElementById("kept").textContent = now.state === "done"
-        ? `Finished ${day(now.finished)}. The computation took ${duration(now.seconds)}. It is kept until ${day(now.deleted_on)}, with its images.` : "";
+        ? `Finished ${day(now.finished)}. The computation took ${duration(now.seconds)}. The images and results are kept until ${day(now.deleted_on)}.` : "";
       report.replaceChildren(reportPart(now, address));
     },
     end: () => {
@@ -153,7 +153,7 @@ function volumeTable(job, about, swatches) {
   };
   const body = (title, some) => some.length > 0 && make("tbody", {}, make("tr", {}, make("th", { colspan: 2, scope: "rowgroup", class: "group" }, title)), some.map(row));
   return make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Part"), make("th", { scope: "col" }, "mL"))),
-    body("Regions, each within the one before", regions.filter((name) => names.includes(name))),
+    body("Regions, each inside the previous one", regions.filter((name) => names.includes(name))),
     body("Tissues", names.filter((name) => !regions.includes(name))));
 }
 
@@ -172,16 +172,16 @@ async function showViewer(element, address, swatches) {
     return made;
   } catch (error) {
     element.replaceChildren(make("p", { class: "problem", role: "alert" },
-      `The images cannot be shown here (${error.message}). The report shows the mask too, and the mask can be opened in any viewer.`));
+      `The images cannot be shown here (${error.message}). The report also shows the mask, and the mask can be opened in any viewer.`));
     return null;
   }
 }
 
 function showEnd(job, again) {
   const words = {
-    failed: "It failed",
-    cancelled: "Cancelled",
-    interrupted: "Interrupted",
+    failed: "The computation failed",
+    cancelled: "The computation was cancelled",
+    interrupted: "The computation was interrupted",
   }[job.state];
   const retry = make("button", { class: "main", onclick: async () => {
     retry.disabled = true;
@@ -192,7 +192,7 @@ function showEnd(job, again) {
     make("section", { class: "card" }, make("p", { class: "big" }, words),
       job.error && make("p", { class: "problem", role: "alert" }, withNames(job, job.error)),
       make("div", { class: "buttons" }, retry, make("button", { class: "quiet", onclick: async () => {
-        if (!(await areYouSure(`Delete “${job.title}” with its images? This cannot be undone.`))) return;
+        if (!(await confirmDelete(`Delete “${job.title}” with its images? This cannot be undone.`))) return;
         await ask(`/api/jobs/${job.id}`, { method: "DELETE" }).catch(() => {});
         location.hash = "#/";
       } }, "Delete"))));

@@ -1,4 +1,4 @@
-/** Take the token from the address's fragment, which is never sent, or leave if the browser has its cookie already. */
+/** Submit the token from the fragment of the address (browsers never send fragments), or go on if the browser has the cookie. */
 const form = document.getElementById("login");
 const secret = new URLSearchParams(location.hash.slice(1)).get("token");
 if (secret) {

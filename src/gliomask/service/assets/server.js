@@ -1,4 +1,4 @@
-/** What the page asks of the server. */
+/** Requests to the server. */
 
 export class ServerError extends Error {
   constructor(status, detail, problems = []) {
@@ -8,21 +8,21 @@ export class ServerError extends Error {
   }
 }
 
-/** The uploaded names, by job and image: in this page's memory and nowhere else. */
+/** The uploaded file names by job and image. They are kept in the memory of this page only. */
 const fileNames = new Map();
 
 export function nameOf(job, image) {
   return fileNames.get(job.id)?.[image.name] ?? null;
 }
 
-/** Put the uploader's own file names into a sentence of the server's about `image-1`. */
+/** Replace `image-1`, ... in a message of the server by the uploaded file names. */
 export function withNames(job, text) {
   const names = fileNames.get(job.id);
   if (!names) return text.replace(/\bimage-(\d+)\b/g, "image $1");
   return text.replace(/\bimage-\d+\b/g, (name) => names[name] ?? name);
 }
 
-/** Ask, and give the answer's JSON; say at the top of the page when nobody answers. */
+/** Send a request and return the JSON of the response; show a message at the top of the page if the server does not respond. */
 export async function ask(path, { method = "GET", body, signal } = {}) {
   let answer;
   try {
@@ -35,17 +35,17 @@ export async function ask(path, { method = "GET", body, signal } = {}) {
   } catch (error) {
     if (error.name === "AbortError") throw error;
     offline(true);
-    throw new ServerError(0, "The server does not answer.");
+    throw new ServerError(0, "The server does not respond.");
   }
   offline(false);
   if (answer.status === 401) location.assign("/login");
   if (answer.status === 204) return null;
   const content = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new ServerError(answer.status, content.detail ?? `The server answered ${answer.status}.`, content.problems);
+  if (!answer.ok) throw new ServerError(answer.status, content.detail ?? `The server responded with status ${answer.status}.`, content.problems);
   return content;
 }
 
-/** Send files; gives the job and a way to stop. */
+/** Upload files; returns a promise of the job, and a function that stops the upload. */
 export function send(files, title, onProgress) {
   const form = new FormData();
   for (const file of files) form.append("files", file, file.name);
@@ -61,9 +61,9 @@ export function send(files, title, onProgress) {
       if (request.status === 201) {
         fileNames.set(content.id, content.file_names);
         done(content);
-      } else failed(new ServerError(request.status, content.detail ?? `The server answered ${request.status}.`, content.problems));
+      } else failed(new ServerError(request.status, content.detail ?? `The server responded with status ${request.status}.`, content.problems));
     });
-    request.addEventListener("error", () => failed(new ServerError(0, "The upload broke off. Is the server still running? Try again.")));
+    request.addEventListener("error", () => failed(new ServerError(0, "The upload was interrupted. Check that the server is running, then try again.")));
     request.addEventListener("abort", () => failed(new ServerError(0, "")));
     request.send(form);
   });
@@ -73,5 +73,5 @@ export function send(files, title, onProgress) {
 function offline(is) {
   const place = document.getElementById("offline");
   place.hidden = !is;
-  if (is) place.textContent = "The server does not answer. Is gliomask serve still running? This page tries again by itself.";
+  if (is) place.textContent = "The server does not respond. Check that gliomask serve is running. This page keeps trying to connect.";
 }

@@ -1,7 +1,7 @@
-"""The prediction of one job, in a process of its own: `python -m gliomask.service.work`.
+"""The worker process, which computes one job: `python -m gliomask.service.worker`.
 
-It reads one line of JSON from its input, says how far it is in lines of JSON on its output, and ends when its input
-ends, so that it never outlives the server.
+It reads a request as one line of JSON from its standard input and writes its progress as lines of JSON to its standard
+output. It ends when its input ends, so that it does not outlive the server.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ PROBABILITIES = "mask_probabilities.nii.gz"
 REPORT = "report.html"
 SCENE = "scene.json"
 
-Say = Callable[..., None]
+Emit = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server predicts; the same for each job."""
+    """The prediction settings of a server, the same for all jobs."""
 
     models: tuple[str, ...] = ()
-    """Files; none: the model inside the package. Of several, the mean."""
+    """Model files; none: the built-in model. The probabilities of several models are averaged."""
     device: str = "auto"
     engine: str = "auto"
     threads: int | None = None
@@ -42,54 +42,54 @@ class Settings:
 
 @dataclass(frozen=True)
 class Request:
-    """What the process is asked to do."""
+    """The request to the worker process."""
 
     folder: str
-    """The job's."""
+    """The folder of the job."""
     case_id: str
     volumes: str
-    """What stands before a volume's name in its address."""
+    """URL of the folder of volumes, for the viewer's scene."""
     images: dict[str, str]
-    """By sequence, in the order of `MODALITIES`, the image's file."""
+    """The image file of each sequence, in the order of `MODALITIES`."""
     settings: Settings
 
     def to_json(self) -> str:
-        """Return it as one line."""
+        """Return the request as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, line: str) -> Request:
-        """Return what `to_json` wrote."""
+        """Return the request that `to_json` wrote."""
         read = json.loads(line)
         settings = read.pop("settings")
         return cls(settings=Settings(**{**settings, "models": tuple(settings["models"])}), **read)
 
 
 def main() -> None:
-    """Do what the input asks for; what goes wrong is said in the last line."""
-    speaking = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints is no message of ours
+    """Compute the job that is requested on the standard input; an error is reported in the last line of the output."""
+    messages = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)  # so that the output of libraries does not mix with the messages
 
-    def say(**message: Any) -> None:
-        speaking.write(json.dumps(message) + "\n")
+    def emit(**message: Any) -> None:
+        messages.write(json.dumps(message) + "\n")
 
     request = Request.from_json(sys.stdin.readline())
     threading.Thread(target=_end_with_input, daemon=True).start()
     try:
-        run(request, say)
+        run(request, emit)
     except InputError as error:
-        say(failed=str(error).replace(f"{request.folder}/images/", "").removeprefix(f"{request.case_id}: "))
+        emit(failed=str(error).replace(f"{request.folder}/images/", "").removeprefix(f"{request.case_id}: "))
     except MemoryError:
-        say(failed="The memory of this computer is not enough for these images.")
+        emit(failed="This computer has too little memory for these images.")
 
 
-def run(request: Request, say: Say) -> None:
-    """Predict a job; write mask, facts, probabilities and scene, say that they are ready, and write the report.
+def run(request: Request, emit: Emit) -> None:
+    """Predict a job: write the mask, facts, probabilities and scene, emit `ready`, and then write the report.
 
     Raises:
         InputError: As for `predict`.
     """
-    say(stage="start")
+    emit(stage="start")
     import logging
 
     from gliomask.cases import Case, Source
@@ -105,11 +105,11 @@ def run(request: Request, say: Say) -> None:
         for path in settings.models or [None]
     ]
     case = Case(request.case_id, {modality: Source(Path(path)) for modality, path in request.images.items()})
-    say(stage="predict")
+    emit(stage="predict")
     found = predict(
-        models, case, convention=settings.labels, on_part=lambda share: say(stage="predict", share=round(share, 4))
+        models, case, convention=settings.labels, on_part=lambda share: emit(stage="predict", share=round(share, 4))
     )
-    say(stage="write")
+    emit(stage="write")
     results = Path(request.folder) / PARTIAL
     results.mkdir()
     found.save(results / MASK, probabilities=True)
@@ -118,13 +118,13 @@ def run(request: Request, say: Say) -> None:
     warnings = [text.replace(".nii.gz", "") for text in found.warnings]
     volumes = found.volumes_ml()
     convention = found.convention
-    del found  # its probabilities, so that the report has the memory
+    del found  # frees the probabilities before the report is made
     folder = Path(request.folder)
     results.rename(folder / RESULTS)
-    say(ready={"volumes_ml": volumes, "warnings": warnings})
-    say(stage="report")
+    emit(ready={"volumes_ml": volumes, "warnings": warnings})
+    emit(stage="report")
     write_prediction_report(case, folder / RESULTS / MASK, folder / REPORT, labels=convention)
-    say(done=True)
+    emit(done=True)
 
 
 def _end_with_input() -> None:
