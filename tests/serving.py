@@ -19,7 +19,7 @@ from conftest import AFFINE, nested_ellipsoids
 SECRET = "a-token-that-is-long-enough"
 HERE = "http://127.0.0.1:8000"
 
-# Speaks as gliomask.service.worker does; what it does is said by the job's title.
+# Follows the protocol of gliomask.service.worker; the title of the job chooses what it does.
 _STAND_IN = """
 import json, os, signal, sys, time
 from pathlib import Path

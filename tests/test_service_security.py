@@ -80,7 +80,7 @@ def test_open_paths_show_no_job(client: TestClient) -> None:
 
 
 def test_the_login_form_sets_a_cookie_that_is_not_the_token(client: TestClient) -> None:
-    """HttpOnly and SameSite; it matches_session everything until it is taken back. A wrong token is told."""
+    """The cookie is HttpOnly and SameSite and valid until logout. A wrong token is reported."""
     wrong = client.post("/login", data={"token": "wrong"})
     assert wrong.status_code == 401
     assert "not the token" in wrong.text
