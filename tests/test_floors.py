@@ -58,7 +58,7 @@ NEED_TORCH = {
     *("inference/onnx_export.py", "inference/torch_engine.py"),
     *(
         f"training/{name}.py"
-        for name in ("average", "comparison", "distributed", "learner", "loop", "patches", "run", "validation")
+        for name in ("average", "distributed", "learner", "loop", "patches", "run", "run_comparison", "validation")
     ),
     *(path.relative_to(HOUSE).as_posix() for path in (HOUSE / "networks").glob("[!_]*.py")),
     *(f"training/augment/{name}.py" for name in ("axes", "brain", "draws", "faults", "histogram", "intensity")),

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from gliomask.model.plan import Plan
     from gliomask.phantom import write_phantoms
     from gliomask.report.pictures import draw_case, draw_prediction
-    from gliomask.training.comparison import compare
     from gliomask.training.config import TrainConfig
     from gliomask.training.cross_validation import cross_validate
     from gliomask.training.loop import train
+    from gliomask.training.run_comparison import compare
     from gliomask.volume import Volume
 
 __version__ = VERSION
@@ -38,7 +38,7 @@ _HOMES = {
     "Plan": "model.plan",
     "TrainConfig": "training.config",
     "Volume": "volume",
-    "compare": "training.comparison",
+    "compare": "training.run_comparison",
     "cross_validate": "training.cross_validation",
     "draw_case": "report.pictures",
     "draw_prediction": "report.pictures",

@@ -1,4 +1,4 @@
-"""Training as seen in a terminal: a bar with the time left, a line an epoch, and Ctrl-C."""
+"""Training in a terminal: a progress bar with the time left, a line for each epoch, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from gliomask.training.distributed import is_first
 from gliomask.training.loop import Moment, Watcher, train
 from gliomask.training.run import Run
 
-# What a shell reports of a program that Ctrl-C ended.
+# The exit status of a program that was ended by Ctrl-C, by the convention of shells.
 _INTERRUPTED = 130
 
 
 def train_with_bar(source: Sequence[Case] | Path, output: Path, config: TrainConfig, *, resume: bool = False) -> Run:
-    """Train under a progress bar. Stopped by Ctrl-C or SIGTERM, it says how to go on and exits with status 130."""
+    """Train with a progress bar. After Ctrl-C or SIGTERM, print how to continue and exit with status 130."""
     with _watching(source, output) as watcher:
         return train(source, output, config, resume=resume, watcher=watcher)
 
@@ -33,17 +33,17 @@ def train_with_bar(source: Sequence[Case] | Path, output: Path, config: TrainCon
 def cross_validate_with_bar(
     source: Sequence[Case] | Path, output: Path, config: TrainConfig, folds: Sequence[int] | None, *, resume: bool
 ) -> list[Run]:
-    """Train folds under a progress bar each, as `train_with_bar` does."""
+    """Train the folds of a cross-validation with a progress bar for each, as `train_with_bar` does for one run."""
     with _watching(source, output) as watcher:
         return cross_validate(source, output, config, folds, resume=resume, watcher=watcher)
 
 
 @contextmanager
 def _watching(source: Sequence[Case] | Path, output: Path) -> Iterator[Bar]:
-    """Give a bar; the first signal asks the loop to stop, a second one breaks it off."""
+    """Yield a progress bar. The first signal asks the loop to stop after its step; a second one interrupts it."""
     watcher = Bar(0 if isinstance(source, Path) else len(source))
-    asked = (signal.SIGINT, signal.SIGTERM)  # the second is how job schedulers announce the end
-    before = {number: signal.signal(number, watcher.on_interrupt) for number in asked}
+    handled = (signal.SIGINT, signal.SIGTERM)  # job schedulers send SIGTERM before they end a job
+    before = {number: signal.signal(number, watcher.on_interrupt) for number in handled}
     try:
         with watcher.bar:
             yield watcher
@@ -51,17 +51,17 @@ def _watching(source: Sequence[Case] | Path, output: Path) -> Iterator[Bar]:
         for number, handler in before.items():
             signal.signal(number, handler)
     if watcher.stop:
-        watcher.say(f"stopped; go on with: gliomask train -o {output} --resume")
+        watcher.say(f"stopped; continue with: gliomask train -o {output} --resume")
         raise typer.Exit(_INTERRUPTED)
 
 
 class Bar(Watcher):
-    """A line with epoch, loss, Dice and time left; where stderr is no terminal, a line an epoch."""
+    """A progress line with epoch, loss, Dice and time left; if stderr is not a terminal, only a line for each epoch."""
 
     def __init__(self, cases: int) -> None:
-        self.speaks = is_first()
+        self.is_first = is_first()
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
-        hidden = not err.is_terminal or not self.speaks
+        hidden = not err.is_terminal or not self.is_first
         self.bar = Progress(*columns, console=err, transient=True, disable=hidden)
         self.task = self.bar.add_task("preparing", total=cases or None, facts="")
         self.stop = False
@@ -71,7 +71,7 @@ class Bar(Watcher):
         if self.stop:
             raise KeyboardInterrupt
         self.stop = True
-        self.say("stopping after this step; everything is kept (once more: stop at once)")
+        self.say("stopping after this step; nothing is lost (press Ctrl-C again to stop at once)")
 
     def should_stop(self) -> bool:
         return self.stop
@@ -109,8 +109,8 @@ class Bar(Watcher):
         self.say(_epoch_line(row))
 
     def say(self, text: str) -> None:
-        """Print a line above the bar, in the first process."""
-        if self.speaks:
+        """Print a line above the bar; with several processes, only in the first."""
+        if self.is_first:
             err.print(text)
 
 
@@ -121,7 +121,7 @@ def _epoch_line(row: Mapping[str, float]) -> str:
     regions = " ".join(f"{key.removeprefix('val_dice_')} {value:.3f}" for key, value in row.items() if "dice_" in key)
     return (
         f"{text}, validation loss {row['val_loss']:.3f}, Dice {regions}, accuracy {row['val_accuracy']:.4f} "
-        f"(all background: {row['all_background_accuracy']:.4f}), mean IoU {row['val_mean_iou']:.3f}"
+        f"(without any tumour: {row['all_background_accuracy']:.4f}), mean IoU {row['val_mean_iou']:.3f}"
     )
 
 

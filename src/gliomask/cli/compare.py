@@ -1,4 +1,4 @@
-"""gliomask compare: runs side by side."""
+"""gliomask compare: compare training runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from gliomask.training.comparison import Entrant
+    from gliomask.training.run_comparison import ComparedRun
 
     Facts = Mapping[str, str | float]
 
@@ -29,17 +29,17 @@ EXAMPLES = """
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, as gliomask train makes them.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders made by gliomask train.")],
     output: Output = Path("comparison"),
     case: Annotated[
-        list[str] | None, typer.Option("--case", help="A held-out case to draw; again for more. [the median one]")
+        list[str] | None, typer.Option("--case", help="A held-out case to draw; may be repeated. [the median case]")
     ] = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Compare runs: curves over epochs and hours, scores with intervals, cost, and what each sees in the same case.
+    """Compare training runs: curves over epochs and hours, scores with intervals, cost, and masks of the same case.
 
-    Scores are of the best models on the cases that all runs held out.
+    The best model of each run is scored on the cases that all runs held out.
     """
     from gliomask.files import check_writable
     from gliomask.inference.loading import require_torch
@@ -47,32 +47,32 @@ def compare(
     torch = require_torch()
     check_writable(output)
     torch.set_num_threads(threads or torch.get_num_threads())
-    from gliomask.training.comparison import compare as compare_runs
+    from gliomask.training.run_comparison import compare as compare_runs
 
     with progress("predicting", 1) as bar:
         task = bar.tasks[0].id
-        entrants, notes = compare_runs(
+        compared, notes = compare_runs(
             runs,
             output,
             cases=case or (),
             device=device,
-            on_case=lambda done, of: bar.update(task, total=of, completed=done),
+            on_case=lambda done, total: bar.update(task, total=total, completed=done),
         )
-    _show(entrants)
+    _print_tables(compared)
     for note in notes:
         warn(note)
     out.print(f"pictures, table.csv and table.md: {output}")
 
 
-def _show(entrants: Sequence[Entrant]) -> None:
-    """Two tables, as cost and scores with their intervals do not go side by side into 80 columns."""
-    rows = [entrant.facts() for entrant in entrants]
+def _print_tables(compared: Sequence[ComparedRun]) -> None:
+    """Print one table of costs and one of scores with intervals; both together would be wider than 80 columns."""
+    rows = [run.facts() for run in compared]
     out.print(_table(("M par.", "GFLOP", "s/step", "GB", "hours", "best epoch"), rows, _cost))
     scored = [row for row in rows if row["cases"]]
     if not scored:
         return
     names = [*(name for name in ("WT", "TC", "ET", "RC") if f"dice_{name}" in scored[0]), "mean"]
-    out.print(f"\nmean Dice [95 %] of the cases that all held out: {scored[0]['cases']}")
+    out.print(f"\nmean Dice [95 % interval] on the cases that all runs held out: {scored[0]['cases']}")
     out.print(_table(names, scored, lambda row: [_score(row, name) for name in names]))
 
 
@@ -95,7 +95,7 @@ def _cost(row: Facts) -> list[str]:
 
 
 def _figure(value: float) -> str:
-    """Three digits, and never an exponent."""
+    """Return a number with three significant digits and without an exponent."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -105,6 +105,6 @@ def _score(row: Facts, name: str) -> str:
 
 
 def _short(share: float, digits: int) -> str:
-    """`.831`: a number from 0 to 1, in as little room as there is."""
+    """Return a number from 0 to 1 without its leading zero, such as `.831`, to save space."""
     text = f"{share:.{digits}f}"
     return "1" if text.startswith("1") else text[1:]

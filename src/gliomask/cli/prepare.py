@@ -1,4 +1,4 @@
-"""gliomask prepare: what training does first, done alone."""
+"""gliomask prepare: prepare cases for training without training yet."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ EXAMPLES = """
 
 
 def prepare(
-    cases: Annotated[Path, typer.Argument(help="A folder of cases with masks, as it was downloaded.")],
+    cases: Annotated[Path, typer.Argument(help="A folder of cases with masks, as downloaded.")],
     output: Output,
     modalities: Modalities = "flair,t1ce,t2",
     crop: Annotated[
-        int | None, typer.Option("--crop", min=16, help="Write one array of this edge a case instead of a cache.")
+        int | None, typer.Option("--crop", min=16, help="Write cubic arrays of this edge length instead of a cache.")
     ] = None,
     labels: Labels = None,
     threads: Threads = None,
 ) -> None:
-    """Prepare cases for training: crop to the brain and keep as memory-mapped arrays, on all cores.
+    """Prepare cases for training: crop them to the brain and store them as memory-mapped arrays, using all cores.
 
-    Cases that are prepared already are left as they are, so an interrupted preparation goes on where it was.
+    Cases that are already prepared are kept, so an interrupted preparation continues where it stopped.
     """
     from gliomask.cases import common_convention, get_modality, resolve_conventions, survey
     from gliomask.files import check_writable
@@ -60,5 +60,5 @@ def prepare(
     else:
         for made in crops:
             out.print(f"{made.id}: {made.tumour_cut:.1%} of the tumour cut off, {made.brain_cut:.1%} of the brain")
-        out.print(f"{done} cases in {output}, CASE_image.npy and CASE_mask.npy each; the cuts are in crops.csv")
+        out.print(f"{done} cases in {output}, CASE_image.npy and CASE_mask.npy each; crops.csv lists what was cut off")
     end_batch([*found.problems, *problems], done)

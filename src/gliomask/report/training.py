@@ -120,9 +120,9 @@ def _held_out(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The cases held out with their Dice, best first, the first and the last with a picture."""
     from gliomask.inference.loading import load_torch_model
-    from gliomask.training.comparison import common_cases
     from gliomask.training.losses import build_loss
     from gliomask.training.run import load_run
+    from gliomask.training.run_comparison import common_cases
     from gliomask.training.validation import score_cached_case
 
     run = load_run(record.folder)
@@ -147,7 +147,7 @@ def _held_out(
 
 
 def _picture(model: Model, case: CachedCase, config: TrainConfig) -> str:
-    from gliomask.training.comparison import plain_affine
+    from gliomask.training.run_comparison import plain_affine
     from gliomask.training.validation import predict_cached_case
 
     shown = [modality for modality in SHOWN_FIRST if modality in case.modalities][:2]

@@ -1,4 +1,4 @@
-"""Runs side by side: what each learned, how fast, at what cost, and what it sees in the same cases."""
+"""Comparison of training runs: learning curves, scores on common cases, cost, and predictions of the same case."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ from gliomask.training.validation import CaseScore, predict_cached_case, score_c
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """One run of a comparison."""
+class ComparedRun:
+    """A training run in a comparison, with its log, its best model and what that scores and costs."""
 
     label: str
     run: Run
     rows: Sequence[Mapping[str, float]]
     model: Model
     scores: Sequence[CaseScore]
-    """On the cases that all runs held out, in their order; empty where there are none."""
+    """Scores on the cases that all runs held out, in the same order for each run; empty if there are no such cases."""
     million_parameters: float
     gflop: float
-    """Of one pass over a patch; a multiplication and an addition count as two."""
+    """Floating-point operations of one forward pass over a patch; a multiplication and an addition count as two."""
     forward_seconds: float
-    """Of one pass over a patch, the median of three after one to warm up."""
+    """Duration of one forward pass over a patch: the median of three passes, after a first one that is not timed."""
 
     def statistics(self) -> dict[str, Statistics]:
-        """Return of each region, and of their `mean`, what the cases' Dice come to."""
+        """Return the statistics of the cases' Dice for each region, and of the regions' mean Dice as `mean`."""
         regions = self.model.plan.regions
         found = {region: describe([score.dice[region] for score in self.scores]) for region in regions}
         return found | {"mean": describe([float(np.mean(list(score.dice.values()))) for score in self.scores])}
 
     def facts(self) -> dict[str, str | float]:
-        """Return the run's row of the table."""
+        """Return the run's row of the table: label, network, cost, length and, if there are scores, mean Dice."""
         best = best_row(self.rows)
         steps = self.rows[-1]["step"]
         row: dict[str, str | float] = {
@@ -83,33 +83,33 @@ def compare(
     *,
     cases: Sequence[str] = (),
     device: str = "auto",
-    on_case: Callable[[int, int], None] = lambda done, of: None,
-) -> tuple[list[Entrant], list[str]]:
+    on_case: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[list[ComparedRun], list[str]]:
     """Compare runs and write `curves.png`, `scores.png`, `table.md`, `table.csv` and a picture of a case to a folder.
 
-    Scores are of the best models on the cases that every run held out: networks that were judged on other cases
-    cannot be told apart by them. Where there are none, or they are not prepared any more, scores and picture are left
-    out and it is said why.
+    The best model of each run is scored on the cases that every run held out, because scores on different cases are
+    not comparable. If there are no such cases, or their cache no longer exists, scores and picture are left out and a
+    note gives the reason.
 
     Args:
-        runs: Folders of runs, each with a finished epoch.
+        runs: The folders of runs that have finished at least one epoch.
         output: The folder to write to.
-        cases: Ids of cases to draw; by default the one whose mean Dice over all runs is the median.
-        device: Where to run the networks.
-        on_case: Called with how many of how many predictions are done.
+        cases: Ids of cases to draw; by default the case whose mean Dice over all runs is the median.
+        device: The device that runs the networks.
+        on_case: Called after each prediction with the number of predictions done and their total.
 
     Returns:
-        The runs as they compare, and what is to be said about the comparison.
+        The compared runs in the order given, and notes about the comparison for the user.
 
     Raises:
-        InputError: A folder holds no run with a finished epoch and a best model (all are named), or a case to draw is
-            not among those held out.
+        InputError: A folder has no run with a finished epoch and a best model (all such folders are listed), or a case
+            to draw was not held out by all runs.
     """
     opened = _open(runs)
     common, notes = common_cases(opened)
-    if wrong := [case for case in cases if case not in {c.id for c in common}]:
+    if wrong := [case for case in cases if case not in {each.id for each in common}]:
         raise InputError(f"{', '.join(wrong)}: not among the {len(common)} case(s) that all runs held out.")
-    entrants = []
+    compared = []
     for number, (label, run) in enumerate(opened.items()):
         model = load_torch_model(run.best, device=device)
         loss_of, precision = build_loss(run.config.loss), run.config.precision
@@ -117,28 +117,29 @@ def compare(
         for done, case in enumerate(common, start=1):
             scores.append(score_cached_case(model, case, loss_of, precision))
             on_case(number * len(common) + done, len(opened) * len(common))
-        entrants.append(Entrant(label, run, run.rows(), model, scores, *_cost(model, run)))
+        compared.append(ComparedRun(label, run, run.rows(), model, scores, *_cost(model, run)))
     output = Path(output)
-    _write_table(entrants, output)
-    save_figure(comparison_curves_figure({e.label: e.rows for e in entrants}), output / "curves.png")
+    _write_table(compared, output)
+    save_figure(comparison_curves_figure({each.label: each.rows for each in compared}), output / "curves.png")
     if common:
         save_figure(
-            comparison_scores_figure({e.label: [s.dice for s in e.scores] for e in entrants}), output / "scores.png"
+            comparison_scores_figure({each.label: [score.dice for score in each.scores] for each in compared}),
+            output / "scores.png",
         )
-        for case in [c for c in common if c.id in cases] or [_median_case(entrants, common)]:
-            _draw(entrants, case, output / f"{case.id}.png")
-    return entrants, notes
+        for case in [each for each in common if each.id in cases] or [_median_case(compared, common)]:
+            _draw(compared, case, output / f"{case.id}.png")
+    return compared, notes
 
 
 def _open(runs: Sequence[Path | str]) -> dict[str, Run]:
-    """The runs by their labels: the network's name, and the folder's too where several have the same one."""
+    """Return the runs by label: the network's name, with the folder's name where several runs share a network."""
     opened, problems = [], []
     for folder in map(Path, runs):
         try:
             run = load_run(folder)
             if not run.rows() or not run.best.is_file():
                 raise InputError(
-                    f"{folder}: has no finished epoch yet. Let it train on: gliomask train -o {folder} --resume"
+                    f"{folder}: has no finished epoch yet. Continue it: gliomask train -o {folder} --resume"
                 )
             opened.append(run)
         except InputError as error:
@@ -156,16 +157,14 @@ def _open(runs: Sequence[Path | str]) -> dict[str, Run]:
 
 
 def common_cases(runs: Mapping[str, Run]) -> tuple[list[CachedCase], list[str]]:
-    """Return the prepared cases that all runs held out, and what is to be said about it."""
+    """Return the prepared cases that all runs held out, and notes for the user about cases that are left out."""
     held_out = [set(run.split()["val"]) for run in runs.values()]
     common = set.intersection(*held_out)
     if not common:
-        return [], ["the runs held out no case in common: no scores, for those of other cases cannot be compared"]
+        return [], ["no scores: the runs held out no case in common, and scores on different cases cannot be compared"]
     notes = []
     if any(ids != common for ids in held_out):
-        notes.append(
-            f"scored on the {len(common)} case(s) that all runs held out; each held out more, which are left aside"
-        )
+        notes.append(f"scored on the {len(common)} case(s) that all runs held out; other held-out cases are not used")
     for run in runs.values():
         cache = next((place for place in _caches(run) if is_cache(place)), None)
         needed = {modality for other in runs.values() for modality in other.config.modalities}
@@ -173,7 +172,7 @@ def common_cases(runs: Mapping[str, Run]) -> tuple[list[CachedCase], list[str]]:
             return [case for case in open_cache(cache, cache_plan(cache)) if case.id in common], notes
     return [], [
         *notes,
-        "the prepared cases are not there any more: no scores. Prepare them again by training on with --resume",
+        "no scores: the prepared cases no longer exist. Continue a run with --resume to prepare them again",
     ]
 
 
@@ -183,6 +182,7 @@ def _caches(run: Run) -> list[Path]:
 
 
 def _cost(model: Model, run: Run) -> tuple[float, float, float]:
+    """Return millions of parameters, GFLOP and seconds of a forward pass over a patch; see `ComparedRun`."""
     network, plan = model.network, model.plan
     device = next(network.parameters()).device
     image = torch.zeros((1, len(plan.modalities), *plan.patch_size), device=device)
@@ -199,29 +199,29 @@ def _cost(model: Model, run: Run) -> tuple[float, float, float]:
     return parameters / 1e6, counter.get_total_flops() / 1e9, float(np.median(seconds))
 
 
-def _median_case(entrants: Sequence[Entrant], cases: Sequence[CachedCase]) -> CachedCase:
-    means = np.mean([[np.mean(list(s.dice.values())) for s in entrant.scores] for entrant in entrants], axis=0)
+def _median_case(compared: Sequence[ComparedRun], cases: Sequence[CachedCase]) -> CachedCase:
+    means = np.mean([[np.mean(list(s.dice.values())) for s in run.scores] for run in compared], axis=0)
     return cases[int(np.argsort(means)[len(means) // 2])]
 
 
-def _draw(entrants: Sequence[Entrant], case: CachedCase, path: Path) -> None:
+def _draw(compared: Sequence[ComparedRun], case: CachedCase, path: Path) -> None:
     shown = [modality for modality in ("t2f", "t1c", "t2w", "t1n") if modality in case.modalities][:2]
-    regions = entrants[0].model.plan.regions
+    regions = compared[0].model.plan.regions
     truth = to_regions(case.labels(), get_convention(case.convention), regions)
     view = CaseView(
         title=case.id,
-        affine=plain_affine(entrants[0].model.plan.axes, case.spacing_mm),
+        affine=plain_affine(compared[0].model.plan.axes, case.spacing_mm),
         images={
             SEQUENCE_NAMES[modality]: np.asarray(case.image()[case.modalities.index(modality)]) for modality in shown
         },
         truth=dict(zip(regions, truth, strict=True)),
-        predictions={e.label: predict_cached_case(e.model, case, e.run.config.precision) for e in entrants},
+        predictions={one.label: predict_cached_case(one.model, case, one.run.config.precision) for one in compared},
     )
     save_figure(case_figure(view), path)
 
 
 def plain_affine(axes: str, spacing_mm: tuple[float, float, float]) -> NDArray[np.float64]:
-    """Return the affine of a grid of that orientation and voxel size, at no place in particular."""
+    """Return the affine of a grid with this orientation and voxel size; its origin is 0, 0, 0."""
     affine = np.eye(4)
     affine[:3, :3] = 0
     for axis, (letter, mm) in enumerate(zip(axes, spacing_mm, strict=True)):
@@ -230,8 +230,8 @@ def plain_affine(axes: str, spacing_mm: tuple[float, float, float]) -> NDArray[n
     return affine
 
 
-def _write_table(entrants: Sequence[Entrant], output: Path) -> None:
-    rows = [entrant.facts() for entrant in entrants]
+def _write_table(compared: Sequence[ComparedRun], output: Path) -> None:
+    rows = [run.facts() for run in compared]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Runs side by side: fair about cases, true to the logs, honest about what cannot be compared."""
+"""Comparison of runs: scores on common cases only, figures as in the logs, and notes on what cannot be compared."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from matplotlib.collections import LineCollection, PathCollection
 from gliomask.cases import Case, find_cases, resolve_conventions
 from gliomask.errors import InputError
 from gliomask.figures import comparison_curves_figure, comparison_scores_figure
-from gliomask.training.comparison import compare
 from gliomask.training.config import TrainConfig, make_config
 from gliomask.training.loop import train
 from gliomask.training.run import Run
+from gliomask.training.run_comparison import compare
 
 
 @pytest.fixture
@@ -39,10 +39,10 @@ def runs(cases: list[Case], tmp_path: Path) -> list[Run]:
     return [train(cases, tmp_path / name, config(network=name, val_fraction=0.4)) for name in networks]
 
 
-def test_the_table_says_what_the_logs_say(runs: list[Run], tmp_path: Path) -> None:
-    """Of networks on one split, scored with the best models: the mean Dice are those of the best epochs."""
+def test_the_table_agrees_with_the_logs(runs: list[Run], tmp_path: Path) -> None:
+    """For networks on one split, the mean Dice in the table are those of the best epochs in the logs."""
     shares: list[tuple[int, int]] = []
-    entrants, notes = compare(
+    compared, notes = compare(
         [run.folder for run in runs], tmp_path / "out", on_case=lambda done, of: shares.append((done, of))
     )
     assert not notes
@@ -50,13 +50,13 @@ def test_the_table_says_what_the_logs_say(runs: list[Run], tmp_path: Path) -> No
     with (tmp_path / "out" / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["run"] for row in rows] == ["fcn", "unet"]
-    for row, run, entrant in zip(rows, runs, entrants, strict=True):
+    for row, run, one in zip(rows, runs, compared, strict=True):
         best = max(run.rows(), key=lambda logged: logged["val_dice"])
         assert float(row["dice_WT"]) == pytest.approx(best["val_dice_WT"], abs=1e-4)
         assert float(row["dice_mean"]) == pytest.approx(best["val_dice"], abs=1e-4)
         assert float(row["best_epoch"]) == best["epoch"]
         assert int(row["steps"]) == run.rows()[-1]["step"]
-        parameters = sum(p.numel() for p in entrant.model.network.parameters())
+        parameters = sum(p.numel() for p in one.model.network.parameters())
         assert float(row["million_parameters"]) == pytest.approx(parameters / 1e6, abs=0.01)
         assert float(row["gflop_forward"]) > 0
         assert float(row["dice_WT_low"]) <= float(row["dice_WT"]) <= float(row["dice_WT_high"])
@@ -67,34 +67,34 @@ def test_the_table_says_what_the_logs_say(runs: list[Run], tmp_path: Path) -> No
 
 
 def test_scores_are_of_the_cases_that_all_held_out(cases: list[Case], tmp_path: Path) -> None:
-    """Those in common, or none at all: nobody is scored on what he was trained on."""
+    """Only the common cases are scored, or none; no model is scored on a case that it was trained on."""
     for fold in (0, 1):
         train(cases, tmp_path / f"fold{fold}", config(folds=2, fold=fold, epochs=1))
-    entrants, notes = compare([tmp_path / "fold0", tmp_path / "fold1"], tmp_path / "folds")
-    assert not any(entrant.scores for entrant in entrants)
+    compared, notes = compare([tmp_path / "fold0", tmp_path / "fold1"], tmp_path / "folds")
+    assert not any(one.scores for one in compared)
     assert "no case in common" in notes[0]
     assert {path.name for path in (tmp_path / "folds").iterdir()} == {"curves.png", "table.csv", "table.md"}
-    assert [entrant.label for entrant in entrants] == ["fold0 (fcn)", "fold1 (fcn)"]
+    assert [one.label for one in compared] == ["fold0 (fcn)", "fold1 (fcn)"]
     few, more = (train(cases, tmp_path / f"f{n}", config(epochs=1, val_fraction=n / 5)) for n in (1, 4))
-    entrants, notes = compare([few.folder, more.folder], tmp_path / "some")
+    compared, notes = compare([few.folder, more.folder], tmp_path / "some")
     common = set(few.split()["val"]) & set(more.split()["val"])
-    assert {score.case for score in entrants[0].scores} == {score.case for score in entrants[1].scores} == common
+    assert {score.case for score in compared[0].scores} == {score.case for score in compared[1].scores} == common
     if common:
-        assert "held out more" in notes[0]
+        assert "other held-out cases" in notes[0]
 
 
 def test_without_the_prepared_cases_the_curves_are_compared(runs: list[Run], tmp_path: Path) -> None:
-    """And it is said why there are no scores."""
+    """A note gives the reason why there are no scores."""
     for run in runs:
         shutil.rmtree(run.folder / "cache")
-    entrants, notes = compare([run.folder for run in runs], tmp_path / "out")
-    assert "not there any more" in notes[0]
-    assert not entrants[0].scores
+    compared, notes = compare([run.folder for run in runs], tmp_path / "out")
+    assert "no longer exist" in notes[0]
+    assert not compared[0].scores
     assert "dice_WT" not in (tmp_path / "out" / "table.csv").read_text()
 
 
-def test_what_is_no_finished_run_is_refused_all_at_once(runs: list[Run], tmp_path: Path) -> None:
-    """Each by its folder, nothing written; and a case that was not held out cannot be drawn."""
+def test_unfinished_runs_are_refused_together(runs: list[Run], tmp_path: Path) -> None:
+    """Every folder is named and nothing is written; a case that was not held out cannot be drawn."""
     runs[1].best.unlink()
     with pytest.raises(InputError, match=r"(?s)unet: has no finished epoch.*nothing: no run there"):
         compare([runs[0].folder, runs[1].folder, tmp_path / "nothing"], tmp_path / "out")
@@ -104,7 +104,7 @@ def test_what_is_no_finished_run_is_refused_all_at_once(runs: list[Run], tmp_pat
 
 
 def test_the_command_shows_the_table(gliomask, runs: list[Run], tmp_path: Path) -> None:
-    """A line a run for its cost and one for its scores, and where the pictures are."""
+    """One line per run for its cost and one for its scores, and the place of the pictures."""
     status, said = gliomask("compare", *(run.folder for run in runs), "-o", tmp_path / "out", columns=80)
     assert status == 0, said
     lines = said.splitlines()
@@ -114,15 +114,15 @@ def test_the_command_shows_the_table(gliomask, runs: list[Run], tmp_path: Path) 
 
 
 def test_every_interval_has_its_line_in_80_columns(gliomask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However large the numbers are: nothing is folded, and the figures are those of the table on the disk."""
+    """No line is folded however large the numbers are, and the figures are those of the table on the disk."""
     cost = {"million_parameters": 19.07, "gflop_forward": 1187.2, "seconds_a_step": 12.345, "hours": 123.456}
     dice = {}
     for region, mean in (("WT", 0.8312), ("TC", 0.7449), ("ET", 0.6), ("mean", 0.9999)):
         dice |= {f"dice_{region}": mean, f"dice_{region}_low": mean - 0.123, f"dice_{region}_high": 1.0}
     facts = {"run": "attention_unet", **cost, "peak_memory_gb": 12.3, "best_epoch": 120, "cases": 9, **dice}
     bare = {**facts, "run": "vnet", "cases": 0}
-    entrants = [SimpleNamespace(facts=lambda: facts), SimpleNamespace(facts=lambda: bare)]
-    monkeypatch.setattr("gliomask.training.comparison.compare", lambda *_, **__: (entrants, []))
+    compared = [SimpleNamespace(facts=lambda: facts), SimpleNamespace(facts=lambda: bare)]
+    monkeypatch.setattr("gliomask.training.run_comparison.compare", lambda *_, **__: (compared, []))
     status, said = gliomask("compare", "a", "b", "-o", tmp_path, columns=80)
     assert status == 0, said
     lines = said.splitlines()[:-1]
@@ -142,7 +142,7 @@ def rows(*dices: float) -> list[dict[str, float]]:
 
 
 def test_every_run_has_its_line_in_every_panel_that_it_has_data_for() -> None:
-    """Over epochs and over hours, in one colour; epochs without validation are gaps."""
+    """Over epochs and over hours, in the same colour; an epoch without validation is left out."""
     second = rows(0.2, 0.3, 0.4)
     del second[1]["val_dice"]
     figure = comparison_curves_figure({"one": rows(0.5, 0.6), "two": second})
@@ -157,7 +157,7 @@ def test_every_run_has_its_line_in_every_panel_that_it_has_data_for() -> None:
 
 
 def test_bars_are_means_and_every_case_is_a_point() -> None:
-    """With an interval around the mean that the cases' scatter gives."""
+    """Each bar also has its confidence interval."""
     scores = {"one": [{"WT": 0.8, "ET": 0.0}, {"WT": 0.6, "ET": 1.0}], "two": [{"WT": 0.9, "ET": 0.5}] * 2}
     figure = comparison_scores_figure(scores)
     heights = sorted(bar.get_height() for bar in figure.axes[0].patches)
