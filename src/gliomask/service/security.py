@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gliomask.service.limits import RefusedError
+from gliomask.viewer.headers import security_headers
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +35,16 @@ _SMALL_BODY = 64 * 1024
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-        "connect-src 'self' blob:; font-src 'self' data:; worker-src 'self' blob:; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "same-origin",  # with no-referrer, browsers submit the form with "Origin: null"
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(), geolocation=(), microphone=()",
-    "cache-control": "no-store",
+    name.lower(): value
+    for name, value in security_headers(
+        {
+            "connect-src": "'self' blob:",
+            "font-src": "'self' data:",
+            "worker-src": "'self' blob:",
+            "form-action": "'self'",
+        },
+        referrer="same-origin",  # with no-referrer, browsers submit the form with "Origin: null"
+    ).items()
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,26 +18,16 @@ from typing import ClassVar
 from gliomask.errors import InputError
 from gliomask.version import VERSION
 from gliomask.viewer.assets import ASSETS, Asset, read_asset, require_niivue
+from gliomask.viewer.headers import security_headers
 from gliomask.viewer.scene import Scene, scene_content, volume_bytes, volume_names
 
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 
-SECURITY_HEADERS: Mapping[str, str] = {
-    # data: and blob: are the library's own fonts and the pictures that a reader saves; nothing comes from elsewhere.
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-        "connect-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), usb=()",
-    "Cache-Control": "no-store",
-}
+SECURITY_HEADERS: Mapping[str, str] = security_headers(
+    {"connect-src": "'self' data:", "form-action": "'none'"}, referrer="no-referrer"
+)
 """Sent with each answer: the page can run no script and reach no address but those of its own server."""
 
 _PLAIN = "text/plain; charset=utf-8"
@@ -73,7 +64,7 @@ def serve_scene(scene: Scene, *, port: int = 0) -> Iterator[Served]:
     token = secrets.token_urlsafe(24)
     handler = type("SceneHandler", (_Handler,), {"answers": _answers(scene, token)})
     try:
-        server = ThreadingHTTPServer((HOST, port), handler)
+        server = _Server((HOST, port), handler)
     except (OSError, OverflowError) as error:
         raise InputError(f"port {port} cannot be had: {error}. Choose another with --port, or leave it out.") from error
     server.daemon_threads = True
@@ -85,6 +76,12 @@ def serve_scene(scene: Scene, *, port: int = 0) -> Iterator[Served]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    """A server that does not share its port: with `SO_REUSEADDR`, Windows lets other programs listen at it too."""
+
+    allow_reuse_address = sys.platform != "win32"
 
 
 class _Handler(BaseHTTPRequestHandler):
