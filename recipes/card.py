@@ -2,8 +2,8 @@
 
     python recipes/card.py MODEL results.json postprocessed.json rules.json -o MODEL_CARD.md
 
-The first results are of the network alone, the second of the same with the rules of post-processing in its plan, which
-`fit_postprocessing.py` wrote into rules.json with what they gain.
+results.json is of the network alone, postprocessed.json of the same network with the rules of post-processing in its
+plan. rules.json was written by `fit_postprocessing.py` and contains these rules and what a case gains by them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def values(model: Path, rows: Rows, cleaned: Rows) -> dict[str, str]:
-    """Return what the template's places are filled with."""
+    """Return the values of the placeholders in the template."""
     plan, training = read_plan(model), read_training(model)
     whole = select(cleaned, FULL, "whole")
     return {
@@ -57,7 +57,7 @@ def values(model: Path, rows: Rows, cleaned: Rows) -> dict[str, str]:
 
 
 def gains(report: dict[str, Any]) -> dict[str, str]:
-    """Return what post-processing gains on cases left out, and each region's calibration."""
+    """Return the gain by post-processing on the cases left out, and the calibration of each region, as text."""
     lines = ["| region | temperature | calibration error before | after |", "|---|---|---|---|"]
     for region, found in report["calibration"].items():
         before, after = (found[f"calibration_error_{when}"] for when in ("before", "after"))
@@ -75,7 +75,7 @@ def select(rows: Rows, subset: str, window: str) -> Rows:
 
 
 def region_table(rows: Rows) -> str:
-    """Return mean, interval and median of each region's Dice and lesion-wise Dice."""
+    """Return a table with mean, confidence interval and median of Dice and lesion-wise Dice for each region."""
     lines = ["| region | score | mean | 95 % interval | median | cases |", "|---|---|---|---|---|---|"]
     for name, title in (("dice", "Dice"), ("lesion_dice", "lesion-wise Dice (2023)")):
         for region in REGIONS:
@@ -86,7 +86,7 @@ def region_table(rows: Rows) -> str:
 
 
 def ways_table(rows: Rows, cleaned: Rows) -> str:
-    """Return the mean Dice of one pass, windows, mirrors, and with post-processing."""
+    """Return a table of the mean Dice in one pass, with windows and with mirror images, and with post-processing."""
     names = {"whole": "one pass", "sliding": "`--window sliding`", "mirrors": "one pass, `--tta`"}
     kinds = [(f"{title}, the network alone", select(rows, FULL, window)) for window, title in names.items()]
     for window, title in names.items():
@@ -102,7 +102,7 @@ def ways_table(rows: Rows, cleaned: Rows) -> str:
 
 
 def subset_table(rows: Rows) -> str:
-    """Return the mean Dice of each subset of the sequences."""
+    """Return a table of the mean Dice for each subset of the sequences."""
     lines = ["| sequences | WT | TC | ET |", "|---|---|---|---|"]
     for subset in dict.fromkeys(row["subset"] for row in rows if row["window"] == "whole"):
         some = select(rows, subset, "whole")
@@ -112,7 +112,7 @@ def subset_table(rows: Rows) -> str:
 
 
 def worst_table(rows: Rows) -> str:
-    """Return the five cases with the lowest mean Dice, with their volumes."""
+    """Return a table of the five cases with the lowest mean Dice, with their volumes."""
     worst = sorted(rows, key=lambda row: sum(row["dice"].values()))[:5]
     lines = ["| held-out case | Dice WT, TC, ET | true mL | found mL |", "|---|---|---|---|"]
     for row in worst:
@@ -125,7 +125,7 @@ def worst_table(rows: Rows) -> str:
 
 
 def mean(rows: Rows, name: str, region: str) -> str:
-    """Return the mean of one score, for a table."""
+    """Return the mean of one score of a region as text; cases without that score are left out."""
     numbers = [row[name][region] for row in rows if not math.isnan(row[name][region])]
     return f"{sum(numbers) / len(numbers):.3f}" if numbers else "none"
 

@@ -2,14 +2,16 @@
 
     python recipes/default_model.py DATA -o OUT
 
-DATA is a folder of cases with all four sequences and masks, in any layout, or a cache that `gliomask prepare` made of
-them. Two networks are trained and joined into one model. OUT gets a folder for each network with a run for each stage;
-a call that was stopped, however, goes on where it was when it is made again. Every stage but a network's last holds the
-same patients out, so that figures are honest: OUT/held_out.safetensors joins the networks before their last stage,
-OUT/joined.safetensors, the model, after it, when they have learned from all. `--stop-before everyone` leaves that out.
+DATA is a folder of cases with all four sequences and masks, in any layout, or a cache of them made by `gliomask
+prepare`. Two networks are trained and joined into one model. OUT contains a folder for each network, with a run for
+each stage. An interrupted call continues where it stopped when it is repeated.
 
-A GPU has time for both networks at once: `--network fast` and `--network fast_sides` beside each other, then a call
-without, which joins them.
+Every stage except the last of each network holds out the same patients. OUT/held_out.safetensors joins the networks as
+they were before the last stage, so it can be scored on these patients. OUT/joined.safetensors is the final model,
+trained on all patients. `--stop-before everyone` leaves the last stage out.
+
+On a GPU both networks can be trained at the same time: call the script with `--network fast` and, in parallel, with
+`--network fast_sides`, and then without this option to join them.
 """
 
 from __future__ import annotations
@@ -31,19 +33,20 @@ COMMON: dict[str, Any] = {
     "modalities": ("t1n", "t1c", "t2w", "t2f"),
     "ema": 0.9995,
     "seed": 0,
-    # A few dozen cases are soon known by heart: what helped was variety from the start.
+    # With a few dozen cases networks overfit soon; more variety from the start helped (see recipes/README.md).
     "augment": 2.0,
     "transplant": 0.5,
     "histograms": 0.3,
     "lesion_contrast": 0.5,
-    # As the rate fell, small cores that had been found were lost again: a constant rate, and an average over all steps.
+    # With a falling rate, small cores that had been found were lost again; a constant rate with an average over all
+    # steps keeps them.
     "schedule": "constant",
 }
-# Each stage begins with the average of the one before; `minutes` are on two cores.
+# Each stage starts from the averaged weights of the previous one. `minutes` are for two CPU cores.
 STAGES: dict[str, dict[str, Any]] = {
     "patches": {"patch_size": 128, "drop_modalities": 0.3, "lr": 1e-3, "minutes": 60},
-    # What it will see when it predicts: the brain in its box, in one pass. Cores that do not enhance come twice as
-    # often: little of them was found, in cases learned from as well.
+    # As in prediction, the network sees the whole bounding box of the brain in one pass. Cases with a core that hardly
+    # enhances are drawn twice per epoch, because such cores were missed even in training cases.
     "whole": {"whole_brain": True, "drop_modalities": 0.25, "lr": 5e-4, "minutes": 30, "repeat_faint": 2},
     "everyone": {
         "whole_brain": True,
@@ -54,12 +57,12 @@ STAGES: dict[str, dict[str, Any]] = {
         "val_fraction": 0.0,
     },
 }
-# They err elsewhere, so that their mean is better than either.
+# The two make different errors, so their mean is better than either.
 NETWORKS = ("fast", "fast_sides")
 
 
 def main() -> None:
-    """Run the stages of each network one after the other, each from the one before, and join the networks."""
+    """Train each network in its stages, and join the networks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -94,7 +97,7 @@ def main() -> None:
 
 
 def minutes() -> int:
-    """Return those of a network's stages together."""
+    """Return the duration of all stages of one network, in minutes."""
     return sum(stage["minutes"] for stage in STAGES.values())
 
 

@@ -1,16 +1,18 @@
-"""Fit a model's temperatures and post-processing on cases that it has not seen.
+"""Fit the temperatures and post-processing rules of a model on cases that it was not trained on.
 
     python recipes/fit_postprocessing.py OUT_OF_FOLD -o rules.json
     python recipes/fit_postprocessing.py OUT_OF_FOLD -o rules.json --model best.safetensors --write fitted.safetensors
     python recipes/fit_postprocessing.py --rules rules.json --model best.safetensors --write fitted.safetensors
 
-OUT_OF_FOLD holds an `.npz` a case, on the box of its brain: `logits` (R, x, y, z), float16, as the network gave them;
-`truth` (R, x, y, z), 0 or 1; `spacing_mm` (3,). `recipes/predict_out_of_fold.py` writes them. Each case must be
-answered by a model that has not seen its patient; what is fitted on training cases is worth nothing.
+OUT_OF_FOLD contains an `.npz` file for each case, on the bounding box of its brain, as `recipes/predict_out_of_fold.py`
+writes it: `logits` (R, x, y, z), float16, the output of the network; `truth` (R, x, y, z), 0 or 1; `spacing_mm` (3,).
+Each case must have been predicted by a model that was not trained on its patient; rules that are fitted on training
+cases are useless.
 
-First a temperature a region, then thresholds, least pieces and the least ET by the mean of Dice and the lesion-wise
-Dice of BraTS 2023. Of each setting's values the smallest change within one standard error of the best is taken. What a
-new case gains is measured by leaving one out; if that is nothing, the temperatures alone are kept.
+First a temperature is fitted for each region, then the thresholds, the smallest pieces and the smallest ET by the mean
+of Dice and the lesion-wise Dice of BraTS 2023. For each setting, the smallest change within one standard error of the
+best value is chosen. Leaving out one case at a time measures what a new case gains. If that is not more than zero, only
+the temperatures are kept.
 """
 
 from __future__ import annotations
@@ -45,14 +47,19 @@ from gliomask.model.plan import Plan, Postprocessing, RegionRule
 
 
 def main() -> None:
+    """Fit rules or read them, print and save them, and write them into a model file if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("-o", "--output", type=Path, help="The rules and what they are worth, as JSON.")
-    parser.add_argument("--rules", type=Path, help="Rules that were fitted before.")
-    parser.add_argument("--regions", default="WT,TC,ET", help="What the channels are; of a model, its own.")
+    parser.add_argument("-o", "--output", type=Path, help="JSON file for the rules and their evaluation.")
+    parser.add_argument("--rules", type=Path, help="Rules from an earlier run, to be written into a model.")
+    parser.add_argument(
+        "--regions", default="WT,TC,ET", help="The regions of the channels; with --model, the regions of the model."
+    )
     parser.add_argument("--model", type=Path, help="The model file that the rules are for.")
-    parser.add_argument("--write", type=Path, help="The model file to write: the same weights with the rules.")
-    parser.add_argument("--jobs", type=int, default=1, help="Processes that score cases side by side.")
+    parser.add_argument(
+        "--write", type=Path, help="The model file to write, with the same weights and the fitted rules."
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="The number of processes that score cases in parallel.")
     arguments = parser.parse_args()
     if (arguments.folder is None) == (arguments.rules is None) or (arguments.write and not arguments.model):
         parser.error("name a folder or --rules, and with --write also --model")
@@ -71,8 +78,9 @@ def main() -> None:
 
 
 def fit(paths: Sequence[Path], regions: Sequence[str], jobs: int) -> tuple[Postprocessing, dict[str, object]]:
+    """Return the fitted rules and a report on them, computed from the files of the cases."""
     if len(paths) < 3:
-        raise InputError(f"{len(paths)} .npz files; rules cannot be told from fewer than 3 cases.")
+        raise InputError(f"{len(paths)} .npz files; fitting rules needs at least 3 cases.")
     with ProcessPoolExecutor(jobs) as pool, TemporaryDirectory() as folder:
         tables = list(pool.map(partial(count_case, regions=tuple(regions)), paths))
         calibration = {region: fit_region([case[n] for case in tables]) for n, region in enumerate(regions)}
@@ -106,7 +114,7 @@ def fit(paths: Sequence[Path], regions: Sequence[str], jobs: int) -> tuple[Postp
 
 @dataclass(frozen=True)
 class Scores:
-    """What rules are worth on the cases; each is scored once."""
+    """The scores of the cases with given rules, as a function; the result for each set of rules is kept."""
 
     pool: ProcessPoolExecutor
     paths: tuple[Path, ...]
@@ -117,7 +125,7 @@ class Scores:
         return self.details(rule).mean(axis=(1, 2))
 
     def details(self, rule: Postprocessing) -> np.ndarray:
-        """Dice and lesion-wise Dice, `(N, R, 2)`."""
+        """Return Dice and lesion-wise Dice of each case and region, `(N, R, 2)`."""
         key = rule.model_dump_json()
         if key not in self.known:
             score = partial(score_case, regions=self.regions, rule=rule)
@@ -127,20 +135,24 @@ class Scores:
 
 
 def count_case(path: Path, regions: tuple[str, ...]) -> list[Tables]:
+    """Return the table of logits of each region in one case; see `count_logits`."""
     case = read_out_of_fold(path, regions)
     return [count_logits(logits, truth) for logits, truth in zip(case.logits, case.truth, strict=True)]
 
 
 def trim_case(path: Path, folder: Path, regions: tuple[str, ...], rule: Postprocessing) -> Path:
+    """Write a case cropped to what the rules can affect, to score it faster; return its new path."""
     save_out_of_fold(folder / path.name, trim(read_out_of_fold(path, regions), regions, rule, min(THRESHOLDS)))
     return folder / path.name
 
 
 def score_case(path: Path, regions: tuple[str, ...], rule: Postprocessing) -> np.ndarray:
+    """Return Dice and lesion-wise Dice of each region in one case, `(R, 2)`."""
     return score_rule(read_out_of_fold(path, regions), regions, rule)
 
 
 def fit_region(tables: Sequence[Tables]) -> dict[str, float]:
+    """Return the temperature of one region, with the likelihoods and calibration errors before and after."""
     together = sum(tables[1:], tables[0])
     temperature = fit_temperature(together)
     before, held_out = held_out_likelihoods(tables)
@@ -156,6 +168,7 @@ def fit_region(tables: Sequence[Tables]) -> dict[str, float]:
 
 
 def write(model: Path, plan: Plan | None, rule: Postprocessing, target: Path) -> None:
+    """Write the model file with the rules in its plan and its weights unchanged."""
     assert plan is not None
     replace_plan(model, plan.model_copy(update={"postprocessing": rule}), target)
     print(f"wrote {target}", file=sys.stderr)

@@ -1,11 +1,11 @@
-"""Fit the numbers by which `gliomask.inspection.naming` tells sequences apart, and say how often they are right.
+"""Fit the parameters by which `gliomask.inspection.naming` recognises sequences, and evaluate them.
 
     python recipes/fit_sequences.py BRATS_FOLDER              # fit, cross-validate, print the table
     python recipes/fit_sequences.py BRATS_FOLDER --write      # and write src/gliomask/inspection/arrangement.py
 
-Every way to give the images of a case to sequences is a class; the log odds are linear in what `describe` returns (a
-softmax over arrangements, on every subset of the images), with an L2 penalty. Phantoms are learnt along with the real
-cases.
+Each assignment of the images of a case to sequences is a class. The model is a softmax over the assignments, for every
+subset of the images, whose scores are linear in the features that `describe` returns, with an L2 penalty. It is fitted
+to real cases and phantoms together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scipy.optimize import minimize
 
 from gliomask.cases import find_cases, read_case
 from gliomask.inspection import arrangement, naming
-from gliomask.inspection.sampled import Look, take_look
+from gliomask.inspection.sampled import Samples, take_samples
 from gliomask.inspection.values import coverage
 from gliomask.phantom import make_phantom
 from gliomask.volume import Volume
@@ -36,14 +36,15 @@ Example = tuple[np.ndarray, np.ndarray]
 
 
 def main() -> None:
+    """Fit the parameters, print the results of a cross-validation and, if asked to, write the parameters."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    looks = {case.id: take_look(read_case(case, NAMES), NAMES, {}) for case in find_cases(arguments.folder)}
+    looks = {case.id: take_samples(read_case(case, NAMES), NAMES, {}) for case in find_cases(arguments.folder)}
     real = {name: described(look) for name, look in looks.items() if coverage(look) is None}
-    print(f"left out, an image with slices missing: {', '.join(looks.keys() - real.keys()) or 'none'}")
-    drawn = [described(take_look(phantom(seed, size), NAMES, {})) for seed, size in PHANTOMS]
+    print(f"left out because slices are missing in an image: {', '.join(looks.keys() - real.keys()) or 'none'}")
+    drawn = [described(take_samples(phantom(seed, size), NAMES, {})) for seed, size in PHANTOMS]
     everything = [*real.values(), *drawn]
     shapes = np.concatenate([example[0] for example in everything])
     means, spreads = shapes.mean(axis=0), shapes.std(axis=0)
@@ -52,7 +53,7 @@ def main() -> None:
     cross_validate(real, drawn)
     weights = fit([*real.values(), *drawn])
     worst = min(margin(weights, example, chosen) for example in drawn for chosen in SUBSETS if len(chosen) > 1)
-    print(f"phantoms: least log odds of the given arrangement {worst:.1f}")
+    print(f"phantoms: smallest log odds of the given assignment {worst:.1f}")
     if arguments.write:
         target = Path(arrangement.__file__)
         target.write_text(source(means, spreads, weights, len(real)), "utf-8")
@@ -60,18 +61,19 @@ def main() -> None:
 
 
 def phantom(seed: int, size: int) -> Volume:
+    """Return the four sequences of a phantom as one volume."""
     drawn = make_phantom(seed, size=size)
     return Volume(np.stack([drawn.images[name] for name in NAMES]), drawn.affine)
 
 
-def described(look: Look) -> Example:
-    """What tells the images apart, not standardised."""
+def described(look: Samples) -> Example:
+    """Return the features of the images, not standardised."""
     shapes, relations = naming.describe(look)
     return shapes * np.array(arrangement.SPREADS) + np.array(arrangement.MEANS), relations
 
 
 def features(example: Example, chosen: Sequence[int], ways: Sequence[int]) -> np.ndarray:
-    """What the weights are multiplied with: of the images `chosen`, named `ways`."""
+    """Return the features that the weights are multiplied with if the images `chosen` are assigned to `ways`."""
     shapes, relations = example
     alone, together = np.zeros((4, 4)), np.zeros((3, 4, 4))
     for image, way in zip(chosen, ways, strict=True):
@@ -83,6 +85,7 @@ def features(example: Example, chosen: Sequence[int], ways: Sequence[int]) -> np
 
 
 def fit(examples: Sequence[Example]) -> np.ndarray:
+    """Return the weights that maximise the penalised likelihood of the given assignments."""
     sets = []
     for example in examples:
         for chosen in SUBSETS:
@@ -102,7 +105,7 @@ def fit(examples: Sequence[Example]) -> np.ndarray:
 
 
 def margin(weights: np.ndarray, example: Example, chosen: Sequence[int], given: Sequence[int] | None = None) -> float:
-    """The log odds of the given arrangement against the best other one."""
+    """Return the log odds of the given assignment against the best other one."""
     ways = list(permutations(range(4), len(chosen)))
     scores = {way: float(features(example, chosen, way) @ weights) for way in ways}
     own = scores.pop(tuple(chosen if given is None else given))
@@ -110,6 +113,7 @@ def margin(weights: np.ndarray, example: Example, chosen: Sequence[int], given: 
 
 
 def cross_validate(real: dict[str, Example], drawn: Sequence[Example]) -> None:
+    """Print the shares of false warnings and of detected swaps on real cases that the weights were not fitted to."""
     names = list(real)
     margins: dict[tuple, list[tuple[str, float]]] = {}
     for fold in range(FOLDS):
@@ -119,7 +123,9 @@ def cross_validate(real: dict[str, Example], drawn: Sequence[Example]) -> None:
                 for given in permutations(range(4), len(chosen)):
                     key = (chosen, given)
                     margins.setdefault(key, []).append((name, margin(weights, real[name], chosen, given)))
-    print(f"{len(real)} cases, {FOLDS}-fold; warned of where the log odds against what is given exceed the limit")
+    print(
+        f"{len(real)} cases, {FOLDS}-fold; a case is warned of if its log odds against the given names exceed the limit"
+    )
     for chosen in SUBSETS[4:]:
         limit = naming._ODDS[len(chosen)]
         false = [f"{name} ({-odds:.1f})" for name, odds in margins[chosen, chosen] if odds < -limit]
@@ -133,13 +139,15 @@ def cross_validate(real: dict[str, Example], drawn: Sequence[Example]) -> None:
 
 
 def source(means: np.ndarray, spreads: np.ndarray, weights: np.ndarray, count: int) -> str:
+    """Return the text of `src/gliomask/inspection/arrangement.py`."""
+
     def table(values: np.ndarray) -> str:
         return repr(np.round(values, 3).tolist())
 
     alone, together = weights[:16].reshape(4, 4), weights[16:].reshape(3, 4, 4)
-    return f'''"""The numbers by which `misnamed` tells sequences apart, as `recipes/fit_sequences.py` fitted them.
+    return f'''"""The parameters by which `misnamed` recognises sequences, written by `recipes/fit_sequences.py`.
 
-On {count} cases of BraTS 2018 to 2021 and {len(PHANTOMS)} phantoms.
+They were fitted to {count} cases of BraTS 2018 to 2021 and {len(PHANTOMS)} phantoms.
 """
 
 from __future__ import annotations
@@ -151,9 +159,9 @@ MODALITIES = ("t1n", "t1c", "t2w", "t2f")
 MEANS = np.array({table(means)})
 SPREADS = np.array({table(spreads)})
 SHAPES = np.array({table(alone)})
-"""Weight of each of four numbers about an image, a row a sequence."""
+"""The weights of four features of an image: a row for each sequence."""
 RELATIONS = np.array({table(together)})
-"""Weight of each of three numbers about two images, a row the first one's sequence, a column the second one's."""
+"""The weights of three features of two images: a row for the first one's sequence, a column for the second one's."""
 '''
 
 

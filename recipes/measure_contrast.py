@@ -1,9 +1,9 @@
-"""Print how much each case's tumour stands out, and with results of `score_model.py` also how well it was found.
+"""Print the contrast of each case's tumour and, with results of `score_model.py`, the scores of the case.
 
     python recipes/measure_contrast.py CACHE [--results results.json]
 
-The median of a region less the median of the 4 voxels around it, in standard deviations of the brain: enhancing tumour
-in t1ce, oedema in flair.
+The contrast is the median of a region minus the median of the voxels within 4 voxels around it, in standard deviations
+of the brain: for enhancing tumour in t1ce, for oedema in flair.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FULL = "t1n+t1c+t2w+t2f"
 
 
 def main() -> None:
-    """Print a line for each case, those with the faintest enhancement first."""
+    """Print a line for each case, in the order of the contrast of enhancing tumour."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cache", type=Path)
     parser.add_argument("--results", type=Path)
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def contrast(case: CachedCase, plan: Plan) -> tuple[float, float]:
-    """Return that of enhancing tumour and of oedema; nan where the case has none."""
+    """Return the contrast of enhancing tumour and of oedema; nan if the case has none."""
     image, regions = (array.numpy() for array in cut_patch(case, plan, np.zeros(3, np.int64), case.shape))
     whole, core, enhancing = (regions[plan.regions.index(name)] for name in ("WT", "TC", "ET"))
     t1c, flair = (image[plan.modalities.index(name)] for name in ("t1c", "t2f"))
@@ -55,7 +55,7 @@ def contrast(case: CachedCase, plan: Plan) -> tuple[float, float]:
 def difference(
     channel: NDArray[np.float32], part: NDArray[np.bool_], region: NDArray[np.bool_], brain: NDArray[np.bool_]
 ) -> float:
-    """Return the median of a part of a region less that of what lies around the region."""
+    """Return the median of a part of a region minus the median of the surroundings of the region."""
     around = ndimage.binary_dilation(region, iterations=4) & ~region & brain
     return float(np.median(channel[part]) - np.median(channel[around])) if part.any() else float("nan")
 

@@ -1,10 +1,11 @@
-"""Write what a model says of cases that it has not seen, as logits, for `recipes/fit_postprocessing.py`.
+"""Save the logits of a model for cases that it was not trained on, for `recipes/fit_postprocessing.py`.
 
     python recipes/predict_out_of_fold.py BRATS_FOLDER -m run/best.safetensors --split run/splits_final.json -o oof
     python recipes/predict_out_of_fold.py BRATS_FOLDER -m cv/fold1/best.safetensors \
         --split cv/fold1/splits_final.json --fold 1 -o oof
 
-The cases are those that the split holds out (`val` of the fold). One `.npz` a case; those that are there are kept.
+The cases are those that the split holds out (`val` of the fold). Each case gets an `.npz` file; existing ones
+are kept.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from gliomask.labels import get_convention, to_regions
 
 
 def main() -> None:
+    """Predict the held-out cases and save their logits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("-m", "--model", type=Path, required=True)
@@ -42,12 +44,12 @@ def main() -> None:
     for case in cases:
         path = arguments.output / f"{case.id}.npz"
         if not path.exists():
-            save_out_of_fold(path, answer(model, case))
+            save_out_of_fold(path, predict_logits(model, case))
             print(path, file=sys.stderr)
 
 
-def answer(model: Predictor, case: Case) -> OutOfFold:
-    """The logits on the grid that the network sees, and the truth there."""
+def predict_logits(model: Predictor, case: Case) -> OutOfFold:
+    """Return the logits of a case on the grid of the network's input, with the true mask on the same grid."""
     plan = model.plan
     prepared = prepare(read_case(case, plan.modalities), plan)
     logits, _ = model.run(prepared.data, Inference())

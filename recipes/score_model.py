@@ -2,8 +2,8 @@
 
     python recipes/score_model.py MODEL CACHE --split RUN/splits_final.json -o results.json
 
-The subsets are made by leaving channels out of the prepared case. Without `--split` all cases of the cache are scored.
-The rules of post-processing in the model's plan are followed, as `predict` does.
+A sequence is left out of a prepared case by setting its channel to zero. Without `--split` all cases of the cache are
+scored. The rules of post-processing in the model's plan are applied, as by `predict`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def subsets(modalities: tuple[str, ...], which: str) -> list[tuple[str, ...]]:
-    """Return subsets of the sequences, the largest first."""
+    """Return subsets of the sequences, the largest first; `which` is an option of `--subsets`."""
     if which == "full":
         return [modalities]
     if which == "two":
@@ -63,7 +63,7 @@ def subsets(modalities: tuple[str, ...], which: str) -> list[tuple[str, ...]]:
 
 
 def score(model: Predictor, case: CachedCase, subset: tuple[str, ...], window: str) -> dict[str, object]:
-    """Return one case's scores, of regions as a whole and by the lesion-wise rules of 2023."""
+    """Return the scores of one case: of whole regions, and by the lesion-wise rules of 2023."""
     plan = model.plan
     channels = [case.modalities.index(modality) for modality in plan.modalities]
     data = normalize(case.image()[channels], [case.moments[c] for c in channels], plan.normalization)
@@ -94,7 +94,7 @@ def score(model: Predictor, case: CachedCase, subset: tuple[str, ...], window: s
 
 
 def report(rows: list[dict[str, object]]) -> None:
-    """Print the means of one subset."""
+    """Print the mean scores of one subset."""
     first = rows[0]
     parts = [f"{first['subset']:<16} {first['window']:<8} {len(rows)} cases"]
     for name in ("dice", "lesion_dice"):

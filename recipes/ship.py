@@ -1,9 +1,10 @@
-"""Put a trained model into the package: kernels in 8 bits, rules of post-processing, and where it comes from.
+"""Write a trained model into the package, with 8-bit kernels, rules of post-processing and a training record.
 
     python recipes/ship.py OUT --rules rules.json --results results.json
 
-OUT is the folder of `recipes/default_model.py`, rules.json is from `recipes/fit_postprocessing.py`, results.json from
-`recipes/score_model.py` with OUT/held_out.safetensors on the cases held out. The record holds no id.
+OUT is the folder written by `recipes/default_model.py`, rules.json is written by `recipes/fit_postprocessing.py`, and
+results.json by `recipes/score_model.py` with OUT/held_out.safetensors on the held-out cases. The training record
+contains no case ids.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ CITE = (
 
 
 def main() -> None:
-    """Write the model file and print what it holds beside the weights."""
+    """Write the model file and print its training record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="OUT")
     parser.add_argument("--rules", type=Path)
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 def record(output: Path) -> tuple[dict[str, object], set[str]]:
-    """Return what the file says of its training, and the ids of the cases that any stage learned from."""
+    """Return the training record, and the ids of the cases that were used for training in any stage."""
     told: dict[str, object] = {}
     learned: set[str] = set()
     for network in sorted(path for path in output.iterdir() if path.is_dir()):
@@ -83,7 +84,7 @@ def record(output: Path) -> tuple[dict[str, object], set[str]]:
 
 
 def held_out(results: Path, subset: str, learned: set[str]) -> str:
-    """Return the mean Dice with all sequences, in one pass."""
+    """Return a sentence with the mean Dice of the held-out cases, with all sequences and in one pass."""
     rows = [row for row in json.loads(results.read_text())["rows"] if row["subset"] == subset]
     rows = [row for row in rows if row["window"] == "whole"]
     means = {region: np.mean([row["dice"][region] for row in rows]) for region in rows[0]["dice"]}

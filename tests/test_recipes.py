@@ -1,10 +1,13 @@
-"""The recipes: each script runs as its text says, on what the one before wrote, from cases to the model card."""
+"""The recipes run as documented, from cases to the model card, and all scripts import names that exist."""
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,13 +15,15 @@ import pytest
 from gliomask.model.file import read_plan, read_training
 from gliomask.phantom import write_phantoms
 
-RECIPES = Path(__file__).parent.parent / "recipes"
+ROOT = Path(__file__).parent.parent
+RECIPES = ROOT / "recipes"
+SCRIPTS = sorted(path for folder in ("benchmarks", "docs", "recipes") for path in (ROOT / folder).glob("*.py"))
 CASES = 6
 HELD_OUT = 3
 
 
 def recipe(name: str, *arguments: object) -> str:
-    """Run a script; its stdout."""
+    """Run a script and return its stdout."""
     command = [sys.executable, str(RECIPES / name), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{name}: {done.stderr}"
@@ -27,7 +32,7 @@ def recipe(name: str, *arguments: object) -> str:
 
 @pytest.mark.slow
 def test_the_recipes_lead_from_cases_to_a_shipped_model_and_its_card(tmp_path: Path) -> None:
-    """On small phantoms, with networks that a step or two of each stage made."""
+    """Each script works on what the previous one wrote, on small phantoms and networks trained for a step or two."""
     cases, out = tmp_path / "cases", tmp_path / "out"
     write_phantoms(cases, CASES, size=48)
     recipe("default_model.py", cases, "-o", out, "--hours", 0.0003, "--val-fraction", 0.5)
@@ -58,3 +63,13 @@ def test_the_recipes_lead_from_cases_to_a_shipped_model_and_its_card(tmp_path: P
     lines = recipe("measure_contrast.py", cache, "--results", cleaned).splitlines()
     assert len(lines) == CASES + 2
     assert sum(line.count(", ") == 2 for line in lines[1:]) == HELD_OUT
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_what_a_script_imports_from_gliomask_exists(script: Path) -> None:
+    """Scripts that only run on real cases or for minutes are held to the current names too."""
+    for node in ast.walk(ast.parse(script.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "gliomask":
+            module = import_module(node.module or "")
+            for alias in node.names:
+                assert hasattr(module, alias.name) or find_spec(f"{node.module}.{alias.name}"), alias.name

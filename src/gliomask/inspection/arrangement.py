@@ -1,6 +1,6 @@
-"""The numbers by which `misnamed` tells sequences apart, as `recipes/fit_sequences.py` fitted them.
+"""The parameters by which `misnamed` recognises sequences, written by `recipes/fit_sequences.py`.
 
-On 52 cases of BraTS 2018 to 2021 and 11 phantoms.
+They were fitted to 52 cases of BraTS 2018 to 2021 and 11 phantoms.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SHAPES = np.array(
         [0.882, 1.848, 0.825, -1.098],
     ]
 )
-"""Weight of each of four numbers about an image, a row a sequence."""
+"""The weights of four features of an image: a row for each sequence."""
 RELATIONS = np.array(
     [
         [
@@ -42,4 +42,4 @@ RELATIONS = np.array(
         ],
     ]
 )
-"""Weight of each of three numbers about two images, a row the first one's sequence, a column the second one's."""
+"""The weights of three features of two images: a row for the first one's sequence, a column for the second one's."""
