@@ -1,4 +1,4 @@
-"""gliomask train as it is typed: lengths, going on, starting from a model, folds."""
+"""gliomask train on the command line: options, lengths, resuming, starting from a model, folds."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def test_a_new_field_is_all_that_a_new_option_takes() -> None:
     assert runner.invoke(app, ["there", "--warm-up", "10"]).exit_code == 2
 
 
-def test_a_run_goes_on_without_its_settings_said_again(gliomask, folder_of, tmp_path: Path) -> None:
-    """Cases, network and all: the run knows them; only the length is new. Another setting is refused."""
+def test_a_run_is_resumed_without_repeating_its_settings(gliomask, folder_of, tmp_path: Path) -> None:
+    """The run has its cases and settings; a new length is accepted, another setting is refused."""
     run = tmp_path / "run"
     assert gliomask("train", folder_of(4), "-o", run, *TINY, "--steps", 4)[0] == 0
     status, said = gliomask("train", "-o", run, "--resume", "--epochs", 3)
@@ -91,8 +91,8 @@ def test_a_run_goes_on_without_its_settings_said_again(gliomask, folder_of, tmp_
 
 
 @pytest.mark.parametrize("kind", ["cases", "cache"])
-def test_a_run_begun_in_python_goes_on_in_a_terminal(gliomask, folder_of, tmp_path: Path, kind: str) -> None:
-    """It knows its cases, whether it was given them or a cache; where it has none prepared, they are asked for."""
+def test_a_run_started_in_python_is_resumed_in_a_terminal(gliomask, folder_of, tmp_path: Path, kind: str) -> None:
+    """Whether it was given cases or a cache; if no cases are prepared any more, their folder is asked for."""
     cases = find_cases(folder_of(4))
     settings = TrainConfig(network="fcn", patch_size=16, epochs=1, precision="fp32")
     plan = make_plan(settings, cases)
@@ -125,15 +125,15 @@ def test_a_budget_is_kept(folder_of, tmp_path: Path) -> None:
     ("text", "seconds"),
     [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("45s", 45), ("1.5h", 5400), ("2 h 5 min", 7500)],
 )
-def test_times_are_read_as_people_write_them(text: str, seconds: float) -> None:
-    """With units; a bare number is refused, for it may mean any of them."""
+def test_times_are_read_in_common_notations(text: str, seconds: float) -> None:
+    """With units; a bare number is refused because it could mean any unit."""
     assert make_config(budget_seconds=text).budget_seconds == seconds
     with pytest.raises(InputError, match="--budget"):
         make_config(budget_seconds=text + "7")
 
 
 def test_a_model_can_be_tuned_on_other_sequences(gliomask, folder_of, tmp_path: Path) -> None:
-    """The network is the model's; what it knows comes along; asking for another network is refused."""
+    """The network and its weights are those of the model; another network is refused."""
     folder = folder_of(4)
     assert gliomask("train", folder, "-o", tmp_path / "old", *TINY, "--steps", 3)[0] == 0
     model = tmp_path / "old" / "last.safetensors"
@@ -151,7 +151,7 @@ def test_a_model_can_be_tuned_on_other_sequences(gliomask, folder_of, tmp_path: 
 
 
 def test_folds_are_trained_and_averaged(gliomask, folder_of, tmp_path: Path) -> None:
-    """One command trains all, the models named by a shell's pattern answer together."""
+    """One command trains all folds, and their models predict together as an ensemble."""
     folder, cv = folder_of(4), tmp_path / "cv"
     status, said = gliomask("train", folder, "-o", cv, *TINY, "--steps", 2, "--folds", 2, "--fold", "1")
     assert status == 0, said
@@ -165,8 +165,8 @@ def test_folds_are_trained_and_averaged(gliomask, folder_of, tmp_path: Path) -> 
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
 
 
-def test_stopping_early_is_asked_for_by_patience(gliomask, folder_of, tmp_path: Path) -> None:
-    """With a rate of next to nothing no validation gets better: three of them are enough to see it."""
+def test_patience_stops_a_training_early(gliomask, folder_of, tmp_path: Path) -> None:
+    """With a learning rate near zero no validation improves on the first, so training ends after the third."""
     status, said = gliomask(
         "train", folder_of(4), "-o", tmp_path / "run", *TINY[:4], "--lr", "1e-12", "--epochs", 50, "--patience", 2
     )
@@ -174,8 +174,8 @@ def test_stopping_early_is_asked_for_by_patience(gliomask, folder_of, tmp_path: 
     assert len(load_run(tmp_path / "run").rows()) == 3
 
 
-def test_the_log_goes_to_tensorboard_if_asked(gliomask, folder_of, tmp_path: Path) -> None:
-    """A file of events; or where TensorBoard is not installed, what to install, before any work."""
+def test_the_log_is_also_written_for_tensorboard(gliomask, folder_of, tmp_path: Path) -> None:
+    """As a file of events; if TensorBoard is not installed, the message names it before any work is done."""
     status, said = gliomask("train", folder_of(4), "-o", tmp_path / "run", *TINY, "--steps", 1, "--tensorboard")
     try:
         import tensorboard  # noqa: F401
@@ -196,9 +196,9 @@ main()
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="limits a process's files as Unix does")
-def test_a_full_disk_loses_nothing_of_the_last_checkpoint(gliomask, folder_of, tmp_path: Path) -> None:
-    """Wherever in the file it fills up: a sentence, status 2, and the run goes on from where it was."""
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the file size limits of Unix")
+def test_a_full_disk_leaves_the_last_checkpoint_intact(gliomask, folder_of, tmp_path: Path) -> None:
+    """Wherever in the file the disk fills up: an error message, status 2, and the run can be resumed."""
     run = tmp_path / "run"
     assert gliomask("train", folder_of(4), "-o", run, *TINY, "--epochs", 1)[0] == 0
     kept = {path.name: path.read_bytes() for path in run.iterdir() if path.suffix in (".pt", ".safetensors")}

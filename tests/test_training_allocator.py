@@ -1,4 +1,4 @@
-"""Laws of kept memory."""
+"""The memory allocator keeps freed memory on glibc and is left alone elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ on_glibc = pytest.mark.skipif(
 
 
 def faults(call: str) -> int:
-    """Return how many pages a process is given while it takes and frees 64 MB eight times, having done it before."""
+    """Return how many pages the system maps while a process allocates and frees 64 MB eight more times."""
     code = f"""
 import ctypes, resource
 from gliomask.training.allocator import keep_memory
@@ -39,13 +39,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @on_glibc
 def test_freed_memory_is_used_again() -> None:
-    """A large block that was freed costs no new pages, whereas by default every one of them is mapped again."""
+    """A large block that was freed is reused without new pages; by default every page is mapped again."""
     assert faults("assert keep_memory(); assert keep_memory()") < 100
     assert faults("") > 1000
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without glibc no library is called."""
+    """No C library is loaded on other systems."""
 
     def refuse(name: object) -> None:
         raise AssertionError("loaded")
@@ -57,7 +57,7 @@ def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """musl, for one, has no such switches."""
+    """musl, for example, does not have these settings."""
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert not keep_memory()

@@ -1,4 +1,4 @@
-"""The config: one length, sensible neighbours, errors by the option's name."""
+"""The config: one length, consistent settings, and errors that name the option."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gliomask.training.config import FREE, TrainConfig, make_config
 
 
 def test_a_training_has_one_length() -> None:
-    """Twenty epochs where none is given; two are refused."""
+    """The default is twenty epochs; two lengths are refused."""
     assert TrainConfig().epochs == 20
     assert make_config(steps=7).epochs is None
     assert make_config(budget_seconds=60.0).epochs is None
@@ -30,24 +30,24 @@ def test_a_training_has_one_length() -> None:
     ],
 )
 def test_wrong_values_are_named(values: dict[str, object], message: str) -> None:
-    """By the option that a user gave."""
+    """By the flag of the option."""
     with pytest.raises(InputError, match=message):
         make_config(**values)
 
 
-def test_it_survives_being_written_and_read() -> None:
-    """As a run keeps it."""
+def test_a_config_can_be_written_and_read() -> None:
+    """As the JSON file in a run folder."""
     config = make_config(budget_seconds=90.0, folds=5, fold=2, norm="batch", modalities=("t1c",))
     assert TrainConfig.model_validate_json(config.model_dump_json()) == config
 
 
-def test_what_a_resumed_run_may_change_exists() -> None:
-    """And the choices that shape the result are not among it."""
+def test_a_resumed_run_may_change_only_what_leaves_the_result_alone() -> None:
+    """The settings that shape the result are not among the free ones."""
     assert TrainConfig.model_fields.keys() >= FREE
     assert not FREE & {"network", "lr", "seed", "batch_size", "augment", "patch_size", "precision"}
 
 
-def test_a_run_from_when_augmentation_was_on_or_off_goes_on() -> None:
-    """Its config says true or false, and means once and never."""
+def test_augmentation_may_be_true_or_false() -> None:
+    """As in the configs of older runs; the meaning is 1 and 0."""
     assert make_config(augment=True) == make_config(augment=1.0)
     assert make_config(augment=False).augment == 0

@@ -1,4 +1,4 @@
-"""Cross-validation: a run a fold, every case held out once and predicted by the model that has not seen it."""
+"""Cross-validation: a run per fold; every case is held out once and predicted by the model not trained on it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def config(**changes: object) -> TrainConfig:
     return make_config(**{"network": "fcn", "patch_size": 16, "epochs": 1, "folds": 2, "precision": "fp32", **changes})
 
 
-def test_every_case_is_predicted_by_the_fold_that_has_not_seen_it(cases: list[Case], tmp_path: Path) -> None:
-    """One cache, one list of splits in nnU-Net's form, a mask each."""
+def test_every_case_is_predicted_by_the_fold_that_did_not_train_on_it(cases: list[Case], tmp_path: Path) -> None:
+    """There is one cache, one list of splits in nnU-Net's format, and a mask for each case."""
     runs = cross_validate(cases, tmp_path / "cv", config())
     assert [run.folder.name for run in runs] == ["fold0", "fold1"]
     splits = [json.loads((run.folder / "splits_final.json").read_text()) for run in runs]
@@ -50,12 +50,12 @@ def test_every_case_is_predicted_by_the_fold_that_has_not_seen_it(cases: list[Ca
     assert scores.keys() == by_id.keys()
     logged = [best_row(run.rows())["val_dice_WT"] for run in runs]
     means = [np.mean([scores[case] for case in run.split()["val"]]) for run in runs]
-    np.testing.assert_allclose(means, logged, atol=0.02)  # the log's are in the run's precision, on the network's grid
+    np.testing.assert_allclose(means, logged, atol=0.02)  # the log has the run's precision and the network's grid
     assert [run.folder for run in found_folds(tmp_path / "cv")] == [run.folder for run in runs]
 
 
 def test_folds_can_be_trained_one_at_a_time(cases: list[Case], tmp_path: Path) -> None:
-    """In any order and on any machine: the splits are the seed's."""
+    """In any order and on any machine, because the splits follow from the seed."""
     whole = cross_validate(cases, tmp_path / "whole", config())
     for fold in (1, 0):
         cross_validate(cases, tmp_path / "parts", config(), [fold])
@@ -64,8 +64,8 @@ def test_folds_can_be_trained_one_at_a_time(cases: list[Case], tmp_path: Path) -
         assert (other / "last.safetensors").read_bytes() == run.last.read_bytes()
 
 
-def test_a_stopped_cross_validation_goes_on(cases: list[Case], tmp_path: Path) -> None:
-    """What is finished stays, what was stopped is resumed, the rest is started."""
+def test_a_stopped_cross_validation_is_resumed(cases: list[Case], tmp_path: Path) -> None:
+    """Finished folds are kept, a stopped one is resumed, the others are started."""
 
     class StopInSecondFold(Watcher):
         steps = 0
@@ -86,7 +86,7 @@ def test_a_stopped_cross_validation_goes_on(cases: list[Case], tmp_path: Path) -
 
 
 def test_a_case_whose_files_have_moved_is_left_out_of_the_predictions(cases: list[Case], tmp_path: Path) -> None:
-    """Training needs only the cache."""
+    """Training itself needs only the cache."""
     cross_validate(cases, tmp_path / "cv", config())
     cases[0].images["t2f"].path.unlink()
     cross_validate(tmp_path / "cv" / "cache", tmp_path / "again", config())
@@ -94,8 +94,8 @@ def test_a_case_whose_files_have_moved_is_left_out_of_the_predictions(cases: lis
     assert names == {f"{case.id}.nii.gz" for case in cases[1:]}
 
 
-def test_folds_that_are_not_there_are_refused(cases: list[Case], tmp_path: Path) -> None:
-    """Numbers count from 0; the number of folds must be known."""
+def test_folds_that_do_not_exist_are_refused(cases: list[Case], tmp_path: Path) -> None:
+    """Folds count from 0, and their number must be given."""
     with pytest.raises(InputError, match="no fold 2; the 2 folds"):
         cross_validate(cases, tmp_path / "cv", config(), [2])
     with pytest.raises(InputError, match="--folds"):

@@ -1,4 +1,4 @@
-"""Crops: cubes of one size, and an honest account of what they cut off."""
+"""Crops: cubes of one size, with a record of what they cut off."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plan_for(cases: list[Case], *modalities: str) -> Plan:
 
 @pytest.mark.parametrize("edge", [12, 20, 32])
 def test_each_case_is_a_cube_with_its_mask(cases: list[Case], tmp_path: Path, edge: int) -> None:
-    """Images `(edge, edge, edge, C)` in 0 to 1, masks with 1 NCR, 2 ED, 3 ET, cut at the place that is said."""
+    """Images `(edge, edge, edge, C)` in 0 to 1, masks with 1 NCR, 2 ED, 3 ET, cut at the place that is reported."""
     crops, problems = write_crops(cases, tmp_path / "crops", plan_for(cases), edge)
     assert problems == []
     assert [crop.id for crop in crops] == [case.id for case in cases]
@@ -48,7 +48,7 @@ def test_each_case_is_a_cube_with_its_mask(cases: list[Case], tmp_path: Path, ed
 
 
 def test_a_small_volume_is_padded_with_zeros(cases: list[Case], tmp_path: Path) -> None:
-    """On both sides, by a voxel more at the end where it cannot be halved; nothing is cut."""
+    """On both sides; an odd voxel is added at the end, and nothing is cut off."""
     crops, _ = write_crops(cases[:1], tmp_path / "crops", plan_for(cases), 31)
     image = np.load(tmp_path / "crops" / f"{crops[0].id}_image.npy")
     assert crops[0].start == (0, 0, 0)
@@ -59,8 +59,8 @@ def test_a_small_volume_is_padded_with_zeros(cases: list[Case], tmp_path: Path) 
     assert np.count_nonzero(image[..., 0]) == np.count_nonzero(nested_ellipsoids(1)[0]["t2f"])
 
 
-def test_the_shares_cut_off_are_counted(tmp_path: Path, cases: list[Case]) -> None:
-    """By hand: a brain of 10 x 4 x 4 and a tumour at its end, 8 of 24 voxels beyond a cube of 8."""
+def test_the_fractions_cut_off_are_counted(tmp_path: Path, cases: list[Case]) -> None:
+    """Computed by hand: a brain of 10 x 4 x 4 voxels with a tumour at its end, 8 of 24 voxels outside a cube of 8."""
     brain = np.zeros((1, *SHAPE), np.int16)
     brain[0, 4:14, 8:12, 6:10] = 100
     mask = np.zeros((1, *SHAPE), np.uint8)
@@ -80,7 +80,7 @@ def test_the_shares_cut_off_are_counted(tmp_path: Path, cases: list[Case]) -> No
 
 
 def test_a_case_without_tumour_cuts_none_of_it(cases: list[Case], tmp_path: Path) -> None:
-    """No division by nothing."""
+    """The fraction is 0, not a division by zero."""
     write_volume(cases[0].mask, Volume(np.zeros((1, *SHAPE), np.uint8), AFFINE))
     (crop,), _ = write_crops(cases[:1], tmp_path / "crops", plan_for(cases), 8)
     assert (crop.tumour_voxels, crop.tumour_cut) == (0, 0)
@@ -92,7 +92,7 @@ def test_a_case_without_tumour_cuts_none_of_it(cases: list[Case], tmp_path: Path
     [(slice(0, 4), 0), (slice(6, 10), 4), (slice(16, 20), 12), (slice(0, 20), 6), (slice(5, 6), 1)],
 )
 def test_the_cube_lies_around_the_brain_and_within_the_grid(place: slice, start: int) -> None:
-    """Moved inwards where the brain lies at the edge."""
+    """It is moved inwards if the brain lies at the edge of the grid."""
     brain = np.zeros((20, 20, 20), bool)
     brain[place, place, place] = True
     assert central_cube(brain, 8) == (slice(start, start + 8),) * 3
@@ -100,7 +100,7 @@ def test_the_cube_lies_around_the_brain_and_within_the_grid(place: slice, start:
 
 
 def test_a_bad_case_is_a_problem_and_the_others_are_done(cases: list[Case], tmp_path: Path) -> None:
-    """Each is told of, and nothing of a bad one is written."""
+    """Every case is reported, and no file of the bad one is written."""
     bad = replace(cases[0], mask=None)
     done: list[str] = []
     crops, problems = write_crops([bad, cases[1]], tmp_path / "crops", plan_for(cases), 8, on_case=done.append)

@@ -1,4 +1,4 @@
-"""Several processes: they learn what one would, one of them writes, and none waits for a dead one."""
+"""Several processes: they train as one would, one of them writes, and none waits for one that has died."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def alone(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "gliomask", *map(str, words)], check=True, capture_output=True)
 
 
-def test_one_process_is_all_there_is() -> None:
-    """Without torchrun: sums, shares and lists are those of one."""
+def test_a_single_process_is_a_group_of_one() -> None:
+    """Without torchrun, sums, shares and lists are those of one process."""
     group = ProcessGroup()
     assert group.first
     assert group.total([1.5, 2.0]) == [1.5, 2.0]
@@ -54,15 +54,15 @@ def test_one_process_is_all_there_is() -> None:
     assert group.once(lambda: 3) == 3
 
 
-def test_shares_are_all_of_a_list() -> None:
-    """Each item once, about evenly."""
+def test_shares_make_up_the_list() -> None:
+    """Each item is in one share, and the shares are about equal."""
     parts = [ProcessGroup(rank, 3).share(range(8)) for rank in range(3)]
     assert sorted(item for part in parts for item in part) == list(range(8))
     assert {len(part) for part in parts} == {2, 3}
 
 
 def test_two_processes_learn_what_one_learns(folder_of: Callable[..., Path], tmp_path: Path) -> None:
-    """The same global batch, the same loss at the first step and nearly so later; then one goes on alone."""
+    """The same batches give the same loss up to rounding; then a single process continues the run."""
     folder = folder_of(6)
     alone("train", folder, "-o", tmp_path / "one", *RECIPE, "--epochs", 2)
     process = torchrun("train", folder, "-o", tmp_path / "two", *RECIPE, "--epochs", 2)
@@ -83,7 +83,7 @@ def test_two_processes_learn_what_one_learns(folder_of: Callable[..., Path], tmp
 
 
 def test_a_killed_process_ends_the_others(folder_of: Callable[..., Path], tmp_path: Path) -> None:
-    """Soon, with a sentence, and what was saved is whole: one process goes on from it."""
+    """Soon and with a message; the checkpoint is complete, and a single process continues from it."""
     folder, run = folder_of(4), tmp_path / "run"
     process = torchrun("train", folder, "-o", run, *RECIPE, "--epochs", 5000)
     wait_for(run / "checkpoint.pt")
@@ -99,16 +99,16 @@ def test_a_killed_process_ends_the_others(folder_of: Callable[..., Path], tmp_pa
     assert len(load_run(run).rows()) >= done
 
 
-def test_bad_input_is_said_once(folder_of: Callable[..., Path], tmp_path: Path) -> None:
-    """And a batch that cannot be shared evenly is bad input."""
+def test_bad_input_ends_all_processes(folder_of: Callable[..., Path], tmp_path: Path) -> None:
+    """A batch that cannot be shared evenly is refused before the run folder is made."""
     process = torchrun("train", folder_of(4), "-o", tmp_path / "run", *RECIPE[:-1], 3)
     said = process.communicate(timeout=120)[0]
     assert "multiple of 2" in said
     assert not (tmp_path / "run").exists()
 
 
-def test_what_the_first_cannot_do_is_raised() -> None:
-    """In a training of one, as it is."""
+def test_an_error_in_the_first_process_is_raised() -> None:
+    """With one process, it is raised unchanged."""
 
     def refuse() -> None:
         raise InputError("no")
@@ -122,4 +122,4 @@ def wait_for(path: Path) -> None:
         time.sleep(0.1)
         if path.exists():
             return
-    raise AssertionError(f"{path} did not come")
+    raise AssertionError(f"{path} did not appear")

@@ -25,9 +25,9 @@ EXAMPLES = """
 
 `gliomask train BraTS2021_Training_Data -o run --budget 2h`
 
-`gliomask train -o run --resume`  (after a stop, a crash or a power cut; every setting is the run's own)
+`gliomask train -o run --resume`  (after a stop, a crash or a power cut; the settings are those of the run)
 
-`gliomask train -o run --resume --epochs 40`  (the same run, for longer)
+`gliomask train -o run --resume --epochs 40`  (continue the same run for longer)
 
 `gliomask train MY_CASES -o tuned --from run/best.safetensors --lr 1e-4 --steps 500`
 
@@ -163,7 +163,7 @@ def _print_result(run: Run) -> None:
     if "val_dice" in best:
         out.print(f"best epoch {best['epoch']:g}: mean Dice {best['val_dice']:.3f} on whole validation cases")
     else:
-        warn("no validation was asked for: the last epoch is called the best")
+        warn("there was no validation: the best model is that of the last epoch")
     out.print(f"curves: {run.folder / 'curves.png'}")
     out.print(f"try: gliomask predict -m {run.best} -i CASE_OR_FOLDER -o predictions --picture")
 
@@ -178,6 +178,7 @@ def _print_folds(runs: Sequence[Run], output: Path) -> None:
         best = best_row(run.rows())
         out.print(f"{run.folder.name}: best epoch {best['epoch']:g}, mean Dice {best['val_dice']:.3f}")
     out.print(
-        f"held-out cases, each by the fold that did not see it: {output / 'out_of_fold'}, scores: out_of_fold.csv"
+        f"predictions of held-out cases by the folds that did not train on them: {output / 'out_of_fold'}, "
+        "scores: out_of_fold.csv"
     )
     out.print(f"try: gliomask predict -i CASE_OR_FOLDER -o predictions -m {output}/fold*/best.safetensors")

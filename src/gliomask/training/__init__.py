@@ -1,1 +1,1 @@
-"""From cases to a trained model: configuration, cache, patches, the loop, validation, comparison of runs."""
+"""From cases to a trained model: configuration, cache, patches, the training loop, validation, comparison of runs."""

@@ -1,4 +1,4 @@
-"""Cross-validation: a run for each fold, and a prediction for every case by the model that has not seen it."""
+"""Cross-validation: a run for each fold, and a prediction of every case by the model that was not trained on it."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def cross_validate(
 ) -> list[Run]:
     """Train some or all folds, one after the other, and return their runs: `fold0`, `fold1`, ... in the folder.
 
-    Every fold's `splits_final.json` lists all splits, as nnU-Net writes them. The cases are prepared once, in
-    `cache`. When a fold is done, its held-out cases are predicted by its best model into `out_of_fold`, a mask each;
-    a case whose files have moved since it was prepared is left out there. Their scores, as BraTS 2021 scored, are in
-    `out_of_fold.csv`: those of all folds that have been predicted so far.
+    The `splits_final.json` of every fold lists all splits, as nnU-Net writes them. The cases are prepared once, in
+    `cache`. When a fold has been trained, its best model predicts a mask of each held-out case into `out_of_fold`,
+    except for cases whose files have moved since they were prepared. `out_of_fold.csv` has the scores, by the rules of
+    BraTS 2021, of all folds that have been predicted so far.
 
     Args:
         cases: As for `train`.
-        folder: Holds the runs.
+        folder: Where the runs are written.
         config: With `folds`; its `fold` is replaced.
-        folds: Which to train; by default all. Others may be trained elsewhere and their folders put beside these.
-        resume: Go on: folds that are finished are kept, one that was stopped is resumed, missing ones are started.
-        watcher: As for `train`; when it stops one fold, no further one is begun.
+        folds: The folds to train; by default all. Others may be trained elsewhere and their folders copied here.
+        resume: Keep finished folds, resume one that was stopped, and start missing ones.
+        watcher: As for `train`; if it stops one fold, no other is started.
 
     Raises:
         InputError: As for `train`; or there is no such fold.
@@ -60,8 +60,8 @@ def cross_validate(
         cache = cases if isinstance(cases, Path) else _prepare(cases, folder / "cache", config, group, watcher)
         for fold in chosen:
             place = folder / f"fold{fold}"
-            goes_on = resume and (place / "checkpoint.pt").is_file()
-            run = train(cache, place, config.model_copy(update={"fold": fold}), resume=goes_on, watcher=watcher)
+            resumed = resume and (place / "checkpoint.pt").is_file()
+            run = train(cache, place, config.model_copy(update={"fold": fold}), resume=resumed, watcher=watcher)
             runs.append(run)
             if watcher.should_stop():
                 break
@@ -71,7 +71,7 @@ def cross_validate(
 
 
 def found_folds(folder: Path) -> list[Run]:
-    """Return the runs of a cross-validation that are in a folder; none if it is something else."""
+    """Return the runs of a cross-validation in a folder; an empty list if the folder holds something else."""
     return [load_run(path.parent) for path in sorted(folder.glob("fold*/config.json"))]
 
 
@@ -86,23 +86,23 @@ def _prepare(cases: Sequence[Case], cache: Path, config: TrainConfig, group: Pro
 
 
 def _predict_held_out(run: Run, cache: Path, folder: Path) -> None:
-    """Predict a fold's validation cases with its best model, unless they are there and newer than it."""
+    """Predict a fold's validation cases with its best model, except those whose mask is newer than the model."""
     model = load_torch_model(run.best, device=run.config.device)
     held_out = set(run.split()["val"])
     prepared = [case for case in open_cache(cache, model.plan) if case.id in held_out]
     for case in prepared:
         path = folder / f"{case.id}.nii.gz"
         made = path.is_file() and path.stat().st_mtime >= run.best.stat().st_mtime
-        if not made and _files_are_there(case):
+        if not made and _files_exist(case):
             predict(model, case.case(), inference=Inference(precision=run.config.precision)).save(path)
 
 
 def _score(cache: Path, folder: Path) -> None:
-    """Score all predictions that are there, of this call's folds and of earlier ones, against the cases' own masks."""
+    """Score all existing predictions, of this call's folds and of earlier ones, against the masks of the cases."""
     tasks = []
     for case in open_cache(cache, cache_plan(cache)):
         path = folder / "out_of_fold" / f"{case.id}.nii.gz"
-        if path.is_file() and _files_are_there(case):
+        if path.is_file() and _files_exist(case):
             numbers = get_convention(case.convention)
             written = get_convention(
                 json.loads(path.with_name(f"{case.id}.json").read_text("utf-8"))["labels"]["convention"]
@@ -112,5 +112,5 @@ def _score(cache: Path, folder: Path) -> None:
         evaluate_tasks(tasks).save(folder / "out_of_fold.csv")
 
 
-def _files_are_there(case: CachedCase) -> bool:
+def _files_exist(case: CachedCase) -> bool:
     return all(Path(path).is_file() for path, _ in case.files.values())

@@ -1,4 +1,4 @@
-"""Cases as cubes of one size, an array each: the form in which many BraTS tutorials train."""
+"""Cases cropped to cubes of one size and written as plain arrays, as many BraTS tutorials use them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from gliomask.model.plan import Plan
 
 @dataclass(frozen=True)
 class Crop:
-    """What a cube of one case holds and what it cuts off."""
+    """The position of the cube of one case, and what it cuts off."""
 
     id: str
     start: tuple[int, int, int]
     tumour_voxels: int
     tumour_cut: float
-    """The share of the tumour that lies outside the cube."""
+    """The fraction of the tumour outside the cube."""
     brain_cut: float
-    """The share of the brain that lies outside the cube."""
+    """The fraction of the brain outside the cube."""
 
 
 def write_crops(
@@ -43,20 +43,21 @@ def write_crops(
     threads: int | None = None,
     on_case: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[Crop], list[Problem]]:
-    """Write a cube of each case, and return what each cuts off, with the cases that failed.
+    """Write a cube of each case, and return the crops and the cases that failed.
 
-    Each gets `CASE_image.npy`, float32 `(edge, edge, edge, C)`, every sequence scaled from its least to its most into
-    0 to 1, and `CASE_mask.npy`, uint8 `(edge, edge, edge)` with 1 NCR, 2 ED, 3 ET; `crops.csv` lists the cuts.
+    For each case `CASE_image.npy` is float32 `(edge, edge, edge, C)` with every sequence scaled from its minimum and
+    maximum to 0 and 1, and `CASE_mask.npy` is uint8 `(edge, edge, edge)` with 1 NCR, 2 ED, 3 ET. `crops.csv` lists what
+    each cube cuts off.
 
-    The cube lies around the middle of the brain's bounding box; the tumour has no say, as it has none in a patient
-    whose mask is not known. Where the volume is smaller than the cube it is padded with zeros.
+    The cube is centred on the brain's bounding box and does not depend on the tumour, because the tumour of a new
+    patient is not known. A volume smaller than the cube is padded with zeros.
 
     Args:
         cases: With masks and conventions (`resolve_conventions`).
-        folder: Made if need be.
-        plan: Says which sequences, in which orientation and spacing.
-        edge: Of the cube, in voxels.
-        threads: Cases worked on at once; by default one a core.
+        folder: Made if it does not exist.
+        plan: The sequences, orientation and spacing.
+        edge: Edge length of the cube in voxels.
+        threads: Number of cases processed at the same time; by default one per core.
         on_case: Called with the id after each case.
 
     Raises:
@@ -79,7 +80,7 @@ def write_crops(
 
 
 def central_cube(brain: NDArray[np.bool_], edge: int) -> Box:
-    """Return the cube of an edge around the middle of the mask's bounding box, moved to end with the grid."""
+    """Return the cube with this edge length around the centre of the mask's bounding box, moved to lie in the grid."""
     spans = []
     for box, length in zip(brain_box(brain[None]), brain.shape, strict=True):
         size = min(edge, length)

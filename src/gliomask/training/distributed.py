@@ -1,4 +1,4 @@
-"""Several processes that train one network (`torchrun`), seen from one of them; or a single one, the same way."""
+"""The processes that train one network together (`torchrun`), as seen by one of them; or a single process."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from gliomask.errors import InputError
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-# A process that has died is noticed at once, by its closed connection; this is for one that hangs. It must outlast the
-# first process's preparation of the cases, while the others wait.
+# How long to wait for a process that does not answer; one that has ended is noticed at once by its closed connection.
+# The limit must exceed the time in which the first process prepares the cases while the others wait.
 _PATIENCE = timedelta(minutes=60)
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """How many processes train together, and which of them this is: the first, number 0, writes all files."""
+    """The number of processes that train together and the rank of this one; rank 0 writes all files."""
 
     rank: int = 0
     count: int = 1
@@ -32,15 +32,15 @@ class ProcessGroup:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes."""
+        """Whether this is the process that writes files."""
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> list[Item]:
-        """Return this process's part of a list; the parts are about equal, and together they are all of it."""
+        """Return this process's part of a list; the parts of all processes are about equal and make up the list."""
         return list(items[self.rank :: self.count])
 
     def total(self, values: Sequence[float]) -> list[float]:
-        """Return the sums over all processes; each must ask for the same sums in the same order."""
+        """Return the sums over all processes; every process must make the same calls in the same order."""
         if self.count == 1:
             return list(values)
         sums = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -49,7 +49,7 @@ class ProcessGroup:
         return [float(value) for value in sums.cpu()]
 
     def gather(self, value: Item) -> list[Item]:
-        """Return every process's value, in the order of their numbers."""
+        """Return the values of all processes in the order of their ranks."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
@@ -58,17 +58,17 @@ class ProcessGroup:
         return values
 
     def align(self, network: nn.Module) -> None:
-        """Give all processes the first one's running statistics (batch norm), which each counts by itself."""
+        """Copy the first process's running statistics (batch norm) to all; in training each computes its own."""
         if self.count > 1:
             with _peers():
                 for buffer in network.buffers():
                     distributed.broadcast(buffer, src=0)
 
     def once(self, work: Callable[[], Answer]) -> Answer:
-        """Let the first process do some work while the others wait, and return what it returned in all of them.
+        """Do some work in the first process while the others wait, and return its result in all of them.
 
         Raises:
-            InputError: The work raised one; then it is raised in all of them.
+            InputError: The work raised one; it is raised in all processes.
         """
         if self.count == 1:
             return work()
@@ -81,15 +81,17 @@ class ProcessGroup:
         with _peers():
             distributed.broadcast_object_list(said, src=0, device=self.device)
         if said[1] is not None:
-            raise InputError(said[1] if self.first else "the first process could not go on; it said why.")
+            raise InputError(
+                said[1] if self.first else "the first process could not continue and has printed the reason."
+            )
         return said[0]  # type: ignore[no-any-return]
 
 
 @contextmanager
 def join_process_group(device: torch.device) -> Iterator[ProcessGroup]:
-    """Give this process's number among those that `torchrun` started, on its own GPU if `device` is one.
+    """Yield the group of the processes that `torchrun` started, each on a GPU of its own if `device` is one.
 
-    Without torchrun it is the only one. Gradients go by gloo on a CPU, by nccl on GPUs.
+    Without torchrun the group is this process alone. Processes communicate by gloo on CPUs and by nccl on GPUs.
 
     Raises:
         InputError: There are fewer GPUs on this machine than processes.
@@ -99,7 +101,7 @@ def join_process_group(device: torch.device) -> Iterator[ProcessGroup]:
         return
     if device.type == "cuda":
         device = _own_gpu()
-    if distributed.is_initialized():  # by whoever trains several networks one after the other
+    if distributed.is_initialized():  # by a cross-validation, which trains several networks in turn
         yield _here(device)
         return
     with _peers():
@@ -111,7 +113,7 @@ def join_process_group(device: torch.device) -> Iterator[ProcessGroup]:
 
 
 def is_first() -> bool:
-    """Tell whether this process is the one that speaks, also before `join_process_group`."""
+    """Tell whether this process is the one that prints messages; may be called before `join_process_group`."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -122,7 +124,10 @@ def _here(device: torch.device) -> ProcessGroup:
 def _own_gpu() -> torch.device:
     local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if local >= there:
-        raise InputError(f"{there} GPU(s) on this machine, and torchrun started process {local + 1} on it.")
+        raise InputError(
+            f"torchrun started process {local + 1} on this machine, which has {there} GPU(s). "
+            "Start as many processes as there are GPUs (--nproc-per-node)."
+        )
     torch.cuda.set_device(local)
     return torch.device("cuda", local)
 

@@ -1,4 +1,4 @@
-"""How far a training is, by steps or by the clock: what its learning rate, its end and its time left follow from."""
+"""The progress of a training run, by steps or by the clock, from which learning rate, end and time left follow."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 
 from gliomask.training.config import TrainConfig
 
-# Under a time budget validation takes a tenth of the time.
+# The fraction of the time that validation takes under a time budget.
 _VALIDATION_SHARE = 0.1
-# The curves take at most this share: half a second to draw are nothing, unless an epoch takes no longer.
+# The largest fraction of the time that drawing the curves takes; it matters when epochs take only about a second.
 _DRAWING_SHARE = 0.05
-# Where none has been timed yet: the cost of a validation case in training steps, eight windows without a way back.
+# The assumed cost of a validation case in training steps until one has been timed: eight windows, forward only.
 _STEPS_A_CASE = 3
 
 
 @dataclass
 class Schedule:
-    """A training's length and how fast it goes.
+    """The length of a training run and the measured durations of its parts, in seconds.
 
-    Times are seconds. `steps_per_epoch` and what `config` says are fixed; the rest is told to it as training goes.
+    `config`, `steps_per_epoch` and `validation_cases` are fixed; the caller updates the other fields while training.
     """
 
     config: TrainConfig
@@ -28,37 +28,37 @@ class Schedule:
     validation_cases: int
     step_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=50))
     validation_seconds: float | None = None
-    """Of the last one."""
+    """Duration of the last validation."""
     validated_at: float = 0.0
     drawing_seconds: float = 0.0
-    """Of the curves, the last time."""
+    """How long the curves took to draw the last time."""
     drawn_at: float = 0.0
 
     @property
     def steps(self) -> int | None:
-        """The steps of the whole training; None under a time budget."""
+        """The number of steps of the whole training; None under a time budget."""
         if self.config.steps is not None:
             return self.config.steps
         return self.config.epochs * self.steps_per_epoch if self.config.epochs else None
 
     def progress(self, step: int, seconds: float) -> float:
-        """Return the share of the training that is over when `step` steps took `seconds`, in [0, 1]."""
+        """Return the completed fraction of the training, in [0, 1], after `step` steps and `seconds`."""
         if self.steps is not None:
             return min(1.0, step / self.steps)
         return min(1.0, seconds / max(1e-9, self._training_ends()))
 
     def is_over(self, step: int, seconds: float) -> bool:
-        """Tell whether no further step is to be taken; under a budget, one that would end too late is not.
+        """Tell whether to stop; under a time budget, before a step that would end too late.
 
-        The first one is, however late: preparing cases may have taken the whole budget, and a run without a model is
-        worth nothing.
+        The first step is always taken, even if preparing the cases has used up the budget, so that a run always has a
+        model.
         """
         if self.steps is not None:
             return step >= self.steps
         return step > 0 and seconds + self._mean_step() / 2 >= self._training_ends()
 
     def validates(self, step: int, seconds: float) -> bool:
-        """Tell whether to validate after this step: at the end, and at ends of epochs as the config says."""
+        """Tell whether to validate after this step: at the end of training, and after epochs as the config says."""
         if not self.validation_cases:
             return False
         if self.is_over(step, seconds):
@@ -71,11 +71,11 @@ class Schedule:
         return self.validation_seconds is None or seconds - self.validated_at >= wait
 
     def draws(self, step: int, seconds: float) -> bool:
-        """Tell whether to draw the curves after this epoch: at the end, and as often as costs little."""
+        """Tell whether to draw the curves after this epoch: at the end of training, and as often as it costs little."""
         return self.is_over(step, seconds) or seconds - self.drawn_at >= self.drawing_seconds / _DRAWING_SHARE
 
     def seconds_left(self, step: int, seconds: float) -> float | None:
-        """Return the time until all is done, the validations that are to come included; None before the first step."""
+        """Return the time left in seconds, including validations; None before the first step."""
         if not self.step_seconds:
             return None
         if self.steps is None:
@@ -89,7 +89,7 @@ class Schedule:
         return left
 
     def _training_ends(self) -> float:
-        """The second at which the last validation of a budget must begin."""
+        """Return the second at which the last validation of a time budget must begin."""
         assert self.config.budget_seconds is not None
         reserve = self._validation() if self.validation_cases else 0.0
         return self.config.budget_seconds - reserve
@@ -104,14 +104,14 @@ class Schedule:
 
 
 def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
-    """Return the rate of a step: `constant`, or `cosine`: a short rise, then half a cosine down to a hundredth.
+    """Return the learning rate of a step: constant, or a short rise and then half a cosine down to a hundredth.
 
-    The rise is over after 50 steps or a twentieth of the training, whichever comes first.
+    The rise ends after 50 steps or a twentieth of the training, whichever comes first.
 
     Args:
-        config: Says the schedule and the highest rate.
+        config: Has the schedule and the highest rate.
         step: Counted from 0.
-        progress: The share of the training that is over, in [0, 1]: the schedule is fitted to the training's length.
+        progress: The completed fraction of the training, in [0, 1].
 
     Source: Loshchilov and Hutter 2017, arXiv:1608.03983.
     """
