@@ -1,10 +1,12 @@
-"""The changes of a training patch: each by itself, and as they come by default, against MONAI's on the same draws.
+"""Measure the augmentation of a training patch, and compare it with MONAI's transforms on the same random draws.
 
     python benchmarks/augment.py [--draws N] [--channels N] [--edge N]
 
-In turn, in this one process, with one thread, as in the background of a training; milliseconds of processor time, which
-is what a training beside it loses. Without MONAI, ours alone. It has no shift of a sequence and no thick slices; these
-are in the default's own line, and not in the comparison. Its elastic deformation is of another kind, and left out.
+Each change is measured alone, and then all of them with their default probabilities. Everything runs alternately in one
+process with one thread, as during a training. The result is in milliseconds of CPU time, because that is what the
+training loses. If MONAI is not installed, only gliomask is measured. MONAI has no shift of a sequence and no thick
+slices, so these are part of the default line but not of the comparison. Its elastic deformation is of a different kind
+and is left out.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ INTENSITIES = {
     "noise": Noise(0.05, seed=1),
 }
 
-# MONAI's steps for a record of ours.
+# MONAI's transforms for each kind of change.
 STEPS: Mapping[str, Callable[[Any], list[Any]]] = {
     "bias_field": lambda _: [monai.RandBiasField(prob=1.0, coeff_range=(-0.3, 0.3))],
     "low_resolution": lambda low: [monai.RandSimulateLowResolution(prob=1.0, zoom_range=[1 / low.edges[0]] * 2)],
@@ -64,12 +66,14 @@ STEPS: Mapping[str, Callable[[Any], list[Any]]] = {
 
 
 def main() -> None:
-    """Print a line for each change, then the default's mean and tail, then both libraries on the same draws."""
+    """Print a line for each change, then the mean and the slowest draws of the default, then both libraries."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=100, help="patches (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="of each single change (default: %(default)s)")
-    parser.add_argument("--channels", type=int, default=4, help="sequences (default: %(default)s)")
-    parser.add_argument("--edge", type=int, default=128, help="of the patch, in voxels (default: %(default)s)")
+    parser.add_argument("--draws", type=int, default=100, help="number of patches (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="repetitions of each single change (default: %(default)s)"
+    )
+    parser.add_argument("--channels", type=int, default=4, help="number of sequences (default: %(default)s)")
+    parser.add_argument("--edge", type=int, default=128, help="edge of the patch in voxels (default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     image, target = ball(options.channels, options.edge)
@@ -83,7 +87,7 @@ def main() -> None:
     print(f"default, {len(whole)} draws: mean {statistics.mean(whole):.0f}, 99th percentile {tail:.0f}, ", end="")
     print(f"largest {whole[-1]:.0f} ms")
     if monai:
-        numbers = iter(range(2 * options.draws + 2))  # each number is drawn by ours and then by MONAI
+        numbers = iter(range(2 * options.draws + 2))  # each seed is used by gliomask and then by MONAI
         both = in_turn(
             options.draws,
             lambda: augment(image, target, seeded(next(numbers) // 2), COMPARABLE),
@@ -93,12 +97,12 @@ def main() -> None:
 
 
 def seeded(number: int) -> torch.Generator:
-    """Return a generator of its own."""
+    """Return a new generator with a seed."""
     return torch.Generator().manual_seed(number)
 
 
 def ball(channels: int, edge: int) -> Pair:
-    """Return noise in a round brain that fills half of the patch, and three nested round regions."""
+    """Return noise in a ball that fills half of the patch, as the brain, and three nested balls as regions."""
     axis = (torch.arange(edge) - (edge - 1) / 2) / edge
     radius = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2).sqrt()
     image = torch.randn(channels, edge, edge, edge, generator=seeded(0)) * (radius < 0.5)
@@ -106,7 +110,7 @@ def ball(channels: int, edge: int) -> Pair:
 
 
 def in_turn(repeats: int, *ways: Work | None) -> list[list[float]]:
-    """Return for each way its milliseconds, after a run of each to warm up."""
+    """Return the milliseconds of each function, run alternately, after one run of each to warm up."""
     times: list[list[float]] = [[] for way in ways if way]
     for _ in range(repeats + 1):
         for column, way in zip(times, filter(None, ways), strict=True):
@@ -117,12 +121,12 @@ def in_turn(repeats: int, *ways: Work | None) -> list[list[float]]:
 
 
 def compared(ours: float, theirs: float | None = None) -> str:
-    """Return a line's end."""
+    """Return the times and their ratio as text."""
     return f"gliomask {ours:6.1f} ms" + (f", MONAI {theirs:7.1f} ms, ratio {theirs / ours:.1f}" if theirs else "")
 
 
 def single_changes(image: Tensor, target: Tensor) -> dict[str, tuple[Work, Work | None]]:
-    """Return each change of ours, and MONAI's or None: those of space on all channels, the others on one."""
+    """Return each change and MONAI's equivalent or None: spatial changes of all channels, other changes of one."""
     channel, brain = image[0], find_brain(image)
     flip, stretch, turn = Flip((0, 1, 2)), Turn(scale=1.1), Turn((20.0, 10.0, -15.0), 1.1)
     bent, thick = replace(turn, elastic=Elastic(6.0, seed=1)), Intensity(low_resolution=LowResolution((1.0, 1.0, 4.0)))
@@ -144,9 +148,9 @@ def single_changes(image: Tensor, target: Tensor) -> dict[str, tuple[Work, Work 
 
 
 def monai_augment(image: Tensor, target: Tensor, generator: torch.Generator) -> Pair:
-    """Return what `augment` would draw, done by MONAI."""
+    """Return a patch changed by MONAI with the parameters that `augment` would draw."""
     flip, turn = sample_flip(generator, COMPARABLE), sample_turn(generator, COMPARABLE)
-    sample_shift(generator, COMPARABLE, find_present(image))  # never; but it draws a number
+    sample_shift(generator, COMPARABLE, find_present(image))  # its probability is 0, but it draws a number
     intensities = [sample_intensity(generator, COMPARABLE) for _ in image]
     image, target = monai_space(image, target, flip, turn)
     brain = find_brain(image)
@@ -157,7 +161,7 @@ def monai_augment(image: Tensor, target: Tensor, generator: torch.Generator) -> 
 
 
 def monai_space(image: Tensor, target: Tensor, flip: Flip, turn: Turn | None) -> Pair:
-    """Return copies, mirrored, rotated and scaled by MONAI."""
+    """Return a mirrored, rotated and scaled copy of a patch, made by MONAI."""
     both = [image.clone(), target.clone()]
     for index, mode in enumerate(("bilinear", "nearest")):
         if flip.axes:
@@ -170,7 +174,7 @@ def monai_space(image: Tensor, target: Tensor, flip: Flip, turn: Turn | None) ->
 
 
 def monai_intensity(channel: Tensor, brain: Tensor, intensity: Intensity) -> Tensor:
-    """Return one channel changed by MONAI in our order, with the background at 0 again."""
+    """Return one channel changed by MONAI in the same order as by gliomask, with the background reset to 0."""
     changed = channel[None]
     for name, steps in STEPS.items():
         record = getattr(intensity, name)

@@ -1,4 +1,4 @@
-"""What `inspect` says of real cases and of the same cases spoilt, and how long it takes.
+"""Count the warnings of `inspect` on real cases, and on the same cases with artificial faults, and measure its time.
 
 python benchmarks/inspection.py BRATS_FOLDER
 """
@@ -22,6 +22,7 @@ NAMES = ("t1n", "t1c", "t2w", "t2f")
 
 
 def main() -> None:
+    """Print the warnings of the cases as they are, and in how many cases each fault is detected."""
     cases = find_cases(Path(sys.argv[1]))
     seconds, told, spoilt = [], {}, Counter[str]()
     for case in cases:
@@ -81,7 +82,7 @@ def _to_one(volume: Volume) -> Volume:
 
 
 def _scalp(volume: Volume) -> Volume:
-    """A shell of 6 mm as bright as the brain's brightest, 4 mm off the brain, and skull between."""
+    """Add a shell of 6 mm, as bright as the brightest voxels of the brain, around a dark skull of 4 mm."""
     from scipy.ndimage import distance_transform_edt
 
     distance = np.asarray(distance_transform_edt(~(volume.data != 0).any(axis=0)))

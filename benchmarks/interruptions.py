@@ -1,7 +1,7 @@
-"""Kill a training at random moments, again and again, resume it each time, and compare it with one left alone.
+"""Kill a training repeatedly at random moments, resume it each time, and compare it with an uninterrupted one.
 
-Real processes, SIGKILL: nothing gets a chance to clean up. The two runs must end with the same weights, to the bit,
-and the same log.
+The training runs in processes of its own, which are ended by SIGKILL and therefore cannot clean up. Both runs must end
+with bitwise identical weights and the same log.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from safetensors.numpy import load_file
 
 from gliomask.phantom import write_phantoms
 
-# What a log says of the machine, not of the training.
+# Fields of the log that depend on the machine.
 MEASURED = {"train_seconds", "val_seconds", "wait_seconds", "hours", "peak_memory_gb"}
 
 
 def command(run: Path, cases: Path, epochs: int) -> list[str]:
-    """Return the call that starts a run, or with its folder there resumes it."""
+    """Return the command that starts a run or, if its folder exists, resumes it."""
     words = [sys.executable, "-m", "gliomask", "train", "-o", str(run)]
     if (run / "config.json").is_file():
         return [*words, "--resume"]
@@ -33,7 +33,7 @@ def command(run: Path, cases: Path, epochs: int) -> list[str]:
 
 
 def kill_and_resume(folder: Path, *, kills: int, epochs: int, longest: float, seed: int) -> int:
-    """Return how many of the kills met a running process; raise if the results differ."""
+    """Return how many times a running process was killed; raise an error if the results differ."""
     write_phantoms(folder / "cases", 4, size=48)
     alone, killed = folder / "alone", folder / "killed"
     subprocess.run(command(alone, folder / "cases", epochs), check=True, capture_output=True)
@@ -55,7 +55,7 @@ def kill_and_resume(folder: Path, *, kills: int, epochs: int, longest: float, se
 
 
 def compare(one: Path, other: Path) -> None:
-    """Raise unless two runs have the same weights, log and files."""
+    """Raise an error unless two runs have the same weights, log and files."""
     assert (one / "last.safetensors").read_bytes() == (other / "last.safetensors").read_bytes(), "last models differ"
     best = [load_file(run / "best.safetensors") for run in (one, other)]
     assert all(best[0][name].tobytes() == best[1][name].tobytes() for name in best[0]), "best models differ"
@@ -67,11 +67,11 @@ def compare(one: Path, other: Path) -> None:
 
 
 def main() -> None:
-    """Print how many kills it survived."""
+    """Print how many times the training was killed and resumed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--longest", type=float, default=9.0, help="seconds until a kill, at most")
+    parser.add_argument("--longest", type=float, default=9.0, help="the most seconds until a kill")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

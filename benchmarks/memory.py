@@ -1,7 +1,8 @@
-"""Peak memory of training steps with and without recomputed activations, and their CPU time; batch 1.
+"""Measure peak memory and CPU time of training steps with and without recomputed activations, with a batch of 1.
 
-Each is measured in a process of its own: two steps, the second of which holds everything at once (weights, gradients,
-AdamW's moments, activations), less what the process held before the network was built.
+Each measurement has its own process. It takes two steps, because only the second one has everything in memory at the
+same time (weights, gradients, AdamW's moments, activations). The memory that the process used before the network was
+built is subtracted.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from gliomask.training.losses import build_loss, supervised
 
 
 def measure(name: str, edge: int, bf16: bool, low_memory: bool, answer: Connection) -> None:
-    """Take two steps and send the peak in bytes and the second one's seconds of the processor."""
+    """Take two steps, and send the peak memory in bytes and the CPU seconds of the second step."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(1, 3, edge, edge, edge, generator=generator).contiguous(memory_format=torch.channels_last_3d)
     targets = torch.rand(1, 3, edge, edge, edge, generator=generator) > 0.9
     loss_of = build_loss("dice+ce")
-    build_network(name, 3, 3)  # imports what it needs
+    build_network(name, 3, 3)  # imports what it needs, before the memory is measured
     before = _peak()
     torch.manual_seed(0)
     network = build_network(name, 3, 3).to(memory_format=torch.channels_last_3d)
@@ -61,7 +62,8 @@ def main() -> None:
 
 
 def _in_a_process(name: str, edge: int, bf16: bool, low_memory: bool) -> tuple[int, float]:
-    context = multiprocessing.get_context("spawn")  # a forked one would start with its parent's peak
+    """Return the peak memory in bytes and the CPU seconds of a step, measured in a new process."""
+    context = multiprocessing.get_context("spawn")  # a forked process would start with the peak memory of its parent
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=measure, args=(name, edge, bf16, low_memory, sender))
     process.start()
@@ -72,6 +74,7 @@ def _in_a_process(name: str, edge: int, bf16: bool, low_memory: bool) -> tuple[i
 
 
 def _peak() -> int:
+    """Return the peak memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

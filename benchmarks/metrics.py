@@ -1,13 +1,15 @@
-"""Time the scores of a case against straightforward code on the whole volume.
+"""Compare the time that the scores of a case take with that of straightforward code on the whole volume.
 
     python benchmarks/metrics.py [TRUTH [PREDICTION]] [--protocol NAME ...]
 
-Without files, a synthetic tumour on the grid of BraTS. Without a prediction, the truth moved by a voxel along each
-axis, then the same with a false island far away. Both ways run in turn in this one process, on one core, and are timed
-by the processor's clock, whatever else the machine does; their values must be equal, or the exit status is 1. The
-straightforward code is what one writes first: erosion, dilation, labels and distance transforms of scipy on whole
-volumes, lesion by lesion; the surfaces by area come from the surface-distance package where that is installed, and are
-left out on both sides where it is not.
+Without files, the truth is a synthetic tumour on the grid of BraTS. Without a prediction, the prediction is the truth
+shifted by a voxel along each axis, and then the same with a false island far away. Both implementations run alternately
+in one process on one core. CPU time is measured, so that other work on the machine matters little. The exit status is 1
+unless their values are equal.
+
+The straightforward code uses scipy's erosion, dilation, labelling and distance transforms on whole volumes, one lesion
+after another. The surfaces by area are computed by the surface-distance package; if it is not installed, they are left
+out of the comparison.
 """
 
 from __future__ import annotations
@@ -42,13 +44,17 @@ CONNECT = np.ones((3, 3, 3), bool)
 
 
 def main() -> None:
-    """Print the seconds of both ways, their ratio, and whether the values are equal."""
+    """Print the seconds of both implementations, their ratio, and whether the values are equal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("truth", nargs="?", type=Path, help="a label map in NIfTI, instead of the synthetic tumour")
-    parser.add_argument("prediction", nargs="?", type=Path, help="another on its grid, instead of the moved truth")
+    parser.add_argument(
+        "prediction", nargs="?", type=Path, help="a second label map on the same grid, instead of the shifted truth"
+    )
     parser.add_argument("--protocol", nargs="+", default=["brats2021", "brats2023-gli"], help="default: %(default)s")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each way; medians count (default: %(default)s)")
-    parser.add_argument("--labels", default="brats2021", help="what the numbers mean (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="runs, of which the medians are compared (default: %(default)s)"
+    )
+    parser.add_argument("--labels", default="brats2021", help="label convention of the files (default: %(default)s)")
     arguments = parser.parse_args()
     convention = get_convention(arguments.labels)
     truth, spacing_mm = read_regions(arguments.truth, convention) if arguments.truth else (synthetic_tumour(), ONE_MM)
@@ -57,7 +63,7 @@ def main() -> None:
     else:
         moved = {region: np.roll(mask, 1, (0, 1, 2)) for region, mask in truth.items()}
         island = far_ball(truth["WT"])
-        predictions = {"moved by a voxel": moved, "and a far island": {r: mask | island for r, mask in moved.items()}}
+        predictions = {"shifted by a voxel": moved, "and a far island": {r: mask | island for r, mask in moved.items()}}
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     equal = [
@@ -69,7 +75,7 @@ def main() -> None:
 
 
 def compare(name: str, truth: Regions, prediction: Regions, spacing_mm: Spacing, protocol: str, repeats: int) -> bool:
-    """Run both ways in turn, print a line, and tell whether their values are equal."""
+    """Run both implementations alternately, print a line, and return whether their values are equal."""
     plain = {"brats2021": plain_2021, "brats2023-gli": plain_2023}[protocol]
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
@@ -87,7 +93,7 @@ def compare(name: str, truth: Regions, prediction: Regions, spacing_mm: Spacing,
 
 
 def timed(work: Callable[[], Result], seconds: list[float]) -> Result:
-    """Return the result of some work, and append the processor's seconds it took."""
+    """Return the result of a function, and append the seconds of CPU time that it took."""
     start = time.process_time()
     result = work()
     seconds.append(time.process_time() - start)
@@ -95,7 +101,7 @@ def timed(work: Callable[[], Result], seconds: list[float]) -> Result:
 
 
 def plain_2021(truth: Mask, prediction: Mask, spacing_mm: Spacing) -> dict[str, float]:
-    """Return the scores of a whole region by the shortest code."""
+    """Return the scores of a whole region, computed by short code."""
     penalty_mm = get_protocol("brats2021").empty_mm or 0
     both, in_truth, in_prediction = (truth & prediction).sum(), truth.sum(), prediction.sum()
     return {
@@ -108,7 +114,7 @@ def plain_2021(truth: Mask, prediction: Mask, spacing_mm: Spacing) -> dict[str, 
 
 
 def plain_2023(truth: Mask, prediction: Mask, spacing_mm: Spacing) -> dict[str, float]:
-    """Return the lesion-wise scores of 2023, lesion after lesion on the whole volume."""
+    """Return the lesion-wise scores of 2023, computed for one lesion after another on the whole volume."""
     grown, lesions = ndimage.label(ndimage.binary_dilation(truth, JOIN, iterations=3), CONNECT)
     pieces, count = ndimage.label(prediction, CONNECT)
     used: set[int] = set()
@@ -129,7 +135,7 @@ def plain_2023(truth: Mask, prediction: Mask, spacing_mm: Spacing) -> dict[str, 
 
 
 def plain_pooled(truth: Mask, prediction: Mask, spacing_mm: Spacing, penalty_mm: float) -> float:
-    """Return the pooled HD95 from two distance transforms of the whole volume."""
+    """Return the pooled HD95, computed from two distance transforms of the whole volume."""
     if not (truth.any() and prediction.any()):
         return penalty_mm if truth.any() or prediction.any() else 0.0
     ours, theirs = (mask & ~ndimage.binary_erosion(mask) for mask in (truth, prediction))
@@ -139,7 +145,7 @@ def plain_pooled(truth: Mask, prediction: Mask, spacing_mm: Spacing, penalty_mm:
 
 
 def plain_by_area(truth: Mask, prediction: Mask, spacing_mm: Spacing, penalty_mm: float, name: str) -> dict[str, float]:
-    """Return the HD95 by area as the surface-distance package has it, under a name; nothing without the package."""
+    """Return the HD95 by area of the surface-distance package as `{name: value}`, or nothing if it is not installed."""
     try:
         import surface_distance  # type: ignore[import-not-found]
     except ImportError:
@@ -151,7 +157,7 @@ def plain_by_area(truth: Mask, prediction: Mask, spacing_mm: Spacing, penalty_mm
 
 
 def synthetic_tumour() -> Regions:
-    """Return nested, irregular regions of the size of a large glioma: the levels of a ball with a rugged surface."""
+    """Return nested, irregular regions of the size of a large glioma: balls with rugged surfaces."""
     noise = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(SHAPE), 4)
     ruggedness = 8 * noise / noise.std()
     level = distance_from((95, 140, 80)) + ruggedness
@@ -160,7 +166,7 @@ def synthetic_tumour() -> Regions:
 
 
 def far_ball(tumour: Mask) -> Mask:
-    """Return a ball of 8 voxels radius on the other side of the volume."""
+    """Return a ball with a radius of 8 voxels on the opposite side of the volume."""
     centre = np.argwhere(tumour).mean(axis=0) if tumour.any() else np.zeros(3)
     return distance_from(np.array(tumour.shape) - centre, tumour.shape) < 8
 

@@ -1,11 +1,12 @@
-"""One case from files to mask: each stage of `gliomask predict`, and the whole process against a plain pipeline.
+"""Measure the stages of `gliomask predict` on one case, and compare the whole process with a plain pipeline.
 
-Plain is what a careful person writes with the usual libraries: `get_fdata` in float64, z-scores over the whole volume,
-the same network as an ordinary torch module in float32 with `nn.InstanceNorm3d`, windows of 128^3 that overlap by half
-over the whole volume, weighted by a Gaussian; the mask saved by nibabel. Each process starts anew; they run in turn.
+The plain pipeline uses the common libraries with care: `get_fdata` in float64, z-scores over the whole volume, the same
+network as an ordinary PyTorch module in float32 with `nn.InstanceNorm3d`, windows of 128^3 over the whole volume that
+overlap by half and are weighted by a Gaussian, and nibabel to save the mask. The two run alternately, each time in a
+new process.
 
-Without --model the network is the shipped one, without --case a phantom of full size is drawn. Beside the seconds is
-the processor time, which a busy machine changes less.
+Without --model the network is the shipped one, and without --case the case is a phantom of full size. CPU time is
+printed as well as elapsed time, because a busy machine affects it less.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 
 
 def stages(model: Path, folder: Path, threads: int | None) -> dict[str, tuple[float, float]]:
-    """Return the wall and processor seconds of each stage, one after the other, in this process."""
+    """Return the elapsed and the CPU seconds of each stage, run one after another in this process."""
     taken: dict[str, tuple[float, float]] = {}
 
     def timed(name: str, work: Callable[[], object]) -> object:
@@ -72,7 +73,7 @@ def stages(model: Path, folder: Path, threads: int | None) -> dict[str, tuple[fl
 
 
 def plain(model: Path, folder: Path, output: Path) -> None:
-    """Predict a case as one would with torch and nibabel alone."""
+    """Predict a case with PyTorch and nibabel alone."""
     import nibabel as nib
     import numpy as np
     import torch
@@ -98,7 +99,7 @@ def plain(model: Path, folder: Path, output: Path) -> None:
 
 
 def _plain_network(weights: dict):
-    """The network, or the mean of those of an ensemble, every second of which sees the image a voxel further."""
+    """Return the network or, for an ensemble, the mean of its networks; every second one gets a shifted image."""
     import torch
 
     members: dict[str, dict] = {}
@@ -118,7 +119,8 @@ def _plain_network(weights: dict):
     return run
 
 
-def _plain_fast(weights: dict):  # the network is a value here, built as torch's own layers
+def _plain_fast(weights: dict):
+    """Return the network `fast` or `fast_sides` with these weights, made of PyTorch's own layers."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -182,6 +184,7 @@ def _plain_fast(weights: dict):  # the network is a value here, built as torch's
 
 
 def _plain_windows(network, images, edge: int = 128):
+    """Return the logits of overlapping windows, averaged with Gaussian weights."""
     import torch
 
     shape = images.shape[2:]
@@ -200,7 +203,7 @@ def _plain_windows(network, images, edge: int = 128):
 
 
 def whole_process(command: list[str]) -> tuple[float, float, float]:
-    """Run a command and return its wall seconds, its processor seconds and its peak memory in GB."""
+    """Run a command and return its elapsed seconds, its CPU seconds and its peak memory in GB."""
     started = time.perf_counter()
     child = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(child.pid, 0)
@@ -211,10 +214,14 @@ def whole_process(command: list[str]) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Print a row a stage, then whole processes and the median of their ratios."""
+    """Print a row for each stage, then one for each whole process, and the medians of their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", type=Path, help="a folder with one case, 1 mm, with the model's sequences")
-    parser.add_argument("--model", type=Path, help="a fast model")
+    parser.add_argument(
+        "--case", type=Path, help="a folder with one case with the sequences of the model and voxels of 1 mm"
+    )
+    parser.add_argument(
+        "--model", type=Path, help="a model file with the network fast or fast_sides, or an ensemble of them"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--only", choices=["stages", "plain"], help=argparse.SUPPRESS)
@@ -254,7 +261,7 @@ def _report(case: Path, model: Path, place: Path, repeats: int, threads: int | N
     what, figures = told.stdout.strip().splitlines()
     print(what)
     for name, (wall, cpu) in json.loads(figures).items():
-        print(f"  {name:<26}{wall:>7.2f} s{cpu:>7.2f} s of processor time")
+        print(f"  {name:<26}{wall:>7.2f} s{cpu:>7.2f} s of CPU time")
     ours = [
         "-m",
         "gliomask",
@@ -273,10 +280,10 @@ def _report(case: Path, model: Path, place: Path, repeats: int, threads: int | N
     rounds = [(whole_process(ours), whole_process(theirs)) for _ in range(repeats)]
     for name, which in (("gliomask predict", 0), ("plain torch pipeline", 1)):
         wall, cpu, memory = (statistics.median(pair[which][kind] for pair in rounds) for kind in range(3))
-        print(f"{name:<28}{wall:>7.2f} s{cpu:>7.2f} s of processor time, peak {memory:.2f} GB")
-    for name, kind in (("wall", 0), ("processor time", 1)):
+        print(f"{name:<28}{wall:>7.2f} s{cpu:>7.2f} s of CPU time, peak {memory:.2f} GB")
+    for name, kind in (("elapsed time", 0), ("CPU time", 1)):
         ratio = statistics.median(slow[kind] / quick[kind] for quick, slow in rounds)
-        print(f"ratio, {name}: {ratio:.1f}")
+        print(f"ratio of {name}: {ratio:.1f}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A forward pass and a training step of our networks against a U-Net written plainly, in turn, in one run.
+"""Compare a forward pass and a training step of gliomask's networks with those of a plain U-Net.
 
-Plain: float32, torch's default layout, `nn.InstanceNorm3d`, transposed convolutions, memory as the C library manages
-it. Ours: as `gliomask train` runs them, in bfloat16 where the processor computes in it and in float32. Each works in a
-process of its own, so that none has another's memory; while one computes the others wait. Images, loss, limit of the
-gradients and optimizer are the same.
+The plain U-Net uses float32, PyTorch's default layout, `nn.InstanceNorm3d`, transposed convolutions, and the default
+memory allocation. The networks of gliomask run as in `gliomask train`: in bfloat16 if the CPU computes in it natively,
+and in float32. Each network has its own process, so that memory can be measured; they run alternately, one at a time.
+Images, loss, gradient clipping and optimizer are the same.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LEVELS = (16, 32, 64, 128, 256)
 
 
 class PlainUNet(nn.Module):
-    """The U-Net of `gliomask.networks.unet`, with torch's own layers and nothing done for its speed."""
+    """The U-Net of `gliomask.networks.unet`, made of PyTorch's own layers, without optimisations for speed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ def _double_conv(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Contender:
-    """A network in a process of its own; `run` has it take a forward pass and a training step."""
+    """A network in its own process; `run` measures a forward pass and a training step."""
 
     def __init__(self, name: str, precision: Precision, edge: int) -> None:
         self.name = name
@@ -72,13 +72,14 @@ class Contender:
         other.close()
 
     def run(self) -> None:
+        """Measure a forward pass and a training step, and store their seconds and the peak memory."""
         self._pipe.send("go")
         forward, step, self.memory_gb = self._pipe.recv()
         self.rounds.append((forward, step))
 
 
 def work(name: str, precision: Precision, edge: int, pipe: Connection) -> None:
-    """Answer whatever comes with the seconds of a forward pass and of a step, and the peak memory so far in GB."""
+    """Answer each message with the seconds of a forward pass and of a step, and the peak memory so far in GB."""
     torch.manual_seed(0)
     images = torch.randn(1, SEQUENCES, edge, edge, edge)
     targets = torch.rand(1, REGIONS, edge, edge, edge) > 0.9
@@ -99,7 +100,7 @@ def work(name: str, precision: Precision, edge: int, pipe: Connection) -> None:
 
 
 def forward(network: nn.Module, images: Tensor, precision: Precision) -> float:
-    """Predict and return the seconds that took."""
+    """Run a forward pass and return the seconds that it took."""
     network.eval()
     started = time.perf_counter()
     with torch.inference_mode(), autocast(images.device, precision):
@@ -110,7 +111,7 @@ def forward(network: nn.Module, images: Tensor, precision: Precision) -> float:
 def step(
     network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targets: Tensor, precision: Precision
 ) -> float:
-    """Take a training step and return the seconds that took."""
+    """Take a training step and return the seconds that it took."""
     network.train()
     started = time.perf_counter()
     optimizer.zero_grad(set_to_none=True)
@@ -123,7 +124,7 @@ def step(
 
 
 def main() -> None:
-    """Print a table: median seconds, and the median over the rounds of how many times faster than plain."""
+    """Print a table of the median seconds and of the median ratios to the plain U-Net."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--edge", type=int, default=128)
