@@ -18,11 +18,9 @@ from gliomask.cases import (
     Case,
     Source,
     check_case,
-    classify,
     common_convention,
     find_cases,
     get_layout,
-    get_modality,
     layout_of,
     read_case,
     read_mask,
@@ -57,7 +55,7 @@ def test_every_layout_is_found_as_it_was_written(write_case: WriteCase, tmp_path
     found = survey(tmp_path / "data")
     assert list(found.cases) == written[::-1]
     assert found.layout == layout
-    assert (found.problems, found.notes) == ((), ())
+    assert (found.problems, found.notes, found.passed_over) == ((), (), ())
     assert find_cases(str(tmp_path / "data")) == written[::-1]
 
 
@@ -92,91 +90,40 @@ def test_what_is_read_is_what_was_written(write_case: WriteCase, layout: str) ->
 
 
 @pytest.mark.parametrize(
-    ("case_id", "layout", "convention", "patient"),
+    ("case_id", "layout", "convention"),
     [
-        ("Brats17_TCIA_151_1", "brats2017", "brats2021", "Brats17_TCIA_151"),
-        ("Brats18_TCIA09_141_1", "brats2018", "brats2021", "Brats18_TCIA09_141"),
-        ("Brats18_2013_2_1", "brats2018", "brats2021", "Brats18_2013_2"),
-        ("BraTS19_CBICA_ASK_1", "brats2019", "brats2021", "BraTS19_CBICA_ASK"),
-        ("BraTS20_Training_355", "brats2020", "brats2021", "BraTS20_Training_355"),
-        ("BraTS20_Validation_001", "brats2020", "brats2021", "BraTS20_Validation_001"),
-        ("BraTS2021_01666", "brats2021", "brats2021", "BraTS2021_01666"),
-        ("BraTS-GLI-00005-000", "brats2023", "brats2023", "GLI-00005"),
-        ("BraTS-GLI-00005-001", "brats2023", "brats2023", "GLI-00005"),
-        ("BraTS-SSA-00002-000", "brats2023", "brats2023", "SSA-00002"),
-        ("BraTS-MEN-00004-000", "brats2023", "brats2023", "MEN-00004"),
-        ("brats-goat-00001-000", "brats2023", "brats2023", "goat-00001"),
-        ("BraTS-GLI-02060-100", "brats2024", "brats2024", "GLI-02060"),
-        ("BraTS-GLI-02060-101", "brats2024", "brats2024", "GLI-02060"),
-        ("BraTS-MET-00086-000", "brats2024", "brats2024", "MET-00086"),
-        ("BraTS-PED-00002-000", "brats-ped", None, "PED-00002"),
-        ("patient_7", None, None, "patient_7"),
-        ("BraTS2021_01666_extra", None, None, "BraTS2021_01666_extra"),
+        ("Brats17_TCIA_151_1", "brats2017", "brats2021"),
+        ("Brats18_TCIA09_141_1", "brats2018", "brats2021"),
+        ("Brats18_2013_2_1", "brats2018", "brats2021"),
+        ("BraTS19_CBICA_ASK_1", "brats2019", "brats2021"),
+        ("BraTS20_Training_355", "brats2020", "brats2021"),
+        ("BraTS20_Validation_001", "brats2020", "brats2021"),
+        ("BraTS2021_01666", "brats2021", "brats2021"),
+        ("BraTS-GLI-00005-000", "brats2023", "brats2023"),
+        ("BraTS-GLI-00005-001", "brats2023", "brats2023"),
+        ("BraTS-SSA-00002-000", "brats2023", "brats2023"),
+        ("BraTS-MEN-00004-000", "brats2023", "brats2023"),
+        ("brats-goat-00001-000", "brats2023", "brats2023"),
+        ("BraTS-GLI-02060-100", "brats2024", "brats2024"),
+        ("BraTS-GLI-02060-101", "brats2024", "brats2024"),
+        ("BraTS-MET-00086-000", "brats2024", "brats2024"),
+        ("BraTS-PED-00002-000", "brats-ped", None),
+        ("patient_7", None, None),
+        ("BraTS2021_01666_extra", None, None),
+        ("UPENN-GBM-00055_11", None, None),
     ],
 )
-def test_an_id_tells_its_year_and_its_patient(
-    case_id: str, layout: str | None, convention: str | None, patient: str
-) -> None:
-    """The time point is no part of the patient, so that one patient's scans stay on one side of a split."""
+def test_an_id_tells_its_layout(case_id: str, layout: str | None, convention: str | None) -> None:
+    """An id of another form belongs to no layout."""
     found = layout_of(case_id)
     assert (found.name if found else None) == layout
     assert (found.convention if found else None) == convention
-    assert Case(case_id, {}).patient == patient
 
 
 def test_an_unknown_layout_is_met_with_the_known_ones() -> None:
     """With a hint."""
     with pytest.raises(InputError, match="unknown layout 'brats2012'; did you mean 'brats20"):
         get_layout("brats2012")
-
-
-@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".NII.GZ"])
-@pytest.mark.parametrize("separator", ["_", "-", "."])
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_every_spelling_of_a_sequence_is_read_in_a_files_name(modality: str, separator: str, ending: str) -> None:
-    """In upper and lower case, after any separator, or alone in the patient's folder."""
-    for spelling in MODALITIES[modality]:
-        for written in (spelling, spelling.upper(), spelling.capitalize()):
-            assert classify(Path(f"data/patient.7{separator}{written}{ending}")) == ("patient.7", modality)
-            assert classify(Path(f"data/patient.7/{written}{ending}")) == ("patient.7", modality)
-            assert get_modality(written) == modality
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("BraTS20_Training_001_t1.nii.gz", ("BraTS20_Training_001", "t1n")),
-        ("BraTS20_Training_001_t1ce.nii.gz", ("BraTS20_Training_001", "t1c")),
-        ("sub-01_ses-1_ce-gad_T1w.nii.gz", ("sub-01_ses-1", "t1c")),
-        ("sub-01_ses-1_T1w.nii.gz", ("sub-01_ses-1", "t1n")),
-        ("UPENN-GBM-00001_11_T1GD.nii.gz", ("UPENN-GBM-00001_11", "t1c")),
-        ("UPENN-GBM-00001_11_segm.nii.gz", ("UPENN-GBM-00001_11", "mask")),
-        ("UCSF-PDGM-0004_T1.nii.gz", ("UCSF-PDGM-0004", "t1n")),
-        ("UCSF-PDGM-0004_T1c.nii.gz", ("UCSF-PDGM-0004", "t1c")),
-        ("UCSF-PDGM-0004_tumor_segmentation.nii.gz", ("UCSF-PDGM-0004", "mask")),
-        ("UCSF-PDGM-0004_brain_segmentation.nii.gz", None),
-        ("UCSF-PDGM-0004_brain_parenchyma_segmentation.nii.gz", None),
-        ("UCSF-PDGM-0004_T1c_bias.nii.gz", None),
-        ("sub-01_skull-stripped_T1.nii.gz", ("sub-01_skull-stripped", "t1n")),
-        ("brainmask_flair.nii.gz", None),
-        ("P1_brain_mask.nii.gz", None),
-        ("P1_t1_BrainMask.nii.gz", None),
-        ("P1_t1_brain.nii.gz", None),
-        ("P1_skull.nii.gz", None),
-        ("P1_adc.nii.gz", None),
-        ("patientt1.nii.gz", None),
-        ("BraTS-MEN-RT-0001-1_gtv.nii.gz", ("BraTS-MEN-RT-0001-1", "mask")),
-    ],
-)
-def test_a_name_means_what_its_owner_meant(name: str, told: tuple[str, str] | None) -> None:
-    """T1 is never taken for T1 with contrast, nor a brain mask for anything."""
-    assert classify(Path("data") / name) == told
-
-
-def test_an_unknown_sequence_gets_a_hint() -> None:
-    """Users of either naming find theirs in the list."""
-    with pytest.raises(InputError, match=r"unknown modality 'flar'; did you mean 'flair'\? \(known: flair, t1, t1c"):
-        get_modality("flar")
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
@@ -225,8 +172,8 @@ def test_a_mask_of_nobody_is_passed_over_and_said(tmp_path: Path) -> None:
     touch(tmp_path / "one" / "d_t1.nii", tmp_path / "one" / "d_seg.nii", tmp_path / "one" / "e_seg.nii")
     found = survey(tmp_path)
     assert {case.id: case.mask and case.mask.name for case in found.cases} == {"a": None, "b": None, "d": "d_seg.nii"}
-    assert {Path(note.where).name for note in found.notes} == {"c_seg.nii", "e_seg.nii"}
-    assert all("mask without images" in note.what for note in found.notes)
+    assert {Path(one.where).name for one in found.passed_over} == {"c_seg.nii", "e_seg.nii"}
+    assert all("mask without images" in one.what for one in found.passed_over)
 
 
 def test_folders_named_like_files_are_looked_into(tmp_path: Path) -> None:
@@ -265,8 +212,10 @@ def test_brain_masks_are_passed_over(write_case: WriteCase, tmp_path: Path) -> N
     write_volume(folder / f"{case.id}_mask.nii.gz", Volume(brain[None].astype(np.uint8), AFFINE))
     found = survey(tmp_path / "data")
     assert found.cases == (replace(case, mask=None),)
-    assert {Path(note.where).name for note in found.notes} == {"brainmask_flair.nii.gz", f"{case.id}_mask.nii.gz"}
-    assert all(note.what.startswith("passed over: ") for note in found.notes)
+    assert {Path(one.where).name: one.what for one in found.passed_over} == {
+        "brainmask_flair.nii.gz": "its name is that of no sequence and no tumour mask",
+        f"{case.id}_mask.nii.gz": "a brain mask: one value over a whole brain",
+    }
 
 
 @pytest.mark.parametrize("values", [(0, 1, 2, 4), (0, 0, 0, 1)])

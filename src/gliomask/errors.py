@@ -1,20 +1,36 @@
-"""Bad input: the one exception that a user can mend."""
+"""The error for bad input, which users can correct."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class InputError(Exception):
-    """Say what is wrong with the input, in which file or case, and what to do about it.
+    """Bad input: the message says what is wrong, in which file or case, and what to do.
 
-    Raised where input enters (files, folders, options); the command line prints its text and exits with status 2.
+    Raised where input enters (files, folders, options). The command line prints the message and exits with status 2.
+    It can be pickled, also as a subclass with another constructor, so that worker processes can raise it.
     """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args), self.__dict__
+
+
+def _rebuild(kind: type[InputError], args: tuple[Any, ...]) -> InputError:
+    """Return an error of a kind without calling its constructor, whose parameters may differ from `args`."""
+    return kind.__new__(kind, *args)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """Return the error for a name that is not in the list, with the nearest known one as a hint."""
+    """Return the error for an unknown name, with the most similar known name as a hint and a list of all known names.
+
+    Args:
+        kind: What is named, such as `network`.
+        name: The name that was given.
+        known: The names that exist.
+    """
     choices = sorted(known)
     near = get_close_matches(name.lower(), [choice.lower() for choice in choices], n=1)
     hint = next((f"; did you mean {choice!r}?" for choice in choices if near and choice.lower() == near[0]), "")

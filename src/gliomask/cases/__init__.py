@@ -1,9 +1,12 @@
-"""Cases: any BraTS year, MSD, nnU-Net or plain folders -> [Case], read as they lie."""
+"""Cases: examinations found and read as they were downloaded, from any BraTS year, MSD, nnU-Net or plain folders."""
 
-from gliomask.cases.case import MODALITIES, SEQUENCE_NAMES, SHOWN_FIRST, Case, Source, get_modality
+from gliomask.cases.case import MODALITIES, SEQUENCE_NAMES, SHOWN_FIRST, Case, Problem, Source, get_modality
 from gliomask.cases.check import CaseReport, check_case
-from gliomask.cases.find import Problem, Survey, case_of_files, classify, dataset_convention, find_cases, survey
+from gliomask.cases.dataset import dataset_convention
+from gliomask.cases.find import Survey, case_of_files, find_cases, survey
 from gliomask.cases.layouts import LAYOUTS, Layout, candidates_of, get_layout, layout_of
+from gliomask.cases.naming import classify
+from gliomask.cases.patients import describe_patients, find_patient
 from gliomask.cases.read import common_convention, read_case, read_mask, resolve_conventions
 
 __all__ = [
@@ -23,7 +26,9 @@ __all__ = [
     "classify",
     "common_convention",
     "dataset_convention",
+    "describe_patients",
     "find_cases",
+    "find_patient",
     "get_layout",
     "get_modality",
     "layout_of",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,27 +9,14 @@ from types import MappingProxyType
 
 from gliomask.errors import unknown_name
 
-# Each sequence by its BraTS 2023 name, with every spelling that is accepted, in lower case. In file names they follow
-# the case's id after `_`, `-` or `.`; the longest spelling that fits wins, as `t1` ends in nothing but starts `t1ce`.
+# The accepted spellings of each sequence in lower case, under its BraTS 2023 name. In file names they follow the case's
+# id after `_`, `-`, `.` or a space; the longest spelling that fits is taken, so that `t1ce` is never read as `t1`.
 MODALITIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "t1n": ("t1n", "t1", "t1w", "t1pre", "t1_pre", "t1native", "t1_native"),
         "t1c": (
-            *(
-                "t1c",
-                "t1ce",
-                "t1_ce",
-                "t1-ce",
-                "t1gd",
-                "t1_gd",
-                "t1-gd",
-                "t1wce",
-                "t1cew",
-                "t1post",
-                "t1_post",
-                "t1-post",
-            ),
-            *("t1km", "t1contrast", "t1_contrast", "ct1", "ce-gad_t1w", "ce-gadolinium_t1w"),
+            *("t1c", "t1ce", "t1_ce", "t1-ce", "t1gd", "t1_gd", "t1-gd", "t1wce", "t1cew", "t1post", "t1_post"),
+            *("t1-post", "t1km", "t1contrast", "t1_contrast", "ct1", "ce-gad_t1w", "ce-gadolinium_t1w"),
         ),
         "t2w": ("t2w", "t2"),
         "t2f": ("t2f", "flair", "fla", "t2flair", "t2_flair", "t2-flair"),
@@ -40,20 +26,28 @@ MODALITIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 SEQUENCE_NAMES: Mapping[str, str] = MappingProxyType(
     {"t1n": "T1", "t1c": "T1 with contrast", "t2w": "T2", "t2f": "T2-FLAIR"}
 )
-"""What a reader calls each sequence."""
+"""The name of each sequence in pages and pictures."""
 
 SHOWN_FIRST = ("t2f", "t1c", "t2w", "t1n")
-"""The order in which sequences are shown: first the one that shows the whole tumour best, then enhancement."""
+"""The order in which sequences are shown: FLAIR first, which shows the whole tumour best, then enhancement."""
 
 _BY_SPELLING = {spelling: modality for modality, spellings in MODALITIES.items() for spelling in spellings}
 
-# What follows the patient in an id: the time point.
-_TIME_POINT = re.compile(r"(?<=^BraTS-)([a-z]+-\d{5})-\d{3}$|^(brats1[789]_.+)_\d+$", re.IGNORECASE)
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong or was decided, and in which file or case."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file, and the channel of it where it holds several."""
+    """A file that holds a sequence, and the channel where the file holds several."""
 
     path: Path
     channel: int | None = None
@@ -61,22 +55,30 @@ class Source:
 
 @dataclass(frozen=True)
 class Case:
-    """One examination: an id, its sequences, and its mask if it has one. It knows no voxel."""
+    """One examination: its id, the files of its sequences and of its mask, and whose examination it is.
+
+    It holds no voxels; `read_case` and `read_mask` read them.
+    """
 
     id: str
     images: Mapping[str, Source]
     mask: Path | None = None
     convention: str | None = None
+    """The label convention of the mask, a name from `labels.CONVENTIONS`; None where it is not known yet."""
+    patient: str = ""
+    """Shared by all examinations of one patient, so that a split can keep them together; the id if not given."""
+    timepoint: str = ""
+    """Which of the patient's examinations this is, as its name says; empty where it does not."""
+    patient_rule: str = ""
+    """The rule by which the patient was found, in words; empty where every id counts as a patient."""
 
-    @property
-    def patient(self) -> str:
-        """The id without its time point, so that a patient's examinations stay on one side of a split."""
-        found = _TIME_POINT.search(self.id)
-        return found.group(1) or found.group(2) if found else self.id
+    def __post_init__(self) -> None:
+        if not self.patient:
+            object.__setattr__(self, "patient", self.id)
 
 
 def get_modality(name: str) -> str:
-    """Return a sequence's name as it is used inside (`t1n`, `t1c`, `t2w`, `t2f`) for any accepted spelling of it.
+    """Return the internal name of a sequence (`t1n`, `t1c`, `t2w` or `t2f`) for any accepted spelling of it.
 
     Raises:
         InputError: The spelling is not known.

@@ -1,4 +1,4 @@
-"""How each release of BraTS names its files: a table, and the names that it gives."""
+"""How each release of BraTS names its cases and files, as a table."""
 
 from __future__ import annotations
 
@@ -18,36 +18,50 @@ _NAMES_SINCE_2023 = {"t1n": "t1n", "t1c": "t1c", "t2w": "t2w", "t2f": "t2f"}
 
 @dataclass(frozen=True)
 class Layout:
-    """A row of the table: what its ids look like, where its files lie, what its labels mean."""
+    """One row of the table: how ids look, where the files of a case are, what the labels of a mask mean."""
 
     name: str
     id_pattern: str
-    """A regular expression for the whole id, in any case; empty for a layout that is known by its `dataset.json`."""
+    """A regular expression for the whole id, upper or lower case; empty for a layout that a `dataset.json` tells.
+
+    Its group `patient` is what all examinations of one patient share, its group `timepoint` what tells them apart.
+    """
     id_format: str
+    """How to write the id of case `number`."""
     image: str
+    """The path of an image below the folder, with `{id}` and, unless one file holds all sequences, `{modality}`."""
     mask: str
+    """The path of the mask below the folder."""
     modalities: Mapping[str, str]
-    """The sequence's name in `image`; where a file holds several channels, in the order of the channels."""
+    """The sequence's name in `image`; where one file holds all of them, in the order of its channels."""
     convention: str | None
-    """What its labels mean; None where that is not settled by the name."""
+    """What the labels mean; None where the layout does not settle it."""
     candidates: tuple[str, ...] = tuple(CONVENTIONS)
-    """What they can mean then."""
+    """The conventions that are possible where `convention` is None."""
     dataset_json: Mapping[str, object] = field(default_factory=dict)
+    """The content of `dataset.json`, for layouts that have one."""
 
     @property
     def one_file(self) -> bool:
         """Whether one 4-D file holds all sequences."""
         return "{modality}" not in self.image
 
+    @property
+    def patient_rule(self) -> str:
+        """How patients are told apart in this layout, in words (see `patients.describe_patients`)."""
+        return f"{self.name} ids" if self.id_pattern else ""
+
     def case(self, root: Path, number: int, modalities: Sequence[str] = tuple(MODALITIES)) -> Case:
-        """Return the case with this number as the layout would name its files; they need not exist."""
+        """Return the case with this number and the files that the layout gives it; they need not exist."""
         case_id = self.id_format.format(number=number)
         images = {
             modality: Source(root / self.image.format(id=case_id, modality=name), channel if self.one_file else None)
             for channel, (modality, name) in enumerate(self.modalities.items())
             if modality in modalities
         }
-        return Case(case_id, images, root / self.mask.format(id=case_id), self.convention)
+        found = re.fullmatch(self.id_pattern, case_id, re.IGNORECASE)
+        told = {**found.groupdict(), "patient_rule": self.patient_rule} if found else {}
+        return Case(case_id, images, root / self.mask.format(id=case_id), self.convention, **told)
 
 
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
@@ -57,7 +71,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             *(
                 Layout(
                     f"brats20{year}",
-                    rf"brats{year}_\w+_\d+",
+                    rf"(?P<patient>brats{year}_\w+)_(?P<timepoint>\d+)",
                     f"{prefix}_SYN{{number:02d}}_{{number}}_1",
                     f"HGG/{{id}}/{{id}}_{{modality}}.nii{'.gz' if year != 19 else ''}",
                     f"HGG/{{id}}/{{id}}_seg.nii{'.gz' if year != 19 else ''}",
@@ -68,7 +82,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             ),
             Layout(
                 "brats2020",
-                r"brats20_(training|validation)_\d{3}",
+                r"(?P<patient>brats20_(training|validation)_\d{3})",
                 "BraTS20_Training_{number:03d}",
                 "{id}/{id}_{modality}.nii",
                 "{id}/{id}_seg.nii",
@@ -77,7 +91,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             ),
             Layout(
                 "brats2021",
-                r"brats2021_\d{5}",
+                r"(?P<patient>brats2021_\d{5})",
                 "BraTS2021_{number:05d}",
                 "{id}/{id}_{modality}.nii.gz",
                 "{id}/{id}_seg.nii.gz",
@@ -86,7 +100,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             ),
             Layout(
                 "brats2024",
-                r"brats-gli-\d{5}-1\d{2}|brats-met-\d{5}-\d{3}",
+                r"brats-(?P<patient>gli-\d{5}(?=-1)|met-\d{5})-(?P<timepoint>\d{3})",
                 "BraTS-GLI-{number:05d}-100",
                 "{id}/{id}-{modality}.nii.gz",
                 "{id}/{id}-seg.nii.gz",
@@ -94,9 +108,9 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
                 "brats2024",
             ),
             Layout(
-                # Two releases share these names and differ in their labels: the mask alone must tell, or the user.
+                # Two releases share these ids and differ in their labels, so the masks or the user must tell.
                 "brats-ped",
-                r"brats-ped-\d{5}-\d{3}",
+                r"brats-(?P<patient>ped-\d{5})-(?P<timepoint>\d{3})",
                 "BraTS-PED-{number:05d}-000",
                 "{id}/{id}-{modality}.nii.gz",
                 "{id}/{id}-seg.nii.gz",
@@ -106,7 +120,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             ),
             Layout(
                 "brats2023",
-                r"brats-(gli|ssa|men|goat)-\d{5}-\d{3}",
+                r"brats-(?P<patient>(gli|ssa|men|goat)-\d{5})-(?P<timepoint>\d{3})",
                 "BraTS-GLI-{number:05d}-000",
                 "{id}/{id}-{modality}.nii.gz",
                 "{id}/{id}-seg.nii.gz",
@@ -167,18 +181,13 @@ def get_layout(name: str) -> Layout:
 
 
 def candidates_of(case_ids: Iterable[str]) -> tuple[str, ...]:
-    """Return the label conventions that the masks of all these cases can have together, by their ids."""
+    """Return the label conventions that the masks of all these cases can have in common, judged by their ids."""
     layouts = [layout for layout in map(layout_of, case_ids) if layout]
     return tuple(name for name in CONVENTIONS if all(name in layout.candidates for layout in layouts))
 
 
 def layout_of(case_id: str) -> Layout | None:
-    """Return the layout whose ids look like this one, or None."""
+    """Return the first layout whose `id_pattern` fits the whole id, or None."""
     return next(
-        (
-            layout
-            for layout in LAYOUTS.values()
-            if layout.id_pattern and re.fullmatch(layout.id_pattern, case_id, re.IGNORECASE)
-        ),
-        None,
+        (layout for layout in LAYOUTS.values() if re.fullmatch(layout.id_pattern, case_id, re.IGNORECASE)), None
     )

@@ -130,6 +130,8 @@ def _content(path: Path) -> bytes:
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        return InputError(f"{path}: a link to {path.readlink()}, which is not there. Get it first (datalad get).")
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path}: no such file.")
     return InputError(f"{path}: cannot be read: {error.strerror}.")

@@ -1,0 +1,114 @@
+"""The NIfTI files below a folder: links are followed, cycles and hidden folders are not entered."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gliomask.cases.case import Problem
+from gliomask.cases.naming import nifti_ending
+
+# Images in formats that are not read, which would otherwise be missing without a word.
+_OTHER_IMAGES = (".mha", ".mhd", ".nrrd", ".mgz", ".mgh", ".hdr", ".img", ".img.gz", ".dcm", ".ima", ".mnc", ".nii.zip")
+
+# Windows's and macOS's own folders; those of Linux begin with a dot.
+_SYSTEM_FOLDERS = frozenset({"$recycle.bin", "__macosx", "system volume information", "lost+found"})
+
+
+@dataclass
+class Listing:
+    """What lies below a folder."""
+
+    files: list[Path] = field(default_factory=list)
+    """NIfTI files, sorted by folder and name. A link whose target is missing is among them: reading it says so."""
+    datasets: list[Path] = field(default_factory=list)
+    """Folders with `imagesTr` or `imagesTs`, which are not entered."""
+    passed_over: list[Problem] = field(default_factory=list)
+    """Images and folders that are not used, and why."""
+    problems: list[Problem] = field(default_factory=list)
+    """Folders that cannot be read."""
+
+
+def list_folder(root: Path) -> Listing:
+    """Return the NIfTI files below a folder, at any depth.
+
+    A link to a folder is entered unless it leads to a folder that is listed anyway or to one that contains the root, so
+    no folder is listed twice and no cycle is followed.
+    """
+    found = Listing()
+    top = root.resolve()
+    seen = {top}
+    folders, links = [(root, top)], deque[Path]()
+    while folders or links:
+        if not folders:
+            link = links.popleft()
+            target = link.resolve()
+            if target in seen or top.is_relative_to(target):
+                found.passed_over.append(Problem(str(link), "a link to a folder that is looked at already"))
+                continue
+            seen.add(target)
+            folders.append((link, target))
+        folder, real = folders.pop()
+        entered, linked = _list_one(folder, found)
+        links.extend(linked)
+        for name in reversed(entered):
+            below = real / name
+            if below not in seen:
+                seen.add(below)
+                folders.append((folder / name, below))
+    found.files.sort(key=lambda path: (str(path.parent), path.name))
+    return found
+
+
+def _list_one(folder: Path, found: Listing) -> tuple[list[str], list[Path]]:
+    """Sort the content of one folder into the listing; return the names of its folders and its links to folders."""
+    try:
+        with os.scandir(folder) as entries:
+            content = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        found.problems.append(Problem(str(folder), f"the folder cannot be read: {error.strerror or error}."))
+        return [], []
+    if any(entry.name in ("imagesTr", "imagesTs") and _is_folder(entry) for entry in content):
+        found.datasets.append(folder)
+        return [], []
+    entered, linked = [], []
+    for entry in content:
+        path = folder / entry.name
+        if _is_folder(entry):
+            if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FOLDERS:
+                found.passed_over.append(Problem(str(path), "a hidden or system folder"))
+            elif entry.is_symlink():
+                linked.append(path)
+            else:
+                entered.append(entry.name)
+        else:
+            _take_file(entry, path, found)
+    return entered, linked
+
+
+def _take_file(entry: os.DirEntry[str], path: Path, found: Listing) -> None:
+    if not nifti_ending(path):
+        if path.name.lower().endswith(_OTHER_IMAGES) and not path.name.startswith("."):
+            found.passed_over.append(Problem(str(path), "an image in another format; NIfTI is needed (.nii, .nii.gz)"))
+    elif entry.name.startswith("."):
+        found.passed_over.append(Problem(str(path), "a hidden file"))
+    elif _is_file(entry) or (entry.is_symlink() and not path.exists()):
+        found.files.append(path)
+    else:
+        found.passed_over.append(Problem(str(path), "not a regular file"))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle of links
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False

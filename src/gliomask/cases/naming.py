@@ -1,0 +1,125 @@
+"""What a file's name says: which case, which sequence, or that it is a mask."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliomask.cases.case import MODALITIES
+from gliomask.volume import NIFTI_ENDINGS
+
+_MASK_SPELLINGS = (
+    *("seg", "segm", "segmentation", "segmentations", "dseg", "label", "labels", "mask", "seg_mask", "gtv"),
+    *(
+        f"{tumour}{separator}{word}"
+        for tumour in ("tumor", "tumour", "lesion", "brats_tumor", "glioma")
+        for separator in ("", "_", "-")
+        for word in ("seg", "segmentation", "mask")
+    ),
+    *("glistrboost", "glistrboost_manuallycorrected"),
+)
+
+# Longest first, so that `sub-01_ce-gad_T1w` is read as `ce-gad_t1w` and not as `t1w`.
+_ENDINGS = sorted(
+    [(spelling, modality) for modality, spellings in MODALITIES.items() for spelling in spellings]
+    + [(spelling, "mask") for spelling in _MASK_SPELLINGS],
+    key=lambda pair: -len(pair[0]),
+)
+
+# UCSF-PDGM has `brain_segmentation` and `brain_parenchyma_segmentation` beside `tumor_segmentation`.
+_BRAIN_MASK = re.compile(
+    r"brain[ _-]?(?!\w*(?:tumou?r|lesion|glioma))(\w*_)?(mask|seg)|bet[ _-]?mask|skull(?![ _-]?strip)"
+)
+
+# What tools append to the name of an image from which they have removed all but the brain.
+_BRAIN_EXTRACTED = re.compile(r"(.*?[^ _.-])[ _.-]+(?:bet|brain|ss|(?:skull[ _-]?)?stripped)", re.IGNORECASE)
+
+# BIDS entities that tell sequences or masks of one examination apart, and so are no part of its id.
+_OF_ONE_IMAGE = frozenset({"acq", "ce", "rec", "echo", "part", "inv", "mt", "flip", "dir"})
+_OF_ONE_MASK = _OF_ONE_IMAGE | {"desc", "label", "seg", "atlas"}
+_CONTRAST = re.compile(
+    r"(?<![a-z0-9])(?:ce-(?!no|pre|without)[a-z0-9]+|acq-(?:ce|gd|(?:gad|post(?!op)|contrast)[a-z0-9]*)(?![a-z0-9]))",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class FileName:
+    """What a NIfTI file's name says."""
+
+    case_id: str
+    """What stands before the sequence; empty where nothing does."""
+    role: str
+    """The sequence, or `mask`."""
+    rank: int = 0
+    """Of two files for one role in one case, the one with the higher rank is used."""
+
+
+def nifti_ending(path: Path) -> str:
+    """Return the ending by which a file is NIfTI, as it is spelled, or an empty string."""
+    name = path.name.lower()
+    return next((ending for ending in sorted(NIFTI_ENDINGS, key=len, reverse=True) if name.endswith(ending)), "")
+
+
+def stem_of(path: Path) -> str:
+    """Return a NIfTI file's name without its ending."""
+    return path.name[: len(path.name) - len(nifti_ending(path))]
+
+
+def folder_name(folder: Path) -> str:
+    """Return a folder's own name, also for `.` and `..`; links are not followed."""
+    name = folder.absolute().name
+    return name if name not in ("", "..") else folder.resolve().name
+
+
+def read_name(path: Path) -> FileName | None:
+    """Return what a NIfTI file's name says, or None where it is that of no sequence and no tumour mask.
+
+    Images without skull (`T1_bet`, `t1_brain`) rank above others, manually corrected masks above automatic ones. In
+    BIDS names a contrast agent (`ce-gd_T1w`) makes a T1 `t1c`, and entities that belong to a single image are left out
+    of the id.
+    """
+    stem = stem_of(path)
+    if _BRAIN_MASK.search(stem.lower()):
+        return None
+    if found := _match(stem):
+        return found
+    extracted = _BRAIN_EXTRACTED.fullmatch(stem)
+    found = _match(extracted.group(1)) if extracted else None
+    return FileName(found.case_id, found.role, 1) if found and found.role != "mask" else None
+
+
+def classify(path: Path) -> tuple[str, str] | None:
+    """Return (id, sequence or `mask`) as a NIfTI file's name tells them, or None where it tells nothing.
+
+    The id is what stands before the sequence, or the folder's name where nothing does. See `read_name`.
+    """
+    found = read_name(path)
+    return (found.case_id or folder_name(path.parent), found.role) if found else None
+
+
+def _match(stem: str) -> FileName | None:
+    for spelling, role in _ENDINGS:
+        found = re.fullmatch(rf"(?:(.*?)[ _.-]+)?{re.escape(spelling)}", stem, re.IGNORECASE)
+        if found:
+            return _clean(found.group(1) or "", role, int(spelling.endswith("manuallycorrected")))
+    return None
+
+
+def _clean(case_id: str, role: str, rank: int) -> FileName:
+    """Take out of the id what belongs to the single file."""
+    if _CONTRAST.search(case_id):
+        # With contrast a T1 is another sequence; a T2 or FLAIR is the same one, and the second choice.
+        role, rank = ("t1c", rank) if role == "t1n" else (role, rank - 1)
+    bids = case_id.lower().startswith("sub-")
+    dropped = (_OF_ONE_MASK if role == "mask" else _OF_ONE_IMAGE) if bids else frozenset({"ce"})
+    *first, last = case_id.split("_")
+    kept = [part for part in first if "-" not in part or part.partition("-")[0].lower() not in dropped]
+    # Of `label-tumor_mask` the spelling `tumor_mask` leaves `label`.
+    kept += [] if last.partition("-")[0].lower() in dropped and (first or "-" in last) else [last]
+    whole = "_".join(kept) or case_id
+    extracted = re.fullmatch(r"(?:(.*?)[ _.-]+)?(?:brain|bet)", whole, re.IGNORECASE)
+    if extracted is not None:
+        return FileName(extracted.group(1) or "", role, rank)
+    return FileName(whole, role, rank)

@@ -1,0 +1,250 @@
+"""Folders: links, hidden folders, data sets at any depth, and a reason for everything that is not used."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import AFFINE, SHAPE
+from gliomask.cases import LAYOUTS, Case, Survey, find_cases, read_case, survey
+from gliomask.errors import InputError
+from gliomask.volume import Volume, write_volume
+
+WriteCase = Callable[..., Case]
+
+
+def touch(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / f"{name}.nii.gz").touch()
+
+
+def link(path: Path, target: Path | str) -> None:
+    """Make a link, or skip the test where the system does not allow it (Windows without developer mode)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.symlink_to(target)
+    except OSError:
+        pytest.skip("links cannot be made here")
+
+
+def reasons(found: Survey) -> dict[str, str]:
+    return {Path(one.where).name: one.what for one in found.passed_over}
+
+
+def test_linked_case_folders_are_cases(tmp_path: Path) -> None:
+    """git-annex, DataLad and many clusters have nothing else; the link's name counts, not its target's."""
+    touch(tmp_path / "store" / "abc123", "T1", "FLAIR")
+    link(tmp_path / "data" / "anna", tmp_path / "store" / "abc123")
+    touch(tmp_path / "data" / "bert", "T1", "FLAIR")
+    found = survey(tmp_path / "data")
+    assert [case.id for case in found.cases] == ["anna", "bert"]
+    assert found.cases[0].images["t1n"].path == tmp_path / "data" / "anna" / "T1.nii.gz"
+    assert (found.notes, found.passed_over) == ((), ())
+
+
+def test_links_in_circles_end(tmp_path: Path) -> None:
+    """A folder is listed once, under its own name; links back to it or above are passed over."""
+    touch(tmp_path / "data" / "anna", "T1", "FLAIR")
+    link(tmp_path / "data" / "anna" / "up", tmp_path / "data")
+    link(tmp_path / "data" / "anna" / "here", ".")
+    link(tmp_path / "data" / "above", tmp_path)
+    link(tmp_path / "data" / "again", "anna")
+    link(tmp_path / "data" / "circle", "circle")
+    found = survey(tmp_path / "data")
+    assert [case.id for case in found.cases] == ["anna"]
+    assert set(reasons(found)) == {"up", "here", "above", "again"}
+    assert set(reasons(found).values()) == {"a link to a folder that is looked at already"}
+
+
+def test_two_links_to_one_folder_are_one_case(tmp_path: Path) -> None:
+    """The first by name."""
+    touch(tmp_path / "store", "T1", "FLAIR")
+    for name in ("a", "b"):
+        link(tmp_path / "data" / name, tmp_path / "store")
+    found = survey(tmp_path / "data")
+    assert [case.id for case in found.cases] == ["a"]
+    assert set(reasons(found)) == {"b"}
+
+
+def test_a_broken_link_is_a_file_that_is_not_there(write_case: WriteCase, tmp_path: Path) -> None:
+    """The case keeps the sequence, so that reading it names the file; other sequences can be read."""
+    case = write_case()
+    path = case.images["t1c"].path
+    path.unlink()
+    link(path, "absent.nii.gz")
+    found = survey(tmp_path / "data")
+    assert found.cases == (case,)
+    assert [(note.where, note.what) for note in found.notes] == [
+        (str(path), "a link to absent.nii.gz, which is not there")
+    ]
+    with pytest.raises(InputError, match=r"_t1ce\.nii\.gz: a link to absent\.nii\.gz, which is not there"):
+        read_case(case, ("t1n", "t1c"))
+    assert read_case(case, ("t1n", "t2f")).data.any()
+
+
+@pytest.mark.parametrize("layout", ["msd", "nnunet"])
+def test_a_broken_link_to_a_mask_of_a_dataset_is_no_case_without_a_mask(
+    folder_of: Callable[..., Path], layout: str
+) -> None:
+    """As for plain folders."""
+    folder = folder_of(1, layout)
+    mask = folder / "labelsTr" / "BRATS_001.nii.gz"
+    mask.unlink()
+    link(mask, "absent")
+    assert find_cases(folder)[0].mask == mask
+
+
+def test_hidden_and_system_folders_are_not_entered(tmp_path: Path) -> None:
+    """What was deleted stays deleted."""
+    touch(tmp_path / "anna", "T1", "FLAIR", "._T1")
+    for hidden in (".Trash-1000", "$RECYCLE.BIN", "__MACOSX", ".git"):
+        touch(tmp_path / hidden / "bert", "T1", "FLAIR")
+    found = survey(tmp_path)
+    assert [case.id for case in found.cases] == ["anna"]
+    assert reasons(found) == {
+        **dict.fromkeys((".Trash-1000", "$RECYCLE.BIN", "__MACOSX", ".git"), "a hidden or system folder"),
+        "._T1.nii.gz": "a hidden file",
+    }
+
+
+def test_a_root_may_be_hidden(tmp_path: Path) -> None:
+    """Whoever names it wants it."""
+    touch(tmp_path / ".cache" / "anna", "T1")
+    assert [case.id for case in find_cases(tmp_path / ".cache")] == ["anna"]
+
+
+def test_images_of_other_formats_are_passed_over_with_a_reason(tmp_path: Path) -> None:
+    """A sequence that was never converted does not lack without a word."""
+    touch(tmp_path / "anna", "T1")
+    (tmp_path / "anna" / "T1c.mha").touch()
+    (tmp_path / "anna" / "notes.txt").touch()
+    found = survey(tmp_path)
+    assert set(reasons(found)) == {"T1c.mha"}
+    assert "NIfTI is needed" in reasons(found)["T1c.mha"]
+
+
+def test_a_folder_that_cannot_be_read_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated: the tests may be run by root, whom no permission stops."""
+    touch(tmp_path / "anna", "T1")
+    touch(tmp_path / "bert", "T1")
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "bert":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = survey(tmp_path)
+    assert [case.id for case in found.cases] == ["anna"]
+    assert [str(problem) for problem in found.problems] == [
+        f"{tmp_path / 'bert'}: the folder cannot be read: Permission denied."
+    ]
+
+
+@pytest.mark.parametrize("layout", ["msd", "nnunet"])
+@pytest.mark.parametrize("depth", ["Task01", "deep/er/Task01"])
+def test_datasets_are_found_at_any_depth(
+    folder_of: Callable[..., Path], tmp_path: Path, layout: str, depth: str
+) -> None:
+    """Also beside plain cases; what is wrong with one does not hide the others."""
+    folder = folder_of(1, layout)
+    place = tmp_path / "all" / depth
+    place.parent.mkdir(parents=True)
+    folder.rename(place)
+    touch(tmp_path / "all" / "anna", "T1", "FLAIR")
+    touch(tmp_path / "all" / "bad" / "imagesTr", "x_0000")
+    found = survey(tmp_path / "all")
+    assert [case.id for case in found.cases] == ["BRATS_001", "anna"]
+    assert found.layout == " + ".join(sorted(["folders", layout]))
+    assert [(problem.where, problem.what[:7]) for problem in found.problems] == [
+        (str(tmp_path / "all" / "bad" / "dataset.json"), "missing")
+    ]
+
+
+def test_masks_without_images_in_a_dataset_are_passed_over(folder_of: Callable[..., Path]) -> None:
+    """With their names."""
+    folder = folder_of(1, "msd")
+    touch(folder / "labelsTr", "BRATS_777")
+    assert reasons(survey(folder)) == {"BRATS_777.nii.gz": "a mask without images"}
+
+
+def test_skull_stripped_images_and_corrected_masks_are_preferred(tmp_path: Path) -> None:
+    """What is not used is listed with what is."""
+    touch(tmp_path / "P1", "T1", "T1_bet", "FLAIR", "FLAIR_bet", "T1_bet_mask")
+    name = "TCGA-02-0006_1996.08.23"
+    touch(tmp_path / name, *(f"{name}_{end}" for end in ("t1", "GlistrBoost", "GlistrBoost_ManuallyCorrected")))
+    found = survey(tmp_path)
+    first, second = found.cases
+    assert {modality: source.path.name for modality, source in first.images.items()} == {
+        "t1n": "T1_bet.nii.gz",
+        "t2f": "FLAIR_bet.nii.gz",
+    }
+    assert second.mask is not None
+    assert second.mask.name == f"{name}_GlistrBoost_ManuallyCorrected.nii.gz"
+    assert reasons(found) == {
+        "T1.nii.gz": "T1_bet.nii.gz beside it is used as t1n",
+        "FLAIR.nii.gz": "FLAIR_bet.nii.gz beside it is used as t2f",
+        "T1_bet_mask.nii.gz": "its name is that of no sequence and no tumour mask",
+        f"{name}_GlistrBoost.nii.gz": f"{name}_GlistrBoost_ManuallyCorrected.nii.gz beside it is used as mask",
+    }
+
+
+def test_a_contrast_agent_makes_no_second_case(tmp_path: Path) -> None:
+    """Whatever BIDS calls it."""
+    names = ("T1w", "ce-gd_T1w", "T2w", "FLAIR", "dseg")
+    touch(tmp_path / "sub-01" / "anat", *(f"sub-01_{name}" for name in names))
+    (case,) = find_cases(tmp_path)
+    assert case.id == "sub-01"
+    assert set(case.images) == {"t1n", "t1c", "t2w", "t2f"}
+    assert case.images["t1c"].path.name == "sub-01_ce-gd_T1w.nii.gz"
+    assert case.mask is not None
+
+
+def test_a_folder_for_each_sequence_is_one_case(tmp_path: Path) -> None:
+    """As some archives export them, with the id in the files' names or without."""
+    for name in ("T1", "T1c", "FLAIR", "seg"):
+        touch(tmp_path / "anna" / name, name)
+        touch(tmp_path / "bert" / name, f"scan7_{name}")
+    anna, bert = find_cases(tmp_path)
+    assert (anna.id, bert.id) == ("anna", "scan7")
+    for case in (anna, bert):
+        assert set(case.images) == {"t1n", "t1c", "t2f"}
+        assert case.mask is not None
+
+
+def test_one_examination_under_several_names_is_noted(tmp_path: Path) -> None:
+    """Cases of one folder that complement each other are seldom several."""
+    touch(tmp_path / "anna", "scan1_T1", "scan2_FLAIR")
+    found = survey(tmp_path)
+    assert len(found.cases) == 2
+    assert "is it one examination" in found.notes[0].what
+    touch(tmp_path / "anna", "scan2_T1")
+    assert survey(tmp_path).notes == ()
+
+
+def test_names_that_are_not_utf_8_are_names(tmp_path: Path) -> None:
+    """A folder from an older system."""
+    folder = tmp_path / os.fsdecode(b"patient_\xff")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    volume = Volume(np.ones((1, *SHAPE), np.int16), AFFINE)
+    write_volume(folder / "t1.nii.gz", volume)
+    (case,) = find_cases(tmp_path)
+    assert case.id == folder.name
+    np.testing.assert_array_equal(read_case(case, ("t1n",)).data, volume.data)
+
+
+def test_the_dataset_of_every_layout_names_itself() -> None:
+    """Layouts that a description tells have no pattern for ids, and the others have no description."""
+    for layout in LAYOUTS.values():
+        assert bool(layout.dataset_json) != bool(layout.id_pattern)
+        assert json.loads(json.dumps(dict(layout.dataset_json))) == dict(layout.dataset_json)
