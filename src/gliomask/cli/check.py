@@ -86,7 +86,7 @@ def _print(found: Survey, reports: Sequence[CaseReport], ambiguous: str | None) 
     out.print(f"labels: {_conventions(reports)}")
     for text in (*map(str, found.problems), *([ambiguous] if ambiguous else [])):
         out.print(f"[red]{escape(text)}[/red]")
-    for note in found.notes:
+    for note in (*found.notes, *found.passed_over):
         err.print(f"[dim]{escape(str(note))}[/dim]")
     bad = sum(1 for report in reports if report.problems) + len(found.problems)
     odd = sum(1 for report in reports if report.notes and not report.problems)
@@ -141,6 +141,7 @@ def _as_json(found: Survey, reports: Sequence[CaseReport], ambiguous: str | None
         "layout": found.layout,
         "problems": [*map(str, found.problems), *([ambiguous] if ambiguous else [])],
         "notes": list(map(str, found.notes)),
+        "passed_over": list(map(str, found.passed_over)),
         "cases": [
             {
                 "id": report.case.id,

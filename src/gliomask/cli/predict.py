@@ -209,6 +209,8 @@ def _cases(source: Path | None, files: Mapping[str, Path]) -> tuple[list[Case], 
     found = survey(source)
     for note in found.notes:
         err.print(f"[dim]{note}[/dim]", markup=True)
+    if found.passed_over:
+        err.print(f"[dim]{len(found.passed_over)} files or folders passed over; gliomask check lists them[/dim]")
     return list(found.cases), list(found.problems)
 
 
