@@ -1,4 +1,4 @@
-"""Cleaning: nested masks, in which a piece is kept for its size and its probability, and nothing else is touched."""
+"""Laws of post-processing: masks are nested, and components are removed only for their size and probability."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ EVERYWHERE = np.ones((3, 3, 3))
 
 
 def cloudy(seed: int, regions: int = 3) -> np.ndarray:
-    """Probabilities in blobs of all sizes."""
+    """Return probabilities that form blobs of all sizes."""
     noise = np.random.default_rng(seed).normal(size=(regions, 18, 16, 14))
     smooth = gaussian_filter(noise, (0, 1.2, 1.2, 1.2))
     return expit(smooth / smooth.std() * 2 - 1).astype(np.float32)
 
 
 def boxes(*places: tuple[int, int, int, int], value: float = 0.9) -> np.ndarray:
-    """One channel: boxes by their first voxel along x, and their sizes."""
+    """Return one channel with boxes, given by their first voxel along x and their sizes."""
     channel = np.full((30, 12, 12), 0.01, np.float32)
     for start, x, y, z in places:
         channel[start : start + x, 2 : 2 + y, 2 : 2 + z] = value
@@ -56,10 +56,10 @@ rules = st.builds(
 
 @given(seed=st.integers(0, 10_000), rule=rules, spacing=st.sampled_from([MM, (0.5, 1.0, 3.0)]))
 @settings(max_examples=60, deadline=None)
-def test_what_is_clean_is_nested_small_enough_to_know_and_stays_clean(
+def test_masks_are_nested_without_small_components_and_idempotent(
     seed: int, rule: Postprocessing, spacing: tuple[float, float, float]
 ) -> None:
-    """Under any rule: TC within WT, ET within TC, no piece too small, and a second time changes nothing."""
+    """Under any rules: TC within WT, ET within TC, no component too small, and a second run changes nothing."""
     masks = clean(cloudy(seed), REGIONS, rule, spacing)
     wt, tc, et = masks
     assert not (tc & ~wt).any()
@@ -73,8 +73,8 @@ def test_what_is_clean_is_nested_small_enough_to_know_and_stays_clean(
 
 
 @pytest.mark.parametrize("regions", [("WT", "TC", "ET"), ("ET", "WT"), ("WT", "TC", "ET", "RC"), ("RC", "TC"), ("WT",)])
-def test_no_rule_is_the_threshold_of_one_half(regions: tuple[str, ...]) -> None:
-    """The label map is that of the bare threshold, in any order of the channels; the arguments stay as they were."""
+def test_without_rules_the_threshold_is_one_half(regions: tuple[str, ...]) -> None:
+    """The label map is that of the threshold alone, for any order of the channels; arguments are not changed."""
     probabilities = cloudy(1, len(regions))
     before = probabilities.copy()
     numbers = get_convention("brats2024")
@@ -85,7 +85,7 @@ def test_no_rule_is_the_threshold_of_one_half(regions: tuple[str, ...]) -> None:
 
 
 def test_each_region_has_its_threshold() -> None:
-    """A voxel is in from above it."""
+    """Voxels belong to a region if their probability is above its threshold, not equal to it."""
     probabilities = np.full((2, 4, 4, 4), 0.4, np.float32)
     rule = Postprocessing(regions={"WT": RegionRule(threshold=0.35), "TC": RegionRule(threshold=0.45)})
     masks = clean(probabilities, ("WT", "TC"), rule, MM)
@@ -95,8 +95,8 @@ def test_each_region_has_its_threshold() -> None:
 
 
 @pytest.mark.parametrize("spacing", [MM, (1.0, 1.0, 3.0), (0.5, 0.5, 0.5), (0.9, 1.1, 2.4)])
-def test_sizes_are_mm3_on_any_grid(spacing: tuple[float, float, float]) -> None:
-    """A piece of exactly the least size stays; one of a voxel less goes."""
+def test_sizes_are_in_mm3_on_any_grid(spacing: tuple[float, float, float]) -> None:
+    """A component of exactly the smallest size is kept; one with a voxel less is removed."""
     channel = boxes((2, 2, 2, 5), (12, 1, 1, 19))[None]
     channel[0, 12, 2, 2:21] = 0.01
     channel[0, 12:31, 2, 2] = 0.9  # 18 voxels in a row
@@ -106,8 +106,8 @@ def test_sizes_are_mm3_on_any_grid(spacing: tuple[float, float, float]) -> None:
         assert clean(channel, ("WT",), rule, spacing).sum() == kept
 
 
-def test_pieces_touch_over_corners_too() -> None:
-    """26-connected, as the challenge counts lesions."""
+def test_components_are_connected_over_corners() -> None:
+    """Components are 26-connected, as in the challenge's count of lesions."""
     channel = np.zeros((1, 8, 8, 8), np.float32)
     channel[0, 1:3, 1:3, 1:3] = 0.9
     channel[0, 3:5, 3:5, 3:5] = 0.9
@@ -115,8 +115,8 @@ def test_pieces_touch_over_corners_too() -> None:
     assert clean(channel, ("WT",), rule, MM).sum() == 16
 
 
-def test_a_piece_falls_to_the_region_around_it() -> None:
-    """Of ET to TC, of TC to WT; of WT to the background with all in it."""
+def test_a_removed_component_becomes_part_of_the_region_around_it() -> None:
+    """ET becomes part of TC, TC of WT, and WT becomes background together with everything inside it."""
     probabilities = np.stack(
         [
             boxes((1, 12, 6, 6), (20, 3, 3, 3)),  # a large and a small WT
@@ -136,8 +136,8 @@ def test_a_piece_falls_to_the_region_around_it() -> None:
     assert labels[21, 3, 3] == 0
 
 
-def test_a_doubtful_piece_goes() -> None:
-    """By its mean probability, not its largest."""
+def test_an_uncertain_component_is_removed() -> None:
+    """The criterion is its mean probability, not its largest."""
     channel = boxes((2, 3, 3, 3), value=0.95) + boxes((12, 3, 3, 3), value=0.6)
     channel[13, 3, 3] = 0.99
     rule = Postprocessing(regions={"WT": RegionRule(least_probability=0.7)})
@@ -146,8 +146,8 @@ def test_a_doubtful_piece_goes() -> None:
     assert not mask[10:].any()
 
 
-def test_little_enhancing_tumour_in_all_is_none() -> None:
-    """The sum counts, and what was ET stays core."""
+def test_a_small_total_of_enhancing_tumour_is_removed() -> None:
+    """The total volume counts, and the removed voxels stay part of the core."""
     core = boxes((1, 25, 6, 6))
     probabilities = np.stack([core, core, boxes((2, 2, 2, 2), (10, 2, 2, 2))])
     for least, left in ((16.0, 16), (16.5, 0)):
@@ -156,8 +156,8 @@ def test_little_enhancing_tumour_in_all_is_none() -> None:
         assert masks[1].sum() == 25 * 36
 
 
-def test_a_cavity_has_nothing_to_do_with_the_nesting() -> None:
-    """RC loses its small pieces and no other."""
+def test_a_cavity_is_not_nested() -> None:
+    """RC loses its small components and does not change WT."""
     cavity = boxes((20, 4, 4, 4), (27, 1, 1, 1))
     probabilities = np.stack([boxes((1, 5, 5, 5)), cavity])
     rule = Postprocessing(regions={"RC": RegionRule(least_mm3=2)})
@@ -167,7 +167,7 @@ def test_a_cavity_has_nothing_to_do_with_the_nesting() -> None:
 
 
 def test_a_temperature_divides_the_logits_of_its_region() -> None:
-    """One above 1 moves probabilities towards one half; the mask stays the same at one half."""
+    """A temperature above 1 moves probabilities towards one half; the mask at one half stays the same."""
     logits = np.random.default_rng(0).normal(0, 6, (3, 5, 6, 7)).astype(np.float32)
     rule = Postprocessing(regions={"TC": RegionRule(temperature=2.5)})
     found = to_probabilities(logits, REGIONS, rule)
@@ -183,16 +183,16 @@ def test_a_temperature_divides_the_logits_of_its_region() -> None:
     "fields",
     [{"threshold": 0}, {"threshold": 1}, {"temperature": 0}, {"temperature": float("inf")}, {"least_mm3": -1}],
 )
-def test_a_rule_that_makes_no_sense_is_refused(fields: dict[str, float]) -> None:
-    """By its field."""
+def test_an_invalid_rule_is_refused(fields: dict[str, float]) -> None:
+    """The error names the field."""
     with pytest.raises(ValidationError, match=next(iter(fields))):
         RegionRule(**fields)
     with pytest.raises(InputError, match="unknown region 'ED'"):
         Postprocessing(regions={"ED": RegionRule()})
 
 
-def test_without_contrast_no_piece_of_the_core_is_too_doubtful() -> None:
-    """Where t1c is missing all of TC and ET is doubtful; their size still counts, and so does all that WT has."""
+def test_without_contrast_the_core_has_no_smallest_probability() -> None:
+    """Without t1c all components of TC and ET are uncertain: only their size counts; the rule of WT is unchanged."""
     rule = RegionRule(threshold=0.45, least_mm3=20, least_probability=0.7)
     rules = Postprocessing(regions=dict.fromkeys(REGIONS, rule), least_et_mm3=30)
     assert rules.given(("t1c", "t2f")) == rules
@@ -206,8 +206,8 @@ def test_without_contrast_no_piece_of_the_core_is_too_doubtful() -> None:
     assert [mask.sum() for mask in clean(doubtful, REGIONS, without, MM)] == [216, 216, 125]
 
 
-def test_a_core_that_does_not_enhance_has_its_own_threshold() -> None:
-    """Where no ET is left, for whatever reason; within WT, not for pieces too small, and never else."""
+def test_a_core_without_enhancement_has_its_own_threshold() -> None:
+    """It applies in cases without ET, within WT, and not to components that are too small."""
     rules = Postprocessing(regions={"TC": RegionRule(least_mm3=20, least_probability=0.7)}, tc_threshold_without_et=0.1)
     whole = boxes((2, 6, 6, 6))
     faint = boxes((2, 4, 4, 4), (7, 1, 1, 1), (20, 5, 5, 5), value=0.2)

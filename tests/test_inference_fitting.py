@@ -1,4 +1,4 @@
-"""Fitting: a rule is chosen where the cases call for one, and none where they cannot tell."""
+"""Laws of fitting: rules are chosen only if they improve the score by more than its standard error."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ REGIONS = ("WT", "TC", "ET")
 NOTHING = Postprocessing()
 
 
-def case(number: int = 0, *, islands: int = 0, bold: float = 4.0) -> OutOfFold:
-    """Nested boxes that are found exactly, and `islands` false pieces of 8 voxels."""
+def case(number: int = 0, *, islands: int = 0, confidence: float = 4.0) -> OutOfFold:
+    """Return a case with nested boxes predicted exactly, and `islands` false components of 8 voxels each."""
     truth = np.zeros((3, 32, 20, 20), bool)
     for region, edge in enumerate((10, 8, 6)):
         truth[region, 2 : 2 + edge, 2 : 2 + edge, 2 : 2 + edge] = True
-    logits = np.where(truth, bold, -bold).astype(np.float16)
+    logits = np.where(truth, confidence, -confidence).astype(np.float16)
     for island in range(islands):
-        logits[0, 18 + 4 * island : 20 + 4 * island, 12:14, 12:14] = bold
+        logits[0, 18 + 4 * island : 20 + 4 * island, 12:14, 12:14] = confidence
     return OutOfFold(f"case{number}", logits, truth, (1.0, 1.0, 1.0))
 
 
@@ -50,16 +50,16 @@ def scorer(cases: list[OutOfFold]):
     return score
 
 
-def test_false_islands_ask_for_a_least_piece() -> None:
-    """The smallest that removes them; the regions without any keep theirs at none."""
+def test_false_islands_give_a_smallest_component() -> None:
+    """The smallest value that removes them is chosen; regions without islands get no rule."""
     score = scorer([case(n, islands=1 + n % 3) for n in range(6)])
     fit = fit_rules(score, REGIONS, NOTHING, range(6))
     assert fit.rule == Postprocessing(regions={"WT": RegionRule(least_mm3=10.0)})
     assert fit.after == 1.0 > fit.before
 
 
-def test_perfect_answers_ask_for_nothing() -> None:
-    """And what was set before is left."""
+def test_perfect_predictions_need_no_rule() -> None:
+    """Rules that were given at the start are kept."""
     start = Postprocessing(regions={"WT": RegionRule(temperature=1.5)})
     fit = fit_rules(scorer([case(n) for n in range(4)]), REGIONS, start, range(4))
     assert fit.rule == start
@@ -67,13 +67,13 @@ def test_perfect_answers_ask_for_nothing() -> None:
 
 
 def test_one_case_among_many_changes_nothing() -> None:
-    """A gain within one standard error is none."""
+    """A gain within one standard error is ignored."""
     score = scorer([case(n, islands=2 if n == 0 else 0) for n in range(8)])
     assert fit_rules(score, REGIONS, NOTHING, range(8)).rule == NOTHING
 
 
 def test_noise_is_not_fitted() -> None:
-    """Scores that have nothing to do with the rule: the gain on the cases left out is not that on the cases seen."""
+    """With scores independent of the rules, the gain on left-out cases is smaller than on the cases used."""
     known: dict[str, np.ndarray] = {}
     generator = np.random.default_rng(5)
 
@@ -87,7 +87,7 @@ def test_noise_is_not_fitted() -> None:
 
 
 def test_leaving_one_out_shows_what_a_new_case_gains() -> None:
-    """Where all cases are of one kind, all that there is to gain."""
+    """If all cases have the same kind of error, the whole possible gain."""
     cases = [case(n, islands=2) for n in range(5)]
     score = scorer(cases)
     gains, rules = leave_one_out(score, REGIONS, NOTHING, 5)
@@ -96,7 +96,7 @@ def test_leaving_one_out_shows_what_a_new_case_gains() -> None:
 
 
 def test_the_score_is_dice_and_lesion_wise_dice() -> None:
-    """One false island of 8 beside a lesion of 1000: half the lesion-wise score, little of the Dice."""
+    """A false island of 8 voxels beside a lesion of 1000 halves the lesion-wise score and hardly changes the Dice."""
     scores = score_rule(case(islands=1), REGIONS, NOTHING)
     assert scores[0, 0] == pytest.approx(2000 / 2008)
     assert scores[0, 1] == pytest.approx(0.5)
@@ -106,7 +106,7 @@ def test_the_score_is_dice_and_lesion_wise_dice() -> None:
 
 
 def test_a_trimmed_case_scores_the_same() -> None:
-    """Under any rule with the same temperatures and no lower threshold; also one in which there is nothing at all."""
+    """Under rules with the same temperatures and thresholds that are not lower; also for a case without tumour."""
     generator = np.random.default_rng(0)
     for number, made in enumerate([case(islands=2), case()]):
         logits = made.logits + generator.normal(0, 1.5, made.logits.shape)
@@ -125,7 +125,7 @@ def test_a_trimmed_case_scores_the_same() -> None:
 
 
 def test_a_case_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    """Its id is the file's name."""
+    """The id is the file's name without the ending."""
     save_out_of_fold(tmp_path / "case7.npz", case(7, islands=1))
     found = read_out_of_fold(tmp_path / "case7.npz", REGIONS)
     assert found.id == "case7"
@@ -138,13 +138,13 @@ def test_a_case_comes_back_as_it_was_written(tmp_path: Path) -> None:
     ("arrays", "message"),
     [
         ({"logits": np.zeros((3, 2, 2, 2))}, r"has no truth, spacing_mm"),
-        ({"logits": np.zeros((3, 2, 2, 2)), "truth": np.zeros((3, 2, 2)), "spacing_mm": np.ones(3)}, "go together"),
+        ({"logits": np.zeros((3, 2, 2, 2)), "truth": np.zeros((3, 2, 2)), "spacing_mm": np.ones(3)}, "do not match"),
         ({"logits": np.zeros((2, 2, 2, 2)), "truth": np.zeros((2, 2, 2, 2)), "spacing_mm": np.ones(3)}, "R = 3"),
         (None, r"not a readable \.npz"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, arrays: dict[str, np.ndarray] | None, message: str) -> None:
-    """With what is needed."""
+    """The error names the file and what is needed."""
     path = tmp_path / "a.npz"
     if arrays is None:
         path.write_bytes(b"PK\x03\x04 not a zip")
@@ -161,7 +161,7 @@ def recipe(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_recipe_puts_its_rules_into_a_model(tmp_path: Path) -> None:
-    """Rules and what they are worth as JSON; the model's plan has them, calibrated to logits that are too bold."""
+    """The JSON holds the rules and their scores; the model's plan gets the rules, with temperatures above 1."""
     generator = np.random.default_rng(0)
     for number in range(3):
         made = case(number, islands=1)
@@ -190,7 +190,7 @@ def test_the_recipe_puts_its_rules_into_a_model(tmp_path: Path) -> None:
 
 
 def test_the_recipe_refuses_too_few_cases(tmp_path: Path) -> None:
-    """With a sentence."""
+    """The message is one sentence without a traceback."""
     ran = recipe(tmp_path)
     assert ran.returncode == 1
     assert "fewer than 3 cases" in ran.stderr

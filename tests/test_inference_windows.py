@@ -1,4 +1,4 @@
-"""Running a network over a volume: windows, padding and mirrors change nothing that they should not."""
+"""Laws of windows: padding, windows and mirroring do not change the result of an identity network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gliomask.model.plan import Plan
 
 
 class Identity(nn.Module):
-    """Gives back its three channels; takes multiples of eight only, as a network with three levels would."""
+    """Return the three input channels; accept only multiples of eight, as a network with three levels would."""
 
     divisor = 8
 
@@ -46,7 +46,7 @@ def images(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("shape", [(16, 16, 16), (17, 40, 23), (5, 9, 33)])
 def test_an_identity_network_gives_back_its_input(window, mirror, shape) -> None:
-    """Padding, windows, Gaussian weights and mirrors cancel out, for any size."""
+    """The effects of padding, windows, Gaussian weights and mirroring cancel out for any size."""
     data = images(*shape)
     logits, taken = model().run(data, Inference(window, mirror, "fp32"))
     assert taken == window
@@ -54,16 +54,16 @@ def test_an_identity_network_gives_back_its_input(window, mirror, shape) -> None
     np.testing.assert_allclose(logits, data, atol=1e-5)
 
 
-def test_the_whole_pass_is_one_and_mirrors_are_eight() -> None:
-    """What is asked for is what is computed."""
+def test_the_number_of_passes_is_one_or_eight_with_mirroring() -> None:
+    """A whole volume is one pass; mirroring makes eight passes."""
     one, eight = model(), model()
     one.run(images(20, 20, 20), Inference("whole", False, "fp32"))
     eight.run(images(20, 20, 20), Inference("whole", True, "fp32"))
     assert (len(one.network.seen), len(eight.network.seen)) == (1, 8)
 
 
-def test_mirrors_remove_a_networks_handedness() -> None:
-    """Averaged over mirrors, a network that shifts to one side no longer does."""
+def test_mirroring_removes_a_networks_asymmetry() -> None:
+    """The shift of a network that moves images to one side cancels out in the average over mirror images."""
 
     class Shift(Identity):
         def forward(self, images: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def test_mirrors_remove_a_networks_handedness() -> None:
 
 
 def test_memory_decides_between_whole_and_sliding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a pass over the volume would not fit, windows are taken."""
+    """If a pass over the whole volume does not fit in memory, sliding windows are used."""
     data = images(40, 40, 40)
     assert model().run(data, Inference())[1] == "whole"
     monkeypatch.setattr(torch_engine, "WHOLE_PASS_BYTES", 1_000_000)
@@ -85,7 +85,7 @@ def test_memory_decides_between_whole_and_sliding(monkeypatch: pytest.MonkeyPatc
 
 
 def test_windows_cover_every_voxel_and_overlap_by_half() -> None:
-    """No voxel is left out, none beyond the volume is asked for."""
+    """Windows start at the first voxel, end at the last one, and overlap by at least half."""
     for length in range(16, 120):
         starts = windows._starts(length, 16)
         assert starts[0] == 0
@@ -94,7 +94,7 @@ def test_windows_cover_every_voxel_and_overlap_by_half() -> None:
 
 
 def test_running_leaves_the_network_in_the_mode_it_was_in() -> None:
-    """Validation in the middle of training does not switch dropout off for good."""
+    """Validation during training must not leave the network in evaluation mode."""
     training = model()
     training.network.train()
     training.run(images(16, 16, 16), Inference())
@@ -103,21 +103,21 @@ def test_running_leaves_the_network_in_the_mode_it_was_in() -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "tpu"])
 def test_unknown_devices_are_refused(name: str) -> None:
-    """The message lists the known ones or says that the machine lacks it."""
+    """The message lists the known devices or says that the machine has no such device."""
     with pytest.raises(InputError, match="device"):
         get_device(name)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_cuda_asked_for_and_not_there_is_said() -> None:
-    """And the way out is named."""
+def test_a_missing_gpu_is_refused() -> None:
+    """The message suggests -d auto."""
     with pytest.raises(InputError, match="-d auto"):
         get_device("cuda")
     assert get_device("auto").type == "cpu"
 
 
-def test_instance_norm_is_given_the_patches_it_knows() -> None:
-    """Its statistics depend on the window, so `auto` is the window of training; without it the whole volume."""
+def test_networks_with_instance_norm_get_sliding_windows() -> None:
+    """Its statistics depend on the window, so `auto` uses the patch size; other networks get the whole volume."""
     data = images(40, 40, 40)
     plan = model().plan
     for norm, window in (("instance", "sliding"), ("batch", "whole"), (None, "whole")):
@@ -126,8 +126,8 @@ def test_instance_norm_is_given_the_patches_it_knows() -> None:
         assert built.run(data, Inference())[1] == window
 
 
-def test_progress_goes_up_to_the_whole() -> None:
-    """A part a window, through all mirrors."""
+def test_progress_rises_to_one() -> None:
+    """It is reported after each window of each mirror image."""
     shares: list[float] = []
     model().run(images(24, 16, 16), Inference("sliding", True, "fp32"), on_part=shares.append)
     assert shares == sorted(shares)

@@ -1,4 +1,4 @@
-"""Laws of the networks: what holds for each, and what makes each its paper's."""
+"""Laws of the networks: what holds for all of them, and the properties that define each paper's architecture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gliomask.networks.vnet import ResidualStage
 
 CHANNELS = (4, 8, 16)
 LAST = torch.channels_last_3d
-# MONAI's and the ensemble have tests of their own
+# MONAI's networks and the ensemble are tested in their own files
 OURS = [name for name, place in NETWORKS.items() if "monai" not in place and name != "ensemble"]
 every_network = pytest.mark.parametrize("name", OURS)
 
@@ -35,18 +35,18 @@ def small(name: str, seed: int = 0, **arguments: Any) -> Any:
 
 
 def image(network: Any, batch: int = 1) -> Tensor:
-    """Return noise on a grid of different axes that the network can take."""
+    """Return noise on a grid with axes of different length that the network accepts."""
     x, y, z = (factor * network.divisor for factor in (2, 1, 3))
     return torch.randn(batch, 2, x, y, z, generator=torch.Generator().manual_seed(1))
 
 
 def parts(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return the logits of every grid that a network answers on, the full one first."""
+    """Return the logits of every grid that a network returns, the full grid first."""
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def test_names_are_there_without_torch() -> None:
-    """Networks and losses can be listed, and an unknown one refused, before torch is imported."""
+    """Networks and losses can be listed, and unknown names refused, without importing torch."""
     code = (
         "import sys; from gliomask.errors import InputError; from gliomask.training.losses import LOSSES\n"
         "from gliomask.networks import NETWORKS, build_network\n"
@@ -63,12 +63,12 @@ def test_names_are_there_without_torch() -> None:
 @every_network
 @pytest.mark.parametrize("norm", ["instance", "batch", None])
 def test_logits_have_the_images_grid_and_gradient_reaches_every_parameter(name: str, norm: str | None) -> None:
-    """(B, C, X, Y, Z) becomes (B, R, X, Y, Z), and each parameter takes part in it."""
+    """(B, C, X, Y, Z) becomes (B, R, X, Y, Z), and every parameter gets a gradient."""
     network = small(name, norm=norm)
     x = image(network, batch=2)
     outputs = parts(network(x))
     assert outputs[0].shape == (2, 3, *x.shape[2:])
-    # plain sums are blind to what a norm centres
+    # a plain sum would have no gradient through a norm, which centres its output
     sum((logits * torch.randn(logits.shape)).sum() for logits in outputs).backward()
     untouched = [key for key, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert untouched == []
@@ -76,7 +76,7 @@ def test_logits_have_the_images_grid_and_gradient_reaches_every_parameter(name: 
 
 @every_network
 def test_a_size_that_does_not_fit_is_refused(name: str) -> None:
-    """The message gives the shape that came and the multiple that is needed; so it is for the channels."""
+    """The message names the given shape and the multiple required; a wrong number of channels is refused too."""
     network = small(name)
     n = network.divisor
     with pytest.raises(InputError, match=rf"multiples of {n}; got \({n}, {n + 1}, {n}\)"):
@@ -89,7 +89,7 @@ def test_a_size_that_does_not_fit_is_refused(name: str) -> None:
 
 @every_network
 def test_the_smallest_grid_is_the_divisor(name: str) -> None:
-    """A cube of `divisor` voxels, one voxel at the coarsest level, still trains."""
+    """A cube of `divisor` voxels, which has one voxel at the coarsest level, can be trained on."""
     network = small(name)
     outputs = parts(network(torch.randn(1, 2, *[network.divisor] * 3)))
     sum(logits.sum() for logits in outputs).backward()
@@ -99,7 +99,7 @@ def test_the_smallest_grid_is_the_divisor(name: str) -> None:
 
 @every_network
 def test_weights_saved_and_loaded_predict_the_same_bits(name: str) -> None:
-    """A network of other weights becomes the same one by `load_state_dict`."""
+    """`load_state_dict` makes two networks with different weights equal."""
     one, other = small(name, seed=1).eval(), small(name, seed=2).eval()
     x = image(one)
     with torch.inference_mode():
@@ -110,14 +110,14 @@ def test_weights_saved_and_loaded_predict_the_same_bits(name: str) -> None:
 
 @every_network
 def test_a_seed_gives_the_same_network(name: str) -> None:
-    """Construction draws from torch's generator and from nothing else."""
+    """Construction uses torch's random generator and no other."""
     one, other = small(name, seed=3), small(name, seed=3)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 @every_network
 def test_a_batch_is_its_samples_one_by_one(name: str) -> None:
-    """Samples of a batch do not see each other when predicting."""
+    """In evaluation mode the samples of a batch do not influence each other."""
     network = small(name).eval()
     x = image(network, batch=2)
     with torch.inference_mode():
@@ -128,9 +128,9 @@ def test_a_batch_is_its_samples_one_by_one(name: str) -> None:
 @every_network
 @pytest.mark.parametrize("norm", ["instance", None])
 def test_bfloat16_in_the_fast_layout_comes_near_float32(name: str, norm: str | None) -> None:
-    """Under CPU autocast with channels_last_3d logits are finite and close, the loss goes back, the layout is kept.
+    """Under CPU autocast with channels_last_3d logits are close, gradients are finite and the layout is kept.
 
-    On a processor without units for bfloat16 torch's convolutions choose a layout of their own, in float32 too.
+    On a processor without bfloat16 units torch's convolutions choose their own layout, also in float32.
     """
     network = small(name, norm=norm, **({"dropout": 0} if norm is None and "unet" in name else {}))
     x = image(network)
@@ -143,12 +143,13 @@ def test_bfloat16_in_the_fast_layout_comes_near_float32(name: str, norm: str | N
     if computes_in_bf16(torch.device("cpu")):
         assert all(logits.is_contiguous(memory_format=LAST) for logits in outputs)
     for logits, right in zip(outputs, expected, strict=True):
-        assert (logits - right).abs().mean() < 0.3 * right.std()  # SegNet's maxima move where two are nearly equal
+        # loose, because SegNet's maxima change position where two are nearly equal
+        assert (logits - right).abs().mean() < 0.3 * right.std()
 
 
 @every_network
 def test_logits_start_near_the_prior(name: str) -> None:
-    """A fresh network takes most voxels for no tumour."""
+    """A freshly initialised network predicts background for most voxels."""
     network = small(name)
     for logits in parts(network(image(network))):
         assert 0.02 < logits.sigmoid().mean() < 0.4
@@ -156,7 +157,7 @@ def test_logits_start_near_the_prior(name: str) -> None:
 
 @every_network
 def test_an_unknown_argument_is_named_with_the_accepted_ones(name: str) -> None:
-    """Each unknown argument is said, with the nearest known."""
+    """Each unknown argument is named, with the nearest known one as a hint."""
     with pytest.raises(InputError, match=rf"(?s)unknown {name} argument 'chanels'; did you mean 'channels'.*'depht'"):
         build_network(name, 2, 3, chanels=(4, 8), depht=3)
 
@@ -169,19 +170,19 @@ def test_an_unknown_argument_is_named_with_the_accepted_ones(name: str) -> None:
         ({"channels": [16, 0]}, "above 0"),
         ({"channels": 16}, "two or more levels"),
         ({"channels": "16,32"}, "two or more levels"),
-        ({"channels": [4, 8], "dropout": [0.1]}, r"2, one a level; got \[0.1\]"),
+        ({"channels": [4, 8], "dropout": [0.1]}, r"2 of them, one for each level; got \[0.1\]"),
         ({"dropout": 1.0}, "in \\[0, 1\\)"),
         ({"in_channels": 0}, "in_channels must be a whole number of at least 1; got 0"),
         ({"out_channels": True}, "out_channels must be a whole number"),
     ],
 )
 def test_a_bad_value_is_refused(arguments: dict[str, Any], message: str) -> None:
-    """Values are checked where the network is built."""
+    """Values are checked when the network is built."""
     with pytest.raises(InputError, match=message):
         build_network("unet", **{"in_channels": 2, "out_channels": 3, **arguments})
 
 
-def test_the_plain_unet_has_the_recipes_parameters() -> None:
+def test_the_plain_unet_has_the_expected_number_of_parameters() -> None:
     """Three sequences, four outputs and no norm make exactly 5,645,828 parameters."""
     plain = build_network("unet", 3, 4, norm=None)
     assert sum(p.numel() for p in plain.parameters()) == 5_645_828
@@ -189,7 +190,7 @@ def test_the_plain_unet_has_the_recipes_parameters() -> None:
 
 
 def test_the_unets_dropout_follows_its_norm() -> None:
-    """Without a norm the rates are .1 .1 .2 .2 .3 down, mirrored up; with one there is none unless asked for."""
+    """Without a norm the default rates are .1 .1 .2 .2 .3 in the encoder, mirrored in the decoder; with a norm 0."""
 
     def rates(**arguments: Any) -> list[list[float]]:
         network = UNet(2, 3, channels=(2, 2, 2, 2, 2), **arguments)
@@ -201,8 +202,8 @@ def test_the_unets_dropout_follows_its_norm() -> None:
     assert rates(dropout=0.5) == [[0.5] * 5, [0.5] * 4]
 
 
-def test_dropout_rests_when_predicting() -> None:
-    """Two passes differ in training and agree in evaluation."""
+def test_dropout_is_inactive_in_evaluation() -> None:
+    """Two passes differ in training mode and agree in evaluation mode."""
     network = small("unet", norm=None)
     x = image(network)
     assert not torch.equal(network(x), network(x))
@@ -211,7 +212,7 @@ def test_dropout_rests_when_predicting() -> None:
 
 
 def test_attention_coefficients_lie_between_0_and_1() -> None:
-    """A gate weighs each voxel of the skip, on the skip's grid, and multiplies by that weight."""
+    """A gate computes a coefficient for each voxel on the skip connection's grid, and multiplies by it."""
     gate = AttentionGate(4, 8)
     skip, gating = torch.randn(2, 4, 8, 4, 6), torch.randn(2, 8, 4, 2, 3)
     alpha = gate.coefficients(skip, gating)
@@ -221,7 +222,7 @@ def test_attention_coefficients_lie_between_0_and_1() -> None:
 
 
 def test_a_closed_attention_gate_lets_nothing_through() -> None:
-    """With a bias far below zero the gated skips might as well be zeros; the finest has no gate."""
+    """With a bias far below zero the gated skip connections contribute nothing; the finest has no gate."""
     network = small("attention_unet")
     assert isinstance(network, AttentionUNet)
     assert len(network.gates) == len(CHANNELS) - 2
@@ -233,8 +234,8 @@ def test_a_closed_attention_gate_lets_nothing_through() -> None:
     assert torch.equal(network(x), closed)
 
 
-def test_fcn_logits_are_the_sum_of_every_depths_scores() -> None:
-    """The score maps of the depths, each upsampled on its own, add up to the logits."""
+def test_fcn_logits_are_the_sum_of_all_levels_scores() -> None:
+    """The score maps of the levels, each upsampled by itself, add up to the logits."""
     network = small("fcn")
     x = image(network)
     taken = {}
@@ -254,7 +255,7 @@ def test_fcn_logits_are_the_sum_of_every_depths_scores() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, LAST])
 def test_unpooling_puts_maxima_back_where_they_were(dtype: torch.dtype, layout: torch.memory_format) -> None:
-    """What is not zero after unpooling are the maxima, in their places; the layout is kept."""
+    """After unpooling only the maxima are non-zero, at their original positions; the layout is kept."""
     numbers = torch.randperm(2 * 4 * 2 * 2 * 2, generator=torch.Generator().manual_seed(0)) + 1.0  # no ties, no zeros
     features = numbers.reshape(1, 2, 4, 2, 4)[..., :4].to(dtype).contiguous(memory_format=layout)
     maxima, where = F.max_pool3d(features, 2, return_indices=True)
@@ -269,24 +270,24 @@ def test_unpooling_puts_maxima_back_where_they_were(dtype: torch.dtype, layout: 
     assert fine.is_contiguous(memory_format=layout)
 
 
-def test_segnet_has_no_skip_but_the_places() -> None:
-    """When the coarsest features are silenced the image is forgotten; a U-Net would still see it by its skips."""
+def test_segnet_passes_only_positions_to_the_decoder() -> None:
+    """With zero features at the coarsest level the output is independent of the image, unlike in a U-Net."""
 
-    def forgets(network: Any, last: nn.Conv3d) -> bool:
+    def is_independent_of_the_image(network: Any, last: nn.Conv3d) -> bool:
         nn.init.zeros_(last.weight)
         x = image(network)
         return torch.equal(network(x), network(-x))
 
     segnet, unet = small("segnet", norm=None), small("unet", norm=None, dropout=0)
     assert isinstance(segnet, SegNet)
-    assert forgets(segnet, segnet.encoder[-1][-1][0])
-    assert not forgets(unet, unet.encoder[-1][-1][0])
+    assert is_independent_of_the_image(segnet, segnet.encoder[-1][-1][0])
+    assert not is_independent_of_the_image(unet, unet.encoder[-1][-1][0])
 
 
 @pytest.mark.parametrize("inputs", [6, 3])
 @pytest.mark.parametrize("norm", ["instance", "batch", None])
 def test_a_vnet_stage_is_residual(inputs: int, norm: Any) -> None:
-    """With its convolutions silenced a stage is the PReLU of its input, channels in turn where there are fewer."""
+    """With zero convolution weights a stage is the PReLU of its input, repeated in turn where it has fewer channels."""
     stage = ResidualStage(inputs, 6, 2, norm)
     for layer in stage.modules():
         if isinstance(layer, nn.Conv3d):
@@ -296,8 +297,8 @@ def test_a_vnet_stage_is_residual(inputs: int, norm: Any) -> None:
     torch.testing.assert_close(stage(x), expected)
 
 
-def test_vnet_learns_its_way_down_with_kernels_of_5(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pooling takes place; stages have 1, 2, 3 convolutions of 5x5x5, on each side; resampling is 2x2x2."""
+def test_vnet_downsamples_by_convolutions_and_has_kernels_of_5(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no pooling; stages have 1, 2, 3 convolutions of 5x5x5 in encoder and decoder; resampling is 2x2x2."""
 
     def refuse(*arguments: Any, **named: Any) -> None:
         raise AssertionError("pooled")
@@ -314,7 +315,7 @@ def test_vnet_learns_its_way_down_with_kernels_of_5(monkeypatch: pytest.MonkeyPa
 
 
 def test_vnet_needs_a_first_stage_as_wide_as_the_image() -> None:
-    """No sequence may be left out of the first sum."""
+    """Otherwise some sequences would not be added to the first stage."""
     with pytest.raises(InputError, match=r"must start with 4 .* got \(2, 4\)"):
         build_network("vnet", 4, 3, channels=(2, 4))
 
@@ -342,7 +343,7 @@ def test_instance_norm_is_torchs_and_keeps_the_layout(batch: int, layout: torch.
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
 def test_small_grids_give_the_right_gradient_in_bfloat16(kernel: int, size: int) -> None:
-    """Where an axis is shorter than the kernel, gradients are still those of float32, but for rounding."""
+    """Where an axis is shorter than the kernel, gradients equal those of float32 up to rounding."""
     torch.manual_seed(0)
     layer = SameConv(32, 32, kernel, bias=True).to(memory_format=LAST)
     x, back = torch.randn(1, 32, size, 4, 6).to(memory_format=LAST), torch.randn(1, 32, size, 4, 6)
@@ -357,7 +358,7 @@ def test_small_grids_give_the_right_gradient_in_bfloat16(kernel: int, size: int)
 @pytest.mark.parametrize("inputs", [2, 32])
 @pytest.mark.parametrize("size", [2, 4, 6])
 def test_halving_small_grids_gives_the_right_gradient_in_bfloat16(inputs: int, size: int) -> None:
-    """A convolution of stride 2 needs no such care: two voxels are as many as its kernel has."""
+    """A 2x2x2 convolution of stride 2 needs no workaround: its kernel is never longer than an axis."""
     torch.manual_seed(0)
     layer = down_conv(inputs, 32).to(memory_format=LAST)
     x, back = torch.randn(1, inputs, size, 4, 6).to(memory_format=LAST), torch.randn(1, 32, size // 2, 2, 3)
@@ -373,7 +374,7 @@ def test_halving_small_grids_gives_the_right_gradient_in_bfloat16(inputs: int, s
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, LAST])
 def test_up_conv_is_torchs_transposed_convolution(batch: int, bias: bool, layout: torch.memory_format) -> None:
-    """Weights saved by one are read by the other; values and gradients are the same."""
+    """The weights are interchangeable; values and gradients are the same."""
     torch.manual_seed(0)
     torchs = nn.ConvTranspose3d(3, 4, 2, stride=2, bias=bias)
     own = UpConv(3, 4, bias=bias)
@@ -389,7 +390,7 @@ def test_up_conv_is_torchs_transposed_convolution(batch: int, bias: bool, layout
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_instance_norm_of_one_voxel_is_its_bias(dtype: torch.dtype) -> None:
-    """A single voxel has no spread: it becomes the shift, in the dtype that came."""
+    """The variance of a single voxel is zero: the output is the learned shift, in the dtype of the input."""
     norm = InstanceNorm(2)
     norm.bias.data = torch.tensor([1.5, -2.0])
     out = norm(torch.randn(3, 2, 1, 1, 1).to(dtype))

@@ -1,4 +1,4 @@
-"""Laws of recomputed activations: fewer are kept, and nothing else is different."""
+"""Laws of gradient checkpointing: it stores fewer activations and changes nothing else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ every_network = pytest.mark.parametrize(
 
 
 def pair(name: str, **arguments: Any) -> tuple[Any, Any]:
-    """Return a small network for two sequences and three regions as it is, and its double that recomputes."""
+    """Return a small network for two sequences and three regions, and a copy of it that recomputes."""
     torch.manual_seed(0)
     small = SMALL.get(name, {"channels": (4, 8, 16, 16)})
     plain = build_network(name, 2, 3, **{**small, **arguments})
@@ -46,7 +46,7 @@ def image(network: Any) -> Tensor:
 
 
 def step(network: nn.Module, x: Tensor, *, bf16: bool = False) -> list[Tensor]:
-    """Return all that a step leaves behind: answers, gradients, and what the network remembers beside its weights."""
+    """Return the logits, the gradients and the buffers after a training step."""
     torch.manual_seed(3)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         output = network(x)
@@ -64,7 +64,7 @@ def assert_same_bits(one: list[Tensor], other: list[Tensor]) -> None:
 
 @every_network
 def test_a_step_is_the_same_to_the_bit(name: str) -> None:
-    """Answers (those of deep supervision too) and gradients; the weights keep their names."""
+    """Logits (also those of deep supervision) and gradients; the weights keep their names."""
     plain, saving = pair(name)
     x = image(plain)
     assert_same_bits(step(plain, x), step(saving, x))
@@ -73,34 +73,34 @@ def test_a_step_is_the_same_to_the_bit(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["unet", "attention_unet", "vnet"])
 def test_a_step_in_bfloat16_is_the_same_to_the_bit(name: str) -> None:
-    """What is computed again is computed in the precision of the first time."""
+    """The recomputation uses the precision of the first pass."""
     plain, saving = pair(name)
     x = image(plain)
     assert_same_bits(step(plain, x, bf16=True), step(saving, x, bf16=True))
 
 
 @pytest.mark.parametrize("arguments", [{"norm": "batch"}, {"norm": None, "dropout": 0.3}])
-def test_batches_are_counted_once_and_dropout_falls_as_before(arguments: dict[str, Any]) -> None:
-    """Running statistics after two steps and dropped voxels are those of the plain network."""
+def test_batches_are_counted_once_and_dropout_is_the_same(arguments: dict[str, Any]) -> None:
+    """Running statistics after two steps and dropout masks equal those of the plain network."""
     plain, saving = pair("unet", **arguments)
     x = image(plain)
     for _ in range(2):
         assert_same_bits(step(plain, x), step(saving, x))
     drawn = torch.rand(1)
     step(plain, x)
-    assert torch.equal(torch.rand(1), drawn)  # the generator too stands where it would
+    assert torch.equal(torch.rand(1), drawn)  # the generator's state is the same too
 
 
 @every_network
-def test_fewer_activations_are_kept(name: str) -> None:
-    """For the way back there is less than half of what the plain network keeps."""
+def test_fewer_activations_are_stored(name: str) -> None:
+    """Less than half of what the plain network stores for the backward pass."""
     plain, saving = pair(name)
     x = image(plain)
     assert kept_bytes(saving, x) < 0.5 * kept_bytes(plain, x)
 
 
 def kept_bytes(network: nn.Module, x: Tensor) -> int:
-    """Return the size of all that a forward pass keeps for the way back, beside the weights."""
+    """Return the size in bytes of what a forward pass stores for the backward pass, without the weights."""
     weights = {p.data_ptr() for p in network.parameters()}
     kept: dict[int, int] = {}
 
@@ -117,7 +117,7 @@ def kept_bytes(network: nn.Module, x: Tensor) -> int:
 
 
 def test_nothing_is_recomputed_without_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evaluation, and training mode without gradients, run the network as it was."""
+    """Evaluation mode, and training mode without gradients, run the network without checkpointing."""
     plain, saving = pair("unet")
     x = image(plain)
     with torch.no_grad():
@@ -129,7 +129,7 @@ def test_nothing_is_recomputed_without_training(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_second_call_and_a_copy_change_nothing() -> None:
-    """Blocks are not run thrice, and a copy runs its own weights."""
+    """Blocks are not run three times, and a copy uses its own weights."""
     plain, saving = pair("unet")
     recompute(saving)
     x = image(plain)
@@ -147,7 +147,7 @@ def test_a_second_call_and_a_copy_change_nothing() -> None:
 
 @pytest.fixture
 def alone() -> Iterator[None]:
-    """A group of processes with this one in it."""
+    """Initialise a process group of this process alone."""
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     yield
     distributed.destroy_process_group()
@@ -155,7 +155,7 @@ def alone() -> Iterator[None]:
 
 @pytest.mark.usefixtures("alone")
 def test_it_trains_in_a_group_of_processes() -> None:
-    """Under DistributedDataParallel each gradient is ready once, and the same."""
+    """Under DistributedDataParallel each gradient is reduced once and is the same."""
     plain, saving = pair("unet", norm="batch")
     x = image(plain)
     assert_same_bits(step(plain, x), step(DistributedDataParallel(saving), x))

@@ -1,4 +1,4 @@
-"""Laws of an ensemble: the mean of its members, in one file, in either engine, and trained on as any network."""
+"""Laws of an ensemble: it is the mean of its members, is one file, runs in both engines, and can be trained."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIDES = ("fast_sides", {"channels": [4, 6, 8]})
 
 
 def saved(folder: Path, network: str, arguments: dict[str, Any], seed: int, **plan: Any) -> Path:
-    """A model of the kind in a file, its weights as after a training."""
+    """Save a model of that kind whose weights are not those of the initialisation."""
     made = Plan(
         modalities=("t2f", "t1c", "t2w"), patch_size=(16,) * 3, network=network, network_arguments=arguments, **plan
     )
@@ -54,8 +54,8 @@ def logits(model: Any, data: np.ndarray) -> np.ndarray:
     return model.run(data, EXACT)[0]
 
 
-def test_it_is_the_mean_of_its_members_the_second_a_voxel_further(two: list[Path]) -> None:
-    """The second one sees the image moved on by a voxel along each axis, and its answer is moved back."""
+def test_it_is_the_mean_of_its_members_with_the_second_shifted(two: list[Path]) -> None:
+    """The second member gets the image shifted by a voxel along each axis, and its logits are shifted back."""
     first, second = (load_torch_model(path) for path in two)
     data = noise(32, 16, 24)
     moved = np.roll(logits(second, np.roll(data, 1, (1, 2, 3))), -1, (1, 2, 3))
@@ -63,7 +63,7 @@ def test_it_is_the_mean_of_its_members_the_second_a_voxel_further(two: list[Path
 
 
 def test_both_engines_and_onnx_give_the_same(two: list[Path], tmp_path: Path) -> None:
-    """From one file, on a size that must be padded; ONNX at another size than that of its export."""
+    """From one file, on a size that needs padding; ONNX at another size than that of the export."""
     joined = join_models(two)
     save_model(joined, tmp_path / "joined.safetensors")
     export_model(joined, tmp_path / "joined.onnx", half=False)
@@ -85,21 +85,25 @@ def test_an_ensemble_joined_again_gives_its_members(two: list[Path], tmp_path: P
     assert all(torch.equal(value, weights[name]) for name, value in nested.network.state_dict().items())
 
 
-def test_what_cannot_be_joined_is_said(two: list[Path], tmp_path: Path) -> None:
-    """One model alone; models of other sequences; members that are none."""
+def test_models_that_cannot_be_joined_are_refused(two: list[Path], tmp_path: Path) -> None:
+    """A single model, models of different sequences, and members that are not networks."""
     with pytest.raises(InputError, match="two models or more"):
         join_models(two[:1])
     other = tmp_path / "other.safetensors"
     save_model(new_model(Plan(modalities=("t1c",), network="fast", network_arguments=FAST[1])), other)
     with pytest.raises(InputError, match=r"modalities is \('t1c',\)"):
         join_models([two[0], other])
-    for members, words in (((), "two members"), ([FAST, ("ensemble", {})], "not ensembles"), ([3, 4], "pairs")):
+    for members, words in (
+        ((), "two or more members"),
+        ([FAST, ("ensemble", {})], "must not be ensembles"),
+        ([3, 4], "pairs"),
+    ):
         with pytest.raises(InputError, match=words):
             build_network("ensemble", 3, 3, members=members)
 
 
-def test_a_weight_that_is_called_scale_is_kept(tmp_path: Path) -> None:
-    """Only what stands beside a kernel in 8 bits is that kernel's scale; a counter stays a single number."""
+def test_a_weight_named_scale_is_kept(tmp_path: Path) -> None:
+    """Only beside an 8-bit kernel is a tensor that kernel's scale; a counter stays a scalar."""
     weights = {"norm.scale": np.ones(3, np.float32), "norm.count": np.array(7)}
     save_file(weights, tmp_path / "w.safetensors")
     kept = read_weights(tmp_path / "w.safetensors")
@@ -114,7 +118,7 @@ def test_a_weight_that_is_called_scale_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_fewer_bits_make_a_smaller_file_and_nearly_the_same_answer(two: list[Path], tmp_path: Path, bits: int) -> None:
-    """Kernels alone are rounded; in 8 bits to a 254th of the largest weight of the channel that comes out."""
+    """Only kernels are rounded; with 8 bits by at most 1/254 of the largest weight of the output channel."""
     joined = join_models(two)
     path = tmp_path / "small.safetensors"
     save_model(joined, path, bits=bits)  # type: ignore[arg-type]
@@ -134,7 +138,7 @@ def test_fewer_bits_make_a_smaller_file_and_nearly_the_same_answer(two: list[Pat
 
 
 def test_a_channel_of_zeros_survives_8_bits(tmp_path: Path) -> None:
-    """A kernel that has learned nothing yet has no largest weight to be measured by."""
+    """A kernel of zeros has no largest weight to derive a scale from."""
     path = tmp_path / "m.safetensors"
     save_model(
         new_model(Plan(modalities=("t1c",), network="fast_sides", network_arguments={"channels": [4, 6]})), path, bits=8
@@ -142,10 +146,10 @@ def test_a_channel_of_zeros_survives_8_bits(tmp_path: Path) -> None:
     assert not read_weights(path)["across.0.weight"].any()
 
 
-def test_the_command_writes_one_file_that_says_what_it_is_of(
+def test_the_command_writes_one_file_that_names_its_members(
     two: list[Path], tmp_path: Path, gliomask: Callable[..., tuple[int, str]]
 ) -> None:
-    """Its plan names the members, its record those of both."""
+    """The plan names the members, and the training record holds those of both."""
     output = tmp_path / "joined.safetensors"
     assert gliomask("join", *two, "-o", output, "--bits", "8")[0] == 0
     assert [name for name, _ in read_plan(output).network_arguments["members"]] == ["fast", "fast_sides"]
@@ -156,7 +160,7 @@ def test_the_command_writes_one_file_that_says_what_it_is_of(
 
 
 def test_it_can_be_trained_on(two: list[Path], tmp_path: Path, folder_of: Callable[..., Path]) -> None:
-    """`train --from` takes its kind from the file, and every member learns."""
+    """`train --from` takes the network from the file, and every member's weights change."""
     from gliomask.cases import find_cases, resolve_conventions
 
     save_model(join_models(two), tmp_path / "joined.safetensors")
@@ -177,8 +181,8 @@ def test_it_can_be_trained_on(two: list[Path], tmp_path: Path, folder_of: Callab
         assert any(not np.array_equal(before[name], after[name]) for name in before if name.startswith(member))
 
 
-def test_sides_see_each_other(tmp_path: Path) -> None:
-    """What stands far away on the other side matters at the mirrored place, and no more elsewhere than without."""
+def test_the_two_sides_influence_each_other(tmp_path: Path) -> None:
+    """Voxels far away on one side change the logits at the mirrored place, and nowhere else in addition."""
     network = build_network("fast_sides", 1, 1, channels=(4, 6), norm=None)
     image = torch.zeros(1, 1, 256, 8, 8)
     image[..., :8, :, :] = torch.rand(8, 8, 8)
@@ -193,5 +197,5 @@ def test_sides_see_each_other(tmp_path: Path) -> None:
 
 
 def test_the_help_says_what_join_does(gliomask: Callable[..., tuple[int, str]]) -> None:
-    """In a sentence."""
+    """The help contains the sentence about the mean."""
     assert "mean of theirs" in gliomask("join", "--help")[1]

@@ -1,4 +1,4 @@
-"""Laws of the fast network: where it computes, what it answers in training, how it starts."""
+"""Laws of the fast network: its resolutions, its outputs in training, and its initialisation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ both = pytest.mark.parametrize("name", ["fast", "fast_large"])
 
 
 def built(name: str = "fast", **arguments: Any) -> Fast:
-    """Return the network as it is by default, for four sequences and three regions."""
+    """Return the network with default arguments for four sequences and three regions."""
     torch.manual_seed(0)
     network = build_network(name, 4, 3, **arguments)
     assert isinstance(network, Fast)
@@ -32,8 +32,8 @@ def noise(*size: int) -> Tensor:
 
 
 @both
-def test_training_answers_on_several_grids_and_evaluation_on_one(name: str) -> None:
-    """The full grid, a quarter and an eighth of it; the full one alone is what predicting sees, and the same."""
+def test_training_returns_several_grids_and_evaluation_one(name: str) -> None:
+    """Training returns the full grid, a quarter and an eighth of it; evaluation returns the same full grid alone."""
     network = built(name)
     x = noise(32, 16, 48)
     outputs = network(x)
@@ -45,7 +45,7 @@ def test_training_answers_on_several_grids_and_evaluation_on_one(name: str) -> N
 
 @both
 def test_nothing_is_computed_at_full_resolution(name: str) -> None:
-    """Every convolution ends on half the grid or a coarser one, of 32 features or more but for the scores, dense."""
+    """Every convolution's output has half resolution or less; all but the scores have 32 features or more."""
     network = built(name)
     grids: dict[nn.Conv3d, int] = {}
     for layer in network.modules():
@@ -60,7 +60,7 @@ def test_nothing_is_computed_at_full_resolution(name: str) -> None:
 
 
 def test_the_large_one_is_larger() -> None:
-    """Wider at each level and with more blocks, for the same sizes of images."""
+    """It has more features and blocks at each level, and the same divisor."""
     small, large = built("fast"), built("fast_large")
     parameters, blocks = (
         [sum(p.numel() for p in network.parameters()) for network in (small, large)],
@@ -72,7 +72,7 @@ def test_the_large_one_is_larger() -> None:
 
 
 def test_the_eight_voxels_of_a_score_start_alike() -> None:
-    """A fresh network answers the same within each 2x2x2 voxels; a step later it does not."""
+    """The logits within each 2x2x2 voxels are equal at first, and differ after one training step."""
     network = built()
     x = noise(16, 16, 16)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
@@ -89,7 +89,7 @@ def test_the_eight_voxels_of_a_score_start_alike() -> None:
 
 @pytest.mark.parametrize("norm", ["instance", "batch", None])
 def test_a_block_starts_by_changing_little(norm: Any) -> None:
-    """What its convolutions add is a tenth of what comes, so that depth does no harm to the first steps."""
+    """The convolutions' initial contribution is a tenth of the input, so that deep networks start stably."""
     torch.manual_seed(0)
     block = ResidualBlock(32, norm)
     x = torch.randn(1, 32, 8, 8, 8)
@@ -110,7 +110,7 @@ def test_shuffling_up_lays_channels_out(layout: torch.memory_format) -> None:
 
 
 def test_patches_of_32_give_the_right_gradient_in_bfloat16() -> None:
-    """At full width, down to two voxels, each parameter's gradient points where float32's does."""
+    """At full width, down to two voxels, each parameter's gradient has the direction of that in float32."""
     x, target = noise(32, 32, 32), torch.rand(1, 3, 32, 32, 32, generator=torch.Generator().manual_seed(2)) > 0.7
     found = []
     for half in (False, True):
@@ -125,14 +125,14 @@ def test_patches_of_32_give_the_right_gradient_in_bfloat16() -> None:
 
 @pytest.mark.parametrize("blocks", [(1, 1), (1, 1, 1, -1), (1, 1, 1, 1.0), (1, 1, 1, True), -1, None, "1111"])
 def test_bad_blocks_are_refused(blocks: Any) -> None:
-    """They are counted, for all levels or for each."""
-    message = f"blocks must be a whole number of 0 or more, or 4, one a level; got {blocks!r}"
+    """Blocks are one whole number for all levels or one for each."""
+    message = f"blocks must be a whole number of at least 0, or 4 of them, one for each level; got {blocks!r}"
     with pytest.raises(InputError, match=re.escape(message)):
         built(blocks=blocks)
 
 
 def test_a_level_may_have_no_block() -> None:
-    """Its features are then those of the convolution that halves the grid."""
+    """Such a level consists of the convolution that halves the grid."""
     network = built(blocks=(0, 1, 2, 3))
     assert [len(level) for level in network.encoder] == [1, 2, 3, 4]
     assert network.eval()(noise(16, 16, 16)).shape == (1, 3, 16, 16, 16)

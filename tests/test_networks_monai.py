@@ -1,4 +1,4 @@
-"""Laws of MONAI's networks behind our door: they answer what MONAI's do, and train and are kept like ours."""
+"""Laws of MONAI's networks with our interface: same values as MONAI's, trained and saved like ours."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ every_network = pytest.mark.parametrize("name", SMALL)
 
 
 def small(name: str, seed: int = 0, **arguments: Any) -> Any:
-    """Return the named network, as small as it comes, for two sequences and three regions."""
+    """Return the named network, as small as possible, for two sequences and three regions."""
     torch.manual_seed(seed)
     return build_network(name, 2, 3, **{**SMALL[name], **arguments})
 
@@ -48,7 +48,7 @@ def noise(*size: int, batch: int = 1) -> Tensor:
 
 
 def image(network: Any) -> Tensor:
-    """Return noise on a grid that leaves the coarsest level more than a voxel."""
+    """Return noise on a grid that has more than one voxel at the coarsest level."""
     return noise(2 * network.divisor, network.divisor, network.divisor)
 
 
@@ -57,7 +57,7 @@ def parts(output: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def gradients(network: nn.Module, output: Tensor | tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Return what a sum of all answers, each voxel with its own weight, asks of each parameter."""
+    """Return each parameter's gradient of a weighted sum of all outputs."""
     draw = torch.Generator().manual_seed(2)
     network.zero_grad()
     sum((part.float() * torch.randn(part.shape, generator=draw)).sum() for part in parts(output)).backward()
@@ -65,7 +65,7 @@ def gradients(network: nn.Module, output: Tensor | tuple[Tensor, ...]) -> dict[s
 
 
 def test_monai_is_loaded_when_a_network_is_built() -> None:
-    """Naming its networks and importing their file costs nothing."""
+    """Importing the module and naming its networks does not import MONAI."""
     code = "import sys, gliomask.networks.monai_networks as m; print(bool(m.dynunet), 'monai' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split() == ["True", "False"]
@@ -73,7 +73,7 @@ def test_monai_is_loaded_when_a_network_is_built() -> None:
 
 @pytest.mark.parametrize(("name", "module"), [("mednext", "monai.networks.nets.mednext"), ("swin_unetr", "einops")])
 def test_without_monai_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, name: str, module: str) -> None:
-    """It, and what it needs for one of them, come as an extra."""
+    """MONAI and einops are installed by the extra `monai`."""
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=r"pip install 'gliomask\[monai\]'"):
         small(name)
@@ -81,7 +81,7 @@ def test_without_monai_the_message_says_how_to_get_it(monkeypatch: pytest.Monkey
 
 @every_network
 def test_logits_have_the_images_grid_and_gradient_reaches_every_parameter(name: str) -> None:
-    """In training answers of half, a quarter ... of the grid may follow; when predicting there is the one."""
+    """In training mode logits of half, a quarter ... of the grid may follow; in evaluation mode there is one grid."""
     network = small(name)
     assert (network.divisor, network.in_channels) == (DIVISOR[name], 2)
     x = image(network)
@@ -95,7 +95,7 @@ def test_logits_have_the_images_grid_and_gradient_reaches_every_parameter(name: 
 
 @pytest.mark.parametrize(("levels", "answers"), [(3, 2), (4, 2), (5, 3), (6, 4)])
 def test_a_dynunet_supervises_all_but_the_two_coarsest(levels: int, answers: int) -> None:
-    """As nnU-Net does; without deep supervision there is one answer and no head for another."""
+    """As in nnU-Net; without deep supervision there is one output and no further head."""
     network = small("dynunet", channels=(2,) * levels)
     assert len(network(image(network))) == answers
     plain = small("dynunet", channels=(2,) * levels, deep_supervision=False)
@@ -105,7 +105,7 @@ def test_a_dynunet_supervises_all_but_the_two_coarsest(levels: int, answers: int
 
 @every_network
 def test_a_size_that_does_not_fit_is_refused(name: str) -> None:
-    """The message is that of our networks."""
+    """The message is the same as that of our networks."""
     network = small(name)
     n = network.divisor
     with pytest.raises(InputError, match=rf"multiples of {n}; got \({n}, {n + 1}, {n}\)"):
@@ -116,7 +116,7 @@ def test_a_size_that_does_not_fit_is_refused(name: str) -> None:
 
 @every_network
 def test_the_smallest_grid_trains_in_bfloat16(name: str) -> None:
-    """A cube of `divisor` voxels is one voxel at the coarsest level, which has no spread to be divided by."""
+    """A cube of `divisor` voxels has one voxel at the coarsest level, whose variance is zero."""
     network = small(name).to(memory_format=LAST)
     with torch.autocast("cpu", torch.bfloat16):
         answers = network(noise(*[network.divisor] * 3, batch=2).to(memory_format=LAST))
@@ -125,7 +125,7 @@ def test_the_smallest_grid_trains_in_bfloat16(name: str) -> None:
 
 @every_network
 def test_a_seed_gives_the_same_network_and_logits_start_near_the_prior(name: str) -> None:
-    """Construction draws from torch's generator; most voxels are taken for no tumour, on every grid."""
+    """Construction uses torch's generator; the logits of every grid predict background for most voxels."""
     one, other = small(name, seed=3), small(name, seed=3)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     for answer in parts(one(image(one))):
@@ -134,7 +134,7 @@ def test_a_seed_gives_the_same_network_and_logits_start_near_the_prior(name: str
 
 @every_network
 def test_a_saved_model_predicts_the_same_bits(name: str, tmp_path: Path) -> None:
-    """The file holds each weight once, and arguments as JSON has them."""
+    """The file holds each weight once, and the network's arguments survive JSON."""
     plan = Plan(modalities=("t1c", "t2f"), network=name, network_arguments=SMALL[name])
     model = new_model(plan, seed=1)
     save_model(model, tmp_path / "m.safetensors")
@@ -146,7 +146,7 @@ def test_a_saved_model_predicts_the_same_bits(name: str, tmp_path: Path) -> None
 
 @every_network
 def test_shapes_are_known_without_weights(name: str) -> None:
-    """Built on torch's meta device it has the names and shapes of the real one."""
+    """On torch's meta device the network has the names and shapes of the real one."""
     with torch.device("meta"):
         shapes = small(name).state_dict()
     assert all(value.is_meta for value in shapes.values())
@@ -156,7 +156,7 @@ def test_shapes_are_known_without_weights(name: str) -> None:
 
 
 def monais(name: str) -> Any:
-    """Return the network that MONAI itself makes of the arguments in `SMALL`."""
+    """Return the network that MONAI itself builds from the arguments in `SMALL`."""
     nets = import_module("monai.networks.nets")
     if name == "segresnet":
         return nets.SegResNet(init_filters=8, in_channels=2, out_channels=3, blocks_down=(1, 1, 2), blocks_up=(1, 1))
@@ -168,13 +168,13 @@ def monais(name: str) -> Any:
 
 
 @every_network
-def test_it_answers_what_monais_answers(name: str) -> None:
-    """With the same weights, by the same names, in training and evaluation; ours keeps coarser answers coarse."""
+def test_the_logits_are_monais(name: str) -> None:
+    """With the same weights and names, in training and evaluation mode; ours keeps coarser grids coarse."""
     ours, theirs = small(name), monais(name)
     weights = {key.removeprefix("body."): value for key, value in ours.state_dict().items()}
     missing, unexpected = theirs.load_state_dict(weights, strict=False)
     assert not unexpected
-    assert all(key.startswith("skip_layers.") for key in missing)  # the dynunet's second names
+    assert all(key.startswith("skip_layers.") for key in missing)  # the second names of the dynunet's weights
     x = image(ours)
     expected, answers = theirs(x), parts(ours(x))
     if name == "dynunet":
@@ -185,7 +185,7 @@ def test_it_answers_what_monais_answers(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["dynunet", "mednext", "swin_unetr"])
 def test_instance_norms_are_ours(name: str) -> None:
-    """None of torch's is left, and no group norm of one channel a group; but with batch norm there is neither."""
+    """No instance norm of torch's is left, and no group norm of single channels; with batch norm there is neither."""
     kinds = {type(module) for module in small(name).modules()}
     assert not {nn.InstanceNorm3d, nn.GroupNorm} & kinds
     assert any(issubclass(kind, InstanceNorm) for kind in kinds)
@@ -201,7 +201,7 @@ def test_instance_norms_are_ours(name: str) -> None:
 def test_guarded_convolutions_give_the_right_gradient_in_bfloat16(
     kind: Any, groups: int, kernel: int, stride: int
 ) -> None:
-    """Where an axis is shorter than the kernel, gradients are still those of float32, but for rounding."""
+    """Where an axis is shorter than the kernel, gradients equal those of float32 up to rounding."""
     torch.manual_seed(0)
     layer = kind(32, 32, kernel, stride=stride, padding=kernel // 2, groups=groups).to(memory_format=LAST)
     guard(layer)
@@ -218,7 +218,7 @@ def test_guarded_convolutions_give_the_right_gradient_in_bfloat16(
 
 
 def test_guarding_changes_no_name_and_no_value() -> None:
-    """The layers stay what they are to all who look at them; a second guard finds nothing to do."""
+    """The layers are subclasses of what they were; a second call changes nothing."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.ConvTranspose3d(4, 2, 2, stride=2))
     before, weights, x = [type(m) for m in network], network.state_dict(), noise(4, 4, 4)
@@ -234,7 +234,7 @@ def test_guarding_changes_no_name_and_no_value() -> None:
 
 @every_network
 def test_a_patch_of_32_has_the_gradient_of_float32_in_bfloat16(name: str) -> None:
-    """Its coarsest level is smaller than the kernels; every weight's gradient points where float32's does."""
+    """The coarsest level is smaller than the kernels; every weight's gradient has the direction of that in float32."""
     five_levels = {"dynunet": {"channels": (4, 8, 8, 16, 16)}, "segresnet": {"blocks_down": (1, 1, 1, 1, 1)}}
     network = small(name, **five_levels.get(name, {})).to(memory_format=LAST)
     x = noise(32, 32, 32).to(memory_format=LAST)
@@ -266,6 +266,6 @@ def test_a_patch_of_32_has_the_gradient_of_float32_in_bfloat16(name: str) -> Non
     ],
 )
 def test_a_bad_value_is_refused(name: str, arguments: dict[str, Any], message: str) -> None:
-    """Values are checked where the network is built."""
+    """Values are checked when the network is built."""
     with pytest.raises(InputError, match=message):
         build_network(name, **{"in_channels": 2, "out_channels": 3, **arguments})

@@ -1,4 +1,4 @@
-"""Several models -> one model whose answer is the mean of theirs, in one file."""
+"""Several models joined into one model file whose network is their ensemble."""
 
 from __future__ import annotations
 
@@ -11,41 +11,35 @@ from gliomask.inference.loading import Model, load_torch_model, new_model
 from gliomask.model.plan import Plan
 from gliomask.networks.ensemble import Member
 
-# What the models must agree on: the images that they take, and what their logits mean.
-_ALIKE = ("modalities", "can_miss", "regions", "convention", "axes", "spacing_mm", "normalization")
+# The fields of the plans that must be equal: what describes the images and the meaning of the logits.
+_EQUAL_FIELDS = ("modalities", "can_miss", "regions", "convention", "axes", "spacing_mm", "normalization")
 
 
 def join_models(paths: Sequence[Path | str]) -> Model:
-    """Return a model whose network is the `Ensemble` of those in some files; one that is an ensemble gives its members.
+    """Return a model whose network is the `Ensemble` of the networks in several model files.
 
-    The first one's plan names the rest, post-processing among it, which is best fitted anew; the model takes whole
-    brains in one pass where all do. It can be saved, exported, trained on and predicts in either engine, as any other.
+    A file that holds an ensemble contributes its members. All other fields of the plan are those of the first model,
+    including its post-processing rules, which should be fitted again. The joined model gets whole brains in one pass if
+    all models do. It can be saved, exported, trained and used for prediction in both engines like any other model.
 
     Raises:
-        InputError: There are fewer than two, one cannot be loaded, or they differ in the images that they take or the
-            regions that they find.
+        InputError: There are fewer than two models, one cannot be loaded, or they differ in the images they need or the
+            regions they predict.
     """
     models = [load_torch_model(path) for path in paths]
     if len(models) < 2:
-        raise InputError("joining takes two models or more.")
-    plan = models[0].plan
-    for model in models[1:]:
-        for name in _ALIKE:
-            if getattr(model.plan, name) != getattr(plan, name):
-                raise InputError(
-                    f"{model.name}: {name} is {getattr(model.plan, name)}, in {models[0].name} {getattr(plan, name)}. "
-                    "Only models of the same images and regions can be joined."
-                )
+        raise InputError("joining needs two models or more.")
+    _check_compatible(models)
     members: list[Member] = []
     weights: dict[str, Any] = {}
     for model in models:
         own = model.network.state_dict()
-        for place, member in enumerate(_members(model.plan)):
-            before = f"members.{place}." if model.plan.network == "ensemble" else ""
-            after = f"members.{len(members)}."
-            weights |= {after + name[len(before) :]: value for name, value in own.items() if name.startswith(before)}
+        for number, member in enumerate(_members(model.plan)):
+            old = f"members.{number}." if model.plan.network == "ensemble" else ""
+            new = f"members.{len(members)}."
+            weights |= {new + name[len(old) :]: value for name, value in own.items() if name.startswith(old)}
             members.append(member)
-    joined = plan.model_copy(
+    joined = models[0].plan.model_copy(
         update={
             "network": "ensemble",
             "network_arguments": {"members": [[name, dict(arguments)] for name, arguments in members]},
@@ -56,6 +50,17 @@ def join_models(paths: Sequence[Path | str]) -> Model:
     model.network.load_state_dict(weights)
     model.network.eval()
     return model
+
+
+def _check_compatible(models: Sequence[Model]) -> None:
+    first, *others = models
+    for model in others:
+        for name in _EQUAL_FIELDS:
+            if getattr(model.plan, name) != getattr(first.plan, name):
+                raise InputError(
+                    f"{model.name}: {name} is {getattr(model.plan, name)}, but {getattr(first.plan, name)} in "
+                    f"{first.name}. Only models with the same images and regions can be joined."
+                )
 
 
 def _members(plan: Plan) -> list[Member]:

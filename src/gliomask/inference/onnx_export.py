@@ -1,4 +1,4 @@
-"""A model as ONNX: the same network and plan in one file, for other programs and for predicting without PyTorch."""
+"""Export of a model to ONNX: network and plan in one file, for other programs and for prediction without PyTorch."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from gliomask.inference.torch_engine import TorchEngine
 from gliomask.inference.windows import NetworkFacts
 from gliomask.model.file import make_record
 from gliomask.networks.blocks import InstanceNorm, SameConv
+from gliomask.volume import round_up_to_multiple
 
 log = logging.getLogger(__name__)
 
@@ -30,44 +31,33 @@ _LARGEST_EDGE = 1024
 def export_model(
     model: Model, path: Path, *, training: Mapping[str, object] | None = None, half: bool = True
 ) -> tuple[int, ...] | None:
-    """Write a model as ONNX, whole or not at all, with its plan and training record in the file's metadata.
+    """Export a model to ONNX, with its plan and training record in the file's metadata; whole or not at all.
 
-    Input `images` `(1, C, X, Y, Z)`, prepared as the plan says; output `logits` `(1, R, X, Y, Z)`. Everything is
-    computed in float32.
+    The input `images` is `(1, C, X, Y, Z)`, prepared as described by the plan; the output `logits` is
+    `(1, R, X, Y, Z)`. All computations are in float32.
 
     Args:
-        model: On the CPU.
-        path: Ends in `.onnx`; an older file is replaced.
-        training: Facts for the record.
-        half: Store kernels as float16, turned to float32 as the file is loaded: half the bytes.
+        model: A model on the CPU.
+        path: The file to write, ending in `.onnx`; an older file is replaced.
+        training: Facts for the training record.
+        half: Store kernels as float16, which halves the file; they are converted to float32 when the file is loaded.
 
     Returns:
-        None: X, Y and Z may be any multiples of the network's `divisor`. Otherwise the only size it takes: some
-        networks cannot be written down for any other than that of their patches.
+        None if X, Y and Z may be any multiples of the network's `divisor`. Otherwise the only size `(X, Y, Z)` that the
+        exported network accepts, since some networks can be exported for the size of their patches only.
 
     Raises:
-        InputError: The package `onnx` or `onnxscript` is missing, the network cannot be written as ONNX, or the place
-            cannot be written to.
+        InputError: The package `onnx` or `onnxscript` is missing, the network cannot be exported, or the file cannot be
+            written.
     """
     if path.suffix.lower() != ".onnx":
-        raise InputError(f"{path}: name the file with the ending .onnx.")
+        raise InputError(f"{path}: choose a file name that ends in .onnx.")
     _require_onnx()
-    # a copy in evaluation: the pass that tells the memory would teach a batch norm otherwise
+    # a copy in evaluation mode, because measuring the memory runs the network and would update batch norm statistics
     engine = TorchEngine(copy.deepcopy(model.network).eval(), len(model.plan.modalities))
     with torch.inference_mode():
         facts = NetworkFacts(engine.divisor, engine.norm_sees_window, engine.bytes_per_voxel)
-    network = _for_onnx(model.network)
-    size = tuple(-(-n // engine.divisor) * engine.divisor for n in model.plan.patch_size)
-    fixed: tuple[int, ...] | None = None
-    try:
-        proto = _traced(network, len(model.plan.modalities), size, engine.divisor)
-    except Exception as error:  # the exporter raises many kinds, of no common ancestor
-        log.info("%s: not for all sizes (%s)", model.plan.network, type(error).__name__)
-        fixed = size
-        try:
-            proto = _traced(network, len(model.plan.modalities), size, None)
-        except Exception as last:
-            raise InputError(f"{model.plan.network} cannot be written as ONNX by this PyTorch: {last}") from last
+    proto, fixed = _traced_for_sizes(model, engine.divisor)
     if half:
         _halve(proto)
     _describe(proto, make_record(model.plan, training, network={**vars(facts), "size": fixed}))
@@ -75,17 +65,32 @@ def export_model(
     return fixed
 
 
+def _traced_for_sizes(model: Model, divisor: int) -> tuple[Any, tuple[int, ...] | None]:
+    """Return the ONNX message for all sizes and None, or the message for the size of the patches and that size."""
+    network = _for_onnx(model.network)
+    sequences = len(model.plan.modalities)
+    size = round_up_to_multiple(model.plan.patch_size, divisor)
+    try:
+        return _traced(network, sequences, size, divisor), None
+    except Exception as error:  # the exporter raises exceptions of many types without a common base class
+        log.info("%s: cannot be exported for all sizes (%s)", model.plan.network, type(error).__name__)
+    try:
+        return _traced(network, sequences, size, None), size
+    except Exception as error:
+        raise InputError(f"{model.plan.network} cannot be exported to ONNX by this PyTorch: {error}") from error
+
+
 def _require_onnx() -> Any:
     try:
         import onnx
         import onnxscript  # noqa: F401 (torch.onnx uses it)
     except ImportError as error:
-        raise InputError("writing ONNX needs two packages: pip install 'gliomask[export]'.") from error
+        raise InputError("ONNX export needs two more packages: pip install 'gliomask[export]'.") from error
     return onnx
 
 
 class _OnnxInstanceNorm(nn.Module):
-    """`InstanceNorm` as ONNX's own operation, which other programs have a quick kernel for."""
+    """`InstanceNorm` as a single ONNX operation, for which other programs have a fast kernel."""
 
     def __init__(self, layer: InstanceNorm) -> None:
         super().__init__()
@@ -100,7 +105,7 @@ class _OnnxInstanceNorm(nn.Module):
 
 
 def _for_onnx(network: nn.Module) -> nn.Module:
-    """A copy in evaluation whose layers ONNX has words for; the weights are the same."""
+    """Return a copy in evaluation mode, with the same weights, whose layers can be expressed in ONNX."""
     copied = copy.deepcopy(network).eval().cpu().float()
     for parent in list(copied.modules()):
         for name, child in list(parent.named_children()):
@@ -112,7 +117,7 @@ def _for_onnx(network: nn.Module) -> nn.Module:
 
 
 def _traced(network: nn.Module, sequences: int, size: tuple[int, ...], divisor: int | None) -> Any:
-    """The ONNX message for images of any multiple of `divisor`, or for None of this size."""
+    """Return the ONNX message for sizes of any multiple of `divisor`, or with None for this size only."""
     shapes = None
     if divisor is not None:
         dims = (torch.export.Dim(axis, min=1, max=_LARGEST_EDGE // divisor) for axis in "xyz")
@@ -133,7 +138,7 @@ def _traced(network: nn.Module, sequences: int, size: tuple[int, ...], divisor: 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What torch's exporter says about itself is not for who exports a model."""
+    """Suppress the warnings and log messages of torch's exporter, which users cannot act on."""
     before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -145,7 +150,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _halve(proto: Any) -> None:
-    """Store kernels as float16, each with a cast to float32 before its first use."""
+    """Store kernels as float16, each followed by a cast to float32."""
     onnx = _require_onnx()
     casts = []
     for tensor in proto.graph.initializer:
@@ -163,7 +168,7 @@ def _halve(proto: Any) -> None:
 
 
 def _describe(proto: Any, metadata: Mapping[str, str]) -> None:
-    """Leave our record as the only metadata: the exporter's would name places on this machine."""
+    """Replace all metadata by our record, because the exporter's contains paths of this machine."""
     del proto.metadata_props[:]
     for part in (*proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.initializer, proto.graph):
         part.ClearField("metadata_props")

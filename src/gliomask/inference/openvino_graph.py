@@ -1,6 +1,6 @@
-"""The `fast` networks and ensembles of them as graphs of OpenVINO, built from weights alone.
+"""The `fast` networks and their ensembles as OpenVINO graphs, built from the weights alone.
 
-`networks/fast.py` and `networks/ensemble.py` say what they compute.
+The networks themselves are defined and described in `networks/fast.py` and `networks/ensemble.py`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from gliomask.inference.openvino_import import opset13 as ops
 from gliomask.inference.windows import NetworkFacts, Size
 
 Weights = Mapping[str, NDArray[Any]]
-Node = Any  # openvino's nodes; every operation takes and gives them
+Node = Any  # a node of an OpenVINO graph, the input and output of every operation
 
 GRAPHS = ("fast", "fast_large", "fast_sides")
-"""The networks that can be built here, and ensembles of them."""
+"""The networks whose graph can be built here; ensembles of them can be built too."""
 
-_EPS = 1e-5  # of torch's norms, and of ours
+_EPS = 1e-5  # added to variances, as in torch's norms and ours
 _SPATIAL = [2, 3, 4]
 
 
 def has_graph(network: str, arguments: Mapping[str, Any]) -> bool:
-    """Tell whether the graph of a network can be built here."""
+    """Return whether the graph of a network can be built here."""
     if network != "ensemble":
         return network in GRAPHS
     try:
@@ -38,31 +38,31 @@ def has_graph(network: str, arguments: Mapping[str, Any]) -> bool:
 
 
 def graph_facts(weights: Weights) -> NetworkFacts:
-    """Return what must be known to run a network of these weights.
+    """Return the properties of the network with these weights that are needed to run it.
 
     Raises:
-        KeyError, ValueError: They are not the weights of one.
+        KeyError, ValueError: The weights are not those of a supported network.
     """
     facts = [_fast_facts(member) for member in members_of(weights)]
     return NetworkFacts(
         max(fact.divisor for fact in facts),
         norm_sees_window=any(fact.norm_sees_window for fact in facts),
-        bytes_per_voxel=max(fact.bytes_per_voxel for fact in facts),  # one after the other
+        bytes_per_voxel=max(fact.bytes_per_voxel for fact in facts),  # the members run one after the other
     )
 
 
 def channels_of(weights: Weights) -> tuple[int, int]:
-    """Return the sequences in and regions out.
+    """Return the number of sequences and of regions.
 
     Raises:
-        KeyError: They are not the weights of a network that is known here.
+        KeyError: The weights are not those of a supported network.
     """
     first = members_of(weights)[0]
     return first["encoder.0.0.0.weight"].shape[1], len(first["head.weight"]) // 8
 
 
 def widths_of(weights: Weights) -> list[int]:
-    """Return the features of each level of one network, from the finest."""
+    """Return the number of features of each level of one network, from the finest to the coarsest."""
     levels = 0
     while f"encoder.{levels}.0.0.weight" in weights:
         levels += 1
@@ -70,32 +70,33 @@ def widths_of(weights: Weights) -> list[int]:
 
 
 def members_of(weights: Weights) -> list[Weights]:
-    """Return the weights of each member of an ensemble; of a network that is none, its own."""
+    """Return the weights of each member of an ensemble, or those of a single network as its only member."""
     members: dict[int, dict[str, NDArray[Any]]] = {}
     for name, value in weights.items():
-        place = re.fullmatch(r"members\.(\d+)\.(.+)", name)
-        if place is None:
+        found = re.fullmatch(r"members\.(\d+)\.(.+)", name)
+        if found is None:
             return [weights]
-        members.setdefault(int(place[1]), {})[place[2]] = value
-    return [members[place] for place in sorted(members)]
+        members.setdefault(int(found[1]), {})[found[2]] = value
+    return [members[number] for number in sorted(members)]
 
 
 def build_graph(weights: Weights, size: Size) -> openvino.Model:
-    """Return the graph from images `(1, C, *size)` to logits `(1, R, *size)`, in evaluation.
+    """Return the graph that maps images `(1, C, *size)` to logits `(1, R, *size)`, as in evaluation mode.
 
-    Members, channels, blocks and the kind of norm are told from the weights. A batch norm's frozen statistics become
-    part of the convolution before it.
+    Members, features, blocks and the kind of norm are derived from the weights. A batch norm's running statistics are
+    merged into the convolution before it.
 
     Raises:
         KeyError: A weight is missing.
-        RuntimeError: Their shapes do not fit together.
+        RuntimeError: The shapes of the weights do not fit together.
     """
     sequences, regions = channels_of(weights)
     image = ops.parameter([1, sequences, *size], np.float32, name="images")
     members = members_of(weights)
     total: Node = None
-    for place, member in enumerate(members):
-        logits = _moved(_fast(member, _moved(image, place % 2), regions, size), -(place % 2))
+    for number, member in enumerate(members):
+        shift = number % 2
+        logits = _shifted(_fast(member, _shifted(image, shift), regions, size), -shift)
         total = logits if total is None else ops.add(total, logits)
     if len(members) > 1:
         total = ops.multiply(total, _constant(np.array(1 / len(members))))
@@ -107,7 +108,8 @@ def _fast_facts(weights: Weights) -> NetworkFacts:
     if len(widths) < 2:
         raise ValueError("fewer than two levels")
     instance = "encoder.0.0.1.weight" in weights and "encoder.0.0.1.running_var" not in weights
-    # Half the grid's features: two of a residual block, a skip, a convolution's output and its normalized copy.
+    # At half resolution five tensors of features are alive at once: two of a residual block, a skip connection, a
+    # convolution's output and its normalized copy.
     return NetworkFacts(2 ** len(widths), norm_sees_window=instance, bytes_per_voxel=4 * widths[0] * 5 / 8)
 
 
@@ -120,11 +122,11 @@ def _fast(weights: Weights, x: Node, regions: int, size: Size) -> Node:
                 break
             x = _residual(weights, x, f"encoder.{level}.{block}")
         if f"across.{level - 1}.weight" in weights:
-            x = ops.add(x, _conv(weights, _turned_over(x), f"across.{level - 1}"))
+            x = ops.add(x, _conv(weights, _mirrored(x), f"across.{level - 1}"))
         skips.append(x)
     skips.pop()
     for level in reversed(range(len(skips))):
-        x = ops.add(skips.pop(), _twice(_conv(weights, x, f"up.{level}")))
+        x = ops.add(skips.pop(), _repeated(_conv(weights, x, f"up.{level}")))
         x = _residual(weights, x, f"decoder.{level}")
     return _shuffle_up(_conv(weights, x, "head"), regions, size)
 
@@ -135,7 +137,7 @@ def _residual(weights: Weights, x: Node, name: str) -> Node:
 
 
 def _conv(weights: Weights, x: Node, name: str, norm: str = "", stride: int = 1) -> Node:
-    """A convolution and the norm behind it, if there is one."""
+    """Return a convolution followed by its norm, if it has one."""
     kernel, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
     scale, shift = weights.get(f"{norm}.weight"), weights.get(f"{norm}.bias")
     frozen = f"{norm}.running_var" in weights
@@ -155,17 +157,17 @@ def _conv(weights: Weights, x: Node, name: str, norm: str = "", stride: int = 1)
     return ops.add(ops.multiply(x, _per_channel(scale)), _per_channel(shift))
 
 
-def _moved(x: Node, voxels: int) -> Node:
+def _shifted(x: Node, voxels: int) -> Node:
     return ops.roll(x, ops.constant([voxels] * 3), ops.constant(_SPATIAL)) if voxels else x
 
 
-def _turned_over(x: Node) -> Node:
-    """The first axis of the grid the other way round."""
+def _mirrored(x: Node) -> Node:
+    """Return the features mirrored along the first axis of the grid."""
     return ops.slice(x, *map(ops.constant, ([-1], [-(2**31)], [-1], [2])))
 
 
-def _twice(x: Node) -> Node:
-    """Twice the grid, each voxel repeated."""
+def _repeated(x: Node) -> Node:
+    """Return the features on twice the grid, each voxel repeated."""
     scales = ops.constant(np.full(3, 2, np.float32))
     return ops.interpolate(
         *(x, scales, "nearest", "scales"),
@@ -176,7 +178,7 @@ def _twice(x: Node) -> Node:
 
 
 def _shuffle_up(x: Node, regions: int, size: Size) -> Node:
-    """Eight scores a region and voxel, laid out on twice the grid: see `networks.blocks.shuffle_up`."""
+    """Return eight scores for each region and voxel arranged on twice the grid; see `networks.blocks.shuffle_up`."""
     half = [n // 2 for n in size]
     split = ops.reshape(x, ops.constant([2, 2, 2, regions, *half]), False)
     fine = ops.transpose(split, ops.constant([3, 4, 0, 5, 1, 6, 2]))

@@ -1,7 +1,8 @@
-"""OpenVINO, imported in such a way that it sends nothing.
+"""OpenVINO, imported without its telemetry.
 
-Importing `openvino` imports its converter, which tells its makers' statistics service that it was imported, if the
-package `openvino_telemetry` is to be found. No part of gliomask talks to the network, so here it is not to be found.
+Importing `openvino` imports its model converter, which reports the import to a statistics service of its developers if
+the package `openvino_telemetry` is installed. gliomask sends nothing over the network, so that package is hidden here
+while `openvino` is imported.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def _not_to_be_found(package: str) -> Iterator[None]:
-    there = package in sys.modules
-    if not there:
-        sys.modules[package] = None  # type: ignore[assignment]  # importing it fails, as it does where it is missing
+def _hidden(package: str) -> Iterator[None]:
+    loaded = package in sys.modules
+    if not loaded:
+        sys.modules[package] = None  # type: ignore[assignment]  # importing it raises ImportError
     try:
         yield
     finally:
-        if not there:
+        if not loaded:
             del sys.modules[package]
 
 
-with _not_to_be_found("openvino_telemetry"):
+with _hidden("openvino_telemetry"):
     import openvino
     from openvino import opset13
 

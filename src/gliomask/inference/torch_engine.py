@@ -1,4 +1,4 @@
-"""A network of torch as an engine, on the device that is there."""
+"""A torch network as an inference engine, on a CPU or GPU."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from gliomask.model.choices import Precision
 from gliomask.model.plan import Plan
 from gliomask.networks.blocks import InstanceNorm
 
-# What one pass over a whole brain may take beside the libraries and the images, so that predicting stays under 2 GB.
+# The memory that one pass over a whole brain may need on a CPU, in addition to the libraries and the images, so that
+# prediction stays under 2 GB.
 WHOLE_PASS_BYTES = 1_200_000_000
-# The most that is alive at once in an encoder-decoder, in units of its largest layer's output: a skip, the upsampled
-# features, the two joined (twice one), a convolution's output and its normalized copy.
+# The peak memory of an encoder-decoder in units of its largest layer's output: a skip connection (1), the upsampled
+# features (1), their concatenation (2), a convolution's output (1) and its normalized copy (1).
 _LARGEST_OUTPUTS_ALIVE = 6
 
 
 def run_network(
     network: nn.Module, plan: Plan, data: NDArray[np.float32], inference: Inference, on_part: OnPart = lambda _: None
 ) -> tuple[NDArray[np.float32], Window]:
-    """Return the logits `(R, x, y, z)` for prepared images `(C, x, y, z)`; see `inference.run_engine`.
+    """Return the logits `(R, x, y, z)` of prepared images `(C, x, y, z)` and the window used; see `run_engine`.
 
-    The network stays in the mode it is in, training or evaluation.
+    The network is left in the mode it was in, training or evaluation.
 
     Raises:
-        InputError: The memory is not enough, or the precision is not to be had on the device.
+        InputError: The memory is not sufficient, or the device does not support the precision.
     """
     engine = TorchEngine(network, len(plan.modalities))
     try:
@@ -44,13 +45,13 @@ def run_network(
             raise
         shape = " x ".join(map(str, data.shape))
         raise InputError(
-            f"not enough memory for {plan.network} on {shape} voxels (window {inference.window}). Take --window "
+            f"not enough memory for {plan.network} on {shape} voxels (window {inference.window}). Use --window "
             "sliding, another --device, or a model that was trained on smaller patches."
         ) from error
 
 
 class TorchEngine:
-    """A torch network as `inference.Engine`, on the device of its weights; in channels_last_3d, the faster layout."""
+    """A torch network as an `Engine`, on the device of its weights; images are in channels_last_3d, which is faster."""
 
     def __init__(self, network: nn.Module, in_channels: int) -> None:
         self.network = network
@@ -60,19 +61,19 @@ class TorchEngine:
 
     @property
     def norm_sees_window(self) -> bool:
-        """Whether the network normalizes by what its input holds."""
+        """Whether the network normalizes by statistics of its input (instance or group norm)."""
         by_window = (InstanceNorm, nn.InstanceNorm3d, nn.GroupNorm)
         return any(isinstance(module, by_window) for module in self.network.modules())
 
     def fits(self, shape: Size) -> bool:
-        """Tell whether one pass over `(X, Y, Z)` fits: on a CPU in 1.2 GB, on a GPU in half of what is free."""
+        """Return whether one pass over `(X, Y, Z)` fits in 1.2 GB on a CPU, or in half of the free memory of a GPU."""
         on_gpu = self.device.type == "cuda"
         budget = torch.cuda.mem_get_info(self.device)[0] // 2 if on_gpu else WHOLE_PASS_BYTES
         return self.bytes_per_voxel * float(np.prod(shape)) <= budget
 
     @cached_property
     def bytes_per_voxel(self) -> float:
-        """What a pass takes for each voxel, told from the largest layer of a pass over a small cube."""
+        """The estimated memory of a pass for each voxel, from the largest layer output in a pass over a small cube."""
         edge = 2 * self.divisor
         largest = 0
 
@@ -90,7 +91,7 @@ class TorchEngine:
         return largest * _LARGEST_OUTPUTS_ALIVE / edge**3
 
     def place(self, array: NDArray[np.float32]) -> Tensor:
-        """Return the array as a tensor on the device; on a CPU the same memory."""
+        """Return the array as a tensor on the network's device; on a CPU they share memory."""
         return torch.from_numpy(array).to(self.device)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -98,31 +99,31 @@ class TorchEngine:
         return cast(Tensor, self.network(images.contiguous(memory_format=torch.channels_last_3d)).float())
 
     def fetch(self, array: Tensor) -> NDArray[np.float32]:
-        """Return a tensor as NumPy's array."""
+        """Return a tensor as a NumPy array."""
         return array.cpu().numpy()
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that a CPU or GPU has no memory left; torch says it in several ways."""
+    """Return whether an error means that CPU or GPU memory is exhausted; torch reports this in several ways."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return any(words in str(error) for words in ("can't allocate memory", "not enough memory", "bad allocation"))
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Return the context in which convolutions run in half precision, or one that changes nothing.
+    """Return a context in which convolutions run in half precision, or one without effect.
 
     Raises:
         InputError: fp16 is asked for on a CPU.
     """
     if precision == "fp16" and device.type == "cpu":
-        raise InputError("--precision fp16 needs a GPU; on this device take bf16, fp32 or auto.")
+        raise InputError("--precision fp16 needs a GPU; use bf16, fp32 or auto on this device.")
     wanted = precision in ("bf16", "fp16") or (precision == "auto" and computes_in_bf16(device))
     return torch.autocast(device.type, torch.float16 if precision == "fp16" else torch.bfloat16, enabled=wanted)
 
 
 def computes_in_bf16(device: torch.device) -> bool:
-    """Tell whether the device has units for bfloat16, so that it is faster there and not emulated."""
+    """Return whether the device computes in bfloat16 in hardware, so that it is faster than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
@@ -131,10 +132,10 @@ def computes_in_bf16(device: torch.device) -> bool:
 
 
 def get_device(name: str) -> torch.device:
-    """Return the device of a name: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+    """Return the torch device with that name: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
 
     Raises:
-        InputError: There is no such device on this machine.
+        InputError: This machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -142,11 +143,17 @@ def get_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"unknown device {name!r} (known: auto, cpu, cuda, cuda:0, mps).") from error
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, False):
-        raise InputError(f"device {name!r} is not on this machine (or this PyTorch was built without it). Use -d auto.")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device.type, False):
+        raise InputError(
+            f"device {name!r} is not available: this machine does not have it, or this PyTorch was built without "
+            "support for it. Use -d auto."
+        )
     if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
-        raise InputError(f"device {name!r}: there are {torch.cuda.device_count()} GPUs, from cuda:0. Use -d auto.")
+        raise InputError(
+            f"device {name!r} is not available: this machine has {torch.cuda.device_count()} GPUs, numbered from "
+            "cuda:0. Use -d auto."
+        )
     return device
 
 

@@ -1,6 +1,6 @@
 """Networks by name: `build_network("unet", in_channels=4, out_channels=3)`.
 
-The table can be read without torch, which is imported when a network is built.
+The table of networks can be read without torch, which is imported only when a network is built.
 """
 
 from __future__ import annotations
@@ -29,25 +29,28 @@ NETWORKS = {
     "unet": "gliomask.networks.unet:UNet",
     "vnet": "gliomask.networks.vnet:VNet",
 }
-"""Where each network's class is found, `module:class`. A new network is one file and one entry here."""
+"""Each network's name and where its class or function is defined, `module:name`.
+
+To add a network, add one file and one entry here.
+"""
 
 
 def build_network(name: str, in_channels: int, out_channels: int, **arguments: object) -> nn.Module:
-    """Return a freshly initialised network, the same one for the same `torch.manual_seed`.
+    """Return a freshly initialised network; the same `torch.manual_seed` gives the same weights.
 
-    Its `forward` takes images `(B, in_channels, X, Y, Z)` to logits `(B, out_channels, X, Y, Z)`; in training some
-    return several, for deep supervision: the full grid first, then coarser ones. X, Y and Z must be multiples of its
-    attribute `divisor`; who calls it pads. It works under bfloat16 autocast and keeps `torch.channels_last_3d`, the
-    faster layout on a CPU.
+    The network's `forward` maps images `(B, in_channels, X, Y, Z)` to logits `(B, out_channels, X, Y, Z)`. In training
+    mode some networks return a tuple of logits for deep supervision, the full grid first and then coarser grids. X, Y
+    and Z must be multiples of the network's attribute `divisor`; the caller pads the images. All networks run under
+    bfloat16 autocast and keep the memory format `torch.channels_last_3d`, which is faster on a CPU.
 
     Args:
         name: A key of `NETWORKS`.
-        in_channels, out_channels: Sequences in, regions out; at least 1 each.
-        arguments: Those of the network's class, all optional: `channels`, the features of each level from the finest
-            to the coarsest; `norm`, "instance", "batch" or None; `dropout` where the paper has it.
+        in_channels, out_channels: The number of sequences and of regions, at least 1 each.
+        arguments: Optional arguments of the network's class, such as `channels` (the features of each level, from the
+            finest to the coarsest), `norm` ("instance", "batch" or None) and `dropout`.
 
     Raises:
-        InputError: The name, an argument or its value is not known; the message says what is.
+        InputError: The network, an argument or its value is unknown; the message lists what is known.
     """
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)

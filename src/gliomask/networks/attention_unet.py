@@ -14,11 +14,12 @@ from gliomask.networks.unet import UNet
 
 
 class AttentionUNet(UNet):
-    """Attention U-Net of Oktay et al. 2018 (arXiv:1804.03999): a `UNet` whose skips pass additive attention gates.
+    """Attention U-Net of Oktay et al. 2018 (arXiv:1804.03999): a `UNet` with attention gates in its skip connections.
 
-    A gate looks at the skip and at the decoder's features one level coarser, and lets through what matters there. As in
-    the paper the finest skip has no gate: its features are too simple to be chosen from. What differs: no deep
-    supervision, and instance norm instead of batch norm, as in `UNet`, whose arguments these are.
+    A gate computes weights from the skip connection's features and the decoder's features one level coarser, and
+    multiplies the former by them. As in the paper, the finest skip connection has no gate, because its features are too
+    simple to select from. Differences from the paper: no deep supervision, and instance norm instead of batch norm. The
+    arguments are those of `UNet`.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class AttentionUNet(UNet):
         self.gates = nn.ModuleList(AttentionGate(fine, coarse) for fine, coarse in list(pairwise(channels))[1:])
 
     def select(self, level: int, skip: Tensor, coarser: Tensor) -> Tensor:
-        """Return what of a level's skip goes on to the decoder: what its gate lets through."""
+        """Return a level's skip connection multiplied by its gate's coefficients; the finest level's unchanged."""
         if level == 0:
             return skip
         gated: Tensor = self.gates[level - 1](skip, coarser)
@@ -41,7 +42,7 @@ class AttentionUNet(UNet):
 
 
 class AttentionGate(nn.Module):
-    """Weigh a skip's voxels by coefficients in (0, 1), computed on the coarser grid of the gating signal.
+    """Multiply the voxels of a skip connection by coefficients in (0, 1), computed on the gating signal's coarser grid.
 
     Oktay et al. 2018, equation 1 and figure 2: `sigmoid(psi(relu(theta(skip) + phi(gating))))`.
     """
@@ -56,8 +57,8 @@ class AttentionGate(nn.Module):
         return skip * self.coefficients(skip, gating)
 
     def coefficients(self, skip: Tensor, gating: Tensor) -> Tensor:
-        """Return the share of each of the skip's voxels that passes: `(B, 1, 2X, 2Y, 2Z)`, in (0, 1)."""
+        """Return the coefficient of each voxel of the skip connection, `(B, 1, 2X, 2Y, 2Z)`, in (0, 1)."""
         both = torch.relu(self.theta(skip) + self.phi(gating))  # (B, C, X, Y, Z)
         coarse = torch.sigmoid(self.psi(both))  # (B, 1, X, Y, Z)
         fine = F.interpolate(coarse, scale_factor=2, mode="trilinear", align_corners=False)
-        return fine.to(skip.dtype)  # autocast interpolates in float32, which would double the gated skip
+        return fine.to(skip.dtype)  # autocast interpolates in float32, which would double the memory of the product

@@ -1,4 +1,4 @@
-"""What the networks are made of: checked arguments, initialised convolutions, a norm that keeps the layout."""
+"""Building blocks of the networks: argument checks, initialised convolutions, and normalization layers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Norm = Literal["instance", "batch"] | None
 Conv = TypeVar("Conv", bound=nn.Conv3d | nn.ConvTranspose3d)
 
 LEVELS = (16, 32, 64, 128, 256)
-"""Features of the five levels, from the finest to the coarsest, where a network is not told otherwise."""
+"""The default numbers of features of a network's five levels, from the finest to the coarsest."""
 
 
 class InstanceNorm(nn.Module):
-    """Give each sample and channel zero mean and unit variance, then scale and shift it by a learned pair.
+    """Normalize each sample and channel to zero mean and unit variance, then apply a learned scale and shift.
 
-    The values are those of `nn.InstanceNorm3d(channels, affine=True)`, which copies channels_last_3d tensors to another
-    layout and back; the kernel of batch norm, given one sample at a time, does not (a forward pass of the U-Net takes
-    1.2 s instead of 2.0). A grid of a single voxel has nothing to be normalised by: it becomes the shift.
+    The result equals that of `nn.InstanceNorm3d(channels, affine=True)`. That layer copies channels_last_3d tensors to
+    another layout and back; the batch norm kernel, called for one sample at a time, does not (a forward pass of the
+    U-Net takes 1.2 s instead of 2.0). A grid of a single voxel, whose variance is zero, gives the learned shift.
 
     Source: Ulyanov et al. 2016, arXiv:1607.08022.
     """
@@ -38,7 +38,8 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, X, Y, Z), any B
         if x.shape[2:].numel() == 1:
-            centred = (x - x) * self.weight[:, None, None, None]  # zero, yet on the gradient's way to both parameters
+            # zero, but part of the graph, so that both parameters get a gradient
+            centred = (x - x) * self.weight[:, None, None, None]
             return (centred + self.bias[:, None, None, None]).to(x.dtype)
         samples = [self._normalise(sample) for sample in x.chunk(x.shape[0])]
         return samples[0] if len(samples) == 1 else torch.cat(samples)
@@ -48,11 +49,11 @@ class InstanceNorm(nn.Module):
 
 
 class SameConv(nn.Conv3d):
-    """A convolution of odd kernel that keeps the grid, right on small grids too.
+    """A convolution with an odd kernel that keeps the size of the grid, with a workaround for small grids.
 
-    Where an axis is shorter than the kernel, the weight gradient that torch 2.13 computes on a CPU in bfloat16 is in
-    part unwritten memory (oneDNN; kernel 3 at 2 voxels, where a 32^3 patch ends up, and kernel 5 at 1 to 4). Such a
-    grid costs next to nothing and is computed in float32.
+    Where an axis is shorter than the kernel, torch 2.13 on a CPU in bfloat16 returns weight gradients that are partly
+    uninitialised memory (a fault in oneDNN; it concerns kernel 3 at 2 voxels, the coarsest level of a 32^3 patch, and
+    kernel 5 at 1 to 4 voxels). Such small grids are computed in float32, at negligible cost.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, bias: bool) -> None:
@@ -67,9 +68,9 @@ class SameConv(nn.Conv3d):
 
 
 class UpConv(nn.ConvTranspose3d):
-    """A transposed 2x2x2 convolution of stride 2, computed as a 1x1x1 convolution whose features are laid out.
+    """A transposed 2x2x2 convolution of stride 2, computed as a 1x1x1 convolution followed by a pixel shuffle.
 
-    Values and weights are those of `nn.ConvTranspose3d`, whose gradients take three times as long on a CPU.
+    Values and weights equal those of `nn.ConvTranspose3d`, whose gradients take three times as long on a CPU.
     """
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool) -> None:
@@ -82,11 +83,12 @@ class UpConv(nn.ConvTranspose3d):
 
 
 def shuffle_up(x: Tensor) -> Tensor:
-    """Return twice the grid: `(B, 8C, X, Y, Z)` becomes `(B, C, 2X, 2Y, 2Z)`, in channels_last_3d.
+    """Rearrange `(B, 8C, X, Y, Z)` to twice the grid, `(B, C, 2X, 2Y, 2Z)`, in channels_last_3d.
 
-    Channel `(4i + 2j + k) C + c` becomes channel c of the voxel that lies i, j, k (0 or 1) further along X, Y, Z.
+    Input channel `(4i + 2j + k) C + c` at voxel `(x, y, z)` becomes channel c of voxel `(2x + i, 2y + j, 2z + k)`, with
+    i, j and k being 0 or 1.
 
-    Source: Shi et al. 2016, arXiv:1609.05158 (in 2-D, with the channels in another order).
+    Source: Shi et al. 2016, arXiv:1609.05158 (in 2-D, with another order of the channels).
     """
     batch, channels, *grid = x.shape
     split = x.permute(0, 2, 3, 4, 1).reshape(batch, *grid, 2, 2, 2, channels // 8)
@@ -95,10 +97,10 @@ def shuffle_up(x: Tensor) -> Tensor:
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
-    """Return the normalization of that name, or one that changes nothing for None.
+    """Return the normalization layer of that name, or the identity for None.
 
     Raises:
-        InputError: There is no such normalization.
+        InputError: The name is unknown.
     """
     if norm is None:
         return nn.Identity()
@@ -110,40 +112,41 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, *, bias: bool = True) -> SameConv:
-    """Return a convolution that keeps the grid, its weights drawn for a ReLU behind it (He et al. 2015)."""
-    return _drawn(SameConv(inputs, outputs, kernel, bias=bias), math.sqrt(2 / (inputs * kernel**3)))
+    """Return a convolution that keeps the size of the grid, initialised for a following ReLU (He et al. 2015)."""
+    return _initialised(SameConv(inputs, outputs, kernel, bias=bias), math.sqrt(2 / (inputs * kernel**3)))
 
 
 def down_conv(inputs: int, outputs: int, *, bias: bool = True) -> nn.Conv3d:
-    """Return a 2x2x2 convolution of stride 2, for half the grid."""
-    return _drawn(nn.Conv3d(inputs, outputs, 2, stride=2, bias=bias), math.sqrt(2 / (inputs * 8)))
+    """Return a 2x2x2 convolution of stride 2, which halves the grid."""
+    return _initialised(nn.Conv3d(inputs, outputs, 2, stride=2, bias=bias), math.sqrt(2 / (inputs * 8)))
 
 
 def up_conv(inputs: int, outputs: int, *, bias: bool = True) -> UpConv:
-    """Return a transposed 2x2x2 convolution of stride 2, for twice the grid."""
-    # each voxel that comes out is reached by one tap of the kernel, and no ReLU follows
-    return _drawn(UpConv(inputs, outputs, bias=bias), math.sqrt(1 / inputs))
+    """Return a transposed 2x2x2 convolution of stride 2, which doubles the grid."""
+    # each output voxel depends on one element of the kernel, and no ReLU follows
+    return _initialised(UpConv(inputs, outputs, bias=bias), math.sqrt(1 / inputs))
 
 
 def score_conv(inputs: int, outputs: int, *, bias: bool = True) -> nn.Conv3d:
     """Return the 1x1x1 convolution from features to logits.
 
-    The logits start around -2, a probability of .12: most voxels are no tumour, and the first steps need not be spent
-    on learning that (Lin et al. 2017, section 4.1, with a prior that leaves the Dice gradient alive).
+    The bias is initialised to -2, a probability of .12, because most voxels are background and the first training steps
+    need not be spent on learning that (Lin et al. 2017, section 4.1, with a prior that is large enough for the gradient
+    of the Dice loss).
     """
-    layer = _drawn(nn.Conv3d(inputs, outputs, 1, bias=bias), math.sqrt(1 / inputs))
+    layer = _initialised(nn.Conv3d(inputs, outputs, 1, bias=bias), math.sqrt(1 / inputs))
     if layer.bias is not None:
         nn.init.constant_(layer.bias, -2.0)
     return layer
 
 
 def conv_norm_relu(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
-    """Return 3x3x3 convolution, normalization, ReLU. The bias is left to the normalization where there is one."""
+    """Return a 3x3x3 convolution, normalization and ReLU; with a normalization the convolution has no bias."""
     return nn.Sequential(conv(inputs, outputs, bias=norm is None), norm_layer(norm, outputs), nn.ReLU(inplace=True))
 
 
 def double_conv(inputs: int, outputs: int, norm: Norm, dropout: float = 0.0) -> nn.Sequential:
-    """Return a U-Net level: convolution, norm, ReLU twice, with dropout between them."""
+    """Return a U-Net level: convolution, normalization and ReLU twice, with dropout between them."""
     between = [nn.Dropout(dropout)] if dropout else []
     return nn.Sequential(conv_norm_relu(inputs, outputs, norm), *between, conv_norm_relu(outputs, outputs, norm))
 
@@ -152,7 +155,7 @@ def checked_channels(in_channels: int, out_channels: int, channels: Sequence[int
     """Return the features of the levels as a tuple.
 
     Raises:
-        InputError: Any of the numbers is not a whole one above 0, or there are fewer than two levels.
+        InputError: A number is not a positive integer, or there are fewer than two levels.
     """
     for name, count in (("in_channels", in_channels), ("out_channels", out_channels)):
         if not _is_count(count):
@@ -167,22 +170,24 @@ def checked_channels(in_channels: int, out_channels: int, channels: Sequence[int
 
 
 def checked_rates(dropout: float | Sequence[float], levels: int) -> tuple[float, ...]:
-    """Return a dropout rate a level; a single number stands for all of them.
+    """Return the dropout rate of each level; a single number is used for all levels.
 
     Raises:
-        InputError: A rate is not in [0, 1), or there are more or fewer rates than levels.
+        InputError: A rate is not in [0, 1), or the number of rates is not that of the levels.
     """
     rates = tuple(dropout) if isinstance(dropout, Sequence) else (dropout,) * levels
     if len(rates) != levels or not all(_is_rate(rate) for rate in rates):
-        raise InputError(f"dropout must be one number in [0, 1), or {levels}, one a level; got {dropout!r}.")
+        raise InputError(
+            f"dropout must be a number in [0, 1), or {levels} of them, one for each level; got {dropout!r}."
+        )
     return rates
 
 
 def check_image(image: Tensor, in_channels: int, divisor: int) -> None:
-    """Refuse what the network cannot take.
+    """Check the shape of a network's input.
 
     Raises:
-        InputError: The image is not `(B, in_channels, X, Y, Z)`, or X, Y or Z is no multiple of `divisor`.
+        InputError: The image is not `(B, in_channels, X, Y, Z)`, or X, Y or Z is not a multiple of `divisor`.
     """
     shape = tuple(image.shape)
     if len(shape) != 5 or shape[1] != in_channels:
@@ -193,7 +198,7 @@ def check_image(image: Tensor, in_channels: int, divisor: int) -> None:
         )
 
 
-def _drawn(layer: Conv, deviation: float) -> Conv:
+def _initialised(layer: Conv, deviation: float) -> Conv:
     nn.init.normal_(layer.weight, std=deviation)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

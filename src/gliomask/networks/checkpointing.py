@@ -1,4 +1,4 @@
-"""Less memory in training: activations that are computed again on the way back instead of being kept."""
+"""Gradient checkpointing: activations are recomputed in the backward pass instead of being stored, to save memory."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute(network: nn.Module) -> None:
-    """Make the network keep in training only what enters its blocks, and compute what is inside again for gradients.
+    """Make the network store only the inputs of its blocks in training and recompute the rest in the backward pass.
 
-    Logits, gradients, dropout and the running statistics of batch norms are those of the network as it was, to the bit
-    on a CPU; a step takes about a forward pass longer. Blocks are the largest parts that hold several layers and no
-    `nn.ModuleList`: the levels of our networks, the stages of MONAI's. The network is changed in place; the names of
-    its weights are not, evaluation is not, and a second call changes nothing.
+    Logits, gradients, dropout and the running statistics of batch norms stay the same, on a CPU bit for bit; a training
+    step takes longer by about one forward pass. A block is the largest submodule that holds several layers and no
+    `nn.ModuleList`: a level of our networks, a stage of MONAI's. The network is changed in place. The names of its
+    weights and its behaviour in evaluation mode do not change, and a second call has no effect.
 
     Source: Chen et al. 2016, arXiv:1604.06174.
     """
     for block in _blocks(network):
-        # On the object and not around it: a wrapper would put its name into that of each weight.
+        # The method is replaced on the object: a wrapping module would change the names of the weights.
         block.forward = partial(_run, block)
 
 
@@ -42,24 +42,24 @@ def _run(block: nn.Module, *inputs: Any) -> Any:
         return forward(*inputs)
     if not any(isinstance(part, _BatchNorm) for part in block.modules()):
         return checkpoint(forward, *inputs, use_reentrant=False)
-    # torch.compile takes no context_fn, so only those who need one get it
+    # Only blocks with a batch norm get a context_fn, because torch.compile does not support it.
     return checkpoint(forward, *inputs, use_reentrant=False, context_fn=partial(_contexts, block))
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What surrounds the first pass through a block, and the second one."""
-    return nullcontext(), _resting_statistics(block)
+    """Return the contexts of the first pass through a block and of its recomputation."""
+    return nullcontext(), _statistics_unchanged(block)
 
 
 @contextmanager
-def _resting_statistics(block: nn.Module) -> Iterator[None]:
-    """Let batch norms count the batch into copies of their running statistics, which have counted it already."""
+def _statistics_unchanged(block: nn.Module) -> Iterator[None]:
+    """Let batch norms update copies of their running statistics: the first pass has counted the batch already."""
     norms = [part for part in block.modules() if isinstance(part, _BatchNorm)]
-    counted = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]
-    for norm, name, buffer in counted:
+    originals = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]
+    for norm, name, buffer in originals:
         setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm, name, buffer in counted:
+        for norm, name, buffer in originals:
             setattr(norm, name, buffer)

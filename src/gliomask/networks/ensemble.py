@@ -1,4 +1,4 @@
-"""Several networks as one, whose answer is the mean of theirs."""
+"""Several networks combined into one that returns the mean of their logits."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Member = tuple[str, Mapping[str, Any]]
 class Ensemble(nn.Module):
     """The mean of several networks' logits.
 
-    Every second member sees the image moved on by a voxel along each axis (what leaves on one side comes in on the
-    other), and its answer is moved back: networks that begin with a stride lay their coarser grids over the image in
-    another way then, and the mean has finer edges than each alone.
+    Every second member gets the image shifted cyclically by one voxel along each axis, and its logits are shifted back.
+    The coarser grids of networks whose first layer has a stride are then aligned differently with the image, and the
+    edges of the mean are finer than those of a single member.
 
-    In training `forward` returns the same mean; the members' deep supervision is for when they are trained by
-    themselves.
+    In training mode `forward` returns the same mean. The members' coarser outputs for deep supervision are dropped;
+    they are used only when a member is trained alone.
 
     Args:
-        in_channels, out_channels: Sequences in, regions out.
-        members: Of each its name and its arguments, as for `build_network`; two or more.
+        in_channels, out_channels: The number of sequences and of regions.
+        members: The name and the arguments of each network, as for `build_network`; two or more.
 
     Raises:
-        InputError: There are fewer than two members, or one is of no known kind or an ensemble itself.
+        InputError: There are fewer than two members, or a member is unknown or is itself an ensemble.
 
     Source: Hansen and Salamon 1990, doi:10.1109/34.58871.
     """
@@ -42,9 +42,12 @@ class Ensemble(nn.Module):
         except (TypeError, ValueError) as error:
             raise InputError(f"members must be pairs of a network's name and its arguments; got {members!r}") from error
         if len(named) < 2:
-            raise InputError("an ensemble has two members or more: gliomask join A.safetensors B.safetensors -o C.")
+            raise InputError(
+                "an ensemble needs two or more members. Join models with: "
+                "gliomask join A.safetensors B.safetensors -o C.safetensors"
+            )
         if any(name == "ensemble" for name, _ in named):
-            raise InputError("an ensemble's members are networks, not ensembles; join those that they are made of.")
+            raise InputError("the members of an ensemble must not be ensembles. Join their members instead.")
         self.members = nn.ModuleList(
             build_network(name, in_channels, out_channels, **arguments) for name, arguments in named
         )
@@ -52,16 +55,17 @@ class Ensemble(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:  # (B, C, X, Y, Z)
         total: Tensor | None = None
-        for place, member in enumerate(self.members):
-            logits = _moved(_finest(member(_moved(image, place % 2))), -(place % 2))
+        for number, member in enumerate(self.members):
+            shift = number % 2
+            logits = _shifted(_finest(member(_shifted(image, shift))), -shift)
             total = logits if total is None else total + logits
         assert total is not None
         return total / len(self.members)
 
 
-def _finest(answer: Tensor | Sequence[Tensor]) -> Tensor:
-    return answer if isinstance(answer, Tensor) else answer[0]
+def _finest(output: Tensor | Sequence[Tensor]) -> Tensor:
+    return output if isinstance(output, Tensor) else output[0]
 
 
-def _moved(x: Tensor, voxels: int) -> Tensor:
+def _shifted(x: Tensor, voxels: int) -> Tensor:
     return torch.roll(x, (voxels,) * 3, (2, 3, 4)) if voxels else x

@@ -1,4 +1,4 @@
-"""A residual U-Net at half resolution, made for the clock."""
+"""A residual U-Net at half resolution, optimised for training speed on a CPU."""
 
 from __future__ import annotations
 
@@ -23,32 +23,37 @@ from gliomask.networks.blocks import (
     shuffle_up,
 )
 
-# What the last normalization of a residual block starts with: the block changes little at first (Goyal et al. 2017,
-# arXiv:1706.02677, section 5.1, have zero, which would hold up the gradients of what lies before it by a step).
-_QUIET = 0.1
+# The initial scale of a residual block's last normalization, small so that the block changes its input little at first.
+# Goyal et al. 2017 (arXiv:1706.02677, section 5.1) start at zero, with which the layers before it get no gradient in
+# the first step.
+_INITIAL_SCALE = 0.1
 
 
 class Fast(nn.Module):
-    """A residual U-Net whose finest level has half the image's grid; a voxel's logits come from eight of its scores.
+    """A residual U-Net whose finest level has half the image's resolution.
 
-    A stem of stride 2 takes 2x2x2 voxels together, so that nothing is computed at full resolution, where 16 features
-    cost most and processors are at their worst. Levels are residual blocks of two dense 3x3x3 convolutions with 32
-    features or more (He et al. 2016, arXiv:1512.03385). On the way up a 1x1x1 convolution's features are repeated to
-    twice the grid and added to the encoder's. The head scores each of the eight voxels behind a feature vector and
-    lays them out on the full grid (pixel shuffle, Shi et al. 2016, arXiv:1609.05158).
+    A first convolution of stride 2 combines 2x2x2 voxels, so that nothing is computed at full resolution, where even 16
+    features are expensive and processors least efficient. Each level consists of residual blocks of two dense 3x3x3
+    convolutions with 32 features or more (He et al. 2016, arXiv:1512.03385). In the decoder, the features of a 1x1x1
+    convolution are upsampled by repetition and added to the encoder's. The head computes the logits of the eight voxels
+    that belong to each feature vector and arranges them on the full grid (pixel shuffle, Shi et al. 2016,
+    arXiv:1609.05158).
 
-    In training `forward` returns several logits, of the full grid and of a quarter, an eighth ... of it, one a level
-    (deep supervision, Lee et al. 2015, arXiv:1409.5185); in evaluation those of the full grid alone.
+    In training mode `forward` returns the logits of several grids: of the full one and of those at a quarter, an eighth
+    ... of its resolution (deep supervision, Lee et al. 2015, arXiv:1409.5185). In evaluation mode it returns those of
+    the full grid alone.
 
     Args:
-        in_channels, out_channels: Sequences in, regions out.
-        channels: Features of each level, from half the grid to the coarsest; N of them ask for multiples of 2^N.
-        blocks: Residual blocks of each level on the way down, one number for all or one a level; the way up has one
-            each.
+        in_channels, out_channels: The number of sequences and of regions.
+        channels: Features of each level, from half resolution to the coarsest; with N levels the image's edges must be
+            multiples of 2^N.
+        blocks: Residual blocks of each level of the encoder, one number for all levels or one for each; the decoder has
+            one block in each level.
         norm: "instance", "batch" or None.
-        sides: Show each side of the brain the other one, where a tumour seldom is: from the second level on a 1x1x1
-            convolution of the features, turned over along X (left and right in our plans), is added to them. The
-            grid's middle should be about that of the brain; on so coarse a grid a few voxels matter little.
+        sides: Compare the two sides of the brain, since most tumours lie in one of them: from the second level on, the
+            features after a 1x1x1 convolution, mirrored along X (left to right in our plans), are added to the
+            features. The middle of the grid should lie near that of the brain; on these coarse grids an offset of a
+            few voxels matters little.
     """
 
     def __init__(
@@ -70,8 +75,8 @@ class Fast(nn.Module):
             nn.Sequential(_halved(inputs, outputs, norm), *(ResidualBlock(outputs, norm) for _ in range(depth)))
             for (inputs, outputs), depth in zip(pairwise((in_channels, *widths)), depths, strict=True)
         )
-        self.across = nn.ModuleList(_silent(width) for width in widths[1:] if sides)
-        # up, decoder and scores are counted like the encoder: [0] is the finest level
+        self.across = nn.ModuleList(_zero_conv(width) for width in widths[1:] if sides)
+        # up, decoder and scores are numbered like the encoder: [0] is the finest level
         self.up = nn.ModuleList(conv(coarse, fine, kernel=1) for fine, coarse in pairwise(widths))
         self.decoder = nn.ModuleList(ResidualBlock(width, norm) for width in widths[:-1])
         self.head = spread_score(widths[0], out_channels)
@@ -103,7 +108,7 @@ def fast_large(
     blocks: int | Sequence[int] = 2,
     norm: Norm = "instance",
 ) -> Fast:
-    """Return a wider and deeper `Fast`, for a GPU."""
+    """Return a wider and deeper `Fast`, meant for training on a GPU."""
     return Fast(in_channels, out_channels, channels, blocks, norm)
 
 
@@ -114,36 +119,42 @@ def fast_sides(
     blocks: int | Sequence[int] | None = None,
     norm: Norm = "instance",
 ) -> Fast:
-    """Return a `Fast` that compares the two sides of the brain, by default with two blocks on all levels between."""
+    """Return a `Fast` that compares the two sides of the brain.
+
+    By default the finest and the coarsest level have one residual block and the levels between have two.
+    """
     if blocks is None:
         blocks = [1, *[2] * (len(channels) - 2), 1]
     return Fast(in_channels, out_channels, channels, blocks, norm, sides=True)
 
 
 class ResidualBlock(nn.Module):
-    """Add what two 3x3x3 convolutions make of the input to the input, then apply a ReLU."""
+    """Add the output of two 3x3x3 convolutions to their input, then apply a ReLU."""
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
         last = [conv(channels, channels, bias=norm is None), norm_layer(norm, channels)]
         self.residual = nn.Sequential(conv_norm_relu(channels, channels, norm), *last)
         with torch.no_grad():
-            last[norm is not None].get_parameter("weight").mul_(_QUIET)
+            last[norm is not None].get_parameter("weight").mul_(_INITIAL_SCALE)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, channels, X, Y, Z)
         return F.relu(x + self.residual(x), inplace=True)
 
 
 def spread_score(inputs: int, outputs: int) -> nn.Conv3d:
-    """Return the 1x1x1 convolution to the logits of 2x2x2 voxels, for `shuffle_up`; all eight start alike."""
+    """Return the 1x1x1 convolution to the logits of 2x2x2 voxels, for `shuffle_up`.
+
+    The weights of the eight voxels are equal at first.
+    """
     layer = score_conv(inputs, 8 * outputs)
     with torch.no_grad():
         layer.weight.copy_(layer.weight[:outputs].repeat(8, 1, 1, 1, 1))
     return layer
 
 
-def _silent(channels: int) -> SameConv:
-    """A 1x1x1 convolution that adds nothing until it has learned to."""
+def _zero_conv(channels: int) -> SameConv:
+    """Return a 1x1x1 convolution whose weights are zero at first."""
     layer = conv(channels, channels, kernel=1, bias=False)
     nn.init.zeros_(layer.weight)
     return layer
@@ -158,5 +169,7 @@ def _halved(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
 def _checked_blocks(blocks: int | Sequence[int], levels: int) -> tuple[int, ...]:
     depths = tuple(blocks) if isinstance(blocks, Sequence) else (blocks,) * levels
     if len(depths) != levels or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in depths):
-        raise InputError(f"blocks must be a whole number of 0 or more, or {levels}, one a level; got {blocks!r}.")
+        raise InputError(
+            f"blocks must be a whole number of at least 0, or {levels} of them, one for each level; got {blocks!r}."
+        )
     return depths

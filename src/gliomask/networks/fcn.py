@@ -14,15 +14,16 @@ from gliomask.networks.blocks import LEVELS, Norm, check_image, checked_channels
 class FCN(nn.Module):
     """Fully convolutional network of Long et al. 2015 (arXiv:1411.4038), in 3-D.
 
-    There is no decoder: a 1x1x1 convolution turns the features of a depth into a map of scores, and from the coarsest
-    on each map is upsampled to twice its grid and summed with the next, the idea of FCN-8s. What differs: two 3x3x3
-    convolutions a level in place of VGG-16, instance norm, maps of every depth down to the voxel (FCN-8s takes three of
-    five, and ends at an eighth of the grid, a coarse outline for an enhancing rim two voxels thick), and trilinear
-    upsampling throughout, which is what the paper's learned one starts from.
+    There is no decoder: a 1x1x1 convolution computes a score map from each level's features, and from the coarsest
+    level on each map is upsampled to twice its grid and added to the next, as in FCN-8s. Differences from the paper:
+    two 3x3x3 convolutions in each level instead of VGG-16; instance norm; score maps of all levels up to full
+    resolution (FCN-8s uses three of five and ends at an eighth of the resolution, too coarse for an enhancing rim that
+    is two voxels thick); and trilinear upsampling throughout, with which the paper's learned upsampling is initialised.
 
     Args:
-        in_channels, out_channels: Sequences in, regions out.
-        channels: Features of each level, from the finest to the coarsest; N of them ask for multiples of 2^(N-1).
+        in_channels, out_channels: The number of sequences and of regions.
+        channels: Features of each level, from the finest to the coarsest; with N levels the image's edges must be
+            multiples of 2^(N-1).
         norm: "instance", "batch" or None.
     """
 
@@ -36,7 +37,7 @@ class FCN(nn.Module):
         self.encoder = nn.ModuleList(
             double_conv(inputs, outputs, norm) for inputs, outputs in pairwise((in_channels, *widths))
         )
-        # one bias is enough for a sum: the coarsest's
+        # The maps are summed, so one bias is enough: that of the coarsest level.
         self.scores = nn.ModuleList(
             score_conv(width, out_channels, bias=level == len(widths) - 1) for level, width in enumerate(widths)
         )

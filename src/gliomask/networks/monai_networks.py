@@ -1,8 +1,9 @@
-"""MONAI's networks for brain tumours, made to train, save, load and predict like ours.
+"""MONAI's networks for brain tumours, adapted to be trained, saved, loaded and used like ours.
 
-MONAI is imported when one of them is built, since that takes seconds. Their weights have MONAI's names behind `body.`.
-What is done to all of them: images are checked; instance norms are ours, of the same values and names (see
-`blocks.InstanceNorm`); convolutions are right on small grids (see `guard`); and logits start at our prior of -2.
+MONAI is imported when one of them is built, because the import takes seconds. The names of the weights are MONAI's,
+preceded by `body.`. All networks are adapted in the same way: the shape of the images is checked; instance norms are
+replaced by ours, with the same values and names (see `blocks.InstanceNorm`); convolutions have a workaround for small
+grids (see `guard`); and the bias of the last layer is initialised to -2, as in our networks.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from gliomask.networks.blocks import InstanceNorm, check_image, checked_channels
 
 _PRIOR_LOGIT = -2.0  # as in `blocks.score_conv`
 
-# nnU-Net's for a patch of 128^3: doubled from 32 on, and held at 320 to stay within memory.
+# The features of nnU-Net for patches of 128^3: doubled at each level from 32 on, and limited to 320 to save memory.
 _NNUNET_LEVELS = (32, 64, 128, 256, 320, 320)
 
 
 class MonaiNetwork(nn.Module):
-    """One of MONAI's networks behind our door: `divisor`, `in_channels`, and images that are checked."""
+    """One of MONAI's networks with the interface of ours: `divisor`, `in_channels` and a check of the images."""
 
     def __init__(self, body: nn.Module, in_channels: int, divisor: int) -> None:
         super().__init__()
@@ -37,26 +38,26 @@ class MonaiNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:  # (B, C, X, Y, Z)
         check_image(image, self.in_channels, self.divisor)
-        return cast("Tensor | tuple[Tensor, ...]", self.answer(image))
+        return cast("Tensor | tuple[Tensor, ...]", self.compute(image))
 
-    def answer(self, image: Tensor) -> Any:
-        """Return the logits, and in training those of coarser grids behind them where they are supervised."""
+    def compute(self, image: Tensor) -> Any:
+        """Return the logits; in training mode with deep supervision, those of coarser grids follow."""
         return self.body(image)
 
 
 class DynUNet(MonaiNetwork):
-    """MONAI's DynUNet, its modules called one after another.
+    """MONAI's DynUNet, with a forward pass of our own.
 
-    MONAI reaches each of them by a second path too, so that every weight has two names and no safetensors file takes
-    it; and its answers of coarser grids are enlarged to the full one, where ours keep their own.
+    In MONAI's module each weight is registered under two names, which safetensors does not accept; and the logits of
+    coarser grids are upsampled to the full grid, while ours keep their resolution.
     """
 
     def __init__(self, body: Any, in_channels: int, divisor: int) -> None:
         del body.skip_layers
         super().__init__(body, in_channels, divisor)
 
-    def answer(self, image: Tensor) -> Any:
-        """Return the logits, and in training those of the coarser grids behind them, finest first."""
+    def compute(self, image: Tensor) -> Any:
+        """Return the logits; in training mode with deep supervision, those of coarser grids follow, finest first."""
         body = cast(Any, self.body)
         x = body.input_block(image)
         skips = [x]
@@ -71,7 +72,7 @@ class DynUNet(MonaiNetwork):
         logits = body.output_block(x)
         if not (self.training and body.deep_supervision):
             return logits
-        heads = zip(body.deep_supervision_heads, levels[1:], strict=False)  # the coarsest levels have none
+        heads = zip(body.deep_supervision_heads, levels[1:], strict=False)  # the coarsest levels have no head
         return (logits, *(head(level) for head, level in heads))
 
 
@@ -84,16 +85,17 @@ def segresnet(
 ) -> MonaiNetwork:
     """Return MONAI's SegResNet (Myronenko 2018, arXiv:1810.11654), without the variational branch.
 
-    Its norm is the paper's group norm, of eight groups.
+    As in the paper, it uses group norm with eight groups.
 
     Args:
-        in_channels, out_channels: Sequences in, regions out.
-        init_filters: Features of the finest level, doubled at each coarser one; a multiple of 8.
-        blocks_down: Residual blocks of each level on the way down, two levels or more; the way up has one each.
-        dropout: Rate in [0, 1) of whole channels, behind the first convolution.
+        in_channels, out_channels: The number of sequences and of regions.
+        init_filters: Features of the finest level, doubled at each coarser level; a multiple of 8.
+        blocks_down: Residual blocks of each level of the encoder, for two levels or more; the decoder has one block in
+            each level.
+        dropout: Rate in [0, 1) at which whole channels are dropped after the first convolution.
 
     Raises:
-        InputError: MONAI is not there, or an argument is out of its range.
+        InputError: MONAI is not installed, or an argument is out of range.
     """
     _check_counts(in_channels=in_channels, out_channels=out_channels, init_filters=init_filters)
     depths = _checked_blocks(blocks_down)
@@ -118,19 +120,20 @@ def swin_unetr(in_channels: int, out_channels: int, feature_size: int = 24, norm
     """Return MONAI's Swin UNETR (Hatamizadeh et al. 2022, arXiv:2201.01266).
 
     Args:
-        in_channels, out_channels: Sequences in, regions out.
-        feature_size: Features of the finest level, doubled at each coarser one; a multiple of 12. The paper has 48.
-        norm: Of the convolutions: "instance" (without a learned scale, as MONAI has it) or "batch".
+        in_channels, out_channels: The number of sequences and of regions.
+        feature_size: Features of the finest level, doubled at each coarser level; a multiple of 12. The paper uses 48.
+        norm: The normalization of the convolutions: "instance" (without learned scale and shift, as in MONAI) or
+            "batch".
 
     Raises:
-        InputError: MONAI or einops is not there, or an argument is out of its range.
+        InputError: MONAI or einops is not installed, or an argument is out of range.
     """
     _check_counts(in_channels=in_channels, out_channels=out_channels, feature_size=feature_size)
     if feature_size % 12:
         raise InputError(f"feature_size must be a multiple of 12; got {feature_size}.")
-    _import("einops")  # MONAI asks for it only when an image comes
+    _import("einops")  # MONAI imports it only in the forward pass
     norm_name = _chosen(norm, {"instance": "instance", "batch": "batch"})
-    with torch.device("cpu"):  # it reads numbers back from tensors, which those on "meta" have none of
+    with torch.device("cpu"):  # its constructor reads values of tensors, which is not possible on the device "meta"
         body = _monai("swin_unetr").SwinUNETR(in_channels, out_channels, feature_size=feature_size, norm_name=norm_name)
     body.to(torch.get_default_device())
     _start_at_prior(body.out)
@@ -145,19 +148,20 @@ def dynunet(
     deep_supervision: bool = True,
     norm: str = "instance",
 ) -> MonaiNetwork:
-    """Return MONAI's DynUNet, laid out as nnU-Net does it for 128^3 (Isensee et al. 2021).
+    """Return MONAI's DynUNet, configured as nnU-Net does for patches of 128^3 (Isensee et al. 2021).
 
     Args:
-        in_channels, out_channels: Sequences in, regions out.
-        channels: Features of each level, from the finest to the coarsest, three or more; N of them ask for multiples
-            of 2^(N-1).
-        residual: Whether levels on the way down add what they learn to their input.
-        deep_supervision: Whether it answers on coarser grids too in training: on all but the two coarsest of those
-            on the way up, so that six levels give four answers (three levels: two), the full grid's first.
+        in_channels, out_channels: The number of sequences and of regions.
+        channels: Features of each level, from the finest to the coarsest, for three levels or more; with N levels the
+            image's edges must be multiples of 2^(N-1).
+        residual: Whether the levels are residual blocks.
+        deep_supervision: Whether `forward` also returns logits of coarser grids in training mode: those of all decoder
+            levels but the two coarsest, so that six levels give four outputs (three levels give two), the full grid
+            first.
         norm: "instance" or "batch".
 
     Raises:
-        InputError: MONAI is not there, or an argument is out of its range.
+        InputError: MONAI is not installed, or an argument is out of range.
 
     Source: doi:10.1038/s41592-020-01008-z.
     """
@@ -193,17 +197,17 @@ def mednext(
 ) -> MonaiNetwork:
     """Return MONAI's MedNeXt (Roy et al. 2023, arXiv:2303.09975).
 
-    Its convolutions are depthwise: few operations, yet slow on a CPU. Its norm is the paper's group norm with a group
-    for each channel, which is an instance norm.
+    Its depthwise convolutions need few operations but are slow on a CPU. As in the paper, it uses group norm with one
+    group for each channel, which is equivalent to instance norm.
 
     Args:
-        in_channels, out_channels: Sequences in, regions out.
+        in_channels, out_channels: The number of sequences and of regions.
         size: The paper's variant, from the smallest to the largest.
-        kernel: Edge of the depthwise convolutions.
-        deep_supervision: Whether it answers in training on all five grids, the full one first.
+        kernel: Edge of the depthwise convolutions' kernel.
+        deep_supervision: Whether `forward` returns logits of all five grids in training mode, the full grid first.
 
     Raises:
-        InputError: MONAI is not there, or an argument is out of its range.
+        InputError: MONAI is not installed, or an argument is out of range.
     """
     _check_counts(in_channels=in_channels, out_channels=out_channels)
     _check_flags(deep_supervision=deep_supervision)
@@ -224,11 +228,11 @@ def mednext(
 
 
 def guard(network: nn.Module) -> None:
-    """Make the network's 3-D convolutions right on small grids under bfloat16 autocast on a CPU.
+    """Make the network's 3-D convolutions correct on small grids under bfloat16 autocast on a CPU.
 
-    Where an axis is shorter than the kernel, strided, grouped and transposed ones included, torch 2.13 returns weight
-    gradients that are in part unwritten memory (see `blocks.SameConv`); there they are computed in float32. The
-    network is changed in place; its parameters and their names are not.
+    Where an axis is shorter than the kernel, torch 2.13 returns weight gradients that are partly uninitialised memory
+    (see `blocks.SameConv`), also for strided, grouped and transposed convolutions. Such grids are computed in float32.
+    The network is changed in place; its parameters and their names stay the same.
     """
     for module in network.modules():
         if type(module) is nn.Conv3d:
@@ -258,7 +262,7 @@ def _fits(layer: nn.Conv3d | nn.ConvTranspose3d, x: Tensor) -> bool:
 
 
 class _PlainInstanceNorm(InstanceNorm):
-    """An instance norm without learned scale and shift, and so with nothing to save."""
+    """An instance norm without learned scale and shift, and therefore without saved weights."""
 
     def __init__(self, channels: int, eps: float) -> None:
         super().__init__(channels, eps)
@@ -269,7 +273,7 @@ class _PlainInstanceNorm(InstanceNorm):
 
 
 def _own_instance_norms(network: nn.Module) -> None:
-    """Replace torch's instance norms, and group norms of one channel a group, by ours."""
+    """Replace torch's instance norms, and group norms with one channel in each group, by ours."""
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             own = _own_instance_norm(child)
@@ -298,16 +302,16 @@ def _monai(module: str) -> Any:
 def _import(module: str) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its dependencies' deprecations are not the user's to mend
+            warnings.simplefilter("ignore")  # deprecation warnings of its dependencies, which users cannot act on
             return import_module(module)
     except ImportError as error:
         raise InputError(
-            f"this network is MONAI's, which is not installed: pip install 'gliomask[monai]' ({error})."
+            f"this network needs MONAI, which is not installed: pip install 'gliomask[monai]' ({error})."
         ) from error
 
 
 def _start_at_prior(head: nn.Module) -> None:
-    """Let the last layer's logits start around the prior."""
+    """Initialise the bias of the last layer to the prior logit."""
     (bias,) = (parameter for name, parameter in head.named_parameters() if name.endswith("bias"))
     nn.init.constant_(bias, _PRIOR_LOGIT)
 
@@ -332,6 +336,6 @@ def _check_flags(**flags: object) -> None:
 
 def _checked_blocks(blocks: object) -> tuple[int, ...]:
     if isinstance(blocks, str) or not isinstance(blocks, Sequence) or len(blocks) < 2:
-        raise InputError(f"blocks_down must list the residual blocks of two or more levels; got {blocks!r}.")
+        raise InputError(f"blocks_down must list the number of residual blocks of two or more levels; got {blocks!r}.")
     _check_counts(**{f"blocks_down[{level}]": count for level, count in enumerate(blocks)})
     return tuple(blocks)

@@ -24,18 +24,20 @@ from gliomask.networks.blocks import (
 class UNet(nn.Module):
     """U-Net of Ronneberger et al. 2015 (arXiv:1505.04597), in 3-D as in Çiçek et al. 2016 (arXiv:1606.06650).
 
-    A level is two 3x3x3 convolutions. Max-pooling leads down, transposed 2x2x2 convolutions lead up, and each level's
-    features are joined to the decoder's by concatenation. What differs: convolutions are padded, so that what comes out
-    has the size of what goes in, and instance norm stands in for Çiçek's batch norm, since a CPU trains on batches of
-    one or two.
+    Each level has two 3x3x3 convolutions. The encoder downsamples by max-pooling, the decoder upsamples by transposed
+    2x2x2 convolutions, and the encoder's features of each level are concatenated with the decoder's. Differences from
+    the papers: convolutions are padded, so that the output has the size of the input, and instance norm replaces
+    Çiçek's batch norm, because training on a CPU uses batches of one or two.
 
     Args:
-        in_channels, out_channels: Sequences in, regions out.
-        channels: Features of each level, from the finest to the coarsest; N of them ask for multiples of 2^(N-1).
-        norm: "instance", "batch" or None. `norm=None` is the plain recipe: ReLU and dropout alone.
-        dropout: Rate between a level's two convolutions, on the way down and up: one for all levels, or one a level.
-            The default is 0 with a norm, which steadies training already, while torch draws dropout masks on one core
-            (a train step takes 1.6 times as long); without a norm it is .1 .1 .2 .2 .3, from fine to coarse.
+        in_channels, out_channels: The number of sequences and of regions.
+        channels: Features of each level, from the finest to the coarsest; with N levels the image's edges must be
+            multiples of 2^(N-1).
+        norm: "instance", "batch" or None. `norm=None` gives the plain variant with ReLU and dropout only.
+        dropout: Dropout rate between the two convolutions of a level, in encoder and decoder: one number for all levels
+            or one for each. The default with a norm is 0: normalization regularises already, and torch draws dropout
+            masks on one core (a training step takes 1.6 times as long). The default without a norm is .1 .1 .2 .2 .3
+            from fine to coarse.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class UNet(nn.Module):
             double_conv(inputs, outputs, norm, rate)
             for (inputs, outputs), rate in zip(pairwise((in_channels, *widths)), rates, strict=True)
         )
-        # up and decoder are counted like the encoder: [0] is the finest level
+        # up and decoder are numbered like the encoder: [0] is the finest level
         self.up = nn.ModuleList(up_conv(coarse, fine) for fine, coarse in pairwise(widths))
         self.decoder = nn.ModuleList(
             double_conv(2 * width, width, norm, rate) for width, rate in zip(widths[:-1], rates[:-1], strict=True)
@@ -78,5 +80,5 @@ class UNet(nn.Module):
         return logits  # (B, R, X, Y, Z)
 
     def select(self, level: int, skip: Tensor, coarser: Tensor) -> Tensor:
-        """Return what of a level's skip goes on to the decoder: all of it."""
+        """Return the features of a level's skip connection that the decoder gets: all of them, unchanged."""
         return skip

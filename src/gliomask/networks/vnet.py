@@ -25,18 +25,18 @@ from gliomask.networks.blocks import (
 class VNet(nn.Module):
     """V-Net of Milletari et al. 2016 (arXiv:1606.04797).
 
-    Residual stages of one, two, then three 5x5x5 convolutions learn what to add to their input. 2x2x2 convolutions of
-    stride 2 lead down in place of pooling, transposed ones lead up, with a PReLU behind each, and a decoder's stage
-    works on the encoder's fine features beside its own. What differs: instance norm (the paper has none), a sigmoid per
-    region in place of the softmax, and an image of several sequences, which are added to the first stage's features in
-    turn, as the paper's single one is to all of them.
+    The levels are residual stages of one, two, then three 5x5x5 convolutions. Convolutions of 2x2x2 with stride 2
+    downsample instead of pooling, transposed ones upsample, each followed by a PReLU, and the decoder's features are
+    concatenated with the encoder's of the same level. Differences from the paper: instance norm (the paper has none), a
+    sigmoid for each region instead of a softmax, and several input sequences. These are repeated in turn to be added to
+    the features of the first stage, as the paper's single sequence is added to all of them.
 
-    At full width it is by far the heaviest of the networks: 5x5x5 kernels cost 4.6 times what 3x3x3 ones do.
+    At full width it is by far the most expensive network: a 5x5x5 kernel costs 4.6 times as much as a 3x3x3 one.
 
     Args:
-        in_channels, out_channels: Sequences in, regions out.
-        channels: Features of each level, from the finest to the coarsest; N of them ask for multiples of 2^(N-1).
-            The first is at least `in_channels`.
+        in_channels, out_channels: The number of sequences and of regions.
+        channels: Features of each level, from the finest to the coarsest; with N levels the image's edges must be
+            multiples of 2^(N-1). The first must be at least `in_channels`.
         norm: "instance", "batch" or None.
     """
 
@@ -47,7 +47,7 @@ class VNet(nn.Module):
         widths = checked_channels(in_channels, out_channels, channels)
         if widths[0] < in_channels:
             raise InputError(
-                f"the V-Net's first stage is added to the image: channels must start with {in_channels} "
+                f"the V-Net adds the image to its first stage: channels must start with {in_channels} "
                 f"(in_channels) or more; got {widths}."
             )
         depths = [min(level + 1, 3) for level in range(len(widths))]
@@ -60,13 +60,13 @@ class VNet(nn.Module):
         self.down = nn.ModuleList(
             _activated(down_conv(fine, coarse, bias=norm is None), coarse, norm) for fine, coarse in pairwise(widths)
         )
-        # up and decoder are counted like the encoder, [0] the finest; half of what a decoder's stage works on comes
-        # from below, half from the encoder
+        # up and decoder are numbered like the encoder, [0] is the finest level; of the input of a decoder stage, half
+        # the features come from the coarser level and half from the encoder
         joined = [2 * width for width in widths[:-1]]
         below = [*joined[1:], widths[-1]]
         self.up = nn.ModuleList(
-            _activated(up_conv(coming, width, bias=norm is None), width, norm)
-            for coming, width in zip(below, widths[:-1], strict=True)
+            _activated(up_conv(coarser, width, bias=norm is None), width, norm)
+            for coarser, width in zip(below, widths[:-1], strict=True)
         )
         self.decoder = nn.ModuleList(
             ResidualStage(width, width, depth, norm) for width, depth in zip(joined, depths[:-1], strict=True)
@@ -87,17 +87,18 @@ class VNet(nn.Module):
 
 
 class ResidualStage(nn.Module):
-    """Add what `depth` 5x5x5 convolutions make of the input to the input, then apply a PReLU.
+    """Add the output of `depth` 5x5x5 convolutions to their input, then apply a PReLU.
 
-    An input of fewer channels than the stage has is added in turn: channels 0 1 2 0 1 2 ... of three.
+    An input with fewer channels than the stage has is repeated in turn before it is added: channels 0 1 2 0 1 2 ... of
+    three.
     """
 
     def __init__(self, inputs: int, channels: int, depth: int, norm: Norm) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for coming in [inputs, *[channels] * (depth - 1)]:
-            layers += [conv(coming, channels, 5, bias=norm is None), norm_layer(norm, channels), nn.PReLU(channels)]
-        self.residual = nn.Sequential(*layers[:-1])  # the last PReLU comes after the sum
+        for width in [inputs, *[channels] * (depth - 1)]:
+            layers += [conv(width, channels, 5, bias=norm is None), norm_layer(norm, channels), nn.PReLU(channels)]
+        self.residual = nn.Sequential(*layers[:-1])  # the last PReLU follows the sum
         self.activation = nn.PReLU(channels)
         self.repeats = -(-channels // inputs)
 

@@ -1,6 +1,7 @@
-"""Post-processing: a network's logits -> calibrated probabilities -> clean, nested masks; how its rules are found.
+"""Post-processing of a network's logits: calibrated probabilities, then cleaned, nested masks.
 
-What predicting needs is here; `calibration`, `fitting` and `out_of_fold` are for those who fit rules.
+`predict` uses the functions exported here. The modules `calibration`, `fitting` and `out_of_fold` fit the rules of
+post-processing to cases that the model was not trained on.
 """
 
 from gliomask.inference.postprocessing.clean import clean, to_probabilities

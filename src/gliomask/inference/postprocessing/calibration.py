@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a temperature a region, fitted on cases that the model has not seen."""
+"""Calibration of probabilities: one temperature for each region, fitted to cases the model was not trained on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-# Logits are counted in steps of 1/64 from -32 to 32: a probability is off by 0.002 at the most, and mostly far less.
+# Logits are counted in bins of width 1/64 from -32 to 32, which changes a probability by at most 0.002.
 _STEPS, _LARGEST = 64, 32
 _CENTRES = (np.arange(2 * _LARGEST * _STEPS) + 0.5) / _STEPS - _LARGEST
 _TEMPERATURES = (0.2, 10.0)
@@ -19,12 +19,12 @@ _BINS = 15
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """How often each logit came with what was true: all that calibration needs to know of any number of voxels."""
+    """Histograms of the logits inside and outside a region: all that calibration needs, for any number of voxels."""
 
     false: NDArray[np.int64]
-    """Voxels outside the region, by the step of their logit."""
+    """The number of voxels outside the region in each bin of the logit."""
     true: NDArray[np.int64]
-    """Voxels of the region."""
+    """The number of voxels of the region in each bin of the logit."""
 
     def __add__(self, other: Tables) -> Tables:
         return Tables(self.false + other.false, self.true + other.true)
@@ -34,12 +34,12 @@ class Tables:
 
     @property
     def count(self) -> int:
-        """All voxels."""
+        """The number of all voxels."""
         return int(self.false.sum() + self.true.sum())
 
 
 def count_logits(logits: NDArray[np.floating], truth: NDArray[np.bool_]) -> Tables:
-    """Return the tables of one region's logits and what is true, two arrays of one shape."""
+    """Return the tables of one region, from its logits and its true mask, two arrays of the same shape."""
     steps = np.floor((logits.ravel().astype(np.float32) + _LARGEST) * _STEPS)
     steps = np.clip(steps, 0, len(_CENTRES) - 1).astype(np.int64)
     where = truth.ravel()
@@ -47,14 +47,14 @@ def count_logits(logits: NDArray[np.floating], truth: NDArray[np.bool_]) -> Tabl
 
 
 def likelihood(tables: Tables, temperature: float = 1.0) -> float:
-    """Return the mean negative log-likelihood of a voxel, in nats, with logits over a temperature."""
+    """Return the mean negative log-likelihood of a voxel in nats, with the logits divided by a temperature."""
     scaled = _CENTRES / temperature
     total = tables.false @ np.logaddexp(0, scaled) + tables.true @ np.logaddexp(0, -scaled)
     return float(total / max(1, tables.count))
 
 
 def fit_temperature(tables: Tables) -> float:
-    """Return the temperature from 0.2 to 10 that makes what is true likeliest; 1 where there is nothing of a region.
+    """Return the temperature from 0.2 to 10 of maximum likelihood; 1 if no voxel or every voxel is in the region.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks.
     """
@@ -66,20 +66,25 @@ def fit_temperature(tables: Tables) -> float:
 
 
 def calibration_error(tables: Tables, temperature: float = 1.0) -> float:
-    """Return the expected calibration error: how far 15 bins of probability are from the share that is true.
+    """Return the expected calibration error with 15 bins of probability.
 
-    The mean over all voxels of the difference in their bin. Most voxels of a brain are surely no tumour, so it is small
-    by nature: compare, do not judge.
+    It is the mean over all voxels of the absolute difference between the predicted probability and the true fraction of
+    their bin. It is always small, because most voxels of a brain are clearly background, so it should be used for
+    comparisons only.
     """
     probability = expit(_CENTRES / temperature)
     bins = np.minimum((probability * _BINS).astype(np.int64), _BINS - 1)
     both = tables.false + tables.true
-    said, true = (np.bincount(bins, weights, minlength=_BINS) for weights in (both * probability, tables.true))
-    return float(np.abs(said - true).sum() / max(1, tables.count))
+    predicted, true = (np.bincount(bins, weights, minlength=_BINS) for weights in (both * probability, tables.true))
+    return float(np.abs(predicted - true).sum() / max(1, tables.count))
 
 
 def held_out_likelihoods(tables: Sequence[Tables]) -> tuple[float, float]:
-    """Return the mean likelihood over cases as they are, and with the temperature that all other cases give."""
+    """Return the mean negative log-likelihood over cases without a temperature, and with the one fitted to all others.
+
+    Args:
+        tables: Those of each case.
+    """
     total = sum(tables[1:], tables[0])
     before = [likelihood(one) for one in tables]
     after = [likelihood(one, fit_temperature(total - one)) for one in tables]

@@ -1,4 +1,4 @@
-"""Logits -> probabilities -> masks, as a plan's rules say."""
+"""From logits to probabilities and masks, by the rules in a plan."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from numpy.typing import NDArray
 from gliomask.model.plan import Postprocessing, RegionRule
 from gliomask.volume import Spacing
 
-# From the outside in: a voxel of one belongs to those before it.
+# Nested regions, the outermost first: the voxels of each belong to those before it.
 _NESTED = ("WT", "TC", "ET")
 
-# A voxel of 1 mm, taken from an oblique affine, is not quite 1 mm: 50 of them are still 50 mm3.
+# With an oblique affine the computed volume of a 1 mm voxel is not exactly 1 mm3; 50 such voxels must still be 50 mm3.
 _ROUNDING = 1e-6
 
 
 def to_probabilities(logits: NDArray[np.float32], regions: Sequence[str], rule: Postprocessing) -> NDArray[np.float32]:
-    """Return the calibrated probabilities: the sigmoid of the logits over their region's temperature.
+    """Return calibrated probabilities: the sigmoid of the logits divided by their region's temperature.
 
     Args:
-        logits: One channel a region, `(R, ...)`.
-        regions: The channels' names.
-        rule: The plan's.
+        logits: One channel for each region, `(R, ...)`.
+        regions: The names of the channels.
+        rule: The post-processing rules of the plan.
     """
     temperatures = [rule.rule(region).temperature for region in regions]
     result = np.empty(logits.shape, np.float32)
     for channel, temperature, out in zip(logits, temperatures, result, strict=True):
         np.divide(channel, np.float32(-temperature), out=out)
-        with np.errstate(over="ignore"):  # the probability is 0 then
+        with np.errstate(over="ignore"):  # exp overflows to infinity, which gives a probability of 0
             np.exp(out, out=out)
         out += 1
         np.reciprocal(out, out=out)
@@ -39,17 +39,18 @@ def to_probabilities(logits: NDArray[np.float32], regions: Sequence[str], rule: 
 def clean(
     probabilities: NDArray[np.float32], regions: Sequence[str], rule: Postprocessing, spacing_mm: Spacing
 ) -> NDArray[np.bool_]:
-    """Return one mask a region, nested: ET lies within TC, and TC within WT.
+    """Return one mask for each region; ET lies within TC, and TC within WT.
 
-    Voxels above their region's threshold belong to it and to those around it. Then, from the outside in, pieces that
-    are too small or too doubtful are taken from their region: a piece of ET stays TC, one of TC stays WT, one of WT is
-    background with all that lies in it. Then ET goes as a whole if there is too little of it, and where none is left TC
-    may have another threshold, within WT. Cleaning what is clean (its masks as probabilities) changes nothing.
+    Voxels above their region's threshold belong to it and to the regions around it. Then, from the outermost region
+    inwards, components that are too small or too uncertain are removed: a component of ET stays part of TC, one of TC
+    stays part of WT, and one of WT becomes background together with everything inside it. Then ET is removed altogether
+    if its total volume is too small. In a case without ET, TC may have another threshold, within WT. Cleaning masks
+    that are clean already (given as probabilities of 0 and 1) changes nothing.
 
     Args:
-        probabilities: `(R, X, Y, Z)`, calibrated.
-        regions: The channels' names.
-        rule: The plan's; one that says nothing leaves thresholds of one half.
+        probabilities: Calibrated, `(R, X, Y, Z)`.
+        regions: The names of the channels.
+        rule: The post-processing rules of the plan; by default thresholds of one half and nothing else.
         spacing_mm: Voxel size along X, Y, Z.
 
     Returns:
@@ -58,48 +59,51 @@ def clean(
     masks = np.stack(
         [channel > rule.rule(region).threshold for channel, region in zip(probabilities, regions, strict=True)]
     )
-    places = [list(regions).index(region) for region in _NESTED if region in regions]
-    for inner, outer in zip(places[:0:-1], places[-2::-1], strict=True):
+    nested = [list(regions).index(region) for region in _NESTED if region in regions]
+    for inner, outer in zip(nested[:0:-1], nested[-2::-1], strict=True):
         masks[outer] |= masks[inner]
     voxel_mm3 = float(np.prod(spacing_mm)) * (1 + _ROUNDING)
-    for number, place in enumerate(places):
+    for number, index in enumerate(nested):
         if number:
-            masks[place] &= masks[places[number - 1]]
-        _drop_pieces(masks[place], probabilities[place], rule.rule(regions[place]), voxel_mm3)
-    for place in set(range(len(regions))) - set(places):
-        _drop_pieces(masks[place], probabilities[place], rule.rule(regions[place]), voxel_mm3)
+            masks[index] &= masks[nested[number - 1]]
+        _remove_components(masks[index], probabilities[index], rule.rule(regions[index]), voxel_mm3)
+    for index in set(range(len(regions))) - set(nested):
+        _remove_components(masks[index], probabilities[index], rule.rule(regions[index]), voxel_mm3)
     if "ET" in regions and rule.least_et_mm3:
         enhancing = masks[list(regions).index("ET")]
         if np.count_nonzero(enhancing) * voxel_mm3 < rule.least_et_mm3:
             enhancing[:] = False
     if rule.tc_threshold_without_et is not None and {"TC", "ET"} <= set(regions):
-        _widen_core(masks, probabilities, regions, rule, voxel_mm3)
+        _extend_core_without_et(masks, probabilities, regions, rule, voxel_mm3)
     return masks
 
 
-def _widen_core(
+def _extend_core_without_et(
     masks: NDArray[np.bool_],
     probabilities: NDArray[np.float32],
     regions: Sequence[str],
     rule: Postprocessing,
     voxel_mm3: float,
 ) -> None:
-    """Where no ET is left, put into TC, in place, what is above the threshold for such cases, doubtful as it is."""
+    """In a case without ET, add to TC, in place, the voxels above the threshold for such cases, however uncertain."""
     core, enhancing = (list(regions).index(region) for region in ("TC", "ET"))
     if masks[enhancing].any():
         return
-    wide = probabilities[core] > rule.tc_threshold_without_et
+    added = probabilities[core] > rule.tc_threshold_without_et
     if "WT" in regions:
-        wide &= masks[list(regions).index("WT")]
-    _drop_pieces(wide, probabilities[core], rule.rule("TC").model_copy(update={"least_probability": 0.0}), voxel_mm3)
-    masks[core] |= wide
+        added &= masks[list(regions).index("WT")]
+    size_only = rule.rule("TC").model_copy(update={"least_probability": 0.0})
+    _remove_components(added, probabilities[core], size_only, voxel_mm3)
+    masks[core] |= added
 
 
-def _drop_pieces(mask: NDArray[np.bool_], probability: NDArray[np.float32], rule: RegionRule, voxel_mm3: float) -> None:
-    """Take from a mask, in place, the pieces that its rule does not keep."""
+def _remove_components(
+    mask: NDArray[np.bool_], probability: NDArray[np.float32], rule: RegionRule, voxel_mm3: float
+) -> None:
+    """Remove from a mask, in place, the components that are smaller or more uncertain than its rule allows."""
     if not (rule.least_mm3 or rule.least_probability):
         return
-    from gliomask.metrics import components, joint_box  # a third of a second, and mostly not needed
+    from gliomask.metrics import components, joint_box  # imported here: it takes a third of a second, seldom needed
 
     box = joint_box(mask)
     inside = mask[box].copy()

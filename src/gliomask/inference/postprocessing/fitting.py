@@ -1,4 +1,4 @@
-"""Choose rules on cases that a model has not seen, and no more rules than the cases can tell."""
+"""Choosing post-processing rules on cases that a model was not trained on, without overfitting to those cases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from gliomask.model.plan import Postprocessing, RegionRule
 
 Scorer = Callable[[Postprocessing], NDArray[np.float64]]
-"""A rule -> a score for each case, `(N,)`; the higher the better. Asked for a rule again and again: remember."""
+"""A function that returns the score of each case under some rules, `(N,)`; higher is better.
+
+It is called with the same rules many times, so it should cache its results.
+"""
 
 THRESHOLDS = (0.5, 0.45, 0.55, 0.4, 0.6, 0.35, 0.65, 0.3, 0.7)
 LEAST_MM3 = (0.0, 10.0, 25.0, 50.0, 100.0, 200.0, 500.0)
@@ -21,27 +24,28 @@ LEAST_ET_MM3 = (0.0, 25.0, 50.0, 100.0, 200.0, 300.0, 500.0)
 
 @dataclass(frozen=True)
 class Fit:
-    """A rule and what it is worth."""
+    """The chosen rules and the scores before and after."""
 
     rule: Postprocessing
     before: float
-    """The mean score without it."""
+    """The mean score with the rules given at the start."""
     after: float
-    """The mean score with it, on the cases that it was chosen on."""
+    """The mean score with the chosen rules, on the cases they were chosen on."""
 
 
 def fit_rules(score: Scorer, regions: Sequence[str], start: Postprocessing, cases: Sequence[int]) -> Fit:
-    """Return the rule that scores best on some cases, unless a smaller change is as good as the cases can tell.
+    """Return the rules with the best score on some cases, preferring smaller changes that are equally good.
 
-    One setting after the other is chosen: each region's threshold from the outside in, then each region's least piece
-    and least mean probability, then the least ET. Of a setting's values the one nearest to none at all is taken that is
-    within one standard error of the best: the error of the mean difference between the two over the cases.
+    The settings are chosen one after the other: each region's threshold in the order of `regions`, then each region's
+    smallest component and smallest mean probability, then the smallest total of ET. Of a setting's candidate values,
+    the first one, in order of increasing change, is chosen whose mean score is within one standard error of the best.
+    The standard error is that of the mean difference to the best over the cases.
 
     Args:
-        score: What a rule is worth on each case.
+        score: Returns the score of each case under some rules.
         regions: The regions whose rules are chosen.
-        start: What is fixed already, such as temperatures.
-        cases: Which of the scorer's cases to look at.
+        start: Rules that are fixed already, such as temperatures.
+        cases: The indices of the cases to use.
     """
     chosen = list(cases)
     rule = start
@@ -53,9 +57,9 @@ def fit_rules(score: Scorer, regions: Sequence[str], start: Postprocessing, case
 def leave_one_out(
     score: Scorer, regions: Sequence[str], start: Postprocessing, count: int
 ) -> tuple[NDArray[np.float64], list[Postprocessing]]:
-    """Return what each case gains by the rule that all other cases choose, and those rules.
+    """Return each case's gain by the rules chosen on all other cases, and these rules (leave-one-out).
 
-    This, not the gain on the cases that the rule was chosen on, is what to expect on a new case.
+    The mean of these gains estimates the gain on a new case; the gain on the cases that rules were chosen on is biased.
     """
     gains, rules = [], []
     for case in range(count):
@@ -69,7 +73,7 @@ Change = Callable[[Postprocessing], Postprocessing]
 
 
 def _settings(regions: Sequence[str]) -> Iterator[list[Change]]:
-    """Give each setting's candidates, as changes of a rule, in order from none at all."""
+    """Yield the candidates of each setting, as functions that change the rules, the smallest change first."""
     for region in regions:
         yield [_region_change(region, "threshold", value) for value in THRESHOLDS]
     for region in regions:

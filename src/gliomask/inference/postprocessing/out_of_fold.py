@@ -1,4 +1,4 @@
-"""What a model said of cases that it has not seen, beside what is true: what rules are fitted on."""
+"""Logits of cases that a model was not trained on, with the true masks: the data that rules are fitted to."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _FIELDS = ("logits", "truth", "spacing_mm")
 
 @dataclass(frozen=True, eq=False)
 class OutOfFold:
-    """One case, on the box of its brain."""
+    """One case, cropped to the bounding box of the brain."""
 
     id: str
     logits: NDArray[np.float16]
-    """`(R, x, y, z)`, as the network gave them."""
+    """The network's logits, `(R, x, y, z)`."""
     truth: NDArray[np.bool_]
-    """`(R, x, y, z)`."""
+    """The true masks, `(R, x, y, z)`."""
     spacing_mm: Spacing
 
 
 def save_out_of_fold(path: Path, case: OutOfFold) -> None:
-    """Write a case as an `.npz` with `logits` (float16), `truth` (uint8) and `spacing_mm`, whole or not at all."""
+    """Write a case as an `.npz` file with `logits` (float16), `truth` (uint8) and `spacing_mm`; whole or not at all."""
     buffer = io.BytesIO()
     truth = case.truth.astype(np.uint8)
     np.savez_compressed(buffer, logits=case.logits.astype(np.float16), truth=truth, spacing_mm=case.spacing_mm)
@@ -42,36 +42,38 @@ def save_out_of_fold(path: Path, case: OutOfFold) -> None:
 
 
 def read_out_of_fold(path: Path, regions: Sequence[str]) -> OutOfFold:
-    """Return the case in an `.npz`; its name is the file's.
+    """Return the case in an `.npz` file; its id is the file's name without the ending.
 
     Raises:
-        InputError: The file is missing or damaged, an array lacks, or their shapes do not go together.
+        InputError: The file is missing or damaged, an array is missing, or the shapes do not match.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             missing = [name for name in _FIELDS if name not in stored]
             if missing:
-                raise InputError(f"{path}: has no {', '.join(missing)}; needed are {', '.join(_FIELDS)}.")
+                raise InputError(f"{path}: has no {', '.join(missing)}; {', '.join(_FIELDS)} are needed.")
             logits, truth, spacing = (stored[name] for name in _FIELDS)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a readable .npz ({error}). Write it again.") from error
     if logits.ndim != 4 or logits.shape != truth.shape or len(logits) != len(regions) or spacing.shape != (3,):
         raise InputError(
-            f"{path}: logits {logits.shape}, truth {truth.shape} and spacing {spacing.shape} do not go together; "
-            f"needed are (R, x, y, z) twice, with R = {len(regions)} ({', '.join(regions)}), and (3,)."
+            f"{path}: logits {logits.shape}, truth {truth.shape} and spacing_mm {spacing.shape} do not match; logits "
+            f"and truth must be (R, x, y, z) with R = {len(regions)} ({', '.join(regions)}), and spacing_mm (3,)."
         )
     x, y, z = map(float, spacing)
     return OutOfFold(path.stem, logits.astype(np.float16), truth.astype(bool), (x, y, z))
 
 
 def trim(case: OutOfFold, regions: Sequence[str], rule: Postprocessing, least_threshold: float) -> OutOfFold:
-    """Return a case cut to the box of what is true or may be found: any rule scores the same on it, and sooner.
+    """Return a case cropped to the voxels that are true or may be predicted, so that rules are scored faster.
+
+    The scores of all rules that are tried later are the same as on the whole case.
 
     Args:
         case: The case.
-        regions: Its channels.
-        rule: Its temperatures are those of the rules to come.
-        least_threshold: The lowest threshold of the rules to come.
+        regions: The names of its channels.
+        rule: Has the temperatures of the rules that are tried.
+        least_threshold: The lowest threshold of the rules that are tried.
     """
     odds = float(np.log(least_threshold / (1 - least_threshold)))
     found = [
@@ -85,10 +87,10 @@ def trim(case: OutOfFold, regions: Sequence[str], rule: Postprocessing, least_th
 
 
 def score_rule(case: OutOfFold, regions: Sequence[str], rule: Postprocessing) -> NDArray[np.float64]:
-    """Return Dice and the lesion-wise Dice of BraTS 2023 (glioma) for each region as a rule has it, `(R, 2)`.
+    """Return the Dice and the lesion-wise Dice of BraTS 2023 (glioma) of each region under some rules, `(R, 2)`.
 
     Raises:
-        InputError: The protocol does not know a region.
+        InputError: The protocol of BraTS 2023 has no such region.
     """
     probabilities = to_probabilities(case.logits.astype(np.float32), regions, rule)
     found = clean(probabilities, regions, rule, case.spacing_mm)
@@ -96,7 +98,7 @@ def score_rule(case: OutOfFold, regions: Sequence[str], rule: Postprocessing) ->
     protocol = get_protocol(_PROTOCOL)
     unknown = [region for region in regions if region not in protocol.regions]
     if unknown:
-        raise InputError(f"rules are fitted for {', '.join(protocol.regions)}, not for {', '.join(unknown)}.")
+        raise InputError(f"rules can be fitted for {', '.join(protocol.regions)}, not for {', '.join(unknown)}.")
     dice = {"dice": METRICS["dice"]}
     lean = replace(protocol, regions=tuple(regions), metrics=dice, lesion_metrics=(METRICS["dice"],))
     scores = score_case(truth, prediction, case.spacing_mm, lean)
