@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from gliomask.errors import InputError
-from gliomask.training.distributed import ProcessGroup
+from gliomask.training.distributed import ProcessGroup, join_process_group
 from gliomask.training.run import load_run
 
 RECIPE = ("--network", "fcn", "--patch-size", "16", "--precision", "fp32", "--lr", "1e-3", "--batch-size", "2")
@@ -115,6 +117,38 @@ def test_an_error_in_the_first_process_is_raised() -> None:
 
     with pytest.raises(InputError, match="no"):
         ProcessGroup().once(refuse)
+
+
+@pytest.mark.parametrize(
+    ("message", "lost"),
+    [
+        ("[/gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:57053: Connection reset by peer", True),
+        ("Application timeout caused pair closure", True),
+        ("NCCL communicator was aborted on rank 1", True),
+        ("mat1 and mat2 shapes cannot be multiplied (2x11 and 10x10)", False),
+        ("Expected all tensors to be on the same device", False),
+    ],
+)
+def test_only_a_lost_process_is_reported_as_one(message: str, lost: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other error of torch keeps its own message."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr("torch.distributed.all_reduce", fail)
+    with pytest.raises(InputError if lost else RuntimeError, match="another process" if lost else re.escape(message)):
+        ProcessGroup(0, 2).total([1.0])
+
+
+def test_processes_that_do_not_find_each_other_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong environment is named, and so is a rendezvous that fails."""
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(InputError, match="WORLD_SIZE is 'two'"), join_process_group(torch.device("cpu")):
+        pass
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(InputError, match="cannot join the other processes"), join_process_group(torch.device("cpu")):
+        pass
 
 
 def wait_for(path: Path) -> None:

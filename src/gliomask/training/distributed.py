@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,13 @@ Answer = TypeVar("Answer")
 # How long to wait for a process that does not answer; one that has ended is noticed at once by its closed connection.
 # The limit must exceed the time in which the first process prepares the cases while the others wait.
 _PATIENCE = timedelta(minutes=60)
+# Parts of the messages with which gloo and NCCL report a closed connection or a timeout; both raise a RuntimeError, as
+# torch does for any other error.
+_LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|timed out|pair closure", re.IGNORECASE)
+PEER_LOST = (
+    "another process of this training has ended or does not answer, so this one ends too. "
+    "The last checkpoint is complete: start again with --resume, with any number of processes."
+)
 
 
 @dataclass(frozen=True)
@@ -94,9 +102,10 @@ def join_process_group(device: torch.device) -> Iterator[ProcessGroup]:
     Without torchrun the group is this process alone. Processes communicate by gloo on CPUs and by nccl on GPUs.
 
     Raises:
-        InputError: There are fewer GPUs on this machine than processes.
+        InputError: There are fewer GPUs on this machine than processes, the processes do not find each other, or an
+            environment variable that `torchrun` sets is not a number.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if _environment_number("WORLD_SIZE", 1) == 1:
         yield ProcessGroup(device=device)
         return
     if device.type == "cuda":
@@ -104,8 +113,14 @@ def join_process_group(device: torch.device) -> Iterator[ProcessGroup]:
     if distributed.is_initialized():  # by a cross-validation, which trains several networks in turn
         yield _here(device)
         return
-    with _peers():
+    try:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"cannot join the other processes of this training: {reason} Start all of them with torchrun, with one "
+            "address and a free port (--master-addr, --master-port)."
+        ) from error
     try:
         yield _here(device)
     finally:
@@ -117,12 +132,24 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def is_lost_peer(error: BaseException) -> bool:
+    """Tell whether an error means that another process has ended or does not answer, and not a fault in this one."""
+    return isinstance(error, distributed.DistError) or bool(_LOST.search(str(error)))
+
+
+def _environment_number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise InputError(f"the environment variable {name} is {text!r}; torchrun sets it to a number.")
+    return int(text)
+
+
 def _here(device: torch.device) -> ProcessGroup:
     return ProcessGroup(distributed.get_rank(), distributed.get_world_size(), device)
 
 
 def _own_gpu() -> torch.device:
-    local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    local, there = _environment_number("LOCAL_RANK", 0), torch.cuda.device_count()
     if local >= there:
         raise InputError(
             f"torchrun started process {local + 1} on this machine, which has {there} GPU(s). "
@@ -134,14 +161,10 @@ def _own_gpu() -> torch.device:
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """Say in a sentence that another process is gone."""
+    """Raise an InputError that says so if another process is lost; leave other errors as they are."""
     try:
         yield
-    except RuntimeError as error:  # torch's word for a connection that closed or timed out
-        raise InputError(PEER_GONE) from error
-
-
-PEER_GONE = (
-    "another process of this training has ended or does not answer, so this one ends too. "
-    "The last checkpoint is whole: start again with --resume, with as many processes as you like."
-)
+    except RuntimeError as error:
+        if is_lost_peer(error):
+            raise InputError(PEER_LOST) from error
+        raise

@@ -18,7 +18,7 @@ from gliomask.inference.torch_engine import autocast, is_lack_of_memory
 from gliomask.training.average import averaged, follow
 from gliomask.training.config import TrainConfig
 from gliomask.training.confusion import LEVELS, Confusion
-from gliomask.training.distributed import PEER_GONE, ProcessGroup
+from gliomask.training.distributed import PEER_LOST, ProcessGroup, is_lost_peer
 from gliomask.training.losses import build_loss, supervised
 from gliomask.training.patches import Batch
 
@@ -139,8 +139,8 @@ class Learner:
         except (MemoryError, RuntimeError) as error:
             if is_lack_of_memory(error):
                 raise InputError(self._too_large(batch)) from error
-            if self.group.count > 1:  # gradients travel in the backward pass
-                raise InputError(PEER_GONE) from error
+            if self.group.count > 1 and is_lost_peer(error):  # processes exchange gradients in the backward pass
+                raise InputError(PEER_LOST) from error
             raise
 
     def _too_large(self, batch: Batch) -> str:
