@@ -1,4 +1,4 @@
-# Each target makes .venv and installs what it needs, with the versions of constraints.txt.
+# Each target creates .venv and installs what it needs, at the versions of constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -7,8 +7,8 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/gliomask demo demo
 
-# The comparison of the project this one grew from, small and on phantoms: five networks, one split, minutes on a CPU.
-# Without augmentation: with it `segnet`, which has no skips, calls everything healthy for some sixty steps.
+# The comparison of the original project, reduced to phantoms: five networks and one split, in minutes on a CPU.
+# Augmentation is off: with it `segnet`, which has no skip connections, predicts no tumour for some sixty steps.
 compare-seed: .venv/installed
 	rm -rf compare-seed
 	$(BIN)/gliomask phantom compare-seed/cases --cases 12 --size 96
@@ -35,11 +35,11 @@ bench: .venv/installed-dev
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/predict.py
 
-# The outputs in the notebook, made again.
+# Execute the notebook and save its outputs.
 notebook: .venv/installed-dev
 	$(BIN)/python docs/make_notebook.py
 
-# torch comes first and alone, so that a CPU build which pip finds on this machine is taken and nothing replaces it.
+# torch is installed first and alone, so that pip uses a CPU build if it finds one and nothing replaces it later.
 .venv/torch: constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch numpy

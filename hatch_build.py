@@ -1,6 +1,6 @@
-"""Pack niivue, the viewer's library, into the package: fetched by npm at build, at the version of package-lock.json.
+"""Add niivue, the viewer's library, to the package when it is built. npm fetches the version of package-lock.json.
 
-Where there is no npm, or it fails, the build goes on without, and says so; `gliomask view` then says what to do.
+If npm is missing or fails, the package is built without it, with a warning; `gliomask view` then says what to do.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ SCRIPT = Path(PACKAGE, "dist/niivue.umd.js")
 
 
 class NiivueHook(BuildHookInterface[Any]):
-    """Run before each wheel, editable or not, and before the sdist, which carries the file for those without npm."""
+    """A build step of wheels, editable or not, and of the sdist, which contains the file for users without npm."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Make the file where it is missing or older than the lock file, and have it packed though git ignores it."""
+        """Make the file if it is missing or older than the lock file, and include it although git ignores it."""
         root = Path(self.root)
         asset, lock = root / ASSET, root / "package-lock.json"
         if not asset.is_file() or (lock.is_file() and asset.stat().st_mtime < lock.stat().st_mtime):
             problem = _install(root) or _pack(root / SCRIPT, asset)
             if problem and not asset.is_file():
                 self.app.display_warning(
-                    f"gliomask is built WITHOUT its viewer's library: {problem}. All else works; for `gliomask view` "
-                    "install Node.js with npm and build again."
+                    f"gliomask is built WITHOUT the library of its viewer: {problem}. All other commands work; to use "
+                    "`gliomask view`, install Node.js with npm and build again."
                 )
         if asset.is_file():
             build_data["artifacts"].append(f"/{ASSET.as_posix()}")
 
 
 def _install(root: Path) -> str | None:
-    """Have npm fetch what the lock file names, unless it lies there; say what hinders."""
+    """Let npm fetch what the lock file lists, unless it is there already; return the reason if that fails."""
     if _version(root / "package-lock.json", "packages", PACKAGE) == _version(root / PACKAGE / "package.json"):
         return None
     npm = shutil.which("npm")
@@ -53,7 +53,7 @@ def _install(root: Path) -> str | None:
 
 
 def _version(file: Path, *keys: str) -> str | None:
-    """What a file of JSON has as a version, below these keys; None where there is no file."""
+    """Return the `version` below these keys of a JSON file, or None if there is no file."""
     if not file.is_file():
         return None
     content = json.loads(file.read_text("utf-8"))
@@ -63,7 +63,10 @@ def _version(file: Path, *keys: str) -> str | None:
 
 
 def _pack(script: Path, asset: Path) -> str | None:
-    """Gzip the script, whole or not at all; the same script gives the same bytes."""
+    """Compress the script to the asset, completely or not at all; return the reason if that is impossible.
+
+    The same script gives the same bytes.
+    """
     if not script.is_file():
         return f"{script} is missing"
     partial = asset.with_suffix(".partial")

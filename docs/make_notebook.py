@@ -1,4 +1,4 @@
-"""Run the notebook in `examples` and keep its outputs in it: python docs/make_notebook.py."""
+"""Execute the notebook in `examples` and save its outputs in it: python docs/make_notebook.py."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from PIL import Image
 
 NOTEBOOK = Path(__file__).parent.parent / "examples" / "brats_in_ten_minutes.ipynb"
 
-# Of a picture that is kept: the greys, and shades of three regions' colours; about two thirds of the bytes.
+# Colours of a stored picture: the greys, and shades of the colours of three regions. This saves a third of the bytes.
 _COLOURS = 160
-_ROUNDS = 2  # of k-means, or the median cut gives the many greys all it has and the regions turn grey too
+_ROUNDS = 2  # of k-means; the median cut alone would use all colours for the greys, and the regions would become grey
 
 
 def main() -> None:
-    """Execute the notebook away from the repository, and write it back with small pictures."""
+    """Execute the notebook in a temporary folder, and save it with small pictures."""
     with tempfile.TemporaryDirectory() as folder:
         done = execute(read(), Path(folder))
     nbformat.write(tidy(done), NOTEBOOK)
 
 
 def read() -> NotebookNode:
-    """Return the notebook as it is on the disk."""
+    """Return the notebook in the repository."""
     return nbformat.read(NOTEBOOK, as_version=4)
 
 
 def execute(notebook: NotebookNode, folder: Path, seconds: int = 600) -> NotebookNode:
-    """Return the notebook with what its cells give when they run in a folder; the first error is raised."""
+    """Return the notebook with the outputs of its cells, executed in a folder; the first error is raised."""
     return NotebookClient(notebook, timeout=seconds, resources={"metadata": {"path": str(folder)}}).execute()
 
 
 def tidy(notebook: NotebookNode) -> NotebookNode:
-    """Return an executed notebook for the repository: pictures of few colours, no times, what was run by its digest."""
+    """Return an executed notebook for the repository: small pictures, no times, and the digest of its code."""
     for cell in notebook.cells:
-        cell.metadata.pop("execution", None)  # when it ran
+        cell.metadata.pop("execution", None)  # the times of execution
         for output in cell.get("outputs", ()):
             data = output.get("data", {})
             if "image/png" in data:
@@ -54,7 +54,7 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
 
 
 def digest(notebook: NotebookNode) -> str:
-    """Return what tells one set of code cells from another."""
+    """Return a digest of the code of all cells."""
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     return hashlib.sha256("\0".join(sources).encode()).hexdigest()
 

@@ -1,6 +1,6 @@
-"""Make the README's pictures of pages: python docs/make_page_pictures.py [report] [viewer] [service] (chromium).
+"""Make the README's pictures of web pages: python docs/make_page_pictures.py [report] [viewer] [service].
 
-All are of phantoms: no patient's data are in the project.
+This needs chromium. All pictures show phantoms; the project contains no patients' data.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-
 
 
 def main() -> None:
-    """Make those named, or all."""
+    """Make the pictures that are named, or all."""
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         write_phantoms(Path(name, "cases"), 1, seed=1)
         case = find_cases(Path(name, "cases"))[0]
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def photograph_report(page: Any, case: Case, folder: Path) -> None:
-    """A report on the true mask: the planes and the surface."""
+    """Save a picture of a report on the true mask: measurements, planes and surface."""
     assert case.mask is not None
     write_prediction_report(case, case.mask, folder / "page.html")
     page.goto((folder / "page.html").as_uri())
@@ -54,7 +54,7 @@ def photograph_report(page: Any, case: Case, folder: Path) -> None:
 
 
 def photograph_viewer(page: Any, case: Case, folder: Path) -> None:
-    """The viewer with what the model inside gliomask finds."""
+    """Save a picture of the viewer with the mask predicted by the model in the package."""
     mask = folder / "masks" / f"{case.id}.nii.gz"
     gliomask.predict(gliomask.load_model(), case).save(mask)
     with serve_scene(read_scene(case, [mask])) as served:
@@ -64,7 +64,7 @@ def photograph_viewer(page: Any, case: Case, folder: Path) -> None:
 
 
 def photograph_service(page: Any, case: Case, folder: Path) -> None:
-    """The web page after a job: its volumes, downloads and viewer."""
+    """Save pictures of the web page: after the check, and with the result of a job."""
     command = [sys.executable, "-m", "gliomask", "serve", "--store", str(folder / "store"), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -82,6 +82,7 @@ def photograph_service(page: Any, case: Case, folder: Path) -> None:
 
 
 def save(page: Any, name: str, *, full_page: bool = False) -> None:
+    """Save a picture of a page."""
     page.screenshot(path=PICTURES / f"{name}.jpg", full_page=full_page, type="jpeg", quality=75)
 
 

@@ -1,4 +1,4 @@
-"""Make the README's pictures: python docs/make_pictures.py DEMO, with the folder that `make demo` left."""
+"""Make the README's pictures: python docs/make_pictures.py DEMO, where DEMO is the folder written by `make demo`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PICTURES = Path(__file__).parent / "pictures"
 
 
 def main(demo: Path) -> None:
-    """Draw a phantom in all sequences, another with what the shipped model finds in it; take the demo's curves."""
+    """Draw a phantom in all sequences and another with its predicted mask, and copy the curves of the demo."""
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(Path(folder) / "cases", 1, seed=1)
         case = find_cases(Path(folder) / "cases")[0]
         sequences = ("flair", "t1ce", "t1", "t2")
-        draw_case(case, PICTURES / "phantom.png", sequences=sequences, title="A phantom: drawn from numbers alone")
+        draw_case(case, PICTURES / "phantom.png", sequences=sequences, title="A phantom: a synthetic examination")
         write_phantoms(Path(folder) / "others", 1)
         found = predict(load_model(), find_cases(Path(folder) / "others")[0])
         draw_prediction(found, PICTURES / "prediction.png")

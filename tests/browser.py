@@ -1,4 +1,4 @@
-"""A page in a real browser, for the tests marked `browser`: Chromium without a head, a network or a graphics card."""
+"""Pages in headless Chromium, without a network or a graphics card, for the tests marked `browser`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
-    *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),  # WebGL by the processor
+    *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),  # WebGL on the CPU
 )
 
 NEEDS_BROWSER = [
@@ -28,6 +28,7 @@ NEEDS_BROWSER = [
 
 
 def niivue_is_there() -> bool:
+    """Return whether the viewer's library is in the package."""
     try:
         require_niivue()
     except InputError:
@@ -45,9 +46,9 @@ NEEDS_VIEWER = [
 def open_page(
     url: str, allowed: tuple[str, ...], *, offline: bool = False, width: int = 1280, expected: tuple[str, ...] = ()
 ) -> Iterator[Any]:
-    """Open a page; whatever it asks of the network beside `allowed`, or complains of, fails the test at the end.
+    """Open a page, and fail the test at the end if it printed an error or sent a request outside of `allowed`.
 
-    What is said in a text of `expected` is no complaint.
+    Messages that contain a text of `expected` are not errors.
     """
     from playwright.sync_api import sync_playwright
 
@@ -66,14 +67,16 @@ def open_page(
         browser.close()
     complaints = [text for text in complaints if not any(part in text for part in expected)]
     if complaints:
-        pytest.fail("the page complained or asked elsewhere: " + "; ".join(text[:300] for text in complaints))
+        pytest.fail(
+            "the page printed errors or sent requests elsewhere: " + "; ".join(text[:300] for text in complaints)
+        )
 
 
 def drawn(page: Any) -> None:
-    """Wait until what was asked for is drawn: that is done with the next frame."""
+    """Wait until the page has drawn the next frame, and with it everything that was requested."""
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def _is_harmless(text: str) -> bool:
-    """Chromium tells of its own slowness when a test reads pixels back; niivue of the test grid's slant."""
+    """Return whether a message is expected: Chromium warns when pixels are read back, niivue of an oblique grid."""
     return "GPU stall due to ReadPixels" in text or "niivue-warn Warning" in text

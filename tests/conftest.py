@@ -1,4 +1,4 @@
-"""What the tests share: small synthetic cases in any layout, and the real ones where they are to be had."""
+"""Fixtures for all tests: small synthetic cases in any layout, real cases if available, and the command line."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from gliomask.cli import main
 from gliomask.labels import convert_labels, get_convention
 from gliomask.volume import Volume, write_volume
 
-# The same examples at each run: whether a change is good must not depend on a draw.
+# The same examples in every run, so that a test does not fail or pass by chance.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
 SHAPE = (24, 28, 20)
-# Oblique and anisotropic: what holds here holds on BraTS's straight 1 mm grid too.
+# Oblique and anisotropic. What holds on this grid also holds on the axis-parallel 1 mm grid of BraTS.
 AFFINE = np.array([[-1.96, 0.12, 0.3, 20.0], [0.2, -1.48, 0.22, 25.0], [-0.32, -0.15, 2.97, -30.0], [0, 0, 0, 1.0]])
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--real-cases", type=Path, default=None, help="a folder of real BraTS cases, for tests marked real"
+        "--real-cases", type=Path, default=None, help="a folder of real BraTS 2021 cases, for the tests marked real"
     )
 
 
 def pytest_configure() -> None:
-    """Let each test process use one thread: several run side by side, and torch's threads wait for each other badly."""
+    """Let each test process use one thread, because several run in parallel and more threads would slow them down."""
     try:
         import torch
     except ImportError:
@@ -50,14 +50,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def real_cases(request: pytest.FixtureRequest) -> Path:
-    """The folder of real BraTS cases that the option names."""
+    """Return the folder of real BraTS cases that the option `--real-cases` names."""
     folder: Path = request.config.getoption("--real-cases")
     assert folder.is_dir(), f"--real-cases {folder}: no such folder"
     return folder
 
 
 def nested_ellipsoids(seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Four int16 images of a brain-like ellipsoid, and tissues 0, 1 NCR, 2 ED, 3 ET nested in it."""
+    """Return four int16 images of a brain-like ellipsoid, and nested tissues in it: 1 NCR, 2 ED, 3 ET, 0 other."""
     generator = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
     centre = generator.uniform(-0.2, 0.2, 3)[:, None, None, None]
@@ -81,7 +81,7 @@ def nested_ellipsoids(seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> tup
 
 @pytest.fixture
 def write_case(tmp_path: Path) -> Callable[..., Case]:
-    """Write one small case below `tmp_path / "data"` in the layout asked for, and return it as the table names it."""
+    """Return a function that writes a small case in a layout to `tmp_path / "data"` and returns it."""
 
     def write(
         layout: str = "brats2021", *, number: int = 1, missing: Sequence[str] = (), shape: tuple[int, int, int] = SHAPE
@@ -109,7 +109,7 @@ def write_case(tmp_path: Path) -> Callable[..., Case]:
 
 @pytest.fixture
 def folder_of(write_case: Callable[..., Case], tmp_path: Path) -> Callable[..., Path]:
-    """Write several small cases and return their folder."""
+    """Return a function that writes several small cases and returns their folder."""
 
     def write(count: int = 4, layout: str = "brats2021", **options: object) -> Path:
         for number in range(1, count + 1):
@@ -121,7 +121,7 @@ def folder_of(write_case: Callable[..., Case], tmp_path: Path) -> Callable[..., 
 
 @pytest.fixture
 def gliomask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Run a command in this process, in so many columns; give back its exit status and all it printed."""
+    """Return a function that runs a command in this process and returns its exit status and its output."""
 
     def run(*words: object, columns: int = 200) -> tuple[int, str]:
         monkeypatch.setenv("COLUMNS", str(columns))

@@ -1,4 +1,4 @@
-"""Small round brains for the laws of augmentation."""
+"""Small round brains for the tests of augmentation."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ ALWAYS = Augmentation(
 )
 
 STILL = replace(ALWAYS, flip_probability=0, rotation_probability=0, scaling_probability=0, elastic_probability=0)
-"""All of it but the geometry."""
+"""Settings with every change except the spatial ones."""
 
 
 def seeded(seed: int = 0) -> torch.Generator:
-    """Return a generator of its own."""
+    """Return a new generator with a seed."""
     return torch.Generator().manual_seed(seed)
 
 

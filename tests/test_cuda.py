@@ -1,4 +1,4 @@
-"""What a GPU does is what a CPU does, up to rounding: patches, networks, training, prediction."""
+"""A GPU gives the results of a CPU, up to rounding: patches, networks, training, prediction."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from round_brain import ALWAYS, seeded, some
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
 
 GPU = torch.device("cuda")
-QUIET = replace(ALWAYS, noise_probability=0)  # a GPU draws its noise by itself
+QUIET = replace(ALWAYS, noise_probability=0)  # noise on a GPU comes from a generator of its own
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("elastic", [0.0, 1.0])
 @pytest.mark.parametrize("rotation", [0.0, 1.0])
 def test_the_same_draw_changes_a_patch_alike(seed: int, elastic: float, rotation: float) -> None:
-    """Everything but noise; now and then a voxel at the brain's or a region's edge falls to the other side."""
+    """This holds for all changes except noise, and for all but a few voxels at the edges of brain and regions."""
     settings = replace(QUIET, elastic_probability=elastic, rotation_probability=rotation)
     image, target = some((40, 36, 32), seed)
     here = augment(image, target, seeded(seed), settings)
@@ -52,7 +52,7 @@ def test_the_same_draw_changes_a_patch_alike(seed: int, elastic: float, rotation
 
 
 def test_tumours_and_scanners_change_alike() -> None:
-    """Transplants, lesion contrast, histograms."""
+    """Transplants, lesion contrast and histogram changes give the same patch on both."""
     host, donor = some((40, 36, 32), 1), some((40, 36, 32), 2)
     on_gpu = [tuple(tensor.to(GPU) for tensor in pair) for pair in (host, donor)]
     results = []
@@ -66,7 +66,7 @@ def test_tumours_and_scanners_change_alike() -> None:
 
 
 def test_noise_has_its_strength_and_its_seed() -> None:
-    """Another draw than on a CPU, the same each time."""
+    """Noise differs from that of a CPU, but the same seed gives the same noise, with the right standard deviation."""
     image = some((40, 36, 32))[0].to(GPU)
     brain = find_brain(image)
     noisy = [apply_noise(image[0], brain, Noise(0.1, seed)) for seed in (1, 1, 2)]
@@ -77,7 +77,7 @@ def test_noise_has_its_strength_and_its_seed() -> None:
 
 
 def test_patches_are_those_of_a_cpu(folder_of: Callable[..., Path], tmp_path: Path) -> None:
-    """Cut and normalized alike, drawn ahead by several threads, on the GPU already."""
+    """Patches drawn in advance by several threads are on the GPU and equal those of a CPU."""
     cases = resolve_conventions(find_cases(folder_of(3)))
     plan = Plan(modalities=("t2f", "t1c", "t2w"), spacing_mm=common_spacing(cases, "LPS"), patch_size=(16, 16, 16))
     prepared, problems = build_cache(cases, tmp_path / "cache", plan)
@@ -95,7 +95,7 @@ def test_patches_are_those_of_a_cpu(folder_of: Callable[..., Path], tmp_path: Pa
 
 @pytest.mark.parametrize("network", ["fast", "fast_sides", "unet", "attention_unet", "vnet", "fcn", "segnet"])
 def test_networks_answer_alike(network: str) -> None:
-    """In float32, up to rounding."""
+    """The logits in float32 are the same up to rounding."""
     model = new_model(Plan(modalities=("t2f", "t1c", "t2w"), network=network, patch_size=(32, 32, 32)))
     data = np.random.default_rng(0).normal(size=(3, 48, 32, 32)).astype(np.float32)
     here, _ = model.run(data, Inference("whole", False, "fp32"))
@@ -106,7 +106,7 @@ def test_networks_answer_alike(network: str) -> None:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
 def test_a_training_learns_and_goes_on(folder_of: Callable[..., Path], tmp_path: Path, precision: str) -> None:
-    """In each precision: the loss falls, a resumed run takes its further steps, the model predicts as on a CPU."""
+    """In each precision the loss falls, a resumed run continues, and the model predicts the same on both devices."""
     cases = resolve_conventions(find_cases(folder_of(4)))
     common = {
         "network": "fast",
@@ -134,7 +134,7 @@ def test_a_training_learns_and_goes_on(folder_of: Callable[..., Path], tmp_path:
 
 
 def test_brains_of_several_sizes_are_trained_on_whole(folder_of: Callable[..., Path], tmp_path: Path) -> None:
-    """One a step."""
+    """With `whole_brain`, each step takes one whole brain of any size."""
     cases = resolve_conventions(find_cases(folder_of(4)))
     arguments = {"channels": [8, 16]}
     config = make_config(

@@ -1,4 +1,4 @@
-"""The face: the few names of `gliomask`, there when asked for and not before."""
+"""The public names of `gliomask`: they are listed, documented, and imported only when they are used."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import gliomask
 
 
 def python(code: str) -> str:
-    """What a fresh interpreter prints."""
+    """Return what a new interpreter prints."""
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.strip()
 
 
 def test_the_names_are_listed_in_order() -> None:
-    """`__all__` is what there is, once each; `dir` shows the same."""
+    """`__all__` is sorted, has no duplicates, and is what `dir` returns."""
     assert gliomask.__all__ == sorted(set(gliomask.__all__))
     assert set(gliomask.__all__) == set(gliomask._HOMES)
     assert dir(gliomask) == sorted(gliomask.__all__)
@@ -29,7 +29,7 @@ def test_the_names_are_listed_in_order() -> None:
 
 @pytest.mark.parametrize("name", gliomask.__all__)
 def test_each_name_is_there_and_says_what_it_is(name: str) -> None:
-    """A class, a function or a module, with a docstring."""
+    """Each name is a class, function or module of the same name with a docstring."""
     found = getattr(gliomask, name)
     assert inspect.isclass(found) or inspect.isfunction(found) or inspect.ismodule(found)
     assert inspect.getdoc(found)
@@ -37,14 +37,14 @@ def test_each_name_is_there_and_says_what_it_is(name: str) -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    """As for any module, so that `hasattr` works."""
+    """The error is that of any module, so `hasattr` works."""
     with pytest.raises(AttributeError, match="module 'gliomask' has no attribute 'segment'"):
         _ = gliomask.segment
     assert not hasattr(gliomask, "cheese")
 
 
 def test_type_checkers_see_the_same_names() -> None:
-    """The block for type checking lists each name with the room it comes from."""
+    """The imports for type checkers contain the same names from the same modules."""
     source = inspect.getsource(gliomask).partition("if TYPE_CHECKING:")[2].partition("__version__")[0]
     seen = {}
     for line in source.split("\n"):
@@ -56,13 +56,13 @@ def test_type_checkers_see_the_same_names() -> None:
 
 
 def test_importing_it_imports_nothing_heavy() -> None:
-    """A tenth of a second, not three."""
+    """Importing gliomask imports none of its large dependencies."""
     heavy = ("torch", "matplotlib", "nibabel", "numpy", "scipy", "pydantic", "typer")
     assert python(f"import sys, gliomask; print([name for name in {heavy} if name in sys.modules])") == "[]"
 
 
 def test_names_are_functions_in_whichever_order_things_are_imported() -> None:
-    """No room is called like a name: loading the room must not put a module in the function's place."""
+    """No module has the name of a public function, so importing a module never replaces a function."""
     code = """
 import gliomask.training.loop, gliomask.inference.prediction, gliomask.evaluation, gliomask.cli
 import gliomask
@@ -77,7 +77,7 @@ print(predict is gliomask.predict, train is gliomask.train, evaluate is gliomask
 
 
 def test_whatever_needs_no_network_runs_without_torch() -> None:
-    """Looking at a folder, preparing, scoring, drawing and the command line's help; the network's names too."""
+    """Checking, preparing, scoring, drawing, the help of the commands and the list of networks do not need torch."""
     rooms = (
         "labels volume cases inspection metrics evaluation phantom figures networks report cli model.plan model.edit "
         "inference.preprocessing inference.postprocessing inference.loading inference.prediction training.cache "
@@ -95,6 +95,6 @@ print("torch" in sys.modules and sys.modules["torch"] is None, "matplotlib" in s
 
 
 def test_the_version_is_one() -> None:
-    """What the package says is what is cited."""
+    """The version of the package is the version in CITATION.cff."""
     citation = (Path(__file__).parent.parent / "CITATION.cff").read_text("utf-8")
     assert f"\nversion: {gliomask.__version__}\n" in citation

@@ -1,4 +1,4 @@
-"""The notebook: what it shows is what it does, it runs as it stands, and holds nothing of the machine it ran on."""
+"""The notebook's outputs belong to its code, it runs, and it contains no traces of the machine that ran it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gliomask.cli import app
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
-from make_notebook import NOTEBOOK, digest, execute, read, tidy  # noqa: E402 (after the path that leads to it)
+from make_notebook import NOTEBOOK, digest, execute, read, tidy  # noqa: E402 (needs the path above)
 
 _MOST_BYTES = 1_000_000
 _OF_A_MACHINE = r"(?<![\w.])/(home|root|tmp|usr|work|Users|var|opt|private)/|[A-Z]:\\|20\d\d-\d\d-\d\dT|\d\d:\d\d:\d\d"
@@ -35,12 +35,12 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def kinds(cell: NotebookNode) -> list[str]:
-    """What a cell gave: pictures, values, text."""
+    """Return the types of the outputs of a cell, such as `image/png` and `stdout`."""
     return [kind for output in cell.outputs for kind in sorted(output.get("data", {output.get("name", "error"): None}))]
 
 
 def test_its_outputs_are_those_of_its_cells(notebook: NotebookNode) -> None:
-    """All cells ran, in this order and no other, and none was changed since: `make notebook`."""
+    """All cells were executed in order and none has been changed since then; otherwise, run `make notebook`."""
     assert notebook.metadata.executed == digest(notebook)
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
@@ -51,7 +51,7 @@ def test_its_outputs_are_those_of_its_cells(notebook: NotebookNode) -> None:
 
 
 def test_a_changed_cell_is_noticed(notebook: NotebookNode) -> None:
-    """The digest is that of the code; words may be mended without another run."""
+    """The digest depends on the code only, so the text can be edited without executing the notebook again."""
     other = NotebookNode(cells=[NotebookNode(cell) for cell in notebook.cells])
     other.cells[0] = NotebookNode({**other.cells[0], "source": "# Other words"})
     assert digest(other) == digest(notebook)
@@ -61,7 +61,7 @@ def test_a_changed_cell_is_noticed(notebook: NotebookNode) -> None:
 
 
 def test_it_is_small_and_says_nothing_of_a_machine(notebook: NotebookNode) -> None:
-    """No path from the root, no time of day, no warning: who reads it sees the case and nothing else."""
+    """It contains no absolute paths, times of day or warnings, and is small."""
     assert NOTEBOOK.stat().st_size < _MOST_BYTES
     texts = [json.dumps({**cell.metadata}) for cell in notebook.cells] + [json.dumps(notebook.metadata)]
     for cell in code_cells(notebook):
@@ -73,7 +73,7 @@ def test_it_is_small_and_says_nothing_of_a_machine(notebook: NotebookNode) -> No
 
 
 def test_every_command_in_it_is_understood(notebook: NotebookNode) -> None:
-    """Each stands beside the cell that does the same; options and values parse."""
+    """The commands, their options and values can be parsed; they are not run."""
     lines = []
     for cell in notebook.cells:
         for block in re.findall(r"```sh\n(.*?)```", cell.source, re.DOTALL):
@@ -85,7 +85,7 @@ def test_every_command_in_it_is_understood(notebook: NotebookNode) -> None:
 
 
 def test_every_link_in_it_leads_somewhere(notebook: NotebookNode) -> None:
-    """Pages of the repository, from where the notebook lies."""
+    """The pages that the text links to exist."""
     for cell in notebook.cells:
         for target in re.findall(r"\]\(([^)#:]+)\)", cell.source):
             assert (NOTEBOOK.parent / target).exists(), target
@@ -93,7 +93,7 @@ def test_every_link_in_it_leads_somewhere(notebook: NotebookNode) -> None:
 
 @pytest.mark.slow
 def test_it_runs(notebook: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anywhere, from nothing, and gives the same kinds of output in every cell; a picture is as large as before."""
+    """In an empty folder, every cell gives outputs of the same types as before, with pictures of the same size."""
     for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):  # nothing is left in the home folder
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     (tmp_path / "here").mkdir()
@@ -108,6 +108,6 @@ def test_it_runs(notebook: NotebookNode, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def size_of(output: NotebookNode) -> tuple[int, int]:
-    """Width and height of a picture, in dots."""
+    """Return the width and height of a picture in pixels."""
     width, height = struct.unpack(">II", base64.b64decode(output.data["image/png"])[16:24])
     return width, height

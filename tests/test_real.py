@@ -1,4 +1,4 @@
-"""On real BraTS cases of 2021: pytest tests -m real --real-cases=FOLDER. Minutes, not seconds."""
+"""Tests on real BraTS 2021 cases, which take minutes: pytest tests -m real --real-cases=FOLDER."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GB = 1e9
 
 
 def gliomask(*words: object) -> tuple[str, float]:
-    """Run the command as a user does; give back what it printed and its peak memory in bytes."""
+    """Run a command as a user does; return its output and its peak memory in bytes."""
     code = (
         "import resource, subprocess, sys\n"
         "done = subprocess.run([sys.executable, '-m', 'gliomask', *sys.argv[1:]])\n"
@@ -37,7 +37,7 @@ def gliomask(*words: object) -> tuple[str, float]:
 
 
 def test_check_names_the_convention_and_the_odd_cases(real_cases: Path) -> None:
-    """Brats2021; 01477 has no ET, 00014 two voxels of NCR, and nothing is wrong."""
+    """The convention is brats2021, 01477 has no ET, 00014 has two voxels of NCR, and there are no problems."""
     reports = {case.id: check_case(case) for case in resolve_conventions(find_cases(real_cases))}
     assert not [report for report in reports.values() if report.problems]
     assert "no ET" in reports["BraTS2021_01477"].notes
@@ -48,7 +48,7 @@ def test_check_names_the_convention_and_the_odd_cases(real_cases: Path) -> None:
 
 
 def test_a_few_minutes_of_training_beat_the_trivial_answers(real_cases: Path, tmp_path: Path) -> None:
-    """Train, predict the case held out, score it, look at it; within 4 GB and 2 GB."""
+    """The Dice of the held-out case is twice that of trivial masks; training takes 4 GB at most, predicting 2 GB."""
     options = ("--patch-size", 128, "--epochs", 3, "--patches-per-case", 4, "--val-fraction", 0.2, "--seed", 3)
     _, peak = gliomask("train", real_cases, "-o", tmp_path / "run", *options)
     assert peak < 4 * _GB
@@ -72,7 +72,7 @@ def test_a_few_minutes_of_training_beat_the_trivial_answers(real_cases: Path, tm
 
 
 def test_a_truth_scores_perfectly_against_itself(real_cases: Path) -> None:
-    """Also where a region is empty."""
+    """This also holds for empty regions."""
     said, _ = gliomask("evaluate", real_cases, real_cases)
     assert f"{len(find_cases(real_cases))} cases" in said
     assert said.count("0.000 ± 0.000") == 3  # the distances
@@ -80,16 +80,16 @@ def test_a_truth_scores_perfectly_against_itself(real_cases: Path) -> None:
 
 
 def test_finding_nothing_is_98_percent_accurate(real_cases: Path) -> None:
-    """The figures that the README gives for the empty answer."""
+    """An empty mask has the accuracy that the README states."""
     shares = [(read_volume(case.mask, mask=True).data == 0).mean() for case in find_cases(real_cases)]
     assert round(min(shares), 3) == 0.978
     assert round(max(shares), 3) == 0.998
 
 
 def test_the_shipped_model_finds_the_tumours(real_cases: Path, tmp_path: Path) -> None:
-    """With all sequences and without t1, which agree; by both engines, which agree; within 2 GB and without a warning.
+    """Masks with and without t1 agree, and so do both engines, within 2 GB and without warnings.
 
-    It was trained on these cases, among others: this shows that it runs as it was trained, not how good it is.
+    The model was trained on these cases, among others, so this does not measure its accuracy.
     """
     for name in ("all", "trio", "torch"):
         shutil.copytree(real_cases, tmp_path / name)

@@ -1,4 +1,4 @@
-"""The model inside the package: what it promises by itself, with no file named and any of its sequences."""
+"""The model in the package: its size, its record, and predictions from any subset of the sequences."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def test_it_is_small_and_says_where_it_comes_from() -> None:
-    """At most 15 MB; data, licence, whom to cite, how it was trained, how good it was on cases held out."""
+    """It has at most 15 MB and states its data, licence, citations, training and scores on held-out cases."""
     assert find_model(None).stat().st_size <= 15e6
     record = read_training()
     assert record["license"] == "Apache-2.0"
@@ -40,7 +40,7 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
 
 
 def test_its_plan_is_one_pass_over_any_sequences() -> None:
-    """All four, none of them needed; whole brains."""
+    """It takes all four sequences, each may be missing, and it was trained on whole brains."""
     plan = read_plan()
     assert set(plan.modalities) == set(MODALITIES)
     assert (plan.can_miss, plan.whole_brain, plan.regions) == (True, True, ("WT", "TC", "ET"))
@@ -48,7 +48,7 @@ def test_its_plan_is_one_pass_over_any_sequences() -> None:
 
 @pytest.mark.parametrize("kept", SUBSETS, ids="+".join)
 def test_it_answers_from_every_subset(case: Case, kept: tuple[str, ...]) -> None:
-    """Nested regions on the case's own grid, calibrated probabilities in [0, 1], in one pass."""
+    """One pass gives nested regions, and probabilities in [0, 1]."""
     given = Case(case.id, {name: case.images[name] for name in kept})
     found = predict(load_model(engine="openvino"), given)
     assert found.window == "whole"
@@ -60,7 +60,7 @@ def test_it_answers_from_every_subset(case: Case, kept: tuple[str, ...]) -> None
 
 
 def test_the_card_has_a_row_for_every_subset() -> None:
-    """And its numbers are those of a table, not of a template."""
+    """The numbers are scores between 0 and 1, and no placeholder of the template is left."""
     card = (Path(__file__).parents[1] / "MODEL_CARD.md").read_text("utf-8")
     names = {"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"}
     for kept in SUBSETS:
@@ -70,7 +70,7 @@ def test_the_card_has_a_row_for_every_subset() -> None:
 
 
 def test_the_recipes_stages_are_trainings(recipe: Callable[[str], object]) -> None:
-    """Each a config that `train` takes, with its share of the time; only the last holds nobody out."""
+    """Each stage is a valid config with a duration, and only the last one holds out no patients."""
     module: Any = recipe("default_model")
     assert list(module.STAGES)[-1] == "everyone"
     for network in module.NETWORKS:

@@ -1,4 +1,4 @@
-"""Files that version 0.1 wrote (commit b9dd3d9): models, run folders and caches load, and a run goes on."""
+"""Models, run folders and caches written by version 0.1 (commit b9dd3d9) can be loaded, and its runs resumed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ARCHIVE = Path(__file__).parent / "data" / "version_0_1.zip"
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """Three phantoms, and the run of two epochs that version 0.1 made of them."""
+    """A folder with three phantoms and a run of two epochs that version 0.1 trained on them."""
     with zipfile.ZipFile(ARCHIVE) as archive:
         archive.extractall(tmp_path)
     return tmp_path
@@ -32,7 +32,7 @@ def old(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ["best", "last"])
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
 def test_its_models_predict(old: Path, name: str, engine: str) -> None:
-    """In both engines; the mask lies on the images' grid."""
+    """Both engines load the model and return a mask on the grid of the images."""
     case = find_cases(old / "phantoms")[0]
     model = load_model(old / "run" / f"{name}.safetensors", engine=engine, device="cpu")  # type: ignore[arg-type]
     prediction = predict(model, case)
@@ -41,7 +41,7 @@ def test_its_models_predict(old: Path, name: str, engine: str) -> None:
 
 
 def test_its_cache_opens(old: Path) -> None:
-    """Every case, with the voxels that were kept."""
+    """All cases are found, and their images can be read."""
     cache = old / "run" / "cache"
     cases = open_cache(cache, cache_plan(cache))
     assert [case.id for case in cases] == [f"BraTS2021_0000{number}" for number in (1, 2, 3)]
@@ -49,7 +49,7 @@ def test_its_cache_opens(old: Path) -> None:
 
 
 def test_its_run_goes_on(old: Path) -> None:
-    """From the checkpoint: the log's old rows stay, a third follows, and the step count goes on."""
+    """Training continues from the checkpoint: the rows of the log are kept, and the third epoch ends at step 6."""
     before = load_run(old / "run").rows()
     fields = json.loads((old / "run" / "config.json").read_text("utf-8")) | {"epochs": 3, "cases": None}
     run = train(find_cases(old / "phantoms"), old / "run", make_config(**fields), resume=True)
@@ -59,7 +59,7 @@ def test_its_run_goes_on(old: Path) -> None:
 
 
 def test_its_run_goes_on_from_its_cache_alone(old: Path, tmp_path: Path) -> None:
-    """A cache that was moved is opened where it lies now."""
+    """A cache in another place, without the original cases, is sufficient to resume."""
     cache = shutil.move(old / "run" / "cache", tmp_path / "moved")
     fields = json.loads((old / "run" / "config.json").read_text("utf-8")) | {"epochs": 3, "cases": None}
     assert len(train(Path(cache), old / "run", make_config(**fields), resume=True).rows()) == 3
