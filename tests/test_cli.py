@@ -248,7 +248,13 @@ def test_check_says_everything_at_once(gliomask, folder_of, tmp_path: Path) -> N
     status, said = gliomask("check", folder)
     assert status == 1
     said = " ".join(said.split())  # the table breaks lines
-    for text in ("cut or damaged", "labels {7} are not in brats2021", "the mask is empty", "2 can be used", "2 cannot"):
+    for text in (
+        "cut or damaged",
+        "labels {7} are not in brats2021",
+        "the mask is empty",
+        "2 cases can be used",
+        "2 cannot be used",
+    ):
         assert text in said
     status, said = gliomask("check", folder, "--json")
     assert status == 1
@@ -382,12 +388,12 @@ def test_a_case_without_a_mask_or_with_an_empty_one(gliomask, folder_of, tmp_pat
         "train", folder, "--patch-size", 16, "--epochs", 1, "--network", "fcn", "-o", tmp_path / "run"
     )
     assert status == 0, said
-    assert "1 of 4 cases (BraTS2021_00002)" in said
+    assert "1 of 4 cases left out, as they have no mask: BraTS2021_00002" in said
     for case in cases:
         case.mask.unlink(missing_ok=True)
     status, said = gliomask("train", folder, "-o", tmp_path / "other")
     assert status == 2
-    assert "none of its 4 cases has a mask" in said
+    assert "no mask in any of 4 cases" in said
 
 
 def test_ctrl_c_keeps_everything_and_resume_goes_on(folder_of, tmp_path: Path) -> None:

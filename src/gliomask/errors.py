@@ -35,3 +35,22 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     near = get_close_matches(name.lower(), [choice.lower() for choice in choices], n=1)
     hint = next((f"; did you mean {choice!r}?" for choice in choices if near and choice.lower() == near[0]), "")
     return InputError(f"unknown {kind} {name!r}{hint} (known: {', '.join(choices)})")
+
+
+def describe(error: BaseException) -> str:
+    """Return one line on why something failed, for whoever ran it.
+
+    An `InputError` has its own text, and so has what the system refused. Anything else is a fault of gliomask's, which
+    the line says, with how to report it.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, InputError):
+        return text
+    if isinstance(error, MemoryError):
+        return f"not enough memory{f' ({text})' if text else ''}. Close other programs, or use a smaller image."
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}." if error.filename is not None else f"{error.strerror}."
+    return (
+        f"{type(error).__name__}{f': {text}' if text else ''}. This is a fault of gliomask, not of your input: please "
+        "report it with the output of the same command with -v."
+    )

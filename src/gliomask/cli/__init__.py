@@ -1,9 +1,17 @@
-"""The command line: one command, one function. Each imports what it needs when it runs, so that --help is quick."""
+"""The command line: one module and one function for each command.
+
+A command's function imports what it needs when it runs, so that `--help` takes a fraction of a second.
+"""
 
 from __future__ import annotations
 
+import inspect
 import sys
-from typing import Annotated
+import traceback
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +19,7 @@ from gliomask.cli import (
     check,
     compare,
     compare_scores,
+    console,
     demo,
     evaluate,
     export,
@@ -24,14 +33,125 @@ from gliomask.cli import (
     train,
     view,
 )
-from gliomask.cli.console import BAD_INPUT, configure_logging, fail
-from gliomask.errors import InputError
+from gliomask.errors import InputError, describe
 from gliomask.version import VERSION
+
+
+def main() -> None:
+    """Run the command line and exit with a status (see the help's last lines); no exception leaves it."""
+    stdout, stderr = console.Stream(sys.stdout), console.Stream(sys.stderr)
+    console.set_verbosity(0)
+    with redirect_stdout(stdout), redirect_stderr(stderr):
+        status = _run()
+        stdout.flush()
+        if stdout.failure is not None:
+            console.fail(f"cannot write to standard output: {stdout.failure.strerror}.")
+            status = status or console.FAILED
+        stderr.flush()
+    sys.exit(status)
+
+
+def _run() -> int:
+    """Run the command that was typed, and return its exit status; every error has been printed then."""
+    try:
+        status = app(standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        console.fail("stopped by Ctrl-C.")
+        return console.INTERRUPTED
+    except InputError as error:
+        console.fail(str(error))
+        return console.BAD_INPUT
+    except (OSError, MemoryError) as error:
+        console.fail(describe(error))
+        _show_traceback(error)
+        return console.FAILED
+    except _UsageError as error:
+        if type(error).__name__ != "NoArgsIsHelpError":  # it has printed the help
+            console.fail(error.format_message())
+            command = error.ctx.command_path if error.ctx else "gliomask"
+            console.err.print(f"Help: {command} -h")
+        return console.BAD_INPUT
+    except Exception as error:
+        console.fail(describe(error))
+        _show_traceback(error)
+        return console.FAULT
+
+
+# typer carries its own copy of click or uses an installed one, depending on its version: this is the class in either.
+_UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
+
+
+def _show_traceback(error: BaseException) -> None:
+    if console.verbose():
+        for text in "".join(traceback.format_exception(error)).splitlines():
+            console.err.print(text)
+
+
+def _set_verbosity(count: int) -> None:
+    if count:
+        console.set_verbosity(count)
+
+
+def _set_quiet(wanted: bool) -> None:
+    if wanted:
+        console.set_verbosity(-1)
+
+
+# Both may stand before or after the name of the command. Their callbacks do all there is to do.
+_Verbose = Annotated[
+    int,
+    typer.Option(
+        "-v",
+        "--verbose",
+        count=True,
+        callback=_set_verbosity,
+        expose_value=False,
+        show_default=False,
+        help="Print more: the files passed over, each step, tracebacks; twice: everything.",
+    ),
+]
+_Quiet = Annotated[
+    bool,
+    typer.Option(
+        "-q",
+        "--quiet",
+        callback=_set_quiet,
+        expose_value=False,
+        help="Print results and errors only: no warnings, no progress.",
+    ),
+]
+
+
+def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that takes `-v` and `-q` too, and ends with one line and status 130 on Ctrl-C."""
+
+    @wraps(command)
+    def run(**arguments: Any) -> None:
+        own = {name: value for name, value in arguments.items() if name in signature.parameters}
+        try:
+            command(**own)
+        except KeyboardInterrupt:
+            console.fail("stopped by Ctrl-C.")
+            raise typer.Exit(console.INTERRUPTED) from None
+
+    signature = inspect.signature(command, eval_str=True)
+    common = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, default, kind in (("verbose", 0, _Verbose), ("quiet", False, _Quiet))
+    ]
+    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), *common]
+    )
+    return run
+
 
 app = typer.Typer(
     name="gliomask",
     help="Find brain tumours in MRI: train on BraTS, predict, score, look. Research use only, not a medical device.",
-    epilog="Start with: gliomask demo. Help on one command: gliomask train -h.",
+    epilog="Start with: gliomask demo. Help on one command: gliomask train -h.\n\n"
+    "Exit status: 0, everything was done; 1, some cases failed (they are listed), or the output could not be written; "
+    "2, the input or the options cannot be used; 3, a fault of gliomask, please report it; 130, stopped by Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -55,21 +175,12 @@ for module in (
     demo,
 ):
     name = module.__name__.rpartition(".")[2]
-    app.command(name.replace("_", "-"), epilog=module.EXAMPLES)(getattr(module, name))
-
-
-def main() -> None:
-    """Run the command line; bad input is said in a line or two and exits with status 2."""
-    try:
-        app()
-    except InputError as error:
-        fail(str(error))
-        sys.exit(BAD_INPUT)
+    app.command(name.replace("_", "-"), epilog=module.EXAMPLES)(_with_common_options(getattr(module, name)))
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"gliomask {VERSION}")
+        console.out.print(f"gliomask {VERSION}")
         raise typer.Exit
 
 
@@ -78,7 +189,7 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="Say more; twice: everything.")] = 0,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say only what failed.")] = False,
+    verbose: _Verbose = 0,
+    quiet: _Quiet = False,
 ) -> None:
-    configure_logging(-1 if quiet else verbose)
+    """Take the options that stand before the name of a command."""

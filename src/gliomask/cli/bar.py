@@ -9,10 +9,10 @@ from pathlib import Path
 from types import FrameType
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress
 
 from gliomask.cases import Case
-from gliomask.cli.console import err
+from gliomask.cli.console import err, text_column
 from gliomask.training.cache import CachedCase
 from gliomask.training.config import TrainConfig
 from gliomask.training.cross_validation import cross_validate
@@ -60,7 +60,7 @@ class Bar(Watcher):
 
     def __init__(self, cases: int) -> None:
         self.is_first = is_first()
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
+        columns = (text_column("{task.description}"), BarColumn(), text_column("{task.fields[facts]}"))
         hidden = not err.is_terminal or not self.is_first
         self.bar = Progress(*columns, console=err, transient=True, disable=hidden)
         self.task = self.bar.add_task("preparing", total=cases or None, facts="")

@@ -1,28 +1,35 @@
-"""gliomask check: what a folder holds, and everything wrong with it."""
+"""gliomask check: what a folder holds, and everything that is wrong with it."""
 
 from __future__ import annotations
 
-import json
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gliomask.cli.console import FAILED, advance, err, out, progress
+from gliomask.cli.console import FAILED, advance, counted, line, out, progress, show_notes
 from gliomask.cli.options import Labels
+from gliomask.errors import describe
 
 if TYPE_CHECKING:
-    from gliomask.cases import CaseReport, Survey
+    from rich.text import Text
+
+    from gliomask.cases import Case, CaseReport, Survey
 
 EXAMPLES = """
 **Examples**
 
 `gliomask check BraTS2021_Training_Data`
 
-`gliomask check patients --json > patients.json`
+`gliomask check PATIENTS -v`  (also lists the files that were passed over, and why)
+
+`gliomask check PATIENTS --json > patients.json`
 """
 
 
@@ -31,72 +38,129 @@ def check(
     labels: Labels = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Say what a folder holds: layout, cases, sequences, grids, label convention, and everything wrong with it.
+    """Show what a folder holds: layout, cases, sequences, grids, label convention, and everything that is wrong.
 
-    Every file is read, nothing is changed. Exit status 0: all cases can be used; 1: some cannot; 2: there are none.
+    Every file is read and none is changed. With -v, the files that were passed over are listed with the reasons.
+    Exit status 0: all cases can be used; 1: some cannot; 2: there are none.
     """
-    from concurrent.futures import ThreadPoolExecutor
-    from os import cpu_count
-
-    from gliomask.cases import check_case, resolve_conventions, survey
-    from gliomask.errors import InputError
+    from gliomask.cases import check_case, survey
     from gliomask.inspection import inspect_channels
 
     found = survey(folder)
-    try:
-        cases, ambiguous = resolve_conventions(found.cases, labels), None
-    except InputError as error:
-        cases, ambiguous = list(found.cases), str(error)
-    with progress("checking", len(cases)) as bar, ThreadPoolExecutor(cpu_count()) as pool:
-        reports = []
-        for report in pool.map(partial(check_case, inspect=inspect_channels), cases):
+    cases, unsettled = _settle_conventions(found.cases, labels)
+    inspect = partial(_check_or_fault, partial(check_case, inspect=inspect_channels))
+    reports: list[CaseReport] = []
+    with progress("checking", len(cases)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for report in pool.map(inspect, cases):
             reports.append(report)
             advance(bar)
-    faulty = [report for report in reports if report.problems]
+    checked = _Checked(found, reports, unsettled)
     if as_json:
-        out.print_json(json.dumps(_as_json(found, reports, ambiguous)))
+        out.print_json(data=_as_json(checked), ensure_ascii=True)
     else:
-        _print(found, reports, ambiguous)
-    if faulty or found.problems or ambiguous:
+        _print(checked)
+    show_notes(found)
+    if checked.unusable:
         raise typer.Exit(FAILED)
 
 
-def _print(found: Survey, reports: Sequence[CaseReport], ambiguous: str | None) -> None:
-    from rich.markup import escape
+@dataclass(frozen=True)
+class _Checked:
+    """A folder and what was found in each of its cases."""
+
+    found: Survey
+    reports: Sequence[CaseReport]
+    unsettled: str | None
+    """Why the label convention of some masks is not known."""
+
+    def is_usable(self, report: CaseReport) -> bool:
+        return not report.problems and not (self.unsettled and report.case.mask and not report.case.convention)
+
+    @property
+    def unusable(self) -> int:
+        """How many cases cannot be used, those that the survey left out among them."""
+        left_out = {problem.where for problem in self.found.problems}
+        return len(left_out) + sum(not self.is_usable(report) for report in self.reports)
+
+
+def _settle_conventions(cases: Sequence[Case], labels: str | None) -> tuple[list[Case], str | None]:
+    """Return the cases with the label convention of each where it is known, and why it is not known of the others.
+
+    A mask that cannot be read does not keep the conventions of the other cases from being known.
+    """
+    from gliomask.cases import resolve_conventions
+    from gliomask.labels import get_convention
+
+    if labels is not None:
+        get_convention(labels)
+    try:
+        return resolve_conventions(cases, labels), None
+    except Exception:
+        readable = [case for case in cases if _has_readable_mask(case)]
+    try:
+        settled = {case.id: case for case in resolve_conventions(readable, labels)}
+    except Exception as error:
+        return list(cases), describe(error)
+    return [settled.get(case.id, case) for case in cases], None
+
+
+def _has_readable_mask(case: Case) -> bool:
+    from gliomask.volume import read_volume
+
+    try:
+        return case.mask is None or bool(read_volume(case.mask, mask=True).data.size)
+    except Exception:  # the report of the case says what it is
+        return False
+
+
+def _check_or_fault(check_case: Callable[[Case], CaseReport], case: Case) -> CaseReport:
+    """Return the report of a case; whatever its files make gliomask raise is a problem of this case alone."""
+    from gliomask.cases import CaseReport
+
+    try:
+        return check_case(case)
+    except Exception as error:
+        return CaseReport(case, None, problems=(describe(error),))
+
+
+def _print(checked: _Checked) -> None:
     from rich.table import Table
 
+    reports = checked.reports
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading, justify in (("case", "left"), ("sequences", "left"), ("grid", "left"), ("mL WT", "right")):
         table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("")
     for report in reports:
         sequences = " ".join(report.case.images)
-        table.add_row(report.case.id, sequences, _grid(report), _whole_tumour(report), _verdict(report))
+        verdict = _verdict(report, usable=checked.is_usable(report))
+        table.add_row(report.case.id, sequences, _grid(report), _whole_tumour(report), verdict)
     out.print(table)
     out.print()
-    for report in reports:  # a line each: in a column beside the others a sentence is a word a line
+    for report in reports:  # below the table, as a column beside the others would be a word wide
         for text in report.problems:
-            out.print(f"{escape(report.case.id)}: [red]{escape(text)}[/red]")
+            out.print(line(f"{report.case.id}: ", (text, "red")))
         for text in report.notes:
-            out.print(f"{escape(report.case.id)}: {escape(text)}")
+            out.print(f"{report.case.id}: {text}")
     if any(report.problems or report.notes for report in reports):
         out.print()
-    out.print(f"layout {found.layout}, {len(reports)} cases, {_sequences(reports)}")
-    out.print(f"grids: {_counted(_grid(report) for report in reports if report.grid)}")
+    out.print(f"layout {checked.found.layout}, {counted(len(reports), 'case')}, {_sequences(reports)}")
+    out.print(f"grids: {_tallied(_grid(report) for report in reports if report.grid)}")
     out.print(f"labels: {_conventions(reports)}")
-    for text in (*map(str, found.problems), *([ambiguous] if ambiguous else [])):
-        out.print(f"[red]{escape(text)}[/red]")
-    for note in (*found.notes, *found.passed_over):
-        err.print(f"[dim]{escape(str(note))}[/dim]")
-    bad = sum(1 for report in reports if report.problems) + len(found.problems)
-    odd = sum(1 for report in reports if report.notes and not report.problems)
-    out.print(f"[bold]{len(reports) - bad} can be used, {odd} of them with something to know; {bad} cannot.[/bold]")
+    for text in (*map(str, checked.found.problems), *([checked.unsettled] if checked.unsettled else [])):
+        out.print(text, style="red")
+    usable = [report for report in reports if checked.is_usable(report)]
+    noted = sum(1 for report in usable if report.notes)
+    out.print(
+        f"{counted(len(usable), 'case')} can be used, {noted} of them with remarks; {checked.unusable} cannot be used.",
+        style="bold",
+    )
 
 
-def _verdict(report: CaseReport) -> str:
-    if report.problems:
-        return "[red]bad[/red]"
-    return "see below" if report.notes else "[green]fine[/green]"
+def _verdict(report: CaseReport, *, usable: bool) -> Text:
+    if not usable:
+        return line(("bad" if report.problems else "labels?", "red"))
+    return line("see below") if report.notes else line(("fine", "green"))
 
 
 def _grid(report: CaseReport) -> str:
@@ -120,7 +184,7 @@ def _sequences(reports: Sequence[CaseReport]) -> str:
     return "sequences " + "; ".join(f"{kind} ({count})" if len(kinds) > 1 else kind for kind, count in kinds.items())
 
 
-def _counted(values: Any) -> str:
+def _tallied(values: Any) -> str:
     return ", ".join(f"{value} ({count})" for value, count in Counter(values).most_common()) or "none could be read"
 
 
@@ -135,11 +199,12 @@ def _conventions(reports: Sequence[CaseReport]) -> str:
     return "; ".join(texts) or "convention not known"
 
 
-def _as_json(found: Survey, reports: Sequence[CaseReport], ambiguous: str | None) -> dict[str, Any]:
+def _as_json(checked: _Checked) -> dict[str, Any]:
+    found = checked.found
     return {
         "folder": str(found.folder),
         "layout": found.layout,
-        "problems": [*map(str, found.problems), *([ambiguous] if ambiguous else [])],
+        "problems": [*map(str, found.problems), *([checked.unsettled] if checked.unsettled else [])],
         "notes": list(map(str, found.notes)),
         "passed_over": list(map(str, found.passed_over)),
         "cases": [
@@ -156,6 +221,6 @@ def _as_json(found: Survey, reports: Sequence[CaseReport], ambiguous: str | None
                 "problems": report.problems,
                 "notes": report.notes,
             }
-            for report in reports
+            for report in checked.reports
         ],
     }

@@ -72,12 +72,12 @@ def _print_tables(compared: Sequence[ComparedRun]) -> None:
     if not scored:
         return
     names = [*(name for name in ("WT", "TC", "ET", "RC") if f"dice_{name}" in scored[0]), "mean"]
-    out.print(f"\nmean Dice [95 % interval] on the cases that all runs held out: {scored[0]['cases']}")
+    out.print()
+    out.print(f"mean Dice [95 % interval] on the cases that all runs held out: {scored[0]['cases']}")
     out.print(_table(names, scored, lambda row: [_score(row, name) for name in names]))
 
 
 def _table(headings: Sequence[str], rows: Sequence[Facts], cells: Callable[[Facts], list[str]]) -> Table:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -85,7 +85,7 @@ def _table(headings: Sequence[str], rows: Sequence[Facts], cells: Callable[[Fact
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(escape(str(row["run"])), *cells(row))
+        table.add_row(str(row["run"]), *cells(row))
     return table
 
 

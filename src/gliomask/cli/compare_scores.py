@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import listed, out, warn
+from gliomask.cli.console import line, listed, out, warn
 from gliomask.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,9 +83,7 @@ def _show_standings(found: Contest) -> None:
     for heading in (*found.field.regions, "rank"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in found.standings():
-        table.add_row(
-            f"[bold]{_escaped(str(row['entrant']))}[/bold]", *[""] * len(found.field.regions), _short(row["mean_rank"])
-        )
+        table.add_row(line((str(row["entrant"]), "bold")), *[""] * len(found.field.regions), _short(row["mean_rank"]))
         for metric in found.metrics:
             table.add_row(f"  {metric}", *(_short(row[f"{region}_{metric}"]) for region in found.field.regions), "")
     out.print(table)
@@ -96,18 +94,19 @@ def _show_duels(found: Contest) -> None:
     names = [entrant.name for entrant in found.field.entrants]
     pairs = list(dict.fromkeys((duel.first, duel.second) for duel in found.duels))
     if len(names) > _SHOWN_WHOLE:
-        out.print("\n[bold]differences in rank[/bold] (those in each score: -o)")
+        out.print()
+        out.print(line(("differences in rank", "bold"), " (those in each score: -o)"))
         duels = [duel for duel in found.duels if duel.metric == _RANK]
         _print_duels(duels, [f"{duel.first} less {duel.second}" for duel in duels])
         pairs = []
     for first, second in pairs:
         for metric in (*found.metrics, _RANK):
             duels = [d for d in found.duels if (d.first, d.second, d.metric) == (first, second, metric)]
-            out.print(f"\n[bold]{metric}, {_escaped(first)} less {_escaped(second)}[/bold]")
+            out.print()
+            out.print(f"{metric}, {first} less {second}", style="bold")
             _print_duels(duels, [duel.region for duel in duels])
-    out.print(
-        "\np: permutation test, two-sided; Holm: adjusted for the number of tests; effect: rank-biserial, -1 to 1."
-    )
+    out.print()
+    out.print("p: permutation test, two-sided; Holm: adjusted for the number of tests; effect: rank-biserial, -1 to 1.")
 
 
 def _print_duels(duels: Sequence[Duel], headings: Sequence[str]) -> None:
@@ -120,7 +119,7 @@ def _print_duels(duels: Sequence[Duel], headings: Sequence[str]) -> None:
     for heading in ("effect", "p", "p Holm", "Wilcoxon"):
         table.add_column(heading, justify="right", no_wrap=True)
     for duel, heading in zip(duels, headings, strict=True):
-        table.add_row(_escaped(heading), *_cells(duel))
+        table.add_row(heading, *_cells(duel))
     out.print(table)
 
 
@@ -144,12 +143,6 @@ def _draw(found: Contest, path: Path) -> None:
     }
     title = f"{found.field.protocol.name}, {len(found.field.cases)} cases"
     save_figure(contest_figure(scores, title, {metric: bool(more_is_better(metric)) for metric in scores}), path)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def _short(value: str | float) -> str:

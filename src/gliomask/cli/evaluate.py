@@ -210,7 +210,8 @@ def _print_reasons(found: Comparison) -> None:
     if not found.disagreements:
         out.print("the years agree in every case")
         return
-    out.print("\n[bold]where they disagree, and why[/bold]")
+    out.print()
+    out.print("where they disagree, and why", style="bold")
     for kind, met in found.reasons().items():
         where, reason = met[0]
         count = len({disagreement.case for disagreement, _ in met})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import end_batch, err, out, progress, warn
+from gliomask.cli.console import end_batch, out, progress, show_notes, warn
 from gliomask.cli.options import Device, Threads
 from gliomask.errors import InputError
 
@@ -207,10 +207,9 @@ def _cases(source: Path | None, files: Mapping[str, Path]) -> tuple[list[Case], 
     if source is None:
         return [case_of_files(files)], []
     found = survey(source)
-    for note in found.notes:
-        err.print(f"[dim]{note}[/dim]", markup=True)
-    if found.passed_over:
-        err.print(f"[dim]{len(found.passed_over)} files or folders passed over; gliomask check lists them[/dim]")
+    show_notes(found)
+    if not found.cases:
+        end_batch(found.problems, 0)
     return list(found.cases), list(found.problems)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gliomask.cli.console import advance, end_batch, out, progress, with_masks
+from gliomask.cli.console import advance, end_batch, out, progress, show_notes, with_masks
 from gliomask.cli.options import Labels, Modalities, Output, Threads
 
 EXAMPLES = """
@@ -42,6 +42,9 @@ def prepare(
 
     check_writable(output)
     found = survey(cases)
+    show_notes(found)
+    if not found.cases:
+        end_batch(found.problems, 0)
     usable = resolve_conventions(with_masks(found.cases, cases), labels)
     plan = Plan(
         modalities=tuple(get_modality(name) for name in modalities.split(",")),

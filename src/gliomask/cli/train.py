@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gliomask.cli.console import out, warn, with_masks
+from gliomask.cli.console import out, show_notes, warn, with_masks
 from gliomask.cli.options import Device, Labels, Modalities, Output, Threads
 from gliomask.cli.train_options import add_options
 from gliomask.errors import InputError
@@ -135,7 +135,7 @@ def _of_model(path: Path) -> dict[str, Any]:
 
 def _source(output: Path, config: TrainConfig, labels: str | None) -> Sequence[Case] | Path:
     """Return the cases to train on. A run started from Python may have a cache in its folder and no folder of cases."""
-    from gliomask.cases import find_cases, resolve_conventions
+    from gliomask.cases import resolve_conventions, survey
     from gliomask.training.cache import is_cache
 
     kept = output / "cache"  # holds all cases once the split has been written
@@ -144,7 +144,11 @@ def _source(output: Path, config: TrainConfig, labels: str | None) -> Sequence[C
     folder = kept if config.cases is None else Path(config.cases)
     if is_cache(folder):
         return folder
-    return resolve_conventions(with_masks(find_cases(folder), folder), labels)
+    found = survey(folder)
+    show_notes(found)
+    if found.problems:
+        raise InputError("; ".join(map(str, found.problems)))
+    return resolve_conventions(with_masks(found.cases, folder), labels)
 
 
 def _numbers(text: str) -> list[int]:

@@ -59,6 +59,6 @@ def build_network(name: str, in_channels: int, out_channels: int, **arguments: o
     accepted = [key for key in inspect.signature(build).parameters if key not in ("in_channels", "out_channels")]
     unknown = [str(unknown_name(f"{name} argument", key, accepted)) for key in arguments if key not in accepted]
     if unknown:
-        raise InputError("\n".join(unknown))
+        raise InputError("; ".join(unknown))
     network: nn.Module = build(in_channels, out_channels, **arguments)
     return network

@@ -145,7 +145,7 @@ def _open(runs: Sequence[Path | str]) -> dict[str, Run]:
         except InputError as error:
             problems.append(str(error))
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError("; ".join(problems))
     names = [run.config.network for run in opened]
     labels = [
         name if names.count(name) == 1 else f"{run.folder.name} ({name})"
