@@ -2,6 +2,7 @@
 
 from gliomask.cases.case import MODALITIES, SEQUENCE_NAMES, SHOWN_FIRST, Case, Problem, Source, get_modality
 from gliomask.cases.check import CaseReport, check_case
+from gliomask.cases.cores import usable_cores
 from gliomask.cases.dataset import dataset_convention
 from gliomask.cases.find import Survey, case_of_files, find_cases, survey
 from gliomask.cases.layouts import LAYOUTS, Layout, candidates_of, get_layout, layout_of
@@ -36,4 +37,5 @@ __all__ = [
     "read_mask",
     "resolve_conventions",
     "survey",
+    "usable_cores",
 ]

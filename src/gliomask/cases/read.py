@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gliomask.cases.case import Case, get_modality
+from gliomask.cases.cores import usable_cores
 from gliomask.cases.layouts import candidates_of
 from gliomask.errors import InputError
 from gliomask.labels import check_labels, detect_convention, get_convention, label_values
@@ -107,7 +107,7 @@ def common_convention(cases: Sequence[Case]) -> str:
 def _proved_convention(cases: Sequence[Case]) -> str:
     candidates = candidates_of(case.id for case in cases)
     # All of them: one mask of BraTS 2024 with a cavity and no enhancing tumour looks like BraTS 2021.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         values = set().union(*pool.map(_mask_values, cases))
     where = cases[0].id if len(cases) == 1 else f"{cases[0].id} and {len(cases) - 1} more"
     convention = detect_convention(values, where, candidates)

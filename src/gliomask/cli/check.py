@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,14 +42,14 @@ def check(
     Every file is read and none is changed. With -v, the files that were passed over are listed with the reasons.
     Exit status 0: all cases can be used; 1: some cannot; 2: there are none.
     """
-    from gliomask.cases import check_case, survey
+    from gliomask.cases import check_case, survey, usable_cores
     from gliomask.inspection import inspect_channels
 
     found = survey(folder)
     cases, unsettled = _settle_conventions(found.cases, labels)
     inspect = partial(_check_or_fault, partial(check_case, inspect=inspect_channels))
     reports: list[CaseReport] = []
-    with progress("checking", len(cases)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with progress("checking", len(cases)) as bar, ThreadPoolExecutor(usable_cores()) as pool:
         for report in pool.map(inspect, cases):
             reports.append(report)
             advance(bar)

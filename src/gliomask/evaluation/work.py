@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.cases import Problem
+from gliomask.cases import Problem, usable_cores
 from gliomask.errors import InputError
 from gliomask.evaluation.conventions import find_conventions
 from gliomask.evaluation.pairs import Matched, find_pairs
@@ -100,15 +99,10 @@ def run_tasks(
         finally:
             on_case(task.id)
 
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         done = dict(zip([task.id for task in tasks], pool.map(work, tasks), strict=True))
     failed = tuple(result for result in done.values() if isinstance(result, Problem))
     return {case: result for case, result in done.items() if not isinstance(result, Problem)}, failed
-
-
-def _cores() -> int:
-    """Those that this process may use; a cluster's job has fewer than its machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read(task: Task, regions: Sequence[str]) -> CaseMasks:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.cases import Case, Problem, Source, read_case, read_mask
+from gliomask.cases import Case, Problem, Source, read_case, read_mask, usable_cores
 from gliomask.errors import InputError
 from gliomask.files import replacing, write_text
 from gliomask.inference.preprocessing import Framed, Moments, channel_moments, frame, onto_plan
@@ -92,7 +91,7 @@ def build_cache(
     """
     _claim(folder, plan)
     make = partial(_make_or_error, folder=folder, plan=plan, on_case=on_case)
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:
         made = list(pool.map(make, cases))
     done = [case for case in made if isinstance(case, CachedCase)]
     return done, [problem for problem in made if isinstance(problem, Problem)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.cases import Case, Problem, read_case, read_mask
+from gliomask.cases import Case, Problem, read_case, read_mask, usable_cores
 from gliomask.errors import InputError
 from gliomask.files import replacing, write_text
 from gliomask.inference.preprocessing import Box, brain_box, channel_moments, normalize, onto_plan
@@ -72,7 +71,7 @@ def write_crops(
         finally:
             on_case(case.id)
 
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:
         made = list(pool.map(make, cases))
     crops = [crop for crop in made if isinstance(crop, Crop)]
     _write_table(crops, folder / "crops.csv")
