@@ -225,7 +225,7 @@ def test_too_few_patients_are_said(cases: list[Case], tmp_path: Path) -> None:
 
 def test_an_infinite_loss_stops_the_run(cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the step and a way out, not with a model of NaN."""
-    monkeypatch.setattr("gliomask.training.learner.build_loss", lambda _: lambda z, t: z.sum() * float("nan"))
+    monkeypatch.setattr("gliomask.training.learner.build_loss", lambda _: lambda z, t, known: z.sum() * float("nan"))
     with pytest.raises(InputError, match=r"step 1, on BraTS2021_0000\d.*--lr"):
         train(cases, tmp_path / "run", config())
     assert not (tmp_path / "run" / "last.safetensors").exists()

@@ -30,7 +30,7 @@ def batch(size: int = 4) -> Batch:
     generator = torch.Generator().manual_seed(1)
     images = torch.randn((size, 2, 16, 16, 16), generator=generator)
     targets = torch.rand((size, 3, 16, 16, 16), generator=generator) > 0.8
-    return Batch(images, targets, tuple(f"case{i}" for i in range(size)))
+    return Batch(images, targets, torch.ones(size, 3, dtype=torch.bool), tuple(f"case{i}" for i in range(size)))
 
 
 @pytest.mark.parametrize("network", ["fcn", "fast"])
@@ -102,7 +102,9 @@ used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000, -1))
 from gliomask.training.patches import Batch
 size = 96
-big = Batch(torch.zeros(4, 2, size, size, size), torch.zeros(4, 3, size, size, size, dtype=torch.bool), tuple("abcd"))
+known = torch.ones(4, 3, dtype=torch.bool)
+masks = torch.zeros(4, 3, size, size, size, dtype=torch.bool)
+big = Batch(torch.zeros(4, 2, size, size, size), masks, known, tuple("abcd"))
 try:
     one.learn(big, 1, 1e-3)
 except Exception as error:

@@ -113,7 +113,7 @@ def test_coarser_answers_count_half_as_much_each() -> None:
     losses = [torch.tensor(3.0), torch.tensor(5.0), torch.tensor(7.0)]
     met: list[Tensor] = []
 
-    def note(z: Tensor, t: Tensor) -> Tensor:
+    def note(z: Tensor, t: Tensor, known: Tensor | None = None) -> Tensor:
         met.append(t)
         return losses[len(met) - 1]
 

@@ -18,13 +18,15 @@ TISSUES: Mapping[str, str] = MappingProxyType(
         "ET": "enhancing tumour",
         "RC": "resection cavity",
         "CC": "cystic component",
+        "WT": "whole tumour, its parts not distinguished",
+        "TC": "tumour core, its parts not distinguished",
     }
 )
 
 REGIONS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "WT": frozenset({"NCR", "ED", "ET", "CC"}),
-        "TC": frozenset({"NCR", "ET", "CC"}),
+        "WT": frozenset({"NCR", "ED", "ET", "CC", "WT", "TC"}),
+        "TC": frozenset({"NCR", "ET", "CC", "TC"}),
         "ET": frozenset({"ET"}),
         "RC": frozenset({"RC"}),
     }
@@ -54,6 +56,9 @@ class LabelConvention:
     name: str
     tissues: Mapping[int, str]
     used_by: str
+    known: tuple[str, ...] = tuple(REGIONS)
+    """The regions that such a mask labels. A known region without a number is known to be absent; nothing may be
+    learned from or scored on a region that is not known."""
 
     @property
     def values(self) -> frozenset[int]:
@@ -66,6 +71,7 @@ class LabelConvention:
         numbers = {
             region: frozenset(value for value, tissue in self.tissues.items() if tissue in members)
             for region, members in REGIONS.items()
+            if region in self.known
         }
         return {region: values for region, values in numbers.items() if values}
 
@@ -87,6 +93,8 @@ CONVENTIONS: Mapping[str, LabelConvention] = MappingProxyType(
             LabelConvention("brats2024-ped", {1: "ET", 2: "NCR", 3: "CC", 4: "ED"}, "BraTS-PED 2024"),
             LabelConvention("msd", {1: "ED", 2: "NCR", 3: "ET"}, "MSD Task01, nnU-Net's BraTS datasets"),
             LabelConvention("hd-glio", {1: "ED", 2: "ET"}, "HD-GLIO"),
+            LabelConvention("wt-only", {1: "WT"}, "masks of the whole tumour alone", ("WT",)),
+            LabelConvention("tc-only", {1: "TC"}, "masks of the tumour core alone", ("TC",)),
         )
     }
 )
@@ -175,7 +183,8 @@ def to_regions(
     Args:
         labels: A map of the convention's numbers, `(X, Y, Z)`; see `check_labels`.
         convention: What they mean.
-        regions: Names from `REGIONS`, in the order wanted. A region the convention cannot express is empty.
+        regions: Names from `REGIONS`, in the order wanted. A region the convention cannot express is empty, whether it
+            is known to be absent or not known at all (`LabelConvention.known`).
 
     Returns:
         `(R, X, Y, Z)`, new memory.

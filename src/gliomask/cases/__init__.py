@@ -2,13 +2,14 @@
 
 from gliomask.cases.case import MODALITIES, SEQUENCE_NAMES, SHOWN_FIRST, Case, Problem, Source, get_modality
 from gliomask.cases.check import CaseReport, check_case
+from gliomask.cases.conventions import common_convention, resolve_conventions
 from gliomask.cases.cores import usable_cores
 from gliomask.cases.dataset import dataset_convention
 from gliomask.cases.find import Survey, case_of_files, find_cases, survey
 from gliomask.cases.layouts import LAYOUTS, Layout, candidates_of, get_layout, layout_of
 from gliomask.cases.naming import classify
 from gliomask.cases.patients import describe_patients, find_patient
-from gliomask.cases.read import common_convention, read_case, read_mask, resolve_conventions
+from gliomask.cases.read import read_case, read_mask
 
 __all__ = [
     "LAYOUTS",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from gliomask.errors import unknown_name
+from gliomask.labels import REGIONS, get_convention
 
 # The accepted spellings of each sequence in lower case, under its BraTS 2023 name. In file names they follow the case's
 # id after `_`, `-`, `.` or a space; the longest spelling that fits is taken, so that `t1ce` is never read as `t1`.
@@ -71,10 +72,17 @@ class Case:
     """Which of the patient's examinations this is, as its name says; empty where it does not."""
     patient_rule: str = ""
     """The rule by which the patient was found, in words; empty where every id counts as a patient."""
+    convention_given: bool = field(default=False, compare=False)
+    """Whether the convention was given (`--labels`, `labels.txt`, `dataset.json`) rather than assumed from the id."""
 
     def __post_init__(self) -> None:
         if not self.patient:
             object.__setattr__(self, "patient", self.id)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The regions that the mask labels: all of them, unless its convention is for fewer (`wt-only`, say)."""
+        return tuple(REGIONS) if self.convention is None else get_convention(self.convention).known
 
 
 def get_modality(name: str) -> str:

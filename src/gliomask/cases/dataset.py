@@ -74,7 +74,14 @@ def _new_case(folder: Path, case_id: str, convention: str | None) -> Case:
     mask = next((path for path in possible if os.path.lexists(path)), None)  # a broken link is a mask that is not there
     found = find_patient(case_id)
     return Case(
-        case_id, {}, mask, convention, patient=found.patient, timepoint=found.timepoint, patient_rule=found.rule
+        case_id,
+        {},
+        mask,
+        convention,
+        patient=found.patient,
+        timepoint=found.timepoint,
+        patient_rule=found.rule,
+        convention_given=convention is not None,
     )
 
 
@@ -130,12 +137,20 @@ def _convention_of(described: Mapping[str, object]) -> str | None:
             regions[_tissue(str(name))] = set(map(int, number)) if isinstance(number, list) else {int(number)}
     except (TypeError, ValueError):  # a label that is no number: nothing to be learnt here
         return None
+    named_regions = regions.keys() - {"background"}
+    if named_regions in ({"WT"}, {"TC"}):  # one region without its parts
+        (region,) = named_regions
+        return _convention_with(dict.fromkeys(regions[region], region))
     enhancing, core, whole = (regions.get(key, set()) for key in ("ET", "TC", "WT"))
     meaning = dict.fromkeys(enhancing, "ET")
     meaning |= dict.fromkeys(regions.get("NCR", core - enhancing), "NCR")
     meaning |= dict.fromkeys(regions.get("ED", whole - core), "ED")
     for tissue in ("RC", "CC"):
         meaning |= dict.fromkeys(regions.get(tissue, ()), tissue)
+    return _convention_with(meaning)
+
+
+def _convention_with(meaning: Mapping[int, str]) -> str | None:
     return next((name for name, convention in CONVENTIONS.items() if dict(convention.tissues) == meaning), None)
 
 

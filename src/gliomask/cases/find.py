@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gliomask.cases.case import MODALITIES, Case, Problem, Source
+from gliomask.cases.conventions import read_labels_file
 from gliomask.cases.dataset import survey_dataset
 from gliomask.cases.folders import Listing, list_folder
 from gliomask.cases.identity import Key, identify
@@ -58,8 +59,10 @@ def find_cases(folder: Path | str) -> list[Case]:
 def survey(folder: Path | str) -> Survey:
     """Return the cases of a folder, at any depth, and everything that is wrong with it by the files' names.
 
+    A `labels.txt` in the folder of a mask, or in one above it, gives the case's convention (`cases.conventions`).
+
     Raises:
-        InputError: There is no such folder, or nothing in it that looks like a case.
+        InputError: There is no such folder, nothing in it looks like a case, or a `labels.txt` names no convention.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -76,7 +79,12 @@ def survey(folder: Path | str) -> Survey:
             "ID_t1ce.nii.gz or ID-t2f.nii (t1, t1ce, t2, flair and their synonyms), and for imagesTr/ with a "
             f"dataset.json (MSD, nnU-Net).{passed_over}"
         )
-    return found
+    return replace(found, cases=tuple(_with_labels_file(case, folder) for case in found.cases))
+
+
+def _with_labels_file(case: Case, folder: Path) -> Case:
+    given = read_labels_file(case.mask, folder) if case.mask else None
+    return replace(case, convention=given, convention_given=True) if given else case
 
 
 def case_of_files(files: Mapping[str, Path]) -> Case:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from gliomask.cases.case import MODALITIES, Case, Source
 from gliomask.errors import unknown_name
@@ -60,7 +61,7 @@ class Layout:
             if modality in modalities
         }
         found = re.fullmatch(self.id_pattern, case_id, re.IGNORECASE)
-        told = {**found.groupdict(), "patient_rule": self.patient_rule} if found else {}
+        told: dict[str, Any] = {**found.groupdict(), "patient_rule": self.patient_rule} if found else {}
         return Case(case_id, images, root / self.mask.format(id=case_id), self.convention, **told)
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from gliomask.cases.case import Case, get_modality
-from gliomask.cases.cores import usable_cores
-from gliomask.cases.layouts import candidates_of
 from gliomask.errors import InputError
-from gliomask.labels import check_labels, detect_convention, get_convention, label_values
+from gliomask.labels import check_labels, get_convention, label_values
 from gliomask.volume import Volume, read_volume
 
 
@@ -80,42 +76,6 @@ def read_mask(case: Case) -> Volume:
         raise InputError(f"{case.id}: the label convention of {case.mask} is not known. Say it with --labels.")
     check_labels(label_values(volume.data), get_convention(case.convention), str(case.mask))
     return volume
-
-
-def resolve_conventions(cases: Sequence[Case], labels: str | None = None) -> list[Case]:
-    """Return the cases with a convention each: the one asked for, the layout's, or the one that the masks prove.
-
-    Cases of no known layout share one convention; their masks are read, all of them, for the numbers that settle it.
-
-    Raises:
-        InputError: `labels` is no convention, a mask is bad, or all masks together do not settle it.
-    """
-    if labels is not None:
-        name = get_convention(labels).name
-        return [replace(case, convention=name) for case in cases]
-    unsettled = [case for case in cases if case.convention is None and case.mask is not None]
-    proved = _proved_convention(unsettled) if unsettled else None
-    return [replace(case, convention=case.convention or proved) for case in cases]
-
-
-def common_convention(cases: Sequence[Case]) -> str:
-    """Return the convention that most of the masks use; brats2021 where there is no mask."""
-    counts = Counter(case.convention for case in cases if case.mask is not None and case.convention is not None)
-    return counts.most_common(1)[0][0] if counts else "brats2021"
-
-
-def _proved_convention(cases: Sequence[Case]) -> str:
-    candidates = candidates_of(case.id for case in cases)
-    # All of them: one mask of BraTS 2024 with a cavity and no enhancing tumour looks like BraTS 2021.
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        values = set().union(*pool.map(_mask_values, cases))
-    where = cases[0].id if len(cases) == 1 else f"{cases[0].id} and {len(cases) - 1} more"
-    convention = detect_convention(values, where, candidates)
-    return convention.name if convention else "brats2021"  # every mask is empty: any convention says the same
-
-
-def _mask_values(case: Case) -> list[int]:
-    return label_values(read_volume(case.mask, mask=True).data) if case.mask is not None else []
 
 
 def _read_or_error(path: Path) -> Volume | InputError:

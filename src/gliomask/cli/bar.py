@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +13,9 @@ from types import FrameType
 import typer
 from rich.progress import BarColumn, Progress
 
-from gliomask.cases import Case
+from gliomask.cases import Case, get_modality
 from gliomask.cli.console import err, text_column
+from gliomask.labels import REGIONS
 from gliomask.training.cache import CachedCase
 from gliomask.training.config import TrainConfig
 from gliomask.training.cross_validation import cross_validate
@@ -87,6 +90,8 @@ class Bar(Watcher):
             f"{config.network} on {len(training)} cases, validated on {len(validation)}"
             + (f"; {left_out} left out: tumour under {config.min_tumour:.1%} of a patch" if left_out else "")
         )
+        for text in _partial(training, config):
+            self.say(text)
         small = [c.id for c in training if min(c.shape) < config.patch_size]
         if small and not config.whole_brain:
             self.say(f"{len(small)} brains are smaller than the patch along some axis; padded with zeros")
@@ -112,6 +117,19 @@ class Bar(Watcher):
         """Print a line above the bar; with several processes, only in the first."""
         if self.is_first:
             err.print(text)
+
+
+def _partial(training: Sequence[CachedCase], config: TrainConfig) -> list[str]:
+    """Return lines about cases whose masks label some regions only, and about cases that lack sequences."""
+    wanted = {get_modality(name) for name in config.modalities}
+    regions = Counter(case.known for case in training if len(case.known) < len(REGIONS))
+    present = (tuple(itertools.compress(case.modalities, case.present)) for case in training)
+    sequences = Counter(kept for names in present if len(kept := tuple(n for n in names if n in wanted)) < len(wanted))
+    lines = [f"{count} cases with masks of {', '.join(known)} only" for known, count in regions.items()]
+    lines += [f"{count} cases with {', '.join(names)} only" for names, count in sequences.items()]
+    if regions and config.partial_share is not None:
+        lines.append(f"{config.partial_share:.0%} of the patches are from cases whose masks label some regions only")
+    return lines
 
 
 def _epoch_line(row: Mapping[str, float]) -> str:

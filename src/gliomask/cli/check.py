@@ -171,7 +171,7 @@ def _grid(report: CaseReport) -> str:
 
 
 def _whole_tumour(report: CaseReport) -> str:
-    if report.grid is None or not report.voxels:
+    if report.grid is None or not report.voxels or "WT" not in report.case.known:
         return ""
     x, y, z = report.grid.spacing_mm
     voxels = sum(count for tissue, count in report.voxels.items() if tissue != "RC")
@@ -188,12 +188,14 @@ def _tallied(values: Any) -> str:
 
 
 def _conventions(reports: Sequence[CaseReport]) -> str:
-    from gliomask.labels import CONVENTIONS
+    from gliomask.labels import CONVENTIONS, REGIONS
 
     masks = [report for report in reports if report.case.mask is not None]
     named = Counter(report.case.convention for report in masks if report.case.convention)
     without = len(reports) - len(masks)
     texts = [f"{CONVENTIONS[name]} in {count} masks" for name, count in named.items()]
+    partial = Counter(report.case.known for report in masks if len(report.case.known) < len(REGIONS))
+    texts += [f"{count} masks label {', '.join(known)} only" for known, count in partial.items()]
     texts += [f"no mask in {without} of {len(reports)} cases (train leaves these out)"] if without else []
     return "; ".join(texts) or "convention not known"
 
@@ -213,6 +215,7 @@ def _as_json(checked: _Checked) -> dict[str, Any]:
                 "sequences": {m: str(source.path) for m, source in report.case.images.items()},
                 "mask": str(report.case.mask) if report.case.mask else None,
                 "convention": report.case.convention,
+                "known_regions": report.case.known if report.case.mask else (),
                 "shape": report.grid.shape if report.grid else None,
                 "spacing_mm": report.grid.spacing_mm if report.grid else None,
                 "orientation": report.grid.axes if report.grid else None,

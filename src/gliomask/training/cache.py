@@ -47,6 +47,11 @@ class CachedCase:
     files: Mapping[str, tuple[str, int | None]]
     """What it was made from: of each sequence, and of `mask`, the file and the channel in it."""
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The regions that the mask labels; `voxels`, `outside` and `places` hold no other."""
+        return get_convention(self.convention).known
+
     def image(self) -> NDArray[Any]:
         """The sequences, `(C, x, y, z)`, intensities as they came: int16, or float32 where they do not fit that."""
         return np.load(self.folder / "image.npy", mmap_mode="r")  # type: ignore[no-any-return]

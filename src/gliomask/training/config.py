@@ -103,6 +103,17 @@ class TrainConfig(BaseModel):
         Field(ge=0, lt=1),
         Option("Probability of removing each sequence from a patch; above 0, cases may lack some.", Panel.LEARNING),
     ] = 0.0
+    lone_modality: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        Option("Probability of removing all sequences of a patch but one.", Panel.LEARNING),
+    ] = 0.0
+    """Needs `drop_modalities` above 0, which applies to the other patches."""
+    partial_share: Annotated[
+        float | None,
+        Field(gt=0, lt=1),
+        Option("Share of patches from cases whose masks label some regions only. [each case once]", Panel.LEARNING),
+    ] = None
     normalization: Annotated[Normalization, Option("Of intensities: zscore or minmax.", Panel.LEARNING)] = "zscore"
     augment: Annotated[
         float,
@@ -110,6 +121,11 @@ class TrainConfig(BaseModel):
         Option("How often to rotate, scale, add noise and the like: 0 never, 2 twice as often.", Panel.LEARNING),
     ] = 1.0
     """A factor on the probabilities of `Augmentation`."""
+    thick_slices: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Option("Probability that all sequences of a patch have slices of 2 to 5 voxels.", Panel.LEARNING),
+    ] = 0.0
     transplant: Annotated[
         float,
         Field(ge=0, le=1),
@@ -143,7 +159,13 @@ class TrainConfig(BaseModel):
     val_fraction: Annotated[
         float, Field(ge=0, lt=1), Option("Fraction of the patients to validate on; 0: none.", Panel.HELD_OUT)
     ] = 0.25
-    """Not used with folds."""
+    """Not used with folds or a split file."""
+    split: Annotated[
+        str | None,
+        Option("A JSON file with the ids to train and to validate on.", Panel.HELD_OUT, metavar="<path>"),
+    ] = None
+    """A list of `{"train": [...], "val": [...]}` like nnU-Net's `splits_final.json`, of which the first entry is used.
+    Cases in neither are left out."""
     folds: Annotated[
         int | None, Field(ge=2), Option("Cross-validation with N folds, a run for each.", Panel.HELD_OUT)
     ] = None
@@ -183,6 +205,10 @@ class TrainConfig(BaseModel):
             raise ValueError(f"give one of {', '.join(_LENGTHS)}; got {' and '.join(given)}")
         if self.fold >= (self.folds or 1):
             raise ValueError(f"there is no fold {self.fold} of {self.folds or 1}; folds count from 0")
+        if self.folds and self.split:
+            raise ValueError("--folds and --split both choose the held-out cases; give one of the two")
+        if self.lone_modality and not self.drop_modalities:
+            raise ValueError("--lone-modality needs --drop-modalities above 0")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} cannot be divided into {self.accumulate} equal parts")
         if self.compiled and self.low_memory and self.norm == "batch":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +20,8 @@ class Confusion:
     """Counts of voxels by true and by predicted class, `(4, 4)`; background, ED, NCR, ET.
 
     The scores are voxel accuracy and the mean IoU of all four classes, background included. They flatter: where a
-    tumour fills 2 % of the voxels, an answer without any tumour is 98 % accurate.
+    tumour fills 2 % of the voxels, an answer without any tumour is 98 % accurate. Cases whose masks do
+    not label all regions are not counted, as the class of a voxel is not known there.
     """
 
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros((_CLASSES, _CLASSES), np.int64))
@@ -30,18 +32,25 @@ class Confusion:
         self.counts += np.bincount(pairs.ravel(), minlength=_CLASSES**2).reshape(_CLASSES, _CLASSES)
 
     def accuracy(self) -> float:
-        """Return the share of voxels whose class is right."""
+        """Return the share of voxels whose class is right; NaN where nothing was counted."""
+        if not self.counts.any():
+            return math.nan
         return float(np.trace(self.counts) / self.counts.sum())
 
     def background_accuracy(self) -> float:
-        """Return the accuracy of the answer that there is no tumour anywhere."""
+        """Return the accuracy of the answer that there is no tumour anywhere; NaN where nothing was counted."""
+        if not self.counts.any():
+            return math.nan
         return float(self.counts[0].sum() / self.counts.sum())
 
     def mean_iou(self) -> float:
-        """Return the mean over the classes of intersection over union; a class absent from both sides is left out."""
+        """Return the mean over the classes of intersection over union; a class absent from both sides is left out.
+
+        NaN where nothing was counted.
+        """
         hit = np.diag(self.counts)
         union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - hit
-        return float(np.mean(hit[union > 0] / union[union > 0]))
+        return float(np.mean(hit[union > 0] / union[union > 0])) if union.any() else math.nan
 
 
 def _classes(masks: NDArray[np.bool_], regions: Sequence[str]) -> NDArray[np.uint8]:

@@ -109,16 +109,22 @@ class Learner:
             piece = slice(part * size, (part + 1) * size)
             images = batch.images[piece].to(device, non_blocking=True, memory_format=torch.channels_last_3d)
             targets = batch.targets[piece].to(device, non_blocking=True)
-            outputs, loss = self._backward(images, targets, step * parts + part, last=part == parts - 1)
+            known = batch.known[piece]
+            outputs, loss = self._backward(images, (targets, known), step * parts + part, last=part == parts - 1)
             total += loss
             if not np.isfinite(loss):
                 bad += batch.cases[piece]
             logits = outputs if isinstance(outputs, Tensor) else outputs[0]
-            counts += _count_classes(targets, logits.detach() > 0, self.regions)
+            whole = known.all(dim=1)
+            if whole.any():
+                counts += _count_classes(targets[whole], logits.detach()[whole] > 0, self.regions)
         return total, counts.tolist(), tuple(bad)
 
-    def _backward(self, images: Tensor, targets: Tensor, number: int, *, last: bool) -> tuple[Any, float]:
-        """Add the gradients of one part of a batch; with the last one they are averaged over the processes."""
+    def _backward(self, images: Tensor, truth: tuple[Tensor, Tensor], number: int, *, last: bool) -> tuple[Any, float]:
+        """Add the gradients of one part of a batch; with the last one they are averaged over the processes.
+
+        `truth` is the part's targets and which regions of them are known.
+        """
         device = self.group.device
         waits = not last and isinstance(self.forward, nn.parallel.DistributedDataParallel)
         # Dropout draws from torch's own generator: seeded by the number, a resumed run draws as an unbroken one would.
@@ -127,7 +133,7 @@ class Learner:
             with self.forward.no_sync() if waits else nullcontext():  # type: ignore[operator]
                 with autocast(device, self.config.precision):
                     outputs = self.forward(images)
-                loss = supervised(self.loss_of, outputs, targets) / self.config.accumulate
+                loss = supervised(self.loss_of, outputs, *truth) / self.config.accumulate
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return outputs, float(loss.detach())
 

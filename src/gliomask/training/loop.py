@@ -26,7 +26,7 @@ from gliomask.training.confusion import Confusion
 from gliomask.training.distributed import ProcessGroup, join_process_group
 from gliomask.training.learner import Learner
 from gliomask.training.losses import build_loss
-from gliomask.training.patches import Batch, Patches, PatchSettings
+from gliomask.training.patches import Batch, Order, Patches, PatchSettings, is_fully_labelled
 from gliomask.training.run import Run, RunState, make_plan, open_run, split_cases
 from gliomask.training.schedule import Schedule, learning_rate
 from gliomask.training.validation import validate
@@ -147,7 +147,8 @@ class _Job:
 
     @property
     def steps_per_epoch(self) -> int:
-        patches = len(self.training) * self.config.patches_per_case
+        whole = [is_fully_labelled(case, self.model.plan) for case in self.training]
+        patches = len(Order(whole, self.config.partial_share, self.config.seed)) * self.config.patches_per_case
         return max(1, -(-patches // self.config.batch_size))
 
 
@@ -270,8 +271,16 @@ def best_row(rows: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
 
 
 def repeated(cases: Sequence[CachedCase], times: int) -> list[CachedCase]:
-    """Return the cases, those several times whose ET is less than a fiftieth of their TC, or not there."""
-    counts = (times if 50 * case.voxels.get("ET", 0) < case.voxels.get("TC", 0) else 1 for case in cases)
+    """Return the cases, those several times whose ET is less than a fiftieth of their TC, or not there.
+
+    A case whose mask does not label both comes once.
+    """
+
+    def is_faint(case: CachedCase) -> bool:
+        known = {"TC", "ET"} <= set(case.known)
+        return known and 50 * case.voxels.get("ET", 0) < case.voxels.get("TC", 0)
+
+    counts = (times if is_faint(case) else 1 for case in cases)
     return [case for case, count in zip(cases, counts, strict=True) for _ in range(count)]
 
 
@@ -317,7 +326,9 @@ def _out_of_patience(config: TrainConfig, rows: Sequence[Mapping[str, float]]) -
 
 def _patch_settings(job: _Job) -> PatchSettings:
     config = job.config
-    changes = Augmentation().times(config.augment) if config.augment else None
+    changes = Augmentation().times(config.augment) if config.augment or config.thick_slices else None
+    if changes is not None:
+        changes = replace(changes, thick_scan_probability=config.thick_slices)
     plan, divisor = job.model.plan, int(job.model.network.divisor)  # type: ignore[arg-type]
     size = None if config.whole_brain else plan.patch_size
     return PatchSettings(
@@ -329,6 +340,8 @@ def _patch_settings(job: _Job) -> PatchSettings:
         transplant=config.transplant,
         histograms=config.histograms,
         lesion_contrast=config.lesion_contrast,
+        lone_modality=config.lone_modality,
+        partial_share=config.partial_share,
     )
 
 

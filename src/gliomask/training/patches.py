@@ -25,6 +25,7 @@ from gliomask.training.augment import (
     apply_transplant,
     augment,
     drop_modalities,
+    keep_one_modality,
     sample_histogram_mix,
     sample_lesion_contrast,
     sample_transplant,
@@ -59,6 +60,10 @@ class PatchSettings:
     """The probability with which a patch's intensities are moved towards those of another case."""
     lesion_contrast: float = 0.0
     """The probability with which one of a patch's regions stands out less or more from its surroundings."""
+    lone_modality: float = 0.0
+    """The probability with which a patch keeps one of its sequences only; otherwise each goes by `drop_modalities`."""
+    partial_share: float | None = None
+    """The share of an epoch's patches from cases whose masks label some regions only; None: each case comes once."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class Batch:
     """`(B, C, X, Y, Z)` float32."""
     targets: Tensor
     """`(B, R, X, Y, Z)` bool."""
+    known: Tensor
+    """`(B, R)` bool, on the CPU: the regions that each patch's target labels."""
     cases: tuple[str, ...]
     """The id of the case that each patch is from."""
 
@@ -76,8 +83,9 @@ class Batch:
 class Patches:
     """An endless sequence of batches: `patches[step]` depends on the settings and the step, on nothing drawn before.
 
-    An epoch goes once through all cases, in an order of its own. A step's `batch_size` patches are shared out over
-    `group`; together they are the same ones, however many processes there are.
+    An epoch goes once through all cases, in an order of its own; with a `partial_share` once through those whose masks
+    label all regions, and through as many of the others as make that share (`Order`). A step's `batch_size` patches are
+    shared out over `group`; together they are the same ones, however many processes there are.
 
     A GPU that trains also changes the patches: a core takes a third of a second for each, and would fall behind.
     """
@@ -91,6 +99,9 @@ class Patches:
         group: ProcessGroup = ProcessGroup(),  # noqa: B008 (frozen)
     ) -> None:
         self.cases = list(cases)
+        self.order = Order(
+            [is_fully_labelled(case, plan) for case in self.cases], settings.partial_share, settings.seed
+        )
         self.plan = plan
         self.settings = settings
         self.batch_size = batch_size
@@ -133,12 +144,12 @@ class Patches:
 
     def _draw_all(self, numbers: Sequence[int]) -> Batch:
         images, targets, cases = zip(*map(self._draw, numbers), strict=True)
-        return Batch(torch.stack(images), torch.stack(targets), cases)
+        known = torch.tensor([[region in case.known for region in self.plan.regions] for case in cases])
+        return Batch(torch.stack(images), torch.stack(targets), known, tuple(case.id for case in cases))
 
-    def _draw(self, number: int) -> tuple[Tensor, Tensor, str]:
-        epoch, place = divmod(number, len(self.cases))
+    def _draw(self, number: int) -> tuple[Tensor, Tensor, CachedCase]:
         seed = self.settings.seed
-        case = self.cases[np.random.default_rng([seed, 1, epoch]).permutation(len(self.cases))[place]]
+        case = self.cases[self.order[number]]
         drawn = np.random.default_rng([seed, 2, number])
         size = self.settings.size or _around(case.shape, self.settings.multiple)
         start = choose_place(case, self.plan, size, drawn)
@@ -146,8 +157,11 @@ class Patches:
         generator = torch.Generator().manual_seed(int(np.random.default_rng([seed, 3, number]).integers(2**62)))
         transplant = sample_transplant(generator, self.settings.transplant) if self.settings.transplant else None
         if transplant is not None:
-            donor = self.cases[int(drawn.integers(len(self.cases)))]
-            there = start + (np.array(donor.shape) - case.shape) // 2  # their brains' middles lie on each other
+            donors = self._donors(case)
+            donor = donors[int(drawn.integers(len(donors)))]
+            there = (
+                start + (np.array(donor.shape) - np.array(case.shape)) // 2
+            )  # their brains' middles lie on each other
             donated = cut_patch(donor, self.plan, there, size, self.device)
             data, regions = apply_transplant((data, regions), donated, transplant)
         if self.settings.lesion_contrast:
@@ -156,7 +170,19 @@ class Patches:
             data = self._mix_histograms(data, generator, drawn)
         if self.settings.augmentation is not None:
             data, regions = augment(data, regions, generator, self.settings.augmentation)
-        return drop_modalities(data, generator, self.settings.drop_modalities), regions, case.id
+        if self.settings.lone_modality:
+            data = keep_one_modality(data, generator, self.settings.lone_modality)
+        return drop_modalities(data, generator, self.settings.drop_modalities), regions, case
+
+    def _donors(self, host: CachedCase) -> list[CachedCase]:
+        """The cases that have every sequence of the host and every region that its mask labels.
+
+        A tumour in one of the host's sequences and not in the others would be none, and where the donor's mask does not
+        label a region, the host's labels would be lost. The host itself is always one of them.
+        """
+        regions = set(self.plan.regions) & set(host.known)
+        sequences = _present(host, self.plan)
+        return [case for case in self.cases if regions <= set(case.known) and sequences <= _present(case, self.plan)]
 
     def _change_lesion(self, data: Tensor, regions: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         enhancing = None
@@ -173,6 +199,47 @@ class Patches:
         donor = self.cases[int(drawn.integers(len(self.cases)))]
         coarse = np.ascontiguousarray(donor.image()[_COARSE])
         return apply_histogram_mix(data, _normalized(donor, self.plan, coarse, self.device), mix)
+
+
+class Order:
+    """Which case each patch is from, by the patch's number: `order[number]` is a place in the list of cases.
+
+    Args:
+        whole: Of each case, whether its mask labels all regions.
+        share: The share of an epoch's patches that the other cases have; None: each case comes once. Where one of the
+            two kinds is missing it means nothing.
+        seed: Of the orders.
+    """
+
+    def __init__(self, whole: Sequence[bool], share: float | None, seed: int) -> None:
+        self._seed = seed
+        self._always = np.flatnonzero(whole)
+        self._in_turns = np.flatnonzero(~np.array(whole, bool))
+        if share is None or not len(self._always) or not len(self._in_turns):
+            self._always, self._in_turns = np.arange(len(whole)), np.arange(0)
+        count = len(self._always) * (share or 0) / (1 - (share or 0))
+        self._turns = max(1, round(count)) if len(self._in_turns) else 0
+
+    def __len__(self) -> int:
+        """How many patches make an epoch in which each whole case gives one."""
+        return len(self._always) + self._turns
+
+    def __getitem__(self, number: int) -> int:
+        epoch, place = divmod(number, len(self))
+        cases = np.concatenate([self._always, [self._turn(epoch * self._turns + i) for i in range(self._turns)]])
+        return int(cases[np.random.default_rng([self._seed, 1, epoch]).permutation(len(cases))[place]])
+
+    def _turn(self, number: int) -> int:
+        """The case of this number, where all of them come in one random order, then all in another."""
+        times, place = divmod(number, len(self._in_turns))
+        return int(
+            self._in_turns[np.random.default_rng([self._seed, 4, times]).permutation(len(self._in_turns))[place]]
+        )
+
+
+def is_fully_labelled(case: CachedCase, plan: Plan) -> bool:
+    """Return whether the case's mask labels all regions of the plan."""
+    return set(plan.regions) <= set(case.known)
 
 
 def choose_place(case: CachedCase, plan: Plan, size: Size, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -208,6 +275,13 @@ def cut_patch(
         return data, torch.from_numpy(to_regions(mask, convention, plan.regions))
     meanings = torch.from_numpy(to_regions(np.arange(256, dtype=np.uint8), convention, plan.regions)).to(device)
     return data, meanings[:, torch.from_numpy(mask).to(device).int()]
+
+
+def _present(case: CachedCase, plan: Plan) -> set[str]:
+    """Those of the plan's sequences that the case has."""
+    return {
+        name for name, there in zip(case.modalities, case.present, strict=True) if there and name in plan.modalities
+    }
 
 
 def _normalized(case: CachedCase, plan: Plan, raw: NDArray[Any], device: torch.device) -> Tensor:

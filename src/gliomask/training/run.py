@@ -18,10 +18,11 @@ from gliomask.figures import SCREEN_DPI, curves_figure, figure_png, save_figure
 from gliomask.files import replacing, write_text
 from gliomask.inference.loading import Model, save_model
 from gliomask.inference.preprocessing import common_spacing
+from gliomask.labels import get_convention
 from gliomask.model.plan import Plan
 from gliomask.training.cache import CachedCase, build_cache, cache_plan, open_cache
 from gliomask.training.config import FREE, TrainConfig, make_config
-from gliomask.training.split import Split, hold_out, make_folds
+from gliomask.training.split import Split, hold_out, make_folds, read_split
 
 # What a run leaves that ended before its first step, for a bad case say; starting again over it loses nothing.
 _BEFORE_TRAINING = {"config.json", "splits_final.json", "cache"}
@@ -180,6 +181,8 @@ def load_run(folder: Path | str) -> Run:
 def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
     """Return the plan that a config asks for, with the convention that the training masks use.
 
+    Its regions are those of WT, TC and ET that at least one mask labels.
+
     Raises:
         InputError: A name is unknown; or cases lack a mask, or a sequence that the plan names (all are listed), unless
             sequences are dropped in training too.
@@ -188,16 +191,20 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
     if isinstance(cases, Path):
         made_for = cache_plan(cases)
         spacing_mm, axes, convention = made_for.spacing_mm, made_for.axes, made_for.convention
+        known = {region for case in open_cache(cases, made_for) for region in case.known}
     else:
         _check_cases(cases, modalities, can_miss=config.drop_modalities > 0)
         axes = "LPS"
         spacing_mm, convention = common_spacing(cases, axes), common_convention(cases)
+        known = {region for case in cases for region in case.known}
+    regions = tuple(region for region in ("WT", "TC", "ET") if region in known)
     edge = config.patch_size
     norm = {} if config.norm is None else {"norm": None if config.norm == "none" else config.norm}
     return Plan(
         modalities=modalities,
         can_miss=config.drop_modalities > 0,
-        convention=convention,
+        regions=regions,
+        convention=convention if set(regions) <= set(get_convention(convention).known) else "brats2021",
         axes=axes,
         spacing_mm=spacing_mm,
         normalization=config.normalization,
@@ -220,19 +227,27 @@ def split_cases(
     """
     path = run.folder / "splits_final.json"
     if not path.is_file():
-        seed = config.seed
-        splits = make_folds(cases, config.folds, seed) if config.folds else [hold_out(cases, config.val_fraction, seed)]
+        splits = _splits(cases, config)
         write_text(path, json.dumps(splits, indent=2) + "\n")
     ids = run.split()
     validation = [case for case in cases if case.id in set(ids["val"])]
     candidates = [case for case in cases if case.id in set(ids["train"])]
-    training = [case for case in candidates if case.voxels["WT"] >= config.min_tumour * np.prod(plan.patch_size)]
+    least = config.min_tumour * np.prod(plan.patch_size)
+    training = [case for case in candidates if "WT" not in case.known or case.voxels["WT"] >= least]
     if not training:
         raise InputError(
             f"no case is left to train on: of {len(candidates)}, all have tumours under {config.min_tumour:.2%} of a "
             "patch. Lower --min-tumour."
         )
     return training, validation
+
+
+def _splits(cases: Sequence[CachedCase], config: TrainConfig) -> list[Split]:
+    if config.split:
+        return [read_split(Path(config.split), cases)]
+    if config.folds:
+        return make_folds(cases, config.folds, config.seed)
+    return [hold_out(cases, config.val_fraction, config.seed)]
 
 
 def _check_cases(cases: Sequence[Case], modalities: Sequence[str], *, can_miss: bool) -> None:

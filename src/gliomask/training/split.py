@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -17,8 +19,8 @@ Split = dict[str, list[str]]
 def hold_out(cases: Sequence[CachedCase], fraction: float, seed: int) -> Split:
     """Return one split that holds out a share of the patients, one at least; 0 holds out none.
 
-    Patients are sorted by where they come from, whether their tumour enhances and how large it is, and one is drawn
-    from each of as many equal runs of that order as are to be held out.
+    Patients are sorted by which regions their masks label, where they come from, whether their tumour enhances and how
+    large it is, and one is drawn from each of as many equal runs of that order as are to be held out.
 
     Raises:
         InputError: There are too few patients.
@@ -55,6 +57,30 @@ def make_folds(cases: Sequence[CachedCase], count: int, seed: int) -> list[Split
     return [_split(cases, held_out) for held_out in folds]
 
 
+def read_split(path: Path, cases: Sequence[CachedCase]) -> Split:
+    """Return the first split of a file like nnU-Net's `splits_final.json`.
+
+    Raises:
+        InputError: The file cannot be read or holds no split, names a case that is not there, names none to train on,
+            or has cases of one patient on both sides.
+    """
+    try:
+        first = json.loads(path.read_text("utf-8"))[0]
+        split: Split = {side: [str(name) for name in first[side]] for side in ("train", "val")}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f'{path}: cannot be read as a list of {{"train": [...], "val": [...]}}: {error}.') from error
+    patients = {case.id: case.patient for case in cases}
+    missing = sorted({name for names in split.values() for name in names} - patients.keys())
+    if missing:
+        raise InputError(f"{path}: names {len(missing)} case(s) that are not there, such as {missing[0]}.")
+    if not split["train"]:
+        raise InputError(f"{path}: names no case to train on.")
+    both = {patients[name] for name in split["train"]} & {patients[name] for name in split["val"]}
+    if both:
+        raise InputError(f"{path}: has {', '.join(sorted(both))} both to train on and to validate on.")
+    return split
+
+
 def source_of(case_id: str) -> str:
     """Return where a case comes from as its id tells it: `BraTS2021`, `BraTS-GLI`, `Brats18_CBICA`, `Brats18_2013`."""
     first, *rest = re.split(r"[-_]", case_id)
@@ -63,10 +89,11 @@ def source_of(case_id: str) -> str:
 
 
 def _sorted_patients(cases: Sequence[CachedCase]) -> list[str]:
-    """Patients in an order in which neighbours are alike."""
-    keys: dict[str, tuple[str, bool, int]] = {}
+    """Patients in an order in which neighbours are alike: first in the regions that their masks label."""
+    keys: dict[str, tuple[tuple[str, ...], str, bool, int]] = {}
     for case in sorted(cases, key=lambda case: case.id):
-        keys.setdefault(case.patient, (source_of(case.id), case.voxels.get("ET", 0) == 0, case.voxels["WT"]))
+        size = case.voxels.get("WT", max(case.voxels.values(), default=0))
+        keys.setdefault(case.patient, (case.known, source_of(case.id), case.voxels.get("ET", 0) == 0, size))
     return sorted(keys, key=lambda patient: (*keys[patient], patient))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,9 +30,10 @@ class CaseScore:
     case: str
     loss: float
     dice: Mapping[str, float]
-    """Of each region, over the whole mask, also what lies outside the brain's box. Both empty: 1."""
+    """Of each region, over the whole mask, also what lies outside the brain's box. Both empty: 1; NaN where the case's
+    mask does not label the region."""
     confusion: Confusion
-    """Over the voxels of the brain's box."""
+    """Over the voxels of the brain's box; empty where the mask does not label all regions."""
 
 
 def validate(
@@ -45,6 +47,7 @@ def validate(
 ) -> dict[str, float]:
     """Return the means over the cases, as a row of a run's log names them; empty without cases.
 
+    The mean Dice of a region is over the cases whose masks label it; a region that no mask labels is left out.
     Accuracy and mean IoU are over all voxels of the brains' boxes together; `all_background_accuracy` is what an empty
     answer would score there. The cases are shared out over `group`, and all get the same answer.
     """
@@ -58,7 +61,11 @@ def validate(
     parts = group.gather(mine)
     scores = [parts[number % len(parts)][number // len(parts)] for number in range(len(cases))]
     confusion = Confusion(np.sum([score.confusion.counts for score in scores], axis=0))
-    means = {region: float(np.mean([score.dice[region] for score in scores])) for region in model.plan.regions}
+    labelled = {
+        region: [score.dice[region] for score in scores if not math.isnan(score.dice[region])]
+        for region in model.plan.regions
+    }
+    means = {region: float(np.mean(values)) for region, values in labelled.items() if values}
     return {
         "val_loss": float(np.mean([score.loss for score in scores])),
         "val_accuracy": confusion.accuracy(),
@@ -74,12 +81,14 @@ def score_cached_case(model: Model, case: CachedCase, loss_of: Loss, precision: 
     """Return how a model does on one prepared case; the Dice are those of the mask that `predict` would write."""
     truth = to_regions(case.labels(), get_convention(case.convention), model.plan.regions)
     logits = _logits(model, case, precision)
-    loss = float(loss_of(logits[None], torch.from_numpy(truth)[None]))
+    known = [region in case.known for region in model.plan.regions]
+    loss = float(loss_of(logits[None], torch.from_numpy(truth)[None], torch.tensor([known])))
     found = _nested(model, logits)
     confusion = Confusion()
-    confusion.add(truth[None], found[None], model.plan.regions)
+    if all(known):
+        confusion.add(truth[None], found[None], model.plan.regions)
     dice = {
-        region: _dice(true, predicted, case.outside.get(region, 0))
+        region: _dice(true, predicted, case.outside.get(region, 0)) if region in case.known else math.nan
         for region, true, predicted in zip(model.plan.regions, truth, found, strict=True)
     }
     return CaseScore(case.id, loss, dice, confusion)

@@ -9,7 +9,7 @@ any channel is not 0. Outside it, and in a channel that is 0 throughout (a seque
 
 from __future__ import annotations
 
-from gliomask.training.augment.faults import drop_modalities
+from gliomask.training.augment.faults import drop_modalities, keep_one_modality
 from gliomask.training.augment.histogram import apply_histogram_mix, sample_histogram_mix
 from gliomask.training.augment.lesion import apply_lesion_contrast, sample_lesion_contrast
 from gliomask.training.augment.patch import augment
@@ -23,6 +23,7 @@ __all__ = [
     "apply_transplant",
     "augment",
     "drop_modalities",
+    "keep_one_modality",
     "sample_histogram_mix",
     "sample_lesion_contrast",
     "sample_transplant",

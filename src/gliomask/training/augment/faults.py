@@ -109,6 +109,25 @@ def drop_modalities(image: Tensor, generator: torch.Generator, probability: floa
     return result
 
 
+def keep_one_modality(image: Tensor, generator: torch.Generator, probability: float) -> Tensor:
+    """Return the image, with this probability with all but one of the channels that are there set to 0.
+
+    Each that is there (not 0 throughout) is as likely to stay. The image that came in is left unchanged.
+
+    Raises:
+        InputError: The probability is not in [0, 1].
+    """
+    if not 0 <= probability <= 1:
+        raise InputError(f"the probability of keeping one modality only must lie in [0, 1]; got {probability}")
+    present = find_present(image)
+    if not chance(generator, probability) or not present:
+        return image
+    kept = present[integer(generator, (0, len(present) - 1))]
+    result = torch.zeros_like(image)
+    result[kept] = image[kept]
+    return result
+
+
 def sample_dropped(generator: torch.Generator, present: list[int], probability: float) -> list[int]:
     """Draw which of the channels that are there go; at least one of them stays."""
     dropped = [channel for channel in present if chance(generator, probability)]

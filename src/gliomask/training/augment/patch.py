@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,8 +31,10 @@ from gliomask.training.augment.resolution import (
     LowResolution,
     apply_blur,
     apply_low_resolution,
+    coarser,
     sample_blur,
     sample_low_resolution,
+    sample_thick_scan,
 )
 from gliomask.training.augment.settings import DEFAULT, Augmentation
 from gliomask.training.augment.spatial import apply_flip, apply_turn, sample_flip, sample_turn
@@ -69,6 +71,8 @@ def augment(
     turn = sample_turn(generator, settings)
     shift = sample_shift(generator, settings, find_present(image))
     intensities = [sample_intensity(generator, settings) for _ in image]
+    thick = sample_thick_scan(generator, settings)
+    intensities = [replace(each, low_resolution=coarser(each.low_resolution, thick)) for each in intensities]
     if turn is None:
         image, target = apply_flip(image, target, flip)
     else:

@@ -51,6 +51,23 @@ def sample_low_resolution(generator: torch.Generator, settings: Augmentation) ->
     return LowResolution((edges[0], edges[1], edges[2]))
 
 
+def sample_thick_scan(generator: torch.Generator, settings: Augmentation) -> LowResolution | None:
+    """Draw an axis and how thick the slices of all sequences are along it; nothing is drawn where it is off."""
+    if not settings.thick_scan_probability or not chance(generator, settings.thick_scan_probability):
+        return None
+    edges = [1.0, 1.0, 1.0]
+    edges[integer(generator, (0, 2))] = uniform(generator, settings.thick_slices_range)
+    return LowResolution((edges[0], edges[1], edges[2]))
+
+
+def coarser(one: LowResolution | None, other: LowResolution | None) -> LowResolution | None:
+    """Return the larger edges of the two, either of which may be none."""
+    if one is None or other is None:
+        return one or other
+    x, y, z = map(max, one.edges, other.edges)
+    return LowResolution((x, y, z))
+
+
 def apply_low_resolution(channel: Tensor, brain: Tensor, low: LowResolution) -> Tensor:
     """Return the channel as if taken with larger voxels and brought back to this grid.
 

@@ -16,7 +16,7 @@ class Augmentation:
     """How often and how strongly a patch is changed; the defaults are about nnU-Net's, and a few of our own.
 
     Each `*_probability` is in [0, 1], each `*_range` is (least, most), drawn from uniformly unless said. From
-    `bias_field_probability` on, everything is drawn for each channel by itself.
+    `bias_field_probability` on, everything but `thick_scan_probability` is drawn for each channel by itself.
 
     Raises:
         InputError: A probability is not in [0, 1], or a range is upside down or reaches where it makes no sense.
@@ -51,6 +51,9 @@ class Augmentation:
     thick_slices_probability: float = 0.05
     thick_slices_range: Range = (2.0, 5.0)
     """Likewise, along one axis only: in the clinic, slices are up to 5 mm thick."""
+    thick_scan_probability: float = 0.0
+    """Of a patch: all of its sequences have thick slices of one thickness along one axis, as in older examinations.
+    Training sets this probability by itself (`TrainConfig.thick_slices`)."""
     blur_probability: float = 0.1
     blur_range: Range = (0.5, 1.0)
     """Standard deviation of the Gaussian in voxels."""

@@ -1,0 +1,108 @@
+"""The label convention of each case: given by the user, that of its layout, or proved by the numbers in the masks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from gliomask.cases.case import Case
+from gliomask.cases.cores import usable_cores
+from gliomask.cases.layouts import candidates_of
+from gliomask.errors import InputError
+from gliomask.labels import detect_convention, get_convention, label_values
+from gliomask.volume import read_volume
+
+LABELS_FILE = "labels.txt"
+"""A file in a folder of cases with the name of the convention of all masks in it and below; the nearest file counts."""
+
+
+def read_labels_file(mask: Path, top: Path) -> str | None:
+    """Return the convention in the `labels.txt` of the mask's folder, or of the nearest folder above that has one.
+
+    Args:
+        mask: A mask somewhere below `top`.
+        top: The last folder that is looked into.
+
+    Raises:
+        InputError: The file names no convention.
+    """
+    for folder in mask.parents:
+        path = folder / LABELS_FILE
+        if path.is_file():
+            try:
+                return get_convention(path.read_text("utf-8").strip()).name
+            except (InputError, OSError, UnicodeDecodeError) as error:
+                raise InputError(f"{path}: should hold the name of a label convention: {error}") from error
+        if folder == top:
+            break
+    return None
+
+
+def resolve_conventions(cases: Sequence[Case], labels: str | None = None) -> list[Case]:
+    """Return the cases with a convention each: the one asked for, the layout's, or the one that the masks prove.
+
+    Cases of no known layout share one convention; their masks are read, all of them, for the numbers that settle it. Of
+    cases with a known layout, masks are read until one holds another number than 1.
+
+    Raises:
+        InputError: `labels` is no convention, a mask is bad, or all masks together do not settle it. This is also
+            raised where no convention was given and no mask holds another number than 1: a BraTS convention reads that
+            as necrosis, but such a mask is more likely one of the whole tumour (`wt-only`).
+    """
+    if labels is not None:
+        name = get_convention(labels).name
+        return [replace(case, convention=name, convention_given=True) for case in cases]
+    _refuse_ones([case for case in cases if case.mask and case.convention and not case.convention_given])
+    unsettled = [case for case in cases if case.convention is None and case.mask is not None]
+    proved = _proved_convention(unsettled) if unsettled else None
+    return [replace(case, convention=case.convention or proved) for case in cases]
+
+
+def common_convention(cases: Sequence[Case]) -> str:
+    """Return the convention that most of the masks use; brats2021 where there is no mask.
+
+    A convention that knows more regions goes before one that knows fewer, however many masks use that: what is written
+    in it can hold all that was learned.
+    """
+    counts = Counter(case.convention for case in cases if case.mask is not None and case.convention is not None)
+    most = max((len(get_convention(name).known) for name in counts), default=0)
+    full = Counter({name: count for name, count in counts.items() if len(get_convention(name).known) == most})
+    return full.most_common(1)[0][0] if full else "brats2021"
+
+
+def _refuse_ones(cases: Sequence[Case]) -> None:
+    """Refuse cases of which no mask holds another number than 1. The first other number ends the search."""
+    ones = 0
+    for case in cases:
+        try:
+            values = set(_mask_values(case)) - {0}
+        except InputError:
+            continue  # it is reported where the case is read
+        if values - {1}:
+            return
+        ones += values == {1}
+    if ones:
+        meaning = get_convention(cases[0].convention or "").tissues.get(1)
+        where = cases[0].id if len(cases) == 1 else f"{cases[0].id} and {len(cases) - 1} more"
+        raise InputError(
+            f"{where}: no mask holds another number than 1, which would be {meaning} alone in {cases[0].convention}. "
+            f"Give the convention with --labels, or in a file {LABELS_FILE} in their folder: wt-only (the "
+            f"whole tumour), tc-only (the tumour core), or {cases[0].convention}."
+        )
+
+
+def _proved_convention(cases: Sequence[Case]) -> str:
+    candidates = candidates_of(case.id for case in cases)
+    # All of them: one mask of BraTS 2024 with a cavity and no enhancing tumour looks like BraTS 2021.
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        values = set().union(*pool.map(_mask_values, cases))
+    where = cases[0].id if len(cases) == 1 else f"{cases[0].id} and {len(cases) - 1} more"
+    convention = detect_convention(values, where, candidates)
+    return convention.name if convention else "brats2021"  # every mask is empty: any convention says the same
+
+
+def _mask_values(case: Case) -> list[int]:
+    return label_values(read_volume(case.mask, mask=True).data) if case.mask is not None else []
