@@ -1,4 +1,4 @@
-"""The command line: what a user types, sees and gets back as exit status."""
+"""The command line: what a user types, what is printed, and the exit status."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
 
 @pytest.fixture
 def model_file(folder_of: Callable[..., Path], tmp_path: Path) -> Path:
-    """A small untrained model, saved, that fits the cases of `folder_of`."""
+    """Save a small untrained model that fits the cases of `folder_of`, and return its path."""
     cases = find_cases(folder_of(2))
     plan = Plan(
         modalities=("t2f", "t1c", "t2w"),
@@ -41,7 +41,7 @@ def model_file(folder_of: Callable[..., Path], tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_is_there_and_needs_no_torch(command: list[str]) -> None:
-    """For every command, with an example, and without the seconds that torch and matplotlib take to import."""
+    """Every command has help with an example, and printing it imports no library that is slow to load."""
     code = (
         "import sys; sys.argv = ['gliomask', *sys.argv[1:], '-h']\n"
         "import gliomask.cli\n"
@@ -57,7 +57,7 @@ def test_help_is_there_and_needs_no_torch(command: list[str]) -> None:
 
 
 def test_the_whole_way(gliomask: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
-    """Phantoms, check, prepare, train, resume, predict with a picture, evaluate: each hands on to the next."""
+    """The output of each command is accepted by the next: phantom, check, prepare, train, resume, predict, evaluate."""
     data, run, found = tmp_path / "data", tmp_path / "run", tmp_path / "found"
     assert gliomask("phantom", data, "--cases", 4, "--size", 48)[0] == 0
     status, said = gliomask("check", data)
@@ -86,7 +86,7 @@ def test_the_whole_way(gliomask: Callable[..., tuple[int, str]], tmp_path: Path)
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_phantoms_of_every_layout_pass_the_check(gliomask, tmp_path: Path, layout: str) -> None:
-    """What we write we read, under its own name."""
+    """Every layout that can be written is also recognised by name."""
     assert gliomask("phantom", tmp_path / "data", "--cases", 2, "--size", 32, "--layout", layout)[0] == 0
     status, said = gliomask(
         "check", tmp_path / "data", *(["--labels", "brats2024-ped"] if layout == "brats-ped" else [])
@@ -96,7 +96,7 @@ def test_phantoms_of_every_layout_pass_the_check(gliomask, tmp_path: Path, layou
 
 
 def test_a_phantom_can_lack_sequences(gliomask, tmp_path: Path) -> None:
-    """And a layout with all of them in one file cannot."""
+    """Sequences can be left out, except in a layout with all of them in one file."""
     assert gliomask("phantom", tmp_path / "a", "--cases", 1, "--size", 32, "--missing", "t1ce,t1")[0] == 0
     assert list(find_cases(tmp_path / "a")[0].images) == ["t2w", "t2f"]
     status, said = gliomask(
@@ -107,7 +107,7 @@ def test_a_phantom_can_lack_sequences(gliomask, tmp_path: Path) -> None:
 
 
 def test_prepare_crops_say_what_they_cut(gliomask, folder_of, tmp_path: Path) -> None:
-    """One array a case, three channels last, with its mask."""
+    """Each case becomes an array with three channels in the last axis, and its mask."""
     status, said = gliomask("prepare", folder_of(2), "-o", tmp_path / "crops", "--crop", 16)
     assert status == 0
     assert "of the tumour cut off" in said
@@ -117,7 +117,7 @@ def test_prepare_crops_say_what_they_cut(gliomask, folder_of, tmp_path: Path) ->
 
 
 def test_predict_takes_files_by_name(gliomask, model_file: Path, tmp_path: Path) -> None:
-    """With every alias, to a file; the mask lies on their grid."""
+    """Every alias of a sequence is accepted, and the mask is written to the file that was named."""
     case = find_cases(tmp_path / "data")[0]
     out = tmp_path / "mask.nii.gz"
     for names in (("--t1ce", "--t2", "--flair"), ("--t1c", "--t2w", "--t2f"), ("--t1gd", "--t2", "--flair")):
@@ -134,7 +134,7 @@ def test_predict_takes_files_by_name(gliomask, model_file: Path, tmp_path: Path)
 
 
 def test_predicting_again_does_only_what_is_missing(gliomask, model_file: Path, tmp_path: Path) -> None:
-    """A batch that was broken off goes on; nothing is done twice or overwritten."""
+    """An interrupted batch continues; masks that exist are neither computed again nor overwritten."""
     assert gliomask("predict", "-m", model_file, "-i", tmp_path / "data", "-o", tmp_path / "out")[0] == 0
     kept = tmp_path / "out" / "BraTS2021_00001.nii.gz"
     before = kept.stat().st_mtime_ns
@@ -161,7 +161,7 @@ def _rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
 
 
 def test_predict_and_check_say_what_is_odd(gliomask, model_file: Path, tmp_path: Path) -> None:
-    """Once, with the case and the file; the mask is written all the same."""
+    """Each warning appears once, with the case and the file, and the mask is still written."""
     case = find_cases(tmp_path / "data")[0]
     _rewrite(_image(case), lambda data: data + 7)
     status, said = gliomask("predict", "-m", model_file, "-i", tmp_path / "data", "-o", tmp_path / "out")
@@ -210,8 +210,8 @@ SPOILT_IMAGES: dict[str, tuple[Callable[[Case], object], str]] = {
 
 
 @pytest.mark.parametrize("name", SPOILT_IMAGES)
-def test_a_bad_case_is_said_and_the_others_are_done(gliomask, model_file: Path, tmp_path: Path, name: str) -> None:
-    """In a batch: exit status 1, the case and its fault named, the other mask written, no traceback, no half file."""
+def test_a_bad_case_is_reported_and_the_others_are_done(gliomask, model_file: Path, tmp_path: Path, name: str) -> None:
+    """The exit status is 1, the case and its fault are named, the other mask is written, no partial file is left."""
     spoil, message = SPOILT_IMAGES[name]
     case = find_cases(tmp_path / "data")[0]
     spoil(case)
@@ -225,7 +225,7 @@ def test_a_bad_case_is_said_and_the_others_are_done(gliomask, model_file: Path, 
 
 @pytest.mark.parametrize("name", SPOILT_IMAGES)
 def test_a_bad_case_alone_is_status_2(gliomask, model_file: Path, tmp_path: Path, name: str) -> None:
-    """Nothing could be done, so nothing is there."""
+    """Nothing could be done, so no output folder is created."""
     spoil, message = SPOILT_IMAGES[name]
     case = find_cases(tmp_path / "data")[0]
     spoil(case)
@@ -236,7 +236,7 @@ def test_a_bad_case_alone_is_status_2(gliomask, model_file: Path, tmp_path: Path
 
 
 def test_check_says_everything_at_once(gliomask, folder_of, tmp_path: Path) -> None:
-    """Two bad cases, an empty mask and a note; status 1, and the same as JSON."""
+    """Two bad cases, an empty mask and a remark are all reported; as JSON the result is the same."""
     folder = folder_of(4)
     cases = find_cases(folder)
     _cut(_image(cases[0]))
@@ -261,8 +261,8 @@ def test_check_says_everything_at_once(gliomask, folder_of, tmp_path: Path) -> N
     assert [bool(case["problems"]) for case in json.loads(said)["cases"]] == [True, True, False, False]
 
 
-def test_in_80_columns_a_case_is_a_line_and_so_is_what_there_is_to_know(gliomask, folder_of) -> None:
-    """Nothing is folded or cut: the table fits, and each remark stands below it in one piece, with its case."""
+def test_in_80_columns_each_case_and_each_remark_is_one_line(gliomask, folder_of) -> None:
+    """The table fits into 80 columns, and each remark is one unbroken line below it, with its case."""
     folder = folder_of(3)
     first, second, third = find_cases(folder)
     _rewrite(_image(first), lambda data: data + 7)
@@ -281,8 +281,8 @@ def test_in_80_columns_a_case_is_a_line_and_so_is_what_there_is_to_know(gliomask
     assert [line for line in lines if line.startswith(f"{second.id}: ") and "cut or damaged" in line]
 
 
-def test_two_files_and_two_ids_are_left_out_and_named(gliomask, model_file: Path, folder_of, tmp_path: Path) -> None:
-    """The other cases are still predicted."""
+def test_two_files_for_a_sequence_are_reported(gliomask, model_file: Path, folder_of, tmp_path: Path) -> None:
+    """A case with two files for one sequence is reported, and the other cases are predicted."""
     data = tmp_path / "data"
     double = data / "BraTS2021_00001"
     (double / "BraTS2021_00001-T2.nii.gz").write_bytes((double / "BraTS2021_00001_t2.nii.gz").read_bytes())
@@ -343,7 +343,7 @@ BAD_CALLS = {
 
 @pytest.mark.parametrize("name", BAD_CALLS)
 def test_a_bad_call_is_one_line_and_status_2(gliomask, model_file: Path, tmp_path: Path, name: str) -> None:
-    """What is wrong and what to do, no traceback, nothing left behind."""
+    """The message says what is wrong and what to do; there is no traceback and no file is left behind."""
     if name == "cuda":
         torch = pytest.importorskip("torch")
         if torch.cuda.is_available():
@@ -365,7 +365,7 @@ def test_a_bad_call_is_one_line_and_status_2(gliomask, model_file: Path, tmp_pat
 def test_a_full_disk_leaves_nothing_half_written(
     gliomask, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message says so, and no partial file remains."""
+    """The message gives the reason, and no partial file remains."""
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -378,7 +378,7 @@ def test_a_full_disk_leaves_nothing_half_written(
 
 
 def test_a_case_without_a_mask_or_with_an_empty_one(gliomask, folder_of, tmp_path: Path) -> None:
-    """Training leaves out the first and says so, as data sets come with test cases; the second is no error."""
+    """Training leaves out a case without a mask, with a warning; a case with an empty mask is used."""
     folder = folder_of(4)
     cases = find_cases(folder)
     mask = read_volume(cases[0].mask, mask=True)
@@ -397,7 +397,7 @@ def test_a_case_without_a_mask_or_with_an_empty_one(gliomask, folder_of, tmp_pat
 
 
 def test_ctrl_c_keeps_everything_and_resume_goes_on(folder_of, tmp_path: Path) -> None:
-    """A real process, a real signal: it ends cleanly, says how to go on, and goes on."""
+    """A training process that receives the signal ends with status 130, says how to resume, and resumes."""
     import signal
     import time
 

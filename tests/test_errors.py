@@ -1,4 +1,4 @@
-"""Errors: what a user reads when a name is wrong."""
+"""Messages about unknown names."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from gliomask.errors import InputError, unknown_name
         ("something else", ""),
     ],
 )
-def test_an_unknown_name_is_met_with_the_nearest_and_all_known_ones(name: str, hint: str) -> None:
-    """The hint is spelled as it must be typed; upper and lower case do not count; what is far from all has none."""
+def test_an_unknown_name_is_reported_with_the_nearest_and_all_known_names(name: str, hint: str) -> None:
+    """The hint is spelled as the name must be typed; case is ignored; a name unlike all others gets no hint."""
     error = unknown_name("network", name, ["unet", "VNet", "fcn"])
     assert isinstance(error, InputError)
     assert str(error) == f"unknown network {name!r}{hint} (known: VNet, fcn, unet)"

@@ -1,6 +1,7 @@
 """Find brain tumours in MRI: BraTS cases in, networks trained, masks, scores and pictures out.
 
-The names below are the public face, loaded when first used: importing gliomask imports neither torch nor matplotlib.
+The names below are the public interface. Each is imported when it is first used, so that importing gliomask is
+quick and needs neither torch nor matplotlib.
 """
 
 from __future__ import annotations

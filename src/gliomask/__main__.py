@@ -1,4 +1,4 @@
-"""python -m gliomask."""
+"""Run the command line: `python -m gliomask`."""
 
 from gliomask.cli import main
 

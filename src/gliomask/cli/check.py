@@ -33,7 +33,7 @@ EXAMPLES = """
 
 
 def check(
-    folder: Annotated[Path, typer.Argument(help="A folder of cases in any layout, as it was downloaded.")],
+    folder: Annotated[Path, typer.Argument(help="A folder of cases in any layout, as downloaded.")],
     labels: Labels = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:

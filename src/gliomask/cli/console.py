@@ -216,9 +216,10 @@ def show_notes(found: Survey) -> None:
         note(str(each))
     if verbose():
         for each in found.passed_over:
-            note(str(each))
+            note(f"passed over: {each}")
     elif found.passed_over:
-        note(f"{found.folder}: passed over: {len(found.passed_over)} (each with its reason: gliomask check FOLDER -v)")
+        what = "file or folder" if len(found.passed_over) == 1 else "files or folders"
+        note(f"{found.folder}: {len(found.passed_over)} {what} passed over; gliomask check FOLDER -v lists them")
 
 
 def note(text: str) -> None:

@@ -1,4 +1,4 @@
-"""gliomask demo: the whole way once, on synthetic cases, in minutes."""
+"""gliomask demo: draw, train, predict and score synthetic cases, in a few minutes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from gliomask.errors import InputError
 EXAMPLES = """
 **Examples**
 
-`gliomask demo` and then look at demo/predictions/*.png
+`gliomask demo`  (then look at demo/predictions/*.png)
+
+`gliomask demo FOLDER --epochs 20`
 """
 
 _TRAINED_ON = 16
@@ -22,12 +24,15 @@ _SIZE = 96  # 96 x 96 x 62 voxels of 2.5 mm
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")] = Path("demo"),
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Longer is better: 8 take about two minutes.")] = 8,
+    folder: Annotated[Path, typer.Argument(help="Output folder; must be new or empty.")] = Path("demo"),
+    epochs: Annotated[
+        int,
+        typer.Option("--epochs", min=1, help="More give better masks; 8 take two minutes."),
+    ] = 8,
 ) -> None:
-    """Draw phantoms, train a small network on them, predict held-out ones, score them; leave pictures and tables.
+    """Draw synthetic cases, train a small network on them, predict and score others, and write pictures and tables.
 
-    Nothing is downloaded, no patient's data is used.
+    Nothing is downloaded, and no patient's data is used.
     """
     from gliomask.inference.loading import require_torch
 
@@ -43,11 +48,11 @@ def demo(
     from gliomask.training.config import TrainConfig
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: is there already and not empty. Choose another folder: gliomask demo FOLDER")
+        raise InputError(f"{folder}: exists and is not empty. Choose another folder: gliomask demo FOLDER")
     with progress("drawing phantoms", _TRAINED_ON + _HELD_OUT) as bar:
         write_phantoms(folder / "cases", _TRAINED_ON, size=_SIZE, on_case=lambda _: advance(bar))
         write_phantoms(folder / "held_out", _HELD_OUT, size=_SIZE, seed=1, on_case=lambda _: advance(bar))
-    # voxels of 2.5 mm leave a rim of enhancement one or two voxels wide: too fine for half the resolution of `fast`
+    # At 2.5 mm the enhancing rim is one or two voxels wide, which the half-resolution network `fast` cannot resolve.
     config = TrainConfig(network="unet", patch_size=64, epochs=epochs, patches_per_case=3, lr=2e-3, threads=None)
     run = train_with_bar(resolve_conventions(find_cases(folder / "cases")), folder / "run", config)
     model = load_model(run.best)
@@ -63,11 +68,13 @@ def demo(
     out.print()
     for row in scores.summary():
         out.print(f"{row['region']}: mean Dice {row['dice_mean']:.3f} on {row['cases']} held-out phantoms")
-    out.print(f"\npictures  {folder / 'predictions'}/*.png   (sequences, truth, prediction)")
+    out.print()
+    out.print(f"pictures  {folder / 'predictions'}/*.png   (sequences, truth, prediction)")
     out.print(f"curves    {run.folder / 'curves.png'}")
     out.print(f"scores    {folder / 'scores.csv'}, {folder / 'scores.png'}")
-    out.print(f"masks     {folder / 'predictions'}/*.nii.gz, volumes in mL beside them as .json")
-    out.print("\nNext, with BraTS cases of your own (docs/data.md says where to get them):")
+    out.print(f"masks     {folder / 'predictions'}/*.nii.gz (volumes in mL: *.json)")
+    out.print()
+    out.print("Next, with BraTS cases of your own (docs/data.md says where to get them):")
     out.print("  gliomask check BRATS_FOLDER")
     out.print("  gliomask train BRATS_FOLDER -o run")
     out.print("  gliomask predict -m run/best.safetensors -i BRATS_FOLDER -o predictions --picture")

@@ -1,4 +1,4 @@
-"""gliomask export: a model as ONNX."""
+"""gliomask export: write a model as ONNX."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ EXAMPLES = """
 
 `gliomask export -m run/best.safetensors -o model.onnx`
 
-`gliomask predict -m model.onnx -i patients -o predictions`  (needs no PyTorch, whatever the network)
+`gliomask predict -m model.onnx -i PATIENTS -o predictions`  (needs no PyTorch, whichever the network)
 """
 
 
 def export(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to: a file ending in .onnx.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output file, ending in .onnx.")],
     model: Annotated[
-        Path | None, typer.Option("-m", "--model", help="RUN/best.safetensors; by default the model inside.")
+        Path | None, typer.Option("-m", "--model", help="RUN/best.safetensors; default: the built-in model.")
     ] = None,
     half: Annotated[
-        bool, typer.Option("--half/--full", help="Store weights in 16 bits, or in 32; computed in 32.")
+        bool, typer.Option("--half/--full", help="Store weights in 16 bits or in 32; computing uses 32.")
     ] = True,
 ) -> None:
-    """Write a model as ONNX, its plan and training record inside: it predicts without PyTorch, here and elsewhere."""
+    """Write a model as ONNX, with its plan and training record, so that it predicts without PyTorch."""
     from gliomask.inference.loading import load_torch_model, require_torch
     from gliomask.model.file import SHIPPED, find_model, read_training
 
@@ -37,5 +37,5 @@ def export(
     path = find_model(model)
     loaded = load_torch_model(path, name=SHIPPED if model is None else None)
     fixed = export_model(loaded, output, training=read_training(path), half=half)
-    takes = "any size" if fixed is None else f"windows of {' x '.join(map(str, fixed))} only"
-    out.print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, takes {takes}")
+    sizes = "images of any size" if fixed is None else f"windows of {' x '.join(map(str, fixed))} voxels only"
+    out.print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, for {sizes}")

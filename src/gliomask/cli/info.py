@@ -1,4 +1,4 @@
-"""gliomask info: what is in a model file."""
+"""gliomask info: what a model file says about itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gliomask.cli.console import out
 EXAMPLES = """
 **Examples**
 
-`gliomask info`  (the model that comes with gliomask)
+`gliomask info`  (the built-in model)
 
 `gliomask info run/best.safetensors`
 """
@@ -20,14 +20,12 @@ EXAMPLES = """
 
 def info(
     model: Annotated[
-        Path | None, typer.Argument(help="A model file, .safetensors or .onnx; by default the one inside.")
+        Path | None, typer.Argument(help="A model file, .safetensors or .onnx; default: the built-in model.")
     ] = None,
 ) -> None:
-    """Show the plan that a model file carries, and how it was trained; loads no weight."""
-    import json
-
+    """Print the plan of a model file and how the model was trained, as JSON. Its weights are not read."""
     from gliomask.model.file import SHIPPED, read_plan, read_training
     from gliomask.model.plan import plan_to_dict
 
     facts = {"model": str(model or SHIPPED), "plan": plan_to_dict(read_plan(model)), "training": read_training(model)}
-    out.print_json(json.dumps(facts))
+    out.print_json(data=facts, ensure_ascii=True)

@@ -1,4 +1,4 @@
-"""gliomask join: several models in one file."""
+"""gliomask join: write several models as one file."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ EXAMPLES = """
 
 `gliomask join a.safetensors b.safetensors -o both.safetensors --bits 8`  (a quarter of the bytes)
 
-`gliomask predict -m cv.safetensors -i patients -o predictions`
+`gliomask predict -m cv.safetensors -i PATIENTS -o predictions`
 """
 
 
 def join(
-    models: Annotated[list[Path], typer.Argument(help="Two model files or more, .safetensors.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to: a file ending in .safetensors.")],
-    bits: Annotated[int, typer.Option("--bits", help="Store kernels in 32, 16 or 8 bits.")] = 32,
+    models: Annotated[list[Path], typer.Argument(help="Two or more model files, .safetensors.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output file, ending in .safetensors.")],
+    bits: Annotated[int, typer.Option("--bits", help="Bits per stored weight: 32, 16 or 8.")] = 32,
 ) -> None:
-    """Write several models as one, whose answer is the mean of theirs: the folds of a cross-validation, say."""
+    """Write several models as one that predicts their mean, such as the folds of a cross-validation."""
     from gliomask.files import check_writable
     from gliomask.inference.loading import require_torch, save_model
     from gliomask.model.file import read_training
 
     if bits not in (8, 16, 32):
-        raise InputError(f"--bits {bits}: take 8, 16 or 32.")
+        raise InputError(f"--bits {bits}: choose 8, 16 or 32.")
     if output.suffix != ".safetensors":
         raise InputError(f"{output}: name the file with the ending .safetensors.")
     require_torch()

@@ -11,25 +11,28 @@ Labels = Annotated[
     str | None,
     typer.Option(
         "--labels",
-        help="The masks' label convention, where names and numbers do not settle it: brats2021, brats2023, msd, ...",
+        help="Label convention of the masks, where file names and values leave it open: brats2021, brats2023, msd, ...",
         autocompletion=lambda: _conventions(),
     ),
 ]
 Modalities = Annotated[
     str,
-    typer.Option("--modalities", help="The sequences, in channel order: any of t1, t1ce, t2, flair, with commas."),
+    typer.Option("--modalities", help="Sequences in channel order, separated by commas: any of t1, t1ce, t2, flair."),
 ]
 Device = Annotated[
     str,
     typer.Option(
-        "-d", "--device", help="auto, cpu, cuda, cuda:0, mps.", autocompletion=lambda: ["auto", "cpu", "cuda"]
+        "-d",
+        "--device",
+        help="Where to compute: auto, cpu, cuda, cuda:0 or mps.",
+        autocompletion=lambda: ["auto", "cpu", "cuda"],
     ),
 ]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads; by default one a core.")]
-Output = Annotated[Path, typer.Option("-o", "--output", help="Where to; a folder is made if need be.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads; default: one per core.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if it does not exist.")]
 
 
 def _conventions() -> list[str]:
-    from gliomask.labels import CONVENTIONS  # here, as it takes numpy, and help shall be quick
+    from gliomask.labels import CONVENTIONS  # imported here because it needs NumPy, which would slow down --help
 
     return list(CONVENTIONS)

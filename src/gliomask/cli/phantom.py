@@ -1,4 +1,4 @@
-"""gliomask phantom: synthetic examinations as files."""
+"""gliomask phantom: write synthetic examinations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gliomask.cli.console import advance, out, progress
+from gliomask.cli.console import advance, counted, out, progress
 
 EXAMPLES = """
 **Examples**
@@ -19,23 +19,23 @@ EXAMPLES = """
 
 
 def phantom(
-    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
-    cases: Annotated[int, typer.Option("--cases", min=1, help="How many examinations.")] = 8,
+    folder: Annotated[Path, typer.Argument(help="Output folder; must be new or empty.")],
+    cases: Annotated[int, typer.Option("--cases", min=1, help="Number of examinations.")] = 8,
     layout: Annotated[
         str,
         typer.Option(
             "--layout",
-            help="How to name the files: brats2017 to brats2024, brats-ped, msd, nnunet.",
+            help="Naming of the files: brats2017 to brats2024, brats-ped, msd, nnunet.",
             autocompletion=lambda: _layouts(),
         ),
     ] = "brats2021",
-    missing: Annotated[str, typer.Option("--missing", help="Sequences to leave out, with commas: t1ce,t2.")] = "",
+    missing: Annotated[str, typer.Option("--missing", help="Sequences to leave out, such as t1ce,t2.")] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same files.")] = 0,
-    size: Annotated[int, typer.Option("--size", min=32, help="Voxels along the longest axis; 240: as BraTS.")] = 240,
+    size: Annotated[int, typer.Option("--size", min=32, help="Voxels along the longest axis; BraTS has 240.")] = 240,
 ) -> None:
-    """Write synthetic glioma examinations with masks: to try everything before you have data.
+    """Write synthetic glioma examinations with masks, for trying gliomask without data.
 
-    They look like brains with tumours, and are drawn from numbers alone: no patient is in them.
+    They look like brains with tumours and are computed from random numbers, without any patient's data.
     """
     from gliomask.phantom import write_phantoms
 
@@ -44,7 +44,7 @@ def phantom(
         written = write_phantoms(
             folder, cases, layout=layout, missing=left_out, seed=seed, size=size, on_case=lambda _: advance(bar)
         )
-    out.print(f"{len(written)} cases in {folder} (layout {layout}). Look at them: gliomask check {folder}")
+    out.print(f"{counted(len(written), 'case')} in {folder}, layout {layout}. Next: gliomask check {folder}")
 
 
 def _layouts() -> list[str]:
