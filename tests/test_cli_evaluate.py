@@ -63,8 +63,8 @@ def test_a_missing_prediction_is_named(evaluate, places) -> None:
     (places[0] / f"{THREE}.nii.gz").unlink()
     status, said = evaluate(*places)
     assert status == 0, said
-    assert f"1 without a prediction count as worst: {THREE}" in said.replace("\n", " ")
-    assert "3 cases (1 of them missing and at their worst)" in said
+    assert f"without a prediction, scored as worst: 1 ({THREE})" in said.replace("\n", " ")
+    assert "3 cases (1 of them without a prediction, scored as worst)" in said
     assert "0.667" in said
 
 
@@ -77,7 +77,7 @@ def test_an_extra_prediction_is_refused_or_left_aside(evaluate, places) -> None:
     assert "--ignore-extra" in said
     status, said = evaluate(*places, "--ignore-extra")
     assert status == 0
-    assert "BraTS2021_00009: has no truth, and is left aside" in said
+    assert "BraTS2021_00009: has no truth and was skipped" in said
     assert "brats2021, 3 cases" in said
 
 
@@ -88,7 +88,7 @@ def test_a_case_that_fails_is_named_and_the_status_is_1(evaluate, places, flags:
     path.write_bytes(path.read_bytes()[:-40])
     status, said = evaluate(*places, *flags)
     assert status == 1
-    assert "2 cases (1 more failed and are in no mean)" in said.replace("\n", " ")
+    assert "2 cases (1 more failed and enter no mean)" in said.replace("\n", " ")
     assert "1 failed, 2 done:" in said
     assert str(path) in said.replace("\n", "")
 
@@ -102,7 +102,7 @@ def test_all_years_side_by_side(evaluate, places, tmp_path: Path) -> None:
     for name in ("brats2021", "brats2023-gli", "brats2024-gli", "brats2026-gli"):
         assert text.count(f" {name} ") >= 3
     assert f"stray piece, 1 case, such as WT of {TWO}:" in said
-    assert "1 piece of 1 voxel predicted where the truth has nothing" in said
+    assert "1 component of 1 voxel predicted where the truth has no voxel" in said
     assert "brats2023-gli 0.500, brats2024-gli 1.000" in said
     assert max(len(line) for line in text.splitlines()) <= 80
     assert picture.stat().st_size > 5000
@@ -114,6 +114,6 @@ def test_years_that_agree_say_so(evaluate, places) -> None:
         places[0] / f"{ONE}.nii.gz", places[1], "--compare-protocols", "--protocol", "brats2023-men"
     )
     assert status == 0
-    assert "the years agree in every case" in said
+    assert "the protocols agree in every case" in said
     assert "brats2024-men" in said
     assert "brats2024-gli" not in said

@@ -13,7 +13,7 @@ import pytest
 from gliomask import evaluation
 from gliomask.cases import Case, get_layout
 from gliomask.errors import InputError
-from gliomask.evaluation import Evaluation, Matched, Pair, evaluate, find_pairs
+from gliomask.evaluation import Evaluation, MaskPair, MatchedMasks, evaluate, find_pairs
 from gliomask.labels import convert_labels, get_convention
 from gliomask.metrics import PROTOCOLS, Mask, score_case
 from gliomask.volume import Volume, read_volume, reorient, write_volume
@@ -59,7 +59,7 @@ def test_two_files_are_a_pair_whatever_they_are_called(tmp_path: Path) -> None:
     """The case takes the truth's id; nothing is missing or extra."""
     prediction = write_mask(tmp_path / "out.nii", mask_of(1, convention="brats2021"))
     truth = write_mask(tmp_path / f"{ONE}_seg.nii.gz", mask_of(1, convention="brats2021"))
-    assert find_pairs(prediction, truth) == Matched((Pair(ONE, prediction, truth),))
+    assert find_pairs(prediction, truth) == MatchedMasks((MaskPair(ONE, prediction, truth),))
     assert dice_of(evaluate(prediction, truth), ONE) == TRUTH_DICE
 
 
@@ -69,15 +69,15 @@ def test_predictions_meet_their_truth_by_id(truth: Path, tmp_path: Path, name: s
     masks = {case: tmp_path / "found" / name.format(id=case) for case in (TWO, ONE, THREE)}
     for path in masks.values():
         write_mask(path, mask_of(0, convention="brats2021"))
-    expected = tuple(Pair(case, masks[case], truth / case / f"{case}_seg.nii.gz") for case in (ONE, TWO, THREE))
-    assert find_pairs(tmp_path / "found", truth) == Matched(expected)
+    expected = tuple(MaskPair(case, masks[case], truth / case / f"{case}_seg.nii.gz") for case in (ONE, TWO, THREE))
+    assert find_pairs(tmp_path / "found", truth) == MatchedMasks(expected)
 
 
 def test_one_file_meets_its_case_in_a_folder(truth: Path, tmp_path: Path) -> None:
     """A single prediction against the whole data, or a folder against one truth: that case was asked for, no other."""
     prediction = write_mask(tmp_path / "found" / f"{TWO}.nii.gz", mask_of(2, convention="brats2021"))
     write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
-    expected = Matched((Pair(TWO, prediction, truth / TWO / f"{TWO}_seg.nii.gz"),))
+    expected = MatchedMasks((MaskPair(TWO, prediction, truth / TWO / f"{TWO}_seg.nii.gz"),))
     assert find_pairs(prediction, truth) == expected
     assert find_pairs(prediction.parent, truth / TWO / f"{TWO}_seg.nii.gz") == expected
 
@@ -98,7 +98,7 @@ def test_masks_are_found_in_labels_tr(write_case: Callable[..., Case], tmp_path:
     assert case.mask is not None
     (case.mask.parent / f"._{case.mask.name}").write_bytes(b"Mac OS X")
     prediction = write_mask(tmp_path / "found" / f"{case.id}.nii.gz", read_volume(case.mask, mask=True))
-    assert find_pairs(prediction.parent, tmp_path / "data") == Matched((Pair(case.id, prediction, case.mask),))
+    assert find_pairs(prediction.parent, tmp_path / "data") == MatchedMasks((MaskPair(case.id, prediction, case.mask),))
     assert dice_of(evaluate(prediction.parent, tmp_path / "data", labels="msd", truth_labels="msd"), case.id) == (
         TRUTH_DICE
     )
@@ -385,7 +385,7 @@ def test_regions_for_which_the_truth_has_no_number_are_said(truth: Path) -> None
     """A cavity in masks of 2021: always empty, scored as the year has it, and said."""
     found = evaluate(truth, truth, protocol="brats2024-gli")
     (note,) = found.notes
-    assert str(note) == "RC: the truth's labels (brats2021) have none: always empty"
+    assert str(note) == "RC: the label convention of the truth (brats2021) has no value for it: always empty"
     assert {regions["RC"]["lesion_dice"] for regions in found.scores.values()} == {1.0}
 
 

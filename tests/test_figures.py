@@ -325,7 +325,7 @@ def test_curves_hold_the_rows() -> None:
         "training": ([1, 2, 3], [row["train_loss"] for row in rows]),
         "validation": ([1, 2, 3], [row["val_loss"] for row in rows]),
     }
-    assert set(lines(accuracy)) == {"training", "validation", "predicting nothing at all"}
+    assert set(lines(accuracy)) == {"training", "validation", "empty prediction"}
     assert lines(mean_iou)["validation"] == ([1, 2, 3], [0.4] * 3)
     assert lines(dice)["WT"] == ([1, 2, 3], [0.2, 0.8, 0.6])
     assert list(lines(dice)) == ["WT", "TC", "ET", "mean"]

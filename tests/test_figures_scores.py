@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
-from gliomask.figures import Exhibit, bland_altman_figure, contest_figure, gallery_figure, save_figure, scores_figure
+from gliomask.figures import (
+    GalleryCase,
+    bland_altman_figure,
+    gallery_figure,
+    save_figure,
+    score_comparison_figure,
+    scores_figure,
+)
 from gliomask.figures.gallery import PREDICTION_COLOUR, TRUTH_COLOUR
 from gliomask.volume import Volume, reorient
 
@@ -55,7 +62,7 @@ def test_volumes_of_no_case_and_of_one_are_drawn(tmp_path: Path) -> None:
 
 
 def contest(values: dict[str, list[float]], metric: str = "dice") -> Figure:
-    return contest_figure({metric: {"WT": values}}, "brats2021, 3 cases", {metric: metric == "dice"})
+    return score_comparison_figure({metric: {"WT": values}}, "brats2021, 3 cases", {metric: metric == "dice"})
 
 
 @pytest.mark.parametrize("metric", ["dice", "hd95_pooled_mm"])
@@ -82,14 +89,14 @@ def block(*middle: int) -> NDArray[np.bool_]:
     return mask
 
 
-def exhibit(axes: str = "LPS", *, image: bool = True) -> Exhibit:
+def gallery_cases(axes: str = "LPS", *, image: bool = True) -> GalleryCase:
     """Return a case whose prediction lies beside the truth, in any order of the axes."""
     truth, prediction, place = block(12, 20, 9), block(16, 20, 9), np.zeros(SHAPE, bool)
     place[19, 21, 10] = True
     grey = np.full(SHAPE, 100, np.int16)
     sides = [reorient(Volume(array[None], LPS), axes) for array in (truth, prediction, place, grey)]
     x, y, z = np.argwhere(sides[2].data[0])[0].tolist()
-    return Exhibit(
+    return GalleryCase(
         "BraTS2021_00001", "WT shifted by 8.0 mm", sides[0].data[0], sides[1].data[0], (x, y, z), sides[0].affine,
         sides[3].data[0] if image else None,
     )  # fmt: skip
@@ -107,7 +114,7 @@ def seen(figure: Figure) -> list[tuple[tuple[float, float], ...]]:
 
 def test_the_gallery_shows_each_case_in_three_planes_with_its_reason() -> None:
     """Title and caption above, truth in blue and prediction in orange on the image, the place ringed."""
-    figure = gallery_figure([exhibit(), exhibit(image=False)], "the worst")
+    figure = gallery_figure([gallery_cases(), gallery_cases(image=False)], "the worst")
     assert len(figure.axes) == 6
     written = texts(figure)
     assert written.count("WT shifted by 8.0 mm") == written.count("BraTS2021_00001") == 2
@@ -120,12 +127,12 @@ def test_the_gallery_shows_each_case_in_three_planes_with_its_reason() -> None:
 @pytest.mark.parametrize("axes", ["RAS", "PIL", "SLA"])
 def test_the_gallery_is_the_same_for_every_order_of_the_axes(axes: str) -> None:
     """Slices, rings and outlines follow the patient, not the array."""
-    assert seen(gallery_figure([exhibit(axes)], "")) == seen(gallery_figure([exhibit()], ""))
+    assert seen(gallery_figure([gallery_cases(axes)], "")) == seen(gallery_figure([gallery_cases()], ""))
 
 
 def test_the_ring_lies_on_the_place() -> None:
     """In the axial slice: 2 mm and 3 mm voxels, counted from the box's corner, left to right and from below."""
-    figure = gallery_figure([exhibit()], "")
+    figure = gallery_figure([gallery_cases()], "")
     axial = figure.axes[0]
     (ring,) = (patch for patch in axial.patches if isinstance(patch, Circle))
     width, height = axial.get_xlim()[1], axial.get_ylim()[1]
@@ -136,12 +143,12 @@ def test_the_ring_lies_on_the_place() -> None:
 
 def test_an_empty_side_and_no_case_are_drawn(tmp_path: Path) -> None:
     """Nothing predicted, and nothing wrong: pictures all the same."""
-    found = exhibit(image=False)
-    lone = Exhibit("a", "b" * 300, found.truth, np.zeros(SHAPE, bool), found.place, found.affine)
+    found = gallery_cases(image=False)
+    lone = GalleryCase("a", "b" * 300, found.truth, np.zeros(SHAPE, bool), found.place, found.affine)
     save_figure(gallery_figure([lone] * 3, "t"), tmp_path / "three.png")
     nothing = gallery_figure([], "t")
     save_figure(nothing, tmp_path / "none.png")
-    assert "no case went wrong" in texts(nothing)
+    assert "no case has a mistake" in texts(nothing)
     assert (tmp_path / "three.png").stat().st_size > (tmp_path / "none.png").stat().st_size
 
 
@@ -152,7 +159,7 @@ def test_the_scores_drawn_are_those_asked_for() -> None:
         for case, dice, distance in (("a", 0.4, 7.0), ("b", 0.6, math.inf))
     ]
     left, right = scores_figure(rows, ("lesion_dice", "lesion_hd95_pooled_mm")).axes
-    assert left.get_title(loc="left") == "Dice by lesions, 2 cases"
+    assert left.get_title(loc="left") == "lesion-wise Dice, 2 cases"
     assert np.asarray(left.collections[0].get_offsets())[:, 1].tolist() == [0.4, 0.6]
     assert np.asarray(right.collections[0].get_offsets())[:, 1].tolist() == [7.0]
     assert right.get_xticklabels()[0].get_text() == "WT\n1 not defined"

@@ -273,7 +273,7 @@ def test_hd95_of_any_small_masks_is_that_of_all_pairs(masks, spacing_mm):
 def test_both_routes_give_the_same(seed, crowded, monkeypatch):
     """By the tree or by the distance transform, HD95 is that of all pairs."""
     truth, prediction = blobs(seed), blobs(seed + 10)
-    monkeypatch.setattr(surface, "_CROWDED", crowded)
+    monkeypatch.setattr(surface, "_LARGEST_FRACTION_FOR_TREE", crowded)
     expected = slow_hausdorff_95(truth, prediction, OBLONG)
     assert hausdorff_95_pooled(truth, prediction, OBLONG) == pytest.approx(expected, abs=1e-9)
 

@@ -90,7 +90,7 @@ def scaled(place: Voxel, spacing_mm: Spacing) -> Spacing:
 
 def score(truth: Mask, prediction: Mask, spacing_mm: Spacing = OBLONG, protocol: str = "brats2021") -> dict[str, float]:
     row = PROTOCOLS[protocol]
-    sides = [dict.fromkeys(row.needs, mask) for mask in (truth, prediction)]
+    sides = [dict.fromkeys(row.required_regions, mask) for mask in (truth, prediction)]
     return score_case(*sides, spacing_mm, row)["WT"]
 
 

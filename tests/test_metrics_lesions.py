@@ -12,7 +12,7 @@ from scipy import ndimage
 from gliomask.metrics import (
     LesionRule,
     Mask,
-    Parts,
+    MatchingInput,
     components,
     dice,
     find_lesions,
@@ -190,7 +190,7 @@ def test_the_view_does_not_matter(seed, protocol):
     def scored(truth: Mask, prediction: Mask, spacing_mm: tuple[float, float, float]) -> dict[str, float]:
         nothing = np.zeros_like(truth)
         sides = [
-            {**dict.fromkeys(PROTOCOLS[protocol].needs, nothing), "WT": mask, "TC": mask, "ET": mask}
+            {**dict.fromkeys(PROTOCOLS[protocol].required_regions, nothing), "WT": mask, "TC": mask, "ET": mask}
             for mask in (truth, prediction)
         ]
         return score_case(*sides, spacing_mm, protocol)["WT"]
@@ -230,7 +230,7 @@ def test_one_to_one_prefers_the_larger_sum():
     truth, prediction = np.zeros((12, 1, 1), bool), np.zeros((12, 1, 1), bool)
     truth[0:6] = truth[7:9] = True
     prediction[0] = prediction[2:9] = True
-    matching = match_one_to_one(Parts({"ET": truth}, {"ET": prediction}, ONE_MM, "ET", {}))
+    matching = match_one_to_one(MatchingInput({"ET": truth}, {"ET": prediction}, ONE_MM, "ET", {}))
     assert sorted(matching.pairs) == [(1, (1,)), (2, (2,))]
     assert (matching.false, matching.missed) == ((), ())
 
@@ -240,7 +240,7 @@ def test_predicted_lumps_of_one_lesion_are_paired_once():
     truth, prediction = np.zeros((12, 5, 5), bool), np.zeros((12, 5, 5), bool)
     truth[1:10, 1:4, 1:4] = True
     prediction[1:4, 1:4, 1:4] = prediction[5:10, 1:4, 1:4] = True
-    matching = match_one_to_one(Parts({"ET": truth}, {"ET": prediction}, ONE_MM, "ET", {}))
+    matching = match_one_to_one(MatchingInput({"ET": truth}, {"ET": prediction}, ONE_MM, "ET", {}))
     ((lesion, (partner,)),) = matching.pairs
     assert lesion == 1
     assert matching.prediction.sizes[partner] == 45
@@ -286,9 +286,9 @@ def test_lesions_keep_every_voxel_and_reach_apart(seed):
     mask = speckle(seed, 0.003, 1)
     lesions = find_lesions({"WT": mask}, "WT", {"WT": LesionRule(dilation=1)}, truth=True)
     assert np.array_equal(lesions.labels > 0, mask)
-    assert np.array_equal(lesions.reach > 0, dilate(mask, 1))
-    assert np.array_equal(lesions.reach[mask], lesions.labels[mask])
-    assert components(lesions.reach > 0).count == lesions.count
+    assert np.array_equal(lesions.dilated > 0, dilate(mask, 1))
+    assert np.array_equal(lesions.dilated[mask], lesions.labels[mask])
+    assert components(lesions.dilated > 0).count == lesions.count
 
 
 def test_masks_are_left_as_they_were():

@@ -74,7 +74,7 @@ def test_swapped_core(protocol: str) -> None:
     truth = tumour()
     (found,) = mistakes({**truth, "ET": truth["TC"] & ~truth["ET"]}, protocol=protocol)
     assert (found.kind, found.region, found.cost) == ("ET/NCR swapped", "ET", 1)
-    assert "of ET taken for NCR" in found.text
+    assert "of ET predicted as NCR" in found.text
 
 
 def test_a_core_called_all_necrotic_is_not_swapped() -> None:

@@ -46,16 +46,20 @@ def regions(mask: Mask) -> dict[str, Mask]:
 @pytest.mark.parametrize(
     ("truth", "prediction", "kinds", "said"),
     [
-        pytest.param([A], [A, ((40, 41),) * 3], ["stray piece"], "1 piece of 1 voxel predicted", id="a stray voxel"),
+        pytest.param(
+            [A], [A, ((40, 41),) * 3], ["stray piece"], "1 component of 1 voxel predicted", id="a stray voxel"
+        ),
         pytest.param(
             [A, ((40, 43),) * 3],
             [A],
             ["missed small lesion"],
-            "1 piece of 27 voxels of the truth",
+            "1 component of 27 voxels of the truth",
             id="a small one missed",
         ),
-        pytest.param([A, along_x(15, 21)], [A], ["merged pair"], "2 pieces .* 1 in brats2023-gli", id="a merged pair"),
-        pytest.param([A, along_x(24, 30)], [along_x(4, 30)], ["bridge"], "belongs to 2 of the truth", id="a bridge"),
+        pytest.param(
+            [A, along_x(15, 21)], [A], ["merged pair"], "2 components .* 1 in brats2023-gli", id="a merged pair"
+        ),
+        pytest.param([A, along_x(24, 30)], [along_x(4, 30)], ["bridge"], "matched with 2 of the truth", id="a bridge"),
         pytest.param([A], [along_x(12, 18)], [], "", id="a near miss has Dice 0 in all years"),
         pytest.param(
             [A, B],
@@ -65,7 +69,7 @@ def regions(mask: Mask) -> dict[str, Mask]:
             id="a near miss beside a hit",
         ),
         pytest.param([], [], ["nothing there"], "no score in 2026", id="nothing on either side"),
-        pytest.param([A, B], [A], ["lesions or voxels"], "2021 weighs all voxels alike", id="a large one missed"),
+        pytest.param([A, B], [A], ["lesions or voxels"], "2021 weights all voxels equally", id="a large one missed"),
         pytest.param([A], [along_x(5, 11)], [], "", id="one lesion, shifted"),
         pytest.param([A], [A], [], "", id="equal"),
     ],

@@ -20,11 +20,17 @@ from conftest import AFFINE
 from gliomask.cases import Case
 from gliomask.errors import InputError
 from gliomask.evaluation import compare_scores, evaluate
-from gliomask.report import prediction_page, read_answer, write_prediction_report, write_run_report, write_scores_report
+from gliomask.report import (
+    measure_case,
+    prediction_page,
+    write_prediction_report,
+    write_run_report,
+    write_scores_report,
+)
+from gliomask.report.case_content import resample_case
 from gliomask.report.page import MOST_BYTES
 from gliomask.report.prediction import THRESHOLDS
-from gliomask.report.training import read_record
-from gliomask.report.viewing import make_scene
+from gliomask.report.training import read_run_record
 from gliomask.training.config import make_config
 from gliomask.volume import Volume, read_volume, write_volume
 
@@ -135,7 +141,7 @@ def unpacked(text: str, shape: tuple[int, ...]) -> np.ndarray:
 def test_every_number_of_the_page_is_the_one_computed(predicted: Callable[..., tuple[Case, Path]]) -> None:
     """Volumes, lesions, diameters, sides, extent and thresholds, as they are rounded for the page."""
     case, mask = predicted(probabilities=True)
-    answer = read_answer(case, mask)
+    answer = measure_case(case, mask)
     page = check_alone(prediction_page(answer))
     labels = read_volume(mask, mask=True).data
     voxel_ml = abs(np.linalg.det(AFFINE[:3, :3])) / 1000
@@ -172,7 +178,7 @@ def test_every_number_of_the_page_is_the_one_computed(predicted: Callable[..., t
 def test_the_page_names_the_case_and_the_model_and_no_folder(predicted: Callable[..., tuple[Case, Path]]) -> None:
     """The model by its run's folder and name; warnings word for word; where files lie is nobody's business."""
     case, mask = predicted()
-    text = prediction_page(read_answer(case, mask))
+    text = prediction_page(measure_case(case, mask))
     page = check_alone(text)
     said = " ".join(page.texts)
     assert case.id in said
@@ -186,8 +192,8 @@ def test_the_page_names_the_case_and_the_model_and_no_folder(predicted: Callable
 def test_the_viewer_gets_the_voxels_as_they_are(predicted: Callable[..., tuple[Case, Path]]) -> None:
     """Masks bit by bit, images in grey, probabilities in steps of 1/250; where the slices lie, in mm."""
     case, mask = predicted(probabilities=True)
-    answer = read_answer(case, mask)
-    scene = make_scene(answer.images, answer.regions, answer.probabilities)
+    answer = measure_case(case, mask)
+    scene = resample_case(answer.images, answer.regions, answer.probabilities)
     content = json.loads(Page(prediction_page(answer)).scripts["viewer-content"])
     shape = tuple(content["shape"])
     bits = unpacked(content["masks"], shape)
@@ -214,8 +220,8 @@ def test_the_slices_are_pictures_that_others_can_read(
     from matplotlib.image import imread
 
     case, mask = predicted()
-    answer = read_answer(case, mask)
-    scene = make_scene(answer.images, answer.regions, {})
+    answer = measure_case(case, mask)
+    scene = resample_case(answer.images, answer.regions, {})
     page = Page(prediction_page(answer))
     pngs = [base64.b64decode(a.partition(",")[2]) for a in page.addresses if a.startswith("data:image/png")]
     assert len(pngs) >= 6
@@ -231,7 +237,7 @@ def test_the_slices_are_pictures_that_others_can_read(
 def test_evil_names_stay_text(predicted: Callable[..., tuple[Case, Path]]) -> None:
     """An id, a model and a warning with tags and quotes: shown, never run."""
     case, mask = predicted(model=EVIL, warnings=[EVIL], network=EVIL, versions={EVIL: EVIL})
-    text = prediction_page(replace(read_answer(case, mask), case=replace(case, id=EVIL)))
+    text = prediction_page(replace(measure_case(case, mask), case=replace(case, id=EVIL)))
     page = check_alone(text)
     assert "<script>alert" not in text
     assert " ".join(page.texts).count(EVIL) >= 4
@@ -243,7 +249,7 @@ def test_a_case_without_tumour_has_a_page(predicted: Callable[..., tuple[Case, P
     case, mask = predicted()
     labels = read_volume(mask, mask=True)
     write_volume(mask, replace(labels, data=np.zeros_like(labels.data)))
-    page = check_alone(prediction_page(read_answer(case, mask)))
+    page = check_alone(prediction_page(measure_case(case, mask)))
     assert page.rows("regions")[1][1:] == ["0.00", "0", "–", "–", "–", "–", "–"]
     assert [part["name"] for part in json.loads(page.scripts["surface-content"])["parts"]] == ["brain"]
 
@@ -253,7 +259,7 @@ def test_a_page_that_is_too_large_gets_coarser_pictures(
 ) -> None:
     """The numbers stay."""
     case, mask = predicted()
-    answer = read_answer(case, mask)
+    answer = measure_case(case, mask)
     fine = prediction_page(answer)
     monkeypatch.setattr("gliomask.report.prediction.MOST_BYTES", len(fine) - 10_000)
     coarse = prediction_page(answer)
@@ -267,23 +273,23 @@ def test_bad_files_are_told(predicted: Callable[..., tuple[Case, Path]], tmp_pat
     facts = mask.with_name(f"{case.id}.json")
     good, labels = facts.read_text(), read_volume(mask, mask=True)
     with pytest.raises(InputError, match="has no"):
-        read_answer(replace(case, images={"t1n": case.images["t1n"]}), mask, sequences=["flair"])
+        measure_case(replace(case, images={"t1n": case.images["t1n"]}), mask, sequences=["flair"])
     facts.write_text("{")
     with pytest.raises(InputError, match=rf"{case.id}\.json: is damaged"):
-        read_answer(case, mask)
+        measure_case(case, mask)
     facts.write_text('{"warnings": 3}')
     with pytest.raises(InputError, match="is not what predict writes"):
-        read_answer(case, mask)
+        measure_case(case, mask)
     facts.write_text(good.replace('["WT", "TC", "ET"]', '["WT"]'))
     with pytest.raises(InputError, match="has 3 channels for the regions WT"):
-        read_answer(case, mask)
+        measure_case(case, mask)
     facts.write_text(good)
     write_volume(mask, replace(labels, data=labels.data[:, :-1]))
     with pytest.raises(InputError, match=r"its grid differs .* in shape"):
-        read_answer(case, mask)
+        measure_case(case, mask)
     write_volume(mask, replace(labels, data=labels.data + np.uint8(7)))
     with pytest.raises(InputError, match="labels"):
-        read_answer(case, mask)
+        measure_case(case, mask)
 
 
 def test_the_command_writes_one_page_a_case(gliomask, predicted, tmp_path: Path) -> None:
@@ -368,7 +374,7 @@ def test_scores_make_a_page_with_their_summary(predicted, tmp_path: Path) -> Non
 
 
 def test_several_scores_stand_side_by_side(gliomask, predicted, tmp_path: Path) -> None:
-    """Standings and duels are those of `compare_scores`."""
+    """Standings and differences are those of `compare_scores`."""
     for number in (1, 2, 3):
         _, mask = predicted(number)
     evaluate(tmp_path / "out", tmp_path / "data").save(tmp_path / "good.csv")
@@ -382,10 +388,10 @@ def test_several_scores_stand_side_by_side(gliomask, predicted, tmp_path: Path) 
     assert [row[:2] for row in page.rows("standings")[1:]] == [
         [row["entrant"], f"{row['mean_rank']:.3f}"] for row in found.standings()
     ]
-    for row, duel in zip(page.rows("duels")[1:], found.duels, strict=True):
-        assert row[:4] == [duel.first, duel.second, duel.region, duel.metric]
-        assert row[4] == f"{duel.test.difference:.3f}"
-        assert row[10] == duel.better
+    for row, difference in zip(page.rows("differences")[1:], found.differences, strict=True):
+        assert row[:4] == [difference.first, difference.second, difference.region, difference.metric]
+        assert row[4] == f"{difference.test.difference:.3f}"
+        assert row[10] == difference.better
 
 
 def a_run(folder: Path) -> Path:
@@ -413,13 +419,13 @@ def test_a_run_without_an_epoch_or_with_a_damaged_log_is_refused(tmp_path: Path)
     """And the folder named."""
     run = a_run(tmp_path / "run")
     (run / "log.jsonl").write_text("{")
-    with pytest.raises(InputError, match="run: its config, log or split"):
-        read_record(run)
+    with pytest.raises(InputError, match=r"run: its config\.json, log\.jsonl or splits_final\.json"):
+        read_run_record(run)
     (run / "log.jsonl").unlink()
     with pytest.raises(InputError, match="no finished epoch yet"):
-        read_record(run)
+        read_run_record(run)
     with pytest.raises(InputError, match="no run there"):
-        read_record(tmp_path)
+        read_run_record(tmp_path)
 
 
 def test_a_run_shows_its_best_and_worst_case(folder_of: Callable[..., Path], tmp_path: Path) -> None:

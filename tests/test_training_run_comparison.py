@@ -14,7 +14,7 @@ from matplotlib.collections import LineCollection, PathCollection
 
 from gliomask.cases import Case, find_cases, resolve_conventions
 from gliomask.errors import InputError
-from gliomask.figures import comparison_curves_figure, comparison_scores_figure
+from gliomask.figures import run_comparison_curves_figure, run_comparison_scores_figure
 from gliomask.training.config import TrainConfig, make_config
 from gliomask.training.loop import train
 from gliomask.training.run import Run
@@ -145,7 +145,7 @@ def test_every_run_has_its_line_in_every_panel_that_it_has_data_for() -> None:
     """Over epochs and over hours, in the same colour; an epoch without validation is left out."""
     second = rows(0.2, 0.3, 0.4)
     del second[1]["val_dice"]
-    figure = comparison_curves_figure({"one": rows(0.5, 0.6), "two": second})
+    figure = run_comparison_curves_figure({"one": rows(0.5, 0.6), "two": second})
     dice_over_epochs, dice_over_hours = figure.axes[3], figure.axes[7]
     drawn = [list(map(tuple, line.get_xydata())) for line in dice_over_epochs.lines]
     assert drawn == [[(1, 0.5), (2, 0.6)], [(1, 0.2), (3, 0.4)]]
@@ -159,7 +159,7 @@ def test_every_run_has_its_line_in_every_panel_that_it_has_data_for() -> None:
 def test_bars_are_means_and_every_case_is_a_point() -> None:
     """Each bar also has its confidence interval."""
     scores = {"one": [{"WT": 0.8, "ET": 0.0}, {"WT": 0.6, "ET": 1.0}], "two": [{"WT": 0.9, "ET": 0.5}] * 2}
-    figure = comparison_scores_figure(scores)
+    figure = run_comparison_scores_figure(scores)
     heights = sorted(bar.get_height() for bar in figure.axes[0].patches)
     np.testing.assert_allclose(heights, [0.5, 0.5, 0.7, 0.9])
     dots = [drawn for drawn in figure.axes[0].collections if isinstance(drawn, PathCollection)]

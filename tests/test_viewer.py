@@ -229,8 +229,8 @@ def test_bad_input_ends_with_status_2(served: str, folder_of: Callable[..., Path
     folder = folder_of(2)
     for arguments, words in (
         ((), "--flair"),
-        ((prediction,), "Name the case's folder first"),
-        ((folder,), "Say which with --case: BraTS2021_00001, BraTS2021_00002"),
+        ((prediction,), "Name the folder of the case first"),
+        ((folder,), "Choose one with --case: BraTS2021_00001, BraTS2021_00002"),
         ((folder, "--case", "nobody"), "has no case 'nobody'"),
     ):
         ran = view(*arguments)
@@ -252,6 +252,6 @@ def test_it_serves_until_it_is_interrupted(served: str, case: Case, prediction: 
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    assert "ended" in out
+    assert "stopped" in out
     assert err == ""
     assert sorted(tmp_path.rglob("*")) == before

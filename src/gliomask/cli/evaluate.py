@@ -1,4 +1,4 @@
-"""gliomask evaluate: predictions against truth."""
+"""gliomask evaluate: score predictions against the truth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gliomask.cli.options import Labels
 from gliomask.errors import InputError
 
 if TYPE_CHECKING:
-    from gliomask.evaluation import Comparison, Evaluation, Finding
+    from gliomask.evaluation import Evaluation, ProtocolComparison, WorstCase
 
 EXAMPLES = """
 **Examples**
@@ -22,12 +22,12 @@ EXAMPLES = """
 
 `gliomask evaluate predictions truth --protocol brats2023-gli -o scores.csv -o scores.json`
 
-`gliomask evaluate predictions BraTS2021_Training_Data --pictures pictures`  and then look at pictures/worst.png
+`gliomask evaluate predictions BraTS2021_Training_Data --pictures pictures`  then open pictures/worst.png
 
 `gliomask evaluate mask.nii.gz truth_seg.nii.gz --compare-protocols`
 """
 
-_SHOWN = 5  # cases named in a list before it ends in a number
+_SHOWN = 5  # notes that are printed one by one
 
 
 def evaluate(
@@ -35,42 +35,48 @@ def evaluate(
     truth: Annotated[Path, typer.Argument(help="The true mask, or a folder of masks or cases.")],
     output: Annotated[
         list[Path] | None,
-        typer.Option("-o", "--output", help="Write the scores as .csv or, with the summary, .json; may be repeated."),
+        typer.Option(
+            "-o", "--output", help="Write the scores as .csv, or with their summary as .json; may be repeated."
+        ),
     ] = None,
     protocol: Annotated[
         str,
-        typer.Option("--protocol", help="Whose rules: brats2021, brats2023-gli, ...", autocompletion=lambda: _known()),
+        typer.Option(
+            "--protocol", help="The scoring protocol: brats2021, brats2023-gli, ...", autocompletion=lambda: _known()
+        ),
     ] = "brats2021",
     compare: Annotated[
-        bool, typer.Option("--compare-protocols", help="Score by the rules of all years, and say where they disagree.")
+        bool,
+        typer.Option(
+            "--compare-protocols", help="Score by the protocols of all years, and explain where they disagree."
+        ),
     ] = False,
     labels: Labels = None,
     truth_labels: Annotated[
-        str | None, typer.Option("--truth-labels", help="The convention of the truth, likewise.")
+        str | None, typer.Option("--truth-labels", help="The label convention of the truth, likewise.")
     ] = None,
-    ignore_extra: Annotated[
-        bool, typer.Option("--ignore-extra", help="Leave predictions that have no truth aside.")
-    ] = False,
-    picture: Annotated[Path | None, typer.Option("--picture", help="Draw all scores into this PNG.")] = None,
+    ignore_extra: Annotated[bool, typer.Option("--ignore-extra", help="Skip predictions that have no truth.")] = False,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Draw all scores into this PNG file.")] = None,
     pictures: Annotated[
         Path | None,
         typer.Option(
-            "--pictures", help="Draw scores.png, volumes.png (Bland-Altman) and worst.png (what went wrong) in here."
+            "--pictures",
+            help="Draw scores.png, volumes.png (Bland-Altman) and worst.png (the worst cases) into this folder.",
         ),
     ] = None,
-    worst: Annotated[int, typer.Option("--worst", min=1, help="How many cases worst.png shows.")] = 6,
+    worst: Annotated[int, typer.Option("--worst", min=1, help="The number of cases in worst.png.")] = 6,
 ) -> None:
-    """Score predictions as the BraTS challenge does, by the rules of any year: per case and region, and summed up.
+    """Score predictions as the BraTS challenge of any year does: by case and region, with a summary.
 
-    Masks are matched by their ids and compared in whatever numbers each uses. A case without a prediction counts as
-    worst. What each year's score is: docs/scores.md.
+    Masks are matched by case id, and each is read in its own label convention. A case without a prediction gets the
+    worst possible scores. docs/scores.md explains the scores of each year.
     """
     from gliomask.evaluation import compare_protocols, find_pairs
     from gliomask.evaluation import evaluate as score
     from gliomask.files import check_writable
 
     endings = [path for path in output or () if path.suffix.lower() not in (".csv", ".json")]
-    if endings:  # before the work, not after
+    if endings:  # reported before the work rather than after it
         raise InputError(f"{endings[0]}: scores are written as .csv or .json; choose one of these endings.")
     if pictures is not None:
         check_writable(pictures)
@@ -81,7 +87,7 @@ def evaluate(
     matched = find_pairs(prediction, truth)
     total = len(matched.pairs) + len(matched.missing)
     with progress("scoring", total) as bar:
-        found: Evaluation | Comparison = (compare_protocols if compare else score)(
+        found: Evaluation | ProtocolComparison = (compare_protocols if compare else score)(
             prediction,
             truth,
             protocol=protocol,
@@ -96,7 +102,7 @@ def evaluate(
     for path in output or ():
         found.save(path)
         out.print(f"scores: {path}")
-    shown = _one(found, protocol)
+    shown = _evaluation_by(found, protocol)
     if picture is not None:
         from gliomask.figures import save_figure, scores_figure
 
@@ -110,28 +116,28 @@ def evaluate(
     end_batch(found.problems, len(shown.scores))
 
 
-def _draw_all(found: Evaluation, worst: list[Finding], folder: Path) -> None:
+def _draw_all(found: Evaluation, worst: list[WorstCase], folder: Path) -> None:
     from gliomask.figures import bland_altman_figure, gallery_figure, save_figure, scores_figure
-    from gliomask.report.pictures import exhibit
+    from gliomask.report.pictures import gallery_cases
 
-    title = f"the worst of {_cases(len(found.scores))}, by {found.protocol.headline[0]} of {found.protocol.name}"
+    title = f"the worst of {_cases(len(found.scores))} by {found.protocol.headline[0]} of {found.protocol.name}"
     title += f"; {len(found.missing)} without a prediction not shown" if found.missing else ""
     rows = found.rows()
     save_figure(scores_figure(rows, found.protocol.headline[:2]), folder / "scores.png")
     save_figure(bland_altman_figure(rows), folder / "volumes.png")
-    save_figure(gallery_figure(exhibit(worst), title), folder / "worst.png")
+    save_figure(gallery_figure(gallery_cases(worst), title), folder / "worst.png")
     out.print(f"pictures: {folder}")
     for finding in worst:
         out.print(f"  {finding.case}: {finding.mistakes[0].text}")
 
 
 def _known() -> list[str]:
-    from gliomask.metrics import PROTOCOLS  # here, as it takes scipy, and help shall be quick
+    from gliomask.metrics import PROTOCOLS  # imported here, so that --help need not load scipy
 
     return list(PROTOCOLS)
 
 
-def _one(found: Evaluation | Comparison, protocol: str) -> Evaluation:
+def _evaluation_by(found: Evaluation | ProtocolComparison, protocol: str) -> Evaluation:
     from gliomask.evaluation import Evaluation
 
     if isinstance(found, Evaluation):
@@ -139,12 +145,12 @@ def _one(found: Evaluation | Comparison, protocol: str) -> Evaluation:
     return next(evaluation for evaluation in found.evaluations if evaluation.protocol.name == protocol)
 
 
-def _show(found: Evaluation | Comparison) -> None:
+def _show(found: Evaluation | ProtocolComparison) -> None:
     from gliomask.evaluation import Evaluation
 
     first = found if isinstance(found, Evaluation) else found.evaluations[0]
     if first.missing:
-        warn(f"{len(first.missing)} without a prediction count as worst: {listed(first.missing)}")
+        warn(f"without a prediction, scored as worst: {len(first.missing)} ({listed(first.missing)})")
     for note in first.notes[:_SHOWN]:
         warn(str(note))
     if len(first.notes) > _SHOWN:
@@ -154,14 +160,14 @@ def _show(found: Evaluation | Comparison) -> None:
     if isinstance(found, Evaluation):
         _print_summary(found)
     else:
-        _print_comparison(found)
+        _print_protocol_comparison(found)
 
 
 def _print_summary(found: Evaluation) -> None:
     from rich.table import Table
 
     count = len(found.scores)
-    out.print(f"{found.protocol.name}, {_cases(count)}{_apart(found)}")
+    out.print(f"{found.protocol.name}, {_cases(count)}{_remark(found)}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("region", no_wrap=True)
     table.add_column("score", no_wrap=True)
@@ -176,14 +182,14 @@ def _print_summary(found: Evaluation) -> None:
     out.print(table)
     empty = [f"{row['region']} {row['empty_truth']}" for row in found.summary() if row["empty_truth"]]
     if empty:
-        out.print(f"cases whose truth is empty: {', '.join(empty)}; the files have the means without them")
+        out.print(f"cases with an empty truth: {', '.join(empty)}; -o also writes the means without them")
 
 
-def _print_comparison(found: Comparison) -> None:
+def _print_protocol_comparison(found: ProtocolComparison) -> None:
     from rich.table import Table
 
     first = found.evaluations[0]
-    out.print(f"the same predictions by the rules of each year, {_cases(len(first.scores))}{_apart(first)}")
+    out.print(f"the same predictions by the protocol of each year, {_cases(len(first.scores))}{_remark(first)}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("region", no_wrap=True)
     table.add_column("protocol", no_wrap=True)
@@ -202,13 +208,13 @@ def _print_comparison(found: Comparison) -> None:
                 table.add_row(name, evaluation.protocol.name, dice, hd95, *lesions)
                 name = ""
     out.print(table)
-    out.print("Dice and HD95: the year's own, means; found, false, missed: lesions by its rules")
+    out.print("Dice, HD95: means as the protocol reports them; found, false, missed: lesions")
     _print_reasons(found)
 
 
-def _print_reasons(found: Comparison) -> None:
+def _print_reasons(found: ProtocolComparison) -> None:
     if not found.disagreements:
-        out.print("the years agree in every case")
+        out.print("the protocols agree in every case")
         return
     out.print()
     out.print("where they disagree, and why", style="bold")
@@ -221,10 +227,10 @@ def _print_reasons(found: Comparison) -> None:
         out.print(f"  Dice: {values}")
 
 
-def _apart(found: Evaluation) -> str:
-    """What the reader of a mean must know of it."""
-    parts = [f"{len(found.missing)} of them missing and at their worst"] if found.missing else []
-    parts += [f"{len(found.problems)} more failed and are in no mean"] if found.problems else []
+def _remark(found: Evaluation) -> str:
+    """Return a remark about cases that are missing or failed, for the line above the means."""
+    parts = [f"{len(found.missing)} of them without a prediction, scored as worst"] if found.missing else []
+    parts += [f"{len(found.problems)} more failed and enter no mean"] if found.problems else []
     return f" ({'; '.join(parts)})" if parts else ""
 
 

@@ -1,4 +1,4 @@
-"""gliomask report: a prediction, a run or scores as one page."""
+"""gliomask report: one page for a prediction, a training run, or score tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 **Examples**
 
-`gliomask report PATIENTS predictions`  and then open predictions/CASE.html
+`gliomask report PATIENTS predictions`  then open predictions/CASE.html
 
 `gliomask report --t1ce a.nii.gz --flair c.nii.gz mask.nii.gz`
 
@@ -36,32 +36,36 @@ _SCORES = (".csv", ".json")
 def report(
     things: Annotated[
         list[Path],
-        typer.Argument(
-            help="CASE OUT: a case, or a folder of cases, and what predict made of it; or RUN; or SCORES.csv"
-        ),
+        typer.Argument(help="CASE OUT: a case or a folder of cases, and the output of predict; or RUN; or SCORES.csv"),
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A folder, or for one page a .html file. [beside its source]")
+        Path | None,
+        typer.Option("-o", "--output", help="A folder, or an .html file for a single page. [beside its source]"),
     ] = None,
     t1n: Annotated[_File, typer.Option("--t1", "--t1n", help="T1-weighted, native, in place of CASE.")] = None,
     t1c: Annotated[_File, typer.Option("--t1c", "--t1ce", "--t1gd", help="T1-weighted, after contrast.")] = None,
     t2w: Annotated[_File, typer.Option("--t2", "--t2w", help="T2-weighted.")] = None,
     t2f: Annotated[_File, typer.Option("--flair", "--t2f", help="T2-FLAIR.")] = None,
-    show: Annotated[str, typer.Option("--show", help="Sequences in the page: flair,t1ce.")] = "",
+    show: Annotated[str, typer.Option("--show", help="The sequences to show, such as flair,t1ce.")] = "",
     labels: Labels = None,
-    predictions: Annotated[_File, typer.Option("--predictions", help="Of scores: the masks, for a gallery.")] = None,
-    truth: Annotated[_File, typer.Option("--truth", help="Of scores: the true masks or cases, for a gallery.")] = None,
+    predictions: Annotated[
+        _File, typer.Option("--predictions", help="For scores: the predicted masks, for a gallery.")
+    ] = None,
+    truth: Annotated[_File, typer.Option("--truth", help="For scores: the true masks or cases, for a gallery.")] = None,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", help="Of scores: whose rules, where the files hold those of several.")
+        str | None, typer.Option("--protocol", help="For scores: the protocol, if the files hold several.")
     ] = None,
     cases: Annotated[
-        bool, typer.Option("--cases/--no-cases", help="Of a run: predict the cases held out, show the best and worst.")
+        bool,
+        typer.Option(
+            "--cases/--no-cases", help="For a run: predict the validation cases and show the best and the worst."
+        ),
     ] = True,
     device: Device = "auto",
 ) -> None:
-    """Make one page of a prediction, a training run or scores: a single HTML file that opens from the disk.
+    """Write a report of a prediction, a training run or scores as a single HTML file.
 
-    It loads nothing and sends nothing. Research use only, not a medical device.
+    The file loads nothing and sends nothing. Research use only, not a medical device.
     """
     files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
     if not files and all(thing.suffix.lower() in _SCORES for thing in things):
@@ -73,8 +77,8 @@ def report(
         _report_predictions(found, problems, things[-1], output, labels, [name for name in show.split(",") if name])
     else:
         raise InputError(
-            f"{', '.join(map(str, things))}: neither a prediction (CASE OUT, or --flair ... OUT), nor a run's folder, "
-            "nor files of scores (.csv, .json). See gliomask report -h."
+            f"{', '.join(map(str, things))}: neither a prediction (CASE OUT, or --flair ... OUT), nor a run folder, "
+            "nor score tables (.csv, .json). See gliomask report -h."
         )
 
 
@@ -116,9 +120,13 @@ def _report_predictions(
     for name in sequences:
         get_modality(name)
     if output is not None and output.suffix.lower() == ".html" and len(cases) != 1:
-        raise InputError(f"{output}: one file for {len(cases)} cases. Name a folder with -o.")
+        raise InputError(
+            f"{output}: a single file cannot hold the reports of {len(cases)} cases. Name a folder with -o."
+        )
     if masks.is_file() and len(cases) > 1:
-        raise InputError(f"{masks}: one mask for {len(cases)} cases. Name the one case, or the folder of masks.")
+        raise InputError(
+            f"{masks}: a single mask cannot belong to {len(cases)} cases. Name one case, or the folder of masks."
+        )
     failed: list[Problem] = []
     with progress("reporting", len(cases)) as bar:
         for case in cases:
@@ -145,7 +153,7 @@ def _cases(source: Path, files: Mapping[str, Path]) -> tuple[list[Case], list[Pr
 
 
 def _page(output: Path | None, beside: Path, name: str = "") -> Path:
-    """Where a page goes: the file asked for, into the folder asked for, or beside its source."""
+    """Return the path of a page: the requested file, a file in the requested folder, or beside its source."""
     if output is None:
         return beside
     return output if output.suffix.lower() == ".html" else output / (name or beside.name)

@@ -1,4 +1,4 @@
-"""gliomask view: a case and its masks in the browser of this machine."""
+"""gliomask view: show a case and its masks in the browser of this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXAMPLES = """
 
 `gliomask view BraTS2021_00008`  the case and its own mask
 
-`gliomask view BraTS2021_00008 predictions/BraTS2021_00008.nii.gz`  where prediction and truth differ
+`gliomask view BraTS2021_00008 predictions/BraTS2021_00008.nii.gz`  shows where prediction and truth differ
 
 `gliomask view PATIENTS predictions --case BraTS2021_00008`
 
@@ -38,23 +38,27 @@ def view(
         list[Path] | None,
         typer.Argument(
             metavar="CASE [MASK]...",
-            help="A case's folder, or a folder of cases and --case; and masks: files, or folders of predict. "
-            "The first is the prediction; the case's own mask, if it has one, is the truth.",
+            help="The folder of a case, or a folder of cases with --case; then masks: files, or folders of masks. "
+            "The first mask is the prediction; the case's own mask, if it has one, is the truth.",
         ),
     ] = None,
-    case: Annotated[str, typer.Option("--case", help="Which case, where CASE holds several.")] = "",
+    case: Annotated[str, typer.Option("--case", help="The case id, if CASE is a folder of several cases.")] = "",
     t1n: Annotated[_File, typer.Option("--t1", "--t1n", help="T1-weighted, native, in place of CASE.")] = None,
     t1c: Annotated[_File, typer.Option("--t1c", "--t1ce", "--t1gd", help="T1-weighted, after contrast.")] = None,
     t2w: Annotated[_File, typer.Option("--t2", "--t2w", help="T2-weighted.")] = None,
     t2f: Annotated[_File, typer.Option("--flair", "--t2f", help="T2-FLAIR.")] = None,
     labels: Labels = None,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of this machine; 0 takes a free one.")] = 0,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page, or only print where.")] = True,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The port on this machine; 0 takes a free one.")
+    ] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page, or only print its address.")
+    ] = True,
 ) -> None:
-    """Look at a case in the browser: its sequences, masks and where they differ, in slices and in 3D.
+    """Show a case in the browser: its sequences, its masks and where they differ, in slices and in 3D.
 
-    The page is served to this machine alone, under an address that cannot be guessed, until Ctrl-C. Nothing is written
-    and nothing sent elsewhere. Research use only, not a medical device.
+    The page is served to this machine only, under an address that cannot be guessed, until Ctrl-C. Nothing is written
+    to disk or sent elsewhere. Research use only, not a medical device.
     """
     from gliomask.report import find_mask
     from gliomask.viewer import read_scene, require_niivue, serve_scene
@@ -65,25 +69,25 @@ def view(
     scene = read_scene(shown, [find_mask(shown, mask) for mask in masks], labels=labels)
     with suppress(KeyboardInterrupt), serve_scene(scene, port=port) as served:
         out.print(f"{shown.id}: {served.url}")
-        out.print("Ctrl-C ends it.", style="dim")
+        out.print("Press Ctrl-C to stop.", style="dim")
         if browser and not _open(served.url):
-            warn("no browser could be opened: open the address above in one on this machine.")
+            warn("no browser could be opened. Open the address above in a browser on this machine.")
         served.wait()
-    out.print("ended")
+    out.print("stopped")
 
 
 def _case(things: Sequence[Path], files: Mapping[str, Path], wanted: str) -> tuple[Case, Sequence[Path]]:
-    """The one case to look at, and the masks."""
+    """Return the case to show, and the masks."""
     from gliomask.cases import case_of_files, survey
 
     if files:
         return case_of_files(files), things
     if not things:
-        raise InputError("what shall be shown? Name a case's folder, or images with --flair, --t1ce, --t2, --t1.")
+        raise InputError("no case given. Name the folder of a case, or images with --flair, --t1ce, --t2, --t1.")
     source, *masks = things
     if source.is_file():
         raise InputError(
-            f"{source}: is a file; a case is shown on its images. Name the case's folder first, then the mask: "
+            f"{source}: is a file, but a mask is shown on the images of its case. Name the folder of the case first: "
             f"gliomask view CASE {source}; or images with --flair, --t1ce, --t2, --t1."
         )
     found = survey(source)
@@ -95,11 +99,11 @@ def _case(things: Sequence[Path], files: Mapping[str, Path], wanted: str) -> tup
         raise InputError("; ".join(str(problem) for problem in found.problems))
     if wanted:
         raise InputError(f"{source}: has no case {wanted!r}; it has {listed(ids)}.")
-    raise InputError(f"{source}: has {len(ids)} cases. Say which with --case: {listed(ids)}.")
+    raise InputError(f"{source}: has {len(ids)} cases. Choose one with --case: {listed(ids)}.")
 
 
 def _open(url: str) -> bool:
-    """Open the page in a browser, where there is a screen."""
+    """Open the page in a browser if there is a screen; return whether that succeeded."""
     import webbrowser
 
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):

@@ -1,4 +1,9 @@
-"""Predictions against truth: found by name, scored case by case, summed up with nothing left out."""
+"""Score predicted masks against true ones: match files, score cases, summarise, and compare scores.
+
+Two kinds of comparison live here. `protocol_comparison` scores one set of predictions under the protocols of several
+years; `score_comparison` compares several score tables of the same cases with each other. The comparison of training
+runs is part of `gliomask.training`.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +12,31 @@ from dataclasses import replace
 from pathlib import Path
 
 from gliomask.cases import Problem
-from gliomask.evaluation.compare import Comparison, Disagreement, compare_protocols
-from gliomask.evaluation.contest import Contest, Duel, compare_scores
-from gliomask.evaluation.entrants import Entrant, Field, read_entrant, read_field
-from gliomask.evaluation.paired import PairedTest, compare_paired
-from gliomask.evaluation.pairs import Matched, Pair, find_pairs
+from gliomask.evaluation.pairs import MaskPair, MatchedMasks, find_pairs
+from gliomask.evaluation.protocol_comparison import Disagreement, ProtocolComparison, compare_protocols
+from gliomask.evaluation.results import Evaluation, Scores
+from gliomask.evaluation.score_comparison import PairedDifference, ScoreComparison, compare_scores
+from gliomask.evaluation.score_tables import ComparableTables, ScoreTable, read_score_table, read_score_tables
+from gliomask.evaluation.significance import PairedTest, paired_test
 from gliomask.evaluation.summary import Statistics, describe
-from gliomask.evaluation.table import Evaluation, Scores
-from gliomask.evaluation.work import CaseMasks, Task, numbers_of, plan_tasks, run_tasks
-from gliomask.evaluation.worst import Finding, find_worst
+from gliomask.evaluation.tasks import CaseMasks, Task, label_values_of, plan_tasks, run_tasks
+from gliomask.evaluation.worst_cases import WorstCase, find_worst
 from gliomask.metrics import Protocol, get_protocol, score_case, score_missing
 
 __all__ = [
-    "Comparison",
-    "Contest",
+    "ComparableTables",
     "Disagreement",
-    "Duel",
-    "Entrant",
     "Evaluation",
-    "Field",
-    "Finding",
-    "Matched",
-    "Pair",
+    "MaskPair",
+    "MatchedMasks",
+    "PairedDifference",
     "PairedTest",
+    "ProtocolComparison",
+    "ScoreComparison",
+    "ScoreTable",
     "Statistics",
     "Task",
-    "compare_paired",
+    "WorstCase",
     "compare_protocols",
     "compare_scores",
     "describe",
@@ -40,8 +44,9 @@ __all__ = [
     "evaluate_tasks",
     "find_pairs",
     "find_worst",
-    "read_entrant",
-    "read_field",
+    "paired_test",
+    "read_score_table",
+    "read_score_tables",
 ]
 
 
@@ -59,25 +64,26 @@ def evaluate(
 
     Args:
         prediction: A mask, or a folder of masks or cases; see `find_pairs`.
-        truth: Likewise.
+        truth: The same kinds of input as `prediction`.
         protocol: A name from `metrics.PROTOCOLS`.
-        labels: The predictions' label convention; by default what the JSON that `predict` wrote beside a mask says, or
-            the layout that the id belongs to, or what the numbers of all other masks prove together.
-        truth_labels: The truth's; found likewise.
-        ignore_extra: Leave predictions without a truth aside, and note them, instead of refusing them.
-        on_case: Called with the id after each case, for a progress bar.
+        labels: The label convention of the predictions. By default it is taken from the JSON file that `predict` wrote
+            beside a mask, or from the layout that the case id belongs to, or it is inferred from the values of all
+            remaining masks together.
+        truth_labels: The label convention of the truth, determined in the same way.
+        ignore_extra: Skip predictions that have no truth and list them in the notes, instead of raising an error.
+        on_case: Called with the case id after each case, for example to move a progress bar.
 
     Returns:
-        The scores. A case without a prediction has the worst scores there are (`metrics.score_missing`) and is listed.
-        One whose files are bad, or whose grids differ, is among the problems and in no mean.
+        The scores. A case without a prediction gets the worst possible scores (`metrics.score_missing`) and is listed
+        as missing. A case whose files are bad, or whose grids differ, is listed as a problem and enters no mean.
 
     Raises:
-        InputError: A name is unknown, a folder holds no mask, no pair is found, a prediction has no truth, or the
-            conventions are ambiguous.
+        InputError: A name is unknown, a folder holds no mask, no prediction matches a truth, a prediction has no truth,
+            or the label convention is ambiguous.
     """
-    get_protocol(protocol)  # an unknown name is said before any file is read
+    get_protocol(protocol)  # report an unknown name before any file is read
     tasks, matched = plan_tasks(Path(prediction), Path(truth), labels, truth_labels, ignore_extra=ignore_extra)
-    notes = [Problem(case, "has no truth, and is left aside") for case in matched.extra]
+    notes = [Problem(case, "has no truth and was skipped") for case in matched.extra]
     found = evaluate_tasks(tasks, protocol=protocol, on_case=on_case)
     return replace(found, notes=(*notes, *found.notes))
 
@@ -85,15 +91,15 @@ def evaluate(
 def evaluate_tasks(
     tasks: Sequence[Task], *, protocol: str = "brats2021", on_case: Callable[[str], None] = lambda _: None
 ) -> Evaluation:
-    """Score cases whose files and conventions are known already; see `evaluate`.
+    """Score cases whose files and label conventions are already known; see `evaluate`.
 
     Raises:
-        InputError: There is no such protocol.
+        InputError: The protocol is unknown.
     """
     row = get_protocol(protocol)
-    scores, failed = run_tasks(tasks, row.needs, lambda masks: _score(masks, row), on_case)
+    scores, failed = run_tasks(tasks, row.required_regions, lambda masks: _score(masks, row), on_case)
     missing = tuple(task.id for task in tasks if task.prediction is None and task.id in scores)
-    return Evaluation(row, scores, failed, missing, tuple(_never_there(row, tasks)))
+    return Evaluation(row, scores, failed, missing, tuple(_unlabelled_regions(row, tasks)))
 
 
 def _score(masks: CaseMasks, protocol: Protocol) -> Mapping[str, Scores]:
@@ -102,11 +108,13 @@ def _score(masks: CaseMasks, protocol: Protocol) -> Mapping[str, Scores]:
     return score_case(masks.truth, masks.prediction, masks.spacing_mm, protocol, grid=masks.grid)
 
 
-def _never_there(protocol: Protocol, tasks: Sequence[Task]) -> list[Problem]:
-    """Regions for which no truth has a number: scored, as the year has it, on empty masks."""
+def _unlabelled_regions(protocol: Protocol, tasks: Sequence[Task]) -> list[Problem]:
+    """Return a note for each region that no truth's label convention can express; it is scored on empty masks."""
     conventions = {task.truth_convention.name: task.truth_convention for task in tasks}
     return [
-        Problem(region, f"the truth's labels ({', '.join(conventions)}) have none: always empty")
+        Problem(
+            region, f"the label convention of the truth ({', '.join(conventions)}) has no value for it: always empty"
+        )
         for region in protocol.regions
-        if not any(numbers_of(region, convention) for convention in conventions.values())
+        if not any(label_values_of(region, convention) for convention in conventions.values())
     ]

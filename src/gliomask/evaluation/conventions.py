@@ -1,4 +1,4 @@
-"""What the numbers in each mask mean."""
+"""Find the label convention of each mask."""
 
 from __future__ import annotations
 
@@ -15,36 +15,38 @@ from gliomask.volume import read_volume
 
 
 def find_conventions(masks: Mapping[str, Path], asked: str | None) -> dict[str, LabelConvention]:
-    """Return each mask's convention: the one asked for, told by the JSON beside it, its id or dataset.json, or proved.
+    """Return the label convention of each mask.
 
-    Proved by the numbers of all the masks together that nothing tells of.
+    The requested convention applies to all masks. Otherwise it is taken, for each mask, from the JSON file beside it,
+    from its id, or from dataset.json; for the masks about which none of these says anything, it is inferred from the
+    values of all of them together.
 
     Args:
-        masks: By case id.
-        asked: A convention's name, or None.
+        masks: The files by case id.
+        asked: The name of the requested convention, or None.
 
     Raises:
-        InputError: A name is unknown, or the numbers fit several conventions or none.
+        InputError: A name is unknown, or the values fit several conventions or none.
     """
     if asked is not None:
         return dict.fromkeys(masks, get_convention(asked))
-    told = {case: _told(case, path) for case, path in masks.items()}
-    unknown = [masks[case] for case, convention in told.items() if convention is None]
+    declared = {case: _declared(case, path) for case, path in masks.items()}
+    unknown = [masks[case] for case, convention in declared.items() if convention is None]
     values: set[int] = set()
     for path in unknown:
-        with suppress(InputError):  # a damaged mask proves nothing; what is wrong with it is said when it is scored
+        with suppress(InputError):  # a damaged mask says nothing here; its error is reported when it is scored
             values.update(label_values(read_volume(path, mask=True).data))
     where = f"{unknown[0]} and {len(unknown) - 1} more" if len(unknown) > 1 else str(next(iter(unknown), ""))
     candidates = candidates_of(masks)
-    proved = (detect_convention(values, where, candidates) if unknown else None) or get_convention("brats2021")
-    return {case: convention or proved for case, convention in told.items()}
+    inferred = (detect_convention(values, where, candidates) if unknown else None) or get_convention("brats2021")
+    return {case: convention or inferred for case, convention in declared.items()}
 
 
-def _told(case: str, path: Path) -> LabelConvention | None:
+def _declared(case: str, path: Path) -> LabelConvention | None:
     beside = path.with_name(f"{mask_stem(path)}.json")
     try:
         name = json.loads(beside.read_text("utf-8"))["labels"]["convention"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         name = None
     if not isinstance(name, str):  # no such file, or not one that `predict` wrote
         layout = layout_of(case)
@@ -53,4 +55,4 @@ def _told(case: str, path: Path) -> LabelConvention | None:
     try:
         return get_convention(name)
     except InputError as error:
-        raise InputError(f"{beside}: {error}. Mend it, or choose with --labels.") from error
+        raise InputError(f"{beside}: {error}. Correct it, or choose the convention with --labels.") from error

@@ -1,4 +1,4 @@
-"""Which predicted mask belongs to which true one."""
+"""Match predicted masks with true ones by case id."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gliomask.cases import classify
 from gliomask.errors import InputError
 from gliomask.volume import NIFTI_ENDINGS
 
-# How the challenge knows a case in a submission, whatever stands before: BraTS-GLI-00001-000 as 00001-000.nii.gz; in
-# 2026 also as 0001-1.nii.gz.
+# The number by which the challenge identifies a case in a submission, whatever precedes it: BraTS-GLI-00001-000 is
+# 00001-000.nii.gz; in 2026 also 0001-1.nii.gz.
 _NUMBER = re.compile(r"(?<!\d)(\d{5}(?:-\d{3})?|\d{4}-\d{1,3})$")
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A prediction and its truth."""
+class MaskPair:
+    """The files of a predicted mask and its truth."""
 
     id: str
     prediction: Path
@@ -26,50 +26,50 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Matched:
-    """The masks of two places, matched by id."""
+class MatchedMasks:
+    """The masks of two places, matched by case id."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[MaskPair, ...]
     missing: Mapping[str, Path] = field(default_factory=dict)
     """True masks without a prediction."""
     extra: Mapping[str, Path] = field(default_factory=dict)
     """Predictions without a truth."""
 
 
-def find_pairs(prediction: Path, truth: Path) -> Matched:
+def find_pairs(prediction: Path, truth: Path) -> MatchedMasks:
     """Return the masks that two places have in common, and those that only one of them has.
 
-    A place is a mask, or a folder: of cases as downloaded (their masks are taken), of masks called `ID.nii.gz` or
-    `ID_seg.nii.gz`, with masks in `labelsTr`, or a submission to the challenge, whose names end in the case's number
-    (`00001-000.nii.gz`). Two files are a pair whatever they are called. Of a file and a folder, the one case that the
-    file names is asked for: the others are neither missing nor extra.
+    A place is a mask or a folder. A folder may hold cases as downloaded (their masks are used), masks named `ID.nii.gz`
+    or `ID_seg.nii.gz`, masks in `labelsTr`, or a submission to the challenge, whose file names end in the number of the
+    case (`00001-000.nii.gz`). Two files form a pair whatever their names are. Given a file and a folder, only the case
+    that the file belongs to is matched: other cases are neither missing nor extra.
 
     Raises:
-        InputError: A place does not exist or holds no mask, two masks have one id, a number belongs to several cases,
-            or nothing is on both sides.
+        InputError: A place does not exist or holds no mask, two masks have the same id, a number fits several cases, or
+            no id is in both places.
     """
     if prediction.is_file() and truth.is_file():
-        return Matched((Pair(_id(truth), prediction, truth),))
+        return MatchedMasks((MaskPair(_id(truth), prediction, truth),))
     predicted, true = _masks(prediction), _masks(truth)
     names = _matches(predicted, true)
     if not names:
         raise InputError(
-            f"no mask in {prediction} has a counterpart of the same id in {truth} "
+            f"no mask in {prediction} has the same id as a mask in {truth} "
             f"(ids such as {', '.join(sorted(predicted)[:2])} and {', '.join(sorted(true)[:2])})."
         )
-    pairs = tuple(Pair(case, predicted[name], true[case]) for case, name in sorted(names.items()))
+    pairs = tuple(MaskPair(case, predicted[name], true[case]) for case, name in sorted(names.items()))
     missing = {case: path for case, path in sorted(true.items()) if case not in names}
     extra = {name: path for name, path in sorted(predicted.items()) if name not in names.values()}
-    return Matched(pairs, {} if prediction.is_file() else missing, {} if truth.is_file() else extra)
+    return MatchedMasks(pairs, {} if prediction.is_file() else missing, {} if truth.is_file() else extra)
 
 
 def mask_stem(path: Path) -> str:
-    """Return a NIfTI file's name without its ending."""
+    """Return the name of a NIfTI file without its ending."""
     return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def _matches(predicted: Mapping[str, Path], true: Mapping[str, Path]) -> dict[str, str]:
-    """Return which name among the predictions is that of each case: the same, or else one ending in its number."""
+    """Return the predicted mask's name for each case: the case id, or else a name that ends in the case's number."""
     same = {case: case for case in true.keys() & predicted.keys()}
     numbers = _by_number(case for case in true if case not in same)
     for name in sorted(predicted.keys() - same.keys()):
@@ -77,7 +77,7 @@ def _matches(predicted: Mapping[str, Path], true: Mapping[str, Path]) -> dict[st
         if len(cases) > 1 or any(case in same for case in cases):
             known = f" ({predicted[same[cases[0]]]})" if cases[0] in same else ""
             raise InputError(
-                f"{predicted[name]}: may belong to {', '.join(cases)}{known}. Call it by its whole id, or remove one."
+                f"{predicted[name]}: may belong to {', '.join(cases)}{known}. Rename it to the case id, or remove one."
             )
         same |= dict.fromkeys(cases, name)
     return same
@@ -109,7 +109,7 @@ def _masks(place: Path) -> dict[str, Path]:
     ]
     told = {path: classify(path) for path in files}
     masks = [path for path, what in told.items() if what and what[1] == "mask"]
-    if not masks:  # masks called by their id alone, as predict and nnU-Net write them
+    if not masks:  # masks named by the id alone, as predict and nnU-Net write them
         masks = [path for path, what in told.items() if what is None and "probabilities" not in path.name]
     found: dict[str, Path] = {}
     for path in masks:
@@ -118,7 +118,7 @@ def _masks(place: Path) -> dict[str, Path]:
             raise InputError(f"{place}: two masks for {case}: {found[case]} and {path}. Remove one.")
         found[case] = path
     if not found:
-        raise InputError(f"{place}: no mask found. Looked for ID.nii.gz and ID_seg.nii.gz in it and below.")
+        raise InputError(f"{place}: no mask found. Looked for ID.nii.gz and ID_seg.nii.gz in this folder and below.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What many scores come to: mean, spread, median, and how sure the mean is."""
+"""Summary statistics of scores: mean, standard deviation, median, and the 95 % interval of the mean."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ _RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Statistics:
-    """One metric over the cases for which it is defined."""
+    """The statistics of one metric over the cases for which it is defined."""
 
     cases: int
-    """Those that are in the mean: all but the ones that have no number."""
+    """The number of cases in the mean: all but those whose value is NaN."""
     mean: float
     std: float
-    """Of a sample (n - 1); 0 for a single case, not a number where a value is infinite."""
+    """The sample standard deviation (n - 1); 0 for a single case, NaN if a value is infinite."""
     median: float
     low: float
     """The lower end of the 95 % interval of the mean."""
     high: float
+    """The upper end of the 95 % interval of the mean."""
 
 
 def describe(values: Sequence[float]) -> Statistics:
-    """Return the statistics of one metric; values that are not a number are left out and not counted.
+    """Return the statistics of one metric; NaN values are left out and not counted.
 
-    The interval is that of the bootstrap: of 2000 draws of as many cases, with replacement, the middle 95 % of their
-    means. The draws are seeded: the same scores have the same interval. It tells how sure the mean is of cases like
-    these, not how well another hospital's would be segmented. An infinite value makes the mean infinite, and the
-    interval where it is drawn often enough. Without any value all is not a number.
+    The interval is a percentile bootstrap: the middle 95 % of the means of 2000 resamples of the cases, drawn with
+    replacement. The draws are seeded, so the same scores give the same interval. It says how certain the mean is for
+    cases like these, not how well cases of another hospital would be segmented. An infinite value makes the mean
+    infinite, and also an end of the interval if it is drawn often enough. Without any value every statistic is NaN.
 
     Source: Efron 1979; the percentile interval.
     """
@@ -49,17 +50,17 @@ def describe(values: Sequence[float]) -> Statistics:
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
     draws = _draws(len(values))
-    endless = np.isinf(values)
-    means = draws @ np.where(endless, 0.0, values) / len(values)
-    means[draws[:, endless].any(axis=1)] = math.inf
+    infinite = np.isinf(values)
+    means = draws @ np.where(infinite, 0.0, values) / len(values)
+    means[draws[:, infinite].any(axis=1)] = math.inf
     means.sort()
-    # the nearest rank rather than between two, as there is nothing between a number and infinity
-    aside = math.floor(0.025 * (_RESAMPLES - 1))
-    return float(means[aside]), float(means[_RESAMPLES - 1 - aside])
+    # The nearest rank, without interpolation: nothing lies between a number and infinity.
+    cut = math.floor(0.025 * (_RESAMPLES - 1))
+    return float(means[cut]), float(means[_RESAMPLES - 1 - cut])
 
 
 @lru_cache(maxsize=4)
 def _draws(cases: int) -> NDArray[np.float64]:
-    """How often each case is drawn in each resample, `(2000, cases)`."""
+    """Return how often each case is drawn in each resample, `(2000, cases)`."""
     counts = np.random.default_rng(0).multinomial(cases, np.full(cases, 1 / cases), size=_RESAMPLES)
     return counts.astype(float)

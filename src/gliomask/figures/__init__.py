@@ -1,4 +1,4 @@
-"""Pictures: slices with overlays, curves, scores. They take arrays and rows and know no file but the one written."""
+"""Figures: slices with overlays, curves and scores, drawn from arrays and table rows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from gliomask.errors import InputError
 from gliomask.figures.case import FOOTER, PLANES, REGION_COLOURS, REGION_NAMES, CaseView, case_figure
-from gliomask.figures.comparison import comparison_curves_figure, comparison_scores_figure
-from gliomask.figures.contest import contest_figure
 from gliomask.figures.curves import curves_figure
-from gliomask.figures.gallery import AGREEMENT_COLOURS, Exhibit, gallery_figure
+from gliomask.figures.gallery import AGREEMENT_COLOURS, GalleryCase, gallery_figure
+from gliomask.figures.run_comparison import run_comparison_curves_figure, run_comparison_scores_figure
+from gliomask.figures.score_comparison import score_comparison_figure
 from gliomask.figures.scores import scores_figure
 from gliomask.figures.volumes import bland_altman_figure
 from gliomask.files import replacing
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FILE_DPI = 110
-SCREEN_DPI = 72  # as notebooks show figures
+SCREEN_DPI = 72  # the resolution at which notebooks show figures
 
 __all__ = [
     "AGREEMENT_COLOURS",
@@ -32,33 +32,33 @@ __all__ = [
     "REGION_NAMES",
     "SCREEN_DPI",
     "CaseView",
-    "Exhibit",
+    "GalleryCase",
     "Picture",
     "bland_altman_figure",
     "case_figure",
-    "comparison_curves_figure",
-    "comparison_scores_figure",
-    "contest_figure",
     "curves_figure",
     "figure_png",
     "gallery_figure",
     "require_matplotlib",
+    "run_comparison_curves_figure",
+    "run_comparison_scores_figure",
     "save_figure",
+    "score_comparison_figure",
     "scores_figure",
 ]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that is drawn: a notebook shows it where it is a cell's last word, and `save` writes it."""
+    """A finished figure: a notebook displays it as the result of a cell, and `save` writes it to a file."""
 
     figure: Figure
 
     def save(self, path: Path | str) -> None:
-        """Write a PNG, whole or not at all.
+        """Write a PNG file, whole or not at all.
 
         Raises:
-            InputError: The place cannot be written to.
+            InputError: The file cannot be written.
         """
         save_figure(self.figure, Path(path))
 
@@ -67,7 +67,7 @@ class Picture:
 
 
 def require_matplotlib() -> None:
-    """Refuse to go on where nothing can be drawn, before any work is done.
+    """Raise an error if figures cannot be drawn, before any work is done.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -77,17 +77,17 @@ def require_matplotlib() -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all.
+    """Write a figure as a PNG file, whole or not at all.
 
     Raises:
-        InputError: The place cannot be written to.
+        InputError: The file cannot be written.
     """
     with replacing(path) as partial:
         _print(figure, partial, FILE_DPI)
 
 
 def figure_png(figure: Figure, *, dpi: int = FILE_DPI) -> bytes:
-    """Return a figure as the content of a PNG file, of so many dots an inch."""
+    """Return a figure as the content of a PNG file with a resolution of `dpi` dots per inch."""
     content = BytesIO()
     _print(figure, content, dpi)
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""A case as a radiologist would look at it: three planes through the tumour, truth and prediction beside the image."""
+"""A figure of a case: three planes through the tumour, with truth and prediction beside the images."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.volume import Grid, Volume, reorient
+from gliomask.volume import Box, Grid, Volume, bounding_box, reorient
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Masks = Mapping[str, NDArray[np.bool_]]
-Box = tuple[slice, slice, slice]
 
-# From Okabe and Ito's palette, chosen for eyes that cannot tell red from green; apart in lightness too. Painted in this
-# order, so that of nested regions the innermost is seen.
+# From Okabe and Ito's palette for colour-blind readers; the colours also differ in lightness. Regions are painted in
+# this order, so that the innermost of nested regions stays visible.
 REGION_COLOURS = {"WT": "#56b4e9", "TC": "#d55e00", "ET": "#f0e442", "RC": "#7b2ff2"}
 REGION_NAMES = {
     "WT": "oedema and infiltration (WT outside TC)",
@@ -34,25 +33,26 @@ _TEXT = "#d8d8d8"
 _MARGIN_MM = 6.0
 _COLUMN_INCHES = 3.0
 _FILL_OPACITY = 0.35
+_SAMPLES = 200_000  # voxels are enough for percentiles
 
 
 @dataclass(frozen=True)
 class CaseView:
-    """What a picture of a case shows; all arrays are `(X, Y, Z)` on one grid."""
+    """The content of a case figure; all arrays are `(X, Y, Z)` on one grid."""
 
     title: str
     affine: NDArray[np.float64]
     images: Mapping[str, NDArray[Any]]
-    """A column each, by the sequence's name; truth and prediction are drawn on the first."""
+    """One column per sequence, by its name; truth and predictions are drawn on the first one."""
     truth: Masks | None = None
-    """Nested regions by name, or None for no such column."""
+    """The nested regions by name, or None for no column of the truth."""
     predictions: Mapping[str, Masks] = field(default_factory=dict)
-    """A column each, by what stands above it."""
+    """One column per prediction, by its heading."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """One way to cut through voxels in LPS order, and what lies at the picture's edges."""
+    """A plane through a volume in LPS order, and the anatomical directions at the edges of its slices."""
 
     name: str
     axis: int
@@ -62,18 +62,18 @@ class Plane:
     bottom: str
 
     def cut(self, volume: NDArray[Any], index: int) -> NDArray[Any]:
-        """Return the slice as a picture's rows and columns, the top row first."""
+        """Return a slice as rows and columns of a picture, top row first."""
         picture: NDArray[Any] = np.take(volume, index, axis=self.axis).T
         return picture if self.top == "A" else picture[::-1]
 
     def size_mm(self, grid: Grid, box: Box) -> tuple[float, float]:
-        """Return the width and the height of the box in this plane."""
+        """Return the width and the height of the box in this plane, in mm."""
         lengths = [(span.stop - span.start) * mm for span, mm in zip(box, grid.spacing_mm, strict=True)]
         del lengths[self.axis]
         return lengths[0], lengths[1]
 
 
-# As if seen from the patient's feet, front, and left: the right side of the patient is on the left of the picture.
+# Radiological convention: seen from the patient's feet, front and left; the patient's right is on the picture's left.
 PLANES = (
     Plane("axial", 2, "R", "L", "A", "P"),
     Plane("coronal", 1, "R", "L", "S", "I"),
@@ -82,12 +82,12 @@ PLANES = (
 
 
 def case_figure(view: CaseView) -> Figure:
-    """Return a picture of a case: a row each for the axial, coronal and sagittal slice with the most tumour.
+    """Return a figure of a case: one row each for the axial, coronal and sagittal slice with the most tumour.
 
-    Columns are the images, then the truth and the predictions on the first image, where there are any. The most tumour
-    is that of the truth, or of a prediction where there is no truth or it is empty; without any tumour the slices
-    are those through the middle of the brain. The patient's right is on the picture's left, whatever the order of the
-    voxels; a slice's place is in mm along the affine's axes.
+    The columns are the images, followed by the truth and the predictions drawn on the first image. The slices are those
+    with the most tumour in the truth, or in a prediction if there is no truth or it is empty; without any tumour they
+    pass through the middle of the brain. The patient's right is on the picture's left, whatever the voxel order. The
+    position of a slice is given in mm along the axes of the affine.
     """
     from matplotlib.figure import Figure
 
@@ -122,25 +122,32 @@ def case_figure(view: CaseView) -> Figure:
 
 
 def to_lps(array: NDArray[Any], affine: NDArray[np.float64]) -> Volume:
-    """Return an array `(X, Y, Z)` as one channel in the order in which it is drawn."""
+    """Return an array `(X, Y, Z)` as a volume of one channel in LPS order, in which it is drawn."""
     return reorient(Volume(array[None], affine), "LPS")
 
 
 def brain_box(volume: Volume, margin_mm: float = _MARGIN_MM) -> Box:
-    """Return the box of all voxels of the first channel that are not 0, with a margin; of nothing, the whole grid."""
-    spans = []
-    inside = volume.data[0] != 0
-    for axis, mm in enumerate(volume.spacing_mm):
-        others = tuple(other for other in range(3) if other != axis)
-        where = np.flatnonzero(inside.any(axis=others))
-        margin = round(margin_mm / mm)
-        low, high = (int(where[0]), int(where[-1])) if len(where) else (0, inside.shape[axis] - 1)
-        spans.append(slice(max(0, low - margin), min(inside.shape[axis], high + margin + 1)))
-    return spans[0], spans[1], spans[2]
+    """Return the box of the non-zero voxels of the first channel, with a margin; the whole grid if all are 0."""
+    x, y, z = volume.data.shape[1:]
+    box = bounding_box(volume.data[0] != 0, [round(margin_mm / mm) for mm in volume.spacing_mm])
+    return box or (slice(0, x), slice(0, y), slice(0, z))
+
+
+def display_window(image: NDArray[Any]) -> tuple[float, float]:
+    """Return the values that are shown as black and as white.
+
+    Black is 0, or the 1st percentile of the non-zero voxels if that is negative; white is their 99.7th percentile.
+    Percentiles are of about 200,000 voxels. An image that is 0 everywhere has the window from 0 to 1.
+    """
+    voxels = image[image != 0]
+    if not len(voxels):
+        return 0.0, 1.0
+    low, high = np.percentile(voxels[:: max(1, len(voxels) // _SAMPLES)], (1, 99.7))
+    return min(0.0, float(low)), float(high)
 
 
 def _choose_slices(overlays: list[Masks], box: Box) -> tuple[tuple[int, ...], bool]:
-    """The slice of each axis with the most tumour in the first overlay that has any."""
+    """Return the slice of each axis with the most tumour in the first overlay that has any, and whether one has."""
     for masks in overlays:
         tumour = np.logical_or.reduce(list(masks.values()))
         if tumour.any():
@@ -155,12 +162,11 @@ def _draw_panel(
     from matplotlib.colors import to_rgb
 
     crop = tuple(slice(None) if axis == plane.axis else span for axis, span in enumerate(box))
-    voxels = image[image != 0]
-    low, high = np.percentile(voxels[:: max(1, len(voxels) // 200_000)], (1, 99.7)) if len(voxels) else (0, 1)
+    low, high = display_window(image)
     width, height = plane.size_mm(grid, box)
     extent = (0, width, 0, height)
     picture = plane.cut(image[crop], index)
-    axes.imshow(picture, cmap="gray", vmin=min(0, low), vmax=high, extent=extent, interpolation="bilinear")
+    axes.imshow(picture, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bilinear")
     axes.set_axis_off()
     for region, colour in REGION_COLOURS.items():
         if masks is None or region not in masks:
@@ -173,7 +179,7 @@ def _draw_panel(
         layer = np.zeros((*mask.shape, 4))
         layer[shell] = (*to_rgb(colour), _FILL_OPACITY)
         axes.imshow(layer, extent=extent, interpolation="nearest")
-        # a ring of background, so that a mask is outlined at the border too, and a slice of one row is enough
+        # A margin of background, so that a mask is also outlined at the border, and in a slice of a single row.
         across, down = (np.arange(-1, n + 1) + 0.5 for n in mask.shape[::-1])
         x = across * width / mask.shape[1]
         y = height - down * height / mask.shape[0]
@@ -187,7 +193,7 @@ def _inside(region: str) -> tuple[str, ...]:
 
 
 def _annotate(axes: Axes, plane: Plane, grid: Grid, box: Box, index: int) -> None:
-    """Write the sides of the patient, the slice's place, and a bar of known length."""
+    """Write the anatomical directions, the position of the slice, and a scale bar."""
     width, height = plane.size_mm(grid, box)
     edges = (
         (0.01, 0.5, plane.left, "left", "center"),
@@ -204,7 +210,9 @@ def _annotate(axes: Axes, plane: Plane, grid: Grid, box: Box, index: int) -> Non
         0.01, 0.985, f"{plane.name}\n{'xyz'[plane.axis]} = {place:.0f} mm",
         color=_TEXT, fontsize=8, ha="left", va="top", transform=axes.transAxes,
     )  # fmt: skip
-    bar = next((mm for mm in (50, 20, 10) if mm <= 0.4 * width), 5)  # short of the letter in the middle
+    bar = next(
+        (mm for mm in (50, 20, 10) if mm <= 0.4 * width), 5
+    )  # short enough not to reach the letter in the middle
     axes.plot([0.03 * width, 0.03 * width + bar], [0.045 * height] * 2, color=_TEXT, linewidth=2, solid_capstyle="butt")
     axes.text(0.03 * width, 0.06 * height, f"{bar} mm", color=_TEXT, fontsize=8, ha="left", va="bottom")
 

@@ -1,4 +1,4 @@
-"""How a training went: loss, accuracy, mean IoU and Dice over the epochs."""
+"""Training curves: loss, accuracy, mean IoU and Dice over the epochs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TRAIN, _VALIDATION = "#999999", "#0072b2"
-# Yellow shows on black and vanishes on white: here it is darker, and so is TC, or eyes without green would mix them up.
+# Yellow is hard to see on white, so ET is darker here than on images; TC is darker too, to stay distinguishable from it
+# for colour-blind readers.
 _REGIONS = {**REGION_COLOURS, "TC": "#aa4400", "ET": "#c8a800"}
 
 
@@ -26,10 +27,11 @@ class _Line:
 
 
 def curves_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
-    """Return the curves of a run from the rows of its `log.jsonl`, one an epoch.
+    """Return the curves of a run from the rows of its `log.jsonl`, one row per epoch.
 
-    Four panels: loss, voxel accuracy with that of an all-background answer, mean IoU, and Dice of the regions on whole
-    validation cases, the best epoch marked. A key that a row lacks is a gap; one that all rows lack is left out.
+    There are four panels: loss, voxel accuracy (with that of an empty prediction), mean IoU, and Dice of the regions on
+    whole validation cases with the best epoch marked. A key that is absent from a row leaves a gap; a key that is
+    absent from all rows is not drawn.
     """
     from matplotlib.figure import Figure
 
@@ -40,11 +42,11 @@ def curves_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
     contents = (
         ("loss", (_Line("train_loss", "training", _TRAIN), _Line("val_loss", "validation", _VALIDATION))),
         (
-            "voxel accuracy (background counts: read with care)",
+            "voxel accuracy (includes background; read with care)",
             (
                 _Line("train_accuracy", "training", _TRAIN),
                 _Line("val_accuracy", "validation", _VALIDATION),
-                _Line("all_background_accuracy", "predicting nothing at all", "#d55e00", "--"),
+                _Line("all_background_accuracy", "empty prediction", "#d55e00", "--"),
             ),
         ),
         (
@@ -76,7 +78,7 @@ def _draw_panel(axes: Axes, title: str, lines: Sequence[_Line], rows: Sequence[M
         if points:
             if line.style == "--" and len(points) == 1:
                 axes.axhline(points[0][1], linestyle="--", linewidth=0.8, color=line.colour)
-            marker = "o" if len(points) <= 30 else ""  # a single epoch is a point, not an invisible line
+            marker = "o" if len(points) <= 30 else ""  # a line of one epoch would be invisible
             axes.plot(
                 *zip(*points, strict=True), line.style, color=line.colour, label=line.label, marker=marker, markersize=3
             )

@@ -1,4 +1,4 @@
-"""Cases that went wrong, each cut through the worst place, truth and prediction outlined."""
+"""A gallery of the worst cases, each shown at its largest mistake with truth and prediction outlined."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.figures.case import FOOTER, PLANES, Box, Plane, brain_box, to_lps
-from gliomask.volume import Grid, Volume
+from gliomask.figures.case import FOOTER, PLANES, Plane, brain_box, display_window, to_lps
+from gliomask.volume import Box, Grid, Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Blue and orange of Okabe and Ito's palette: apart for all eyes, on grey and on black.
+# Blue and orange of Okabe and Ito's palette, distinguishable for colour-blind readers on grey and on black.
 TRUTH_COLOUR, PREDICTION_COLOUR = "#56b4e9", "#e69f00"
 AGREEMENT_COLOURS = {"agreed": "#009e73", "missed": TRUTH_COLOUR, "false": PREDICTION_COLOUR}
-"""Where both masks have a region, only the truth, only the prediction."""
+"""The colours of voxels in both masks, in the truth only, and in the prediction only."""
 
 _COLUMNS = 2
 _PANEL_INCHES = 2.3
@@ -32,42 +32,42 @@ _MARGIN_MM = 30.0
 
 
 @dataclass(frozen=True, eq=False)
-class Exhibit:
+class GalleryCase:
     """One case of the gallery; all arrays are `(X, Y, Z)` on one grid."""
 
     title: str
     caption: str
-    """The reason."""
+    """The description of the mistakes."""
     truth: NDArray[np.bool_]
     prediction: NDArray[np.bool_]
     place: tuple[int, int, int]
-    """The voxel through which it is cut."""
+    """The voxel through which the slices pass."""
     affine: NDArray[np.float64]
     image: NDArray[Any] | None = None
 
 
-def gallery_figure(exhibits: Sequence[Exhibit], title: str) -> Figure:
-    """Return a picture of cases, two in a row, each in an axial, coronal and sagittal slice through the worst place.
+def gallery_figure(cases: Sequence[GalleryCase], title: str) -> Figure:
+    """Return a figure of cases, two per row, each in an axial, coronal and sagittal slice through its largest mistake.
 
-    The truth is outlined in blue, the prediction in orange, the place ringed; what lies far from both is cut off.
-    Without an image the masks stand alone, the truth filled. The patient's right is on the picture's left. Without any
-    case the picture says so.
+    The truth is outlined in blue, the prediction in orange, and the mistake is marked by a ring. The slices are cropped
+    to the surroundings of both masks. A case without an image shows the masks only, with the truth filled. The
+    patient's right is on the picture's left. Without any case, the figure contains a message.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    rows = max(1, -(-len(exhibits) // _COLUMNS))
-    columns = min(_COLUMNS, max(1, len(exhibits)))
+    rows = max(1, -(-len(cases) // _COLUMNS))
+    columns = min(_COLUMNS, max(1, len(cases)))
     size = (3 * _PANEL_INCHES * columns + 0.2 * (columns - 1), rows * (_PANEL_INCHES + _CAPTION_INCHES) + 0.75)
     figure = Figure(figsize=size, facecolor="black")
     figure.text(0.01, 1 - 0.1 / size[1], title, color="white", fontsize=12, va="top", parse_math=False)
-    for number, exhibit in enumerate(exhibits):
+    for number, case in enumerate(cases):
         row, column = divmod(number, _COLUMNS)
         left = column * (3 * _PANEL_INCHES + 0.2) / size[0]
         top = size[1] - 0.4 - row * (_PANEL_INCHES + _CAPTION_INCHES)
-        _hang(figure, exhibit, left, top, size)
-    if not exhibits:
-        figure.text(0.5, 0.5, "no case went wrong", color=_TEXT, ha="center", va="center")
+        _draw_case(figure, case, left, top, size)
+    if not cases:
+        figure.text(0.5, 0.5, "no case has a mistake", color=_TEXT, ha="center", va="center")
     handles = [
         Line2D([], [], color=TRUTH_COLOUR, label="truth"),
         Line2D([], [], color=PREDICTION_COLOUR, label="prediction"),
@@ -80,15 +80,15 @@ def gallery_figure(exhibits: Sequence[Exhibit], title: str) -> Figure:
     return figure
 
 
-def _hang(figure: Figure, exhibit: Exhibit, left: float, top: float, size: tuple[float, float]) -> None:
-    """Draw one case: two lines of text, and below them its three slices; places in parts and inches of the figure."""
-    caption = "\n".join(textwrap.wrap(exhibit.caption, _CAPTION_LETTERS)[:2])
-    figure.text(left + 0.008, top / size[1], exhibit.title, color="white", fontsize=9, va="top", parse_math=False)
+def _draw_case(figure: Figure, case: GalleryCase, left: float, top: float, size: tuple[float, float]) -> None:
+    """Draw two lines of text and three slices below; `left` is a fraction of the width, `top` is in inches."""
+    caption = "\n".join(textwrap.wrap(case.caption, _CAPTION_LETTERS)[:2])
+    figure.text(left + 0.008, top / size[1], case.title, color="white", fontsize=9, va="top", parse_math=False)
     figure.text(left + 0.008, (top - 0.18) / size[1], caption, color=_TEXT, fontsize=8, va="top", parse_math=False)
-    truth, prediction = (to_lps(mask, exhibit.affine) for mask in (exhibit.truth, exhibit.prediction))
-    image = None if exhibit.image is None else to_lps(exhibit.image, exhibit.affine)
+    truth, prediction = (to_lps(mask, case.affine) for mask in (case.truth, case.prediction))
+    image = None if case.image is None else to_lps(case.image, case.affine)
     box = brain_box(Volume(truth.data | prediction.data, truth.affine), _MARGIN_MM)
-    place = _place_in(truth.grid, exhibit)
+    place = _place_in(truth.grid, case)
     for column, plane in enumerate(PLANES):
         axes = figure.add_axes(
             (
@@ -98,26 +98,25 @@ def _hang(figure: Figure, exhibit: Exhibit, left: float, top: float, size: tuple
                 _PANEL_INCHES / size[1],
             )
         )
-        _draw(axes, plane, truth, prediction, image, box, place)
+        _draw_slice(axes, plane, truth, prediction, image, box, place)
 
 
-def _draw(
+def _draw_slice(
     axes: Axes, plane: Plane, truth: Volume, prediction: Volume, image: Volume | None, box: Box, place: Sequence[int]
 ) -> None:
     crop = tuple(slice(None) if axis == plane.axis else span for axis, span in enumerate(box))
     index = place[plane.axis]
     width, height = plane.size_mm(truth.grid, box)
     extent = (0, width, 0, height)
-    here, there = (plane.cut(side.data[0][crop], index) for side in (truth, prediction))
+    true, predicted = (plane.cut(side.data[0][crop], index) for side in (truth, prediction))
     if image is None:
-        shade = np.where(here, 0.35, 0.1)
+        shade = np.where(true, 0.35, 0.1)
         axes.imshow(shade, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
     else:
-        voxels = image.data[image.data != 0]
-        low, high = np.percentile(voxels[:: max(1, len(voxels) // 200_000)], (1, 99.7)) if len(voxels) else (0, 1)
+        low, high = display_window(image.data)
         picture = plane.cut(image.data[0][crop], index)
-        axes.imshow(picture, cmap="gray", vmin=min(0, low), vmax=high, extent=extent, interpolation="bilinear")
-    for mask, colour in ((here, TRUTH_COLOUR), (there, PREDICTION_COLOUR)):
+        axes.imshow(picture, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bilinear")
+    for mask, colour in ((true, TRUTH_COLOUR), (predicted, PREDICTION_COLOUR)):
         if mask.any():
             across, down = (np.arange(-1, n + 1) + 0.5 for n in mask.shape[::-1])
             x, y = across * width / mask.shape[1], height - down * height / mask.shape[0]
@@ -141,8 +140,8 @@ def _ring(axes: Axes, plane: Plane, grid: Grid, box: Box, place: Sequence[int], 
     axes.add_patch(Circle(middle, _RING_MM, fill=False, edgecolor="white", linewidth=0.8, linestyle=(0, (3, 2))))
 
 
-def _place_in(grid: Grid, exhibit: Exhibit) -> list[int]:
-    """Where the exhibit's voxel lies in another order of the axes."""
-    world = exhibit.affine @ np.array([*exhibit.place, 1.0])
+def _place_in(grid: Grid, case: GalleryCase) -> list[int]:
+    """Return the indices of the case's voxel on a grid with another axis order."""
+    world = case.affine @ np.array([*case.place, 1.0])
     found: list[int] = np.rint(np.linalg.solve(grid.affine, world)[:3]).astype(int).tolist()
     return found

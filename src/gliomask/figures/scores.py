@@ -1,4 +1,4 @@
-"""The scores of many cases in one picture."""
+"""A figure of the scores of many cases."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 _TITLES = {
     "dice": "Dice",
-    "lesion_dice": "Dice by lesions",
+    "lesion_dice": "lesion-wise Dice",
     "hd95_pooled_mm": "HD95, pooled (mm)",
-    "hd95_surface_mm": "HD95, by surface (mm)",
-    "lesion_hd95_pooled_mm": "HD95 by lesions, pooled (mm)",
-    "lesion_hd95_surface_mm": "HD95 by lesions and surface (mm)",
+    "hd95_surface_mm": "HD95, area-weighted (mm)",
+    "lesion_hd95_pooled_mm": "lesion-wise HD95, pooled (mm)",
+    "lesion_hd95_surface_mm": "lesion-wise HD95, area-weighted (mm)",
 }
 
 
 def scores_figure(
     rows: Sequence[Mapping[str, str | float]], metrics: Sequence[str] = ("dice", "hd95_pooled_mm")
 ) -> Figure:
-    """Return a strip of points over a box plot for each region: Dice and HD95 of every case.
+    """Return a box plot with one point per case for each region: Dice on the left, HD95 on the right.
 
     Args:
-        rows: Those of `Evaluation.rows`: `case`, `region`, and the metrics. Without any, empty panels say so. Scores
-            that are not finite (not defined for a case) are left out and counted under the region.
+        rows: The rows of `Evaluation.rows`, with `case`, `region` and the metrics. Without rows the panels contain a
+            message. Scores that are not finite (undefined for a case) are left out and counted below the region.
         metrics: The Dice and the HD95 to show, in this order.
     """
     from matplotlib.figure import Figure
@@ -52,7 +52,7 @@ def scores_figure(
 
 
 def spread_distances(axes: Axes) -> None:
-    """Draw distances in mm on a scale that shows small ones: most are a few mm, the penalty is 373 or 374."""
+    """Use a scale on which small distances can be read: most are a few mm, and the penalty is 373 or 374 mm."""
     axes.set_yscale("symlog", linthresh=1, linscale=0.4)
     ticks = (0, 1, 2, 5, 10, 20, 50, 100, 200, 374)
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
@@ -73,7 +73,9 @@ def _draw_strips(axes: Axes, regions: Sequence[str], values: Sequence[NDArray[np
         medianprops={"color": "#d55e00", "linewidth": 2},
     )
     for place, points in enumerate(finite):
-        spread = np.random.default_rng(place).uniform(-0.14, 0.14, len(points))  # so that equal scores are all seen
+        spread = np.random.default_rng(place).uniform(
+            -0.14, 0.14, len(points)
+        )  # so that equal scores do not hide each other
         axes.scatter(place + spread, points, s=16, color="#0072b2", alpha=0.7, linewidths=0, zorder=3)
     without = [len(points) - len(kept) for points, kept in zip(values, finite, strict=True)]
     names = [f"{region}\n{n} not defined" if n else region for region, n in zip(regions, without, strict=True)]

@@ -1,4 +1,4 @@
-"""How well volumes agree: the difference of each case over its mean."""
+"""A Bland-Altman figure: how well predicted and true volumes agree."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _LEAST_CASES = 3
 
 
 def bland_altman_figure(rows: Sequence[Mapping[str, str | float]]) -> Figure:
-    """Return a panel for each region: predicted less true volume over the mean of both, in mL, a point a case.
+    """Return one panel per region: predicted minus true volume over the mean of both, in mL, one point per case.
 
-    The full line is the mean difference (bias), the dashed ones are the limits of agreement, 1.96 standard deviations
-    (n - 1) to either side; with fewer than three cases there are none. Cases without a prediction are left out, as are
-    those without the region on either side; the title says how many are left.
+    The solid line is the mean difference (bias). The dashed lines are the limits of agreement, 1.96 sample standard
+    deviations on either side; with fewer than three cases they are not drawn. Cases without a prediction are left out,
+    and so are cases in which both volumes are 0; the title gives the number of the remaining ones.
 
     Args:
-        rows: Those of `Evaluation.rows`: `region`, `status`, `truth_ml`, `prediction_ml`.
+        rows: The rows of `Evaluation.rows`, with `region`, `status`, `truth_ml` and `prediction_ml`.
 
     Source: Bland and Altman, Lancet 1986.
     """
@@ -51,7 +51,7 @@ def bland_altman_figure(rows: Sequence[Mapping[str, str | float]]) -> Figure:
 def _draw(axes: Axes, region: str, volumes: NDArray[np.float64]) -> None:
     axes.set_title(f"{region}, {len(volumes)} case{'s' if len(volumes) != 1 else ''}", fontsize=10, loc="left")
     axes.set_xlabel("mean of true and predicted volume (mL)", fontsize=9)
-    axes.set_ylabel("predicted less true (mL)", fontsize=9)
+    axes.set_ylabel("predicted minus true (mL)", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.axhline(0, color="#999999", linewidth=0.8)

@@ -1,7 +1,7 @@
-"""Metrics: boolean masks -> numbers, and the table of how each year of BraTS scores."""
+"""Metrics of boolean masks, and the table of the scoring protocols of each year of BraTS."""
 
 from gliomask.metrics.lesions import LesionRule, Lesions, components, find_lesions
-from gliomask.metrics.lesionwise import Matching, Parts, match_by_dilation, match_one_to_one
+from gliomask.metrics.lesionwise import Matching, MatchingInput, match_by_dilation, match_one_to_one
 from gliomask.metrics.masks import Mask, Spacing, joint_box
 from gliomask.metrics.measures import METRICS, Metric, Pair, make_pair
 from gliomask.metrics.mistakes import Mistake, find_mistakes
@@ -27,11 +27,11 @@ __all__ = [
     "Lesions",
     "Mask",
     "Matching",
+    "MatchingInput",
     "Metric",
     "Mistake",
     "Overlap",
     "Pair",
-    "Parts",
     "Protocol",
     "Spacing",
     "accuracy",

@@ -1,4 +1,4 @@
-"""Lesions: the connected pieces of a mask, and what the challenges make one lesion of."""
+"""Lesions: the connected components of a mask, and how the challenges merge them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class LesionRule:
-    """What one region's lesions are in one year of the challenge."""
+    """How a year of the challenge defines the lesions of one region."""
 
     dilation: int = 0
-    """Steps by which lesions of the truth are dilated: two whose dilations touch are one, and what lies within counts
-    as found there."""
+    """Number of dilation steps for lesions of the truth. Two lesions whose dilations touch are one lesion, and a
+    predicted lesion that reaches into the dilation of a true one is matched with it."""
     ignored_mm3: float = 0.0
-    """Lesions of the truth up to this volume do not count, hit or missed."""
+    """Lesions of the truth up to this volume are not scored, whether found or missed."""
     merge_predictions: bool = False
-    """Whether predicted pieces are joined in the same way; else each is a lesion of its own."""
+    """Whether predicted components are merged in the same way; otherwise each component is a lesion."""
     dropped_voxels: int = 0
-    """Predicted lesions up to this size are deleted, after they were joined."""
+    """Predicted lesions up to this size are deleted, after merging."""
     joined_by: tuple[str, ...] = ()
-    """Regions whose lesions join those of this one that touch them, one after the other."""
+    """Regions whose lesions merge the lesions of this region that touch them; applied in this order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,29 +40,29 @@ class Lesions:
     """The lesions of a mask, numbered from 1, on the mask's grid."""
 
     labels: Labels
-    reach: Labels
-    """The lesions dilated as their rule says; those of two lesions never overlap."""
+    dilated: Labels
+    """The lesions dilated according to their rule; the dilations of two lesions never overlap."""
     count: int
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
-        """The voxels of each lesion; place 0 is the background."""
+        """The number of voxels of each lesion; entry 0 is the background."""
         return np.bincount(self.labels.ravel(), minlength=self.count + 1)
 
     @cached_property
     def boxes(self) -> list[Box]:
-        """The box of each lesion, the first at place 0."""
+        """The bounding box of each lesion; lesion 1 is entry 0."""
         found = ndimage.find_objects(self.labels, self.count)
         return [(box[0], box[1], box[2]) for box in found if box is not None]
 
 
 def components(mask: Mask) -> Lesions:
-    """Return the pieces of a mask that hang together across faces, edges or corners (26-connected).
+    """Return the 26-connected components of a mask (connected across faces, edges or corners).
 
-    They are numbered in the order in which a scan along Z, then Y, then X first meets them.
+    They are numbered in the order in which a scan along Z, then Y, then X first reaches them.
     """
-    # cc3d 4.1.1 fails where there are as many pieces as an array can hold: a layer of background makes room for more.
-    # It takes no array but a writable one in C's order, though it writes nothing; this is one.
+    # cc3d 4.1.1 fails if a mask has the largest possible number of components; a layer of background avoids that.
+    # It accepts only writable C-contiguous arrays, although it does not write to them; the padded copy is one.
     x, y, z = mask.shape
     padded = np.zeros((x + 1, y + 1, z + 1), bool)
     padded[:x, :y, :z] = mask
@@ -72,13 +72,13 @@ def components(mask: Mask) -> Lesions:
 
 
 def find_lesions(masks: Mapping[str, Mask], region: str, rules: Mapping[str, LesionRule], *, truth: bool) -> Lesions:
-    """Return one region's lesions as its rule has them.
+    """Return the lesions of one region according to its rule.
 
     Args:
-        masks: Boolean masks `(X, Y, Z)` of one shape: the region, and those that may join its lesions.
-        region: Whose lesions.
-        rules: Those of the region and of all that may join its lesions.
-        truth: Whether the masks are the truth: of a prediction, `merge_predictions` and `dropped_voxels` are heeded.
+        masks: Boolean masks `(X, Y, Z)` of one shape: the region, and the regions that may merge its lesions.
+        region: The name of the region.
+        rules: The rules of the region and of all regions that may merge its lesions.
+        truth: Whether the masks are the truth; `merge_predictions` and `dropped_voxels` apply to predictions only.
     """
     lesions = _by_dilation(masks[region], rules[region], truth=truth)
     for other in rules[region].joined_by:
@@ -89,7 +89,7 @@ def find_lesions(masks: Mapping[str, Mask], region: str, rules: Mapping[str, Les
 
 
 def dilate(mask: Mask, steps: int) -> Mask:
-    """Return a mask grown by a number of steps, each to the 18 neighbours across faces and edges; the shape is kept."""
+    """Return a mask dilated by a number of steps, each to the 18 neighbours across faces and edges; same shape."""
     for _ in range(steps):
         along_x = _grow(mask, 0)
         along_y = _grow(mask, 1)
@@ -98,7 +98,7 @@ def dilate(mask: Mask, steps: int) -> Mask:
 
 
 def shared_voxels(first: Labels, second: Labels, shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Return how many voxels each pair of labels has in common, `(N, M)`; place 0 is the background and stays 0."""
+    """Return how many voxels each pair of labels has in common, `(N, M)`; row and column 0 (background) stay 0."""
     both = (first > 0) & (second > 0)
     counts = np.bincount(np.ravel_multi_index((first[both], second[both]), shape), minlength=math.prod(shape))
     return counts.reshape(shape)
@@ -109,16 +109,16 @@ def _by_dilation(mask: Mask, rule: LesionRule, *, truth: bool) -> Lesions:
         return components(mask)
     steps = rule.dilation
     grown = components(dilate(np.pad(mask, steps), steps))
-    # What is grown past the border is cut off: two lesions that meet there meet inside as well.
-    reach = np.ascontiguousarray(grown.labels[tuple(slice(steps, steps + size) for size in mask.shape)])
-    lesions = Lesions(reach * mask, reach, grown.count)
+    # The part that was dilated beyond the border is cut off: two lesions that touch there touch inside as well.
+    dilated = np.ascontiguousarray(grown.labels[tuple(slice(steps, steps + size) for size in mask.shape)])
+    lesions = Lesions(dilated * mask, dilated, grown.count)
     if truth or not rule.dropped_voxels:
         return lesions
     return _renumber(lesions, np.where(lesions.sizes > rule.dropped_voxels, np.arange(lesions.count + 1), 0))
 
 
 def _join(lesions: Lesions, others: Lesions) -> Lesions:
-    """Make one lesion of all that touch the same other lesion; of several others that one touches, the first counts."""
+    """Merge the lesions that touch the same other lesion; a lesion that touches several others joins the first."""
     shape = (lesions.count + 1, others.count + 1)
     touching = np.zeros(shape, bool)
     for here, there in _neighbours(lesions.labels, others.labels):
@@ -131,7 +131,7 @@ def _join(lesions: Lesions, others: Lesions) -> Lesions:
 
 
 def _neighbours(first: Labels, second: Labels) -> Sequence[tuple[Labels, Labels]]:
-    """Give the two label maps shifted against each other, once for each of the 18 neighbours and once in place."""
+    """Return the two label maps shifted against each other by each of the 18 neighbour offsets, and unshifted."""
     pairs = []
     for shift in np.ndindex(3, 3, 3):
         steps = [step - 1 for step in shift]
@@ -147,14 +147,14 @@ def _neighbours(first: Labels, second: Labels) -> Sequence[tuple[Labels, Labels]
 
 
 def _renumber(lesions: Lesions, numbers: NDArray[np.int64]) -> Lesions:
-    """Give each lesion another number (0: none), then number them from 1 without gaps, in the same order."""
+    """Assign each lesion a new number (0 deletes it), then renumber from 1 without gaps, in the same order."""
     kept = np.unique(numbers[numbers > 0])
     table = np.where(numbers > 0, np.searchsorted(kept, numbers) + 1, 0).astype(np.int32)
-    return replace(lesions, labels=table[lesions.labels], reach=table[lesions.reach], count=len(kept))
+    return replace(lesions, labels=table[lesions.labels], dilated=table[lesions.dilated], count=len(kept))
 
 
 def _grow(mask: Mask, axis: int) -> Mask:
-    """Return a mask grown by one voxel both ways along one axis."""
+    """Return a mask dilated by one voxel in both directions along one axis."""
     grown: Mask = mask.copy()
     before: list[slice] = [slice(None)] * 3
     after: list[slice] = [slice(None)] * 3

@@ -1,4 +1,4 @@
-"""Masks where they enter the metrics: what is refused, and the box that holds two of them."""
+"""Checks of the masks that enter the metrics, and the bounding box of several masks."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Spacing = tuple[float, float, float]
 
 
 def check_mask(mask: Mask, name: str) -> None:
-    """Refuse what is not a boolean array of three axes.
+    """Raise an error unless a mask is a boolean array with three axes.
 
     Raises:
-        InputError: It is not; `name` opens the message.
+        InputError: It is not; the message begins with `name`.
     """
     if mask.dtype != np.bool_ or mask.ndim != 3:
         raise InputError(
             f"{name} must be a boolean mask of shape (X, Y, Z); got {mask.dtype} of shape {mask.shape}. "
-            "Make one mask a region from a label map first, such as labels == 4."
+            "Make one boolean mask per region from a label map first, such as labels == 4."
         )
 
 
 def check_pair(truth: Mask, prediction: Mask, where: str = "") -> None:
-    """Refuse two masks that cannot be compared.
+    """Raise an error unless two masks can be compared.
 
     Args:
         truth, prediction: The masks.
-        where: The region or case that opens the message.
+        where: The region or case with which an error message begins.
 
     Raises:
         InputError: One is not a boolean array of three axes, or their shapes differ.
@@ -42,12 +42,12 @@ def check_pair(truth: Mask, prediction: Mask, where: str = "") -> None:
     if truth.shape != prediction.shape:
         raise InputError(
             f"{before}truth and prediction must have one shape; got {truth.shape} and {prediction.shape}. "
-            "Bring the prediction to the grid of the truth first."
+            "Resample the prediction to the grid of the truth first."
         )
 
 
 def check_spacing(spacing_mm: Spacing) -> None:
-    """Refuse a voxel size that is not three positive numbers.
+    """Raise an error unless a voxel size is three positive numbers.
 
     Raises:
         InputError: It is not.
@@ -60,16 +60,16 @@ def check_spacing(spacing_mm: Spacing) -> None:
 
 
 def crop_together(truth: Mask, prediction: Mask) -> tuple[Mask, Mask]:
-    """Return both masks cut to the smallest box that holds them both, C-contiguous.
+    """Return both masks cropped to their common bounding box, C-contiguous.
 
-    All that was cut away is background in both. Both empty: two arrays without a voxel.
+    All voxels outside are background in both. If both masks are empty, the arrays have no voxel.
     """
     box = joint_box(truth, prediction)
     return np.ascontiguousarray(truth[box]), np.ascontiguousarray(prediction[box])
 
 
 def joint_box(*masks: Mask) -> tuple[slice, slice, slice]:
-    """Return the smallest box that holds all these masks of one shape; one without a voxel if all are empty."""
+    """Return the smallest box that contains all these masks of one shape; a box without a voxel if all are empty."""
     spans = []
     for seen in zip(*map(_extent, masks), strict=True):
         joint = np.logical_or.reduce(seen)
@@ -79,6 +79,6 @@ def joint_box(*masks: Mask) -> tuple[slice, slice, slice]:
 
 
 def _extent(mask: Mask) -> tuple[Mask, Mask, Mask]:
-    """Return for each axis which of its planes hold a voxel of the mask."""
+    """Return, for each axis, which of its planes contain a voxel of the mask."""
     beneath: Mask = np.any(mask, axis=2)
     return np.any(beneath, axis=1), np.any(beneath, axis=0), np.any(mask, axis=(0, 1))

@@ -1,4 +1,4 @@
-"""What is measured on a pair of masks, whole regions and single lesions alike: a table of names and functions."""
+"""The table of metrics of a pair of masks, which may be whole regions or single lesions."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from gliomask.metrics.surface import SurfaceDistances, surfel_distances, voxel_d
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two masks that are compared, cut to the box that holds both, and what several metrics need of them."""
+    """Two masks cropped to their common bounding box, and intermediate results that several metrics share."""
 
     truth: Mask
     prediction: Mask
     spacing_mm: Spacing
     overlap: Overlap
-    """Of the whole grid, from which the masks were cut."""
+    """The voxel counts of the whole grid from which the masks were cropped."""
 
     @cached_property
     def voxels(self) -> SurfaceDistances:
@@ -31,29 +31,29 @@ class Pair:
 
     @cached_property
     def surfels(self) -> SurfaceDistances:
-        """The distances between the surfaces between the voxels, weighted by area."""
+        """The distances between the surface elements (surfels), weighted by their area."""
         return surfel_distances(self.truth, self.prediction, self.spacing_mm)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number of a pair of masks."""
+    """A number computed from a pair of masks."""
 
     name: str
     kind: Literal["share", "distance", "fact"]
-    """A share is at worst 0, at best 1; a distance at worst the year's penalty, at best 0; a fact has neither."""
+    """A share ranges from 0 (worst) to 1; a distance from the protocol's penalty (worst) to 0; a fact has no order."""
     measure: Callable[[Pair, float], float]
-    """From the pair and the penalty in mm where one of the masks is empty."""
-    of_surfaces: bool = False
-    """Whether it is taken between the surfaces of the two masks."""
+    """Compute the value from the pair and the distance in mm to return if one of the masks is empty."""
+    surface_based: bool = False
+    """Whether it compares the surfaces of the two masks."""
 
     def worst(self, penalty_mm: float) -> float:
-        """Return the score of what was not found at all."""
+        """Return the score of a region or lesion that was not found at all."""
         return penalty_mm if self.kind == "distance" else 0.0
 
     @property
     def best(self) -> float:
-        """The score of two equal masks."""
+        """The score of two identical masks."""
         return 1.0 if self.kind == "share" else 0.0
 
 
@@ -63,8 +63,8 @@ def make_pair(truth: Mask, prediction: Mask, spacing_mm: Spacing, where: str = "
     Args:
         truth, prediction: Boolean masks of one shape `(X, Y, Z)`.
         spacing_mm: Voxel size along X, Y, Z.
-        where: The region or case that opens an error's message.
-        voxels: How many voxels the grid has, where the masks were already cut from it.
+        where: The region or case with which an error message begins.
+        voxels: The number of voxels of the whole grid, if the masks were already cropped from it.
 
     Raises:
         InputError: The shapes differ, or a mask is not boolean with three axes.
@@ -76,7 +76,7 @@ def make_pair(truth: Mask, prediction: Mask, spacing_mm: Spacing, where: str = "
 
 
 def _nsd(tolerance_mm: float) -> Metric:
-    return Metric(f"nsd_{tolerance_mm:g}mm", "share", lambda pair, _: pair.voxels.within(tolerance_mm), True)
+    return Metric(f"nsd_{tolerance_mm:g}mm", "share", lambda pair, _: pair.voxels.share_within(tolerance_mm), True)
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
@@ -89,13 +89,13 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric("hd95_surface_mm", "distance", lambda pair, penalty: pair.surfels.larger_95(penalty), True),
             _nsd(0.5),
             _nsd(1.0),
-            # BraTS 2026 asks of a single lesion that its surface is right to a voxel, whatever a voxel's size
-            Metric("nsd_one_voxel", "share", lambda pair, _: pair.voxels.within(min(pair.spacing_mm)), True),
+            # BraTS 2026 allows the surface of a single lesion an error of one voxel, whatever its size in mm
+            Metric("nsd_one_voxel", "share", lambda pair, _: pair.voxels.share_within(min(pair.spacing_mm)), True),
             Metric("sensitivity", "share", lambda pair, _: pair.overlap.sensitivity),
             Metric("specificity", "share", lambda pair, _: pair.overlap.specificity),
             Metric("voxel_accuracy", "share", lambda pair, _: pair.overlap.accuracy),
-            # beside it, so that nobody takes 0.99 for good
-            Metric("voxel_accuracy_of_nothing", "fact", lambda pair, _: pair.overlap.accuracy_of_nothing),
+            # the accuracy of an empty prediction, against which the accuracy has to be read
+            Metric("voxel_accuracy_of_nothing", "fact", lambda pair, _: pair.overlap.accuracy_of_empty),
             Metric("truth_ml", "fact", lambda pair, _: volume_ml(pair.truth, pair.spacing_mm)),
             Metric("prediction_ml", "fact", lambda pair, _: volume_ml(pair.prediction, pair.spacing_mm)),
             Metric("volume_difference_ml", "fact", lambda pair, _: _volume_difference(pair)),
@@ -107,5 +107,5 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 
 
 def _volume_difference(pair: Pair) -> float:
-    """Too much is positive, too little negative."""
+    """Return predicted minus true volume in mL."""
     return volume_ml(pair.prediction, pair.spacing_mm) - volume_ml(pair.truth, pair.spacing_mm)

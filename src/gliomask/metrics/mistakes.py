@@ -1,4 +1,4 @@
-"""What went wrong in a case, in a word: told from truth and prediction alone."""
+"""Classify the mistakes of a predicted case from truth and prediction alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.metrics.lesions import Lesions, components
-from gliomask.metrics.lesionwise import Parts
+from gliomask.metrics.lesionwise import MatchingInput
 from gliomask.metrics.masks import Mask, Spacing, check_pair, check_spacing, joint_box
 from gliomask.metrics.protocols import Protocol
 
@@ -20,57 +20,59 @@ Kind = Literal[
 ]
 Voxel = tuple[int, int, int]
 
-# Moved back, a prediction has at most this part of its wrong voxels left: then it was shifted.
+# A prediction is called shifted if moving it back leaves at most this fraction of its wrong voxels.
 _LEFT_AFTER_SHIFT = 0.5
 
-# So many times more on one side of the border than on the other: then it is too large, or too small.
+# A border is called too large or too small if one kind of wrong voxel is this many times as frequent as the other.
 _ONE_SIDED = 2
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One thing that is wrong in a region."""
+    """One mistake in a region."""
 
     kind: Kind
     region: str
     text: str
-    """With the numbers of this case."""
+    """A description with the numbers of this case."""
     cost: float
-    """About how much of the protocol's own Dice of the region it takes, 0 to 1."""
+    """The approximate loss of the Dice that the protocol reports first for the region, 0 to 1."""
     place: Voxel
-    """A voxel in the midst of it, by its indices."""
+    """The indices of a voxel in the middle of the mistake."""
 
 
 def find_mistakes(
     truth: Mapping[str, Mask], prediction: Mapping[str, Mask], spacing_mm: Spacing, protocol: Protocol
 ) -> list[Mistake]:
-    """Return what went wrong in a case, the costliest mistake first; nothing where both sides are equal.
+    """Return the mistakes of a case, the one with the largest cost first; none if truth and prediction are equal.
 
-    Missed and false lesions are those of the protocol where it scores by lesions, else pieces without a voxel in the
-    other mask. ET and NCR are swapped where the truth's ET is more NCR than ET in the prediction, and its NCR more ET;
-    nothing else is then said of the two. A region is shifted where moving the prediction back, by whole voxels, rights
-    half of its wrong voxels or more; nothing else is then said of it. What is left lies at the borders of lesions that
-    were found: too much is at least twice too little (over-segmented), the other way round, or neither.
+    Missed and false lesions are those of the protocol if it scores lesions, otherwise the connected components without
+    a voxel in the other mask. ET and NCR are swapped if more of the true ET is predicted as NCR than as ET, and more of
+    the true NCR as ET than as NCR; no other mistake is then reported for the two. A region is shifted if moving the
+    prediction back by whole voxels corrects at least half of its wrong voxels; no other mistake is then reported for
+    the region. The remaining wrong voxels lie at the borders of lesions that were found. The region is over-segmented
+    if there are at least twice as many false as missed voxels, under-segmented in the opposite case, and otherwise has
+    an inexact border.
 
     Args:
-        truth, prediction: Boolean masks `(X, Y, Z)` of one shape, all regions that the protocol needs.
+        truth, prediction: Boolean masks `(X, Y, Z)` of one shape, for all regions that the protocol requires.
         spacing_mm: Voxel size along X, Y, Z.
-        protocol: The rules by which the case was scored.
+        protocol: The protocol by which the case was scored.
 
     Raises:
         InputError: Shapes differ, a mask is not boolean with three axes, or the spacing is not three positive numbers.
     """
     check_spacing(spacing_mm)
-    for region in protocol.needs:
+    for region in protocol.required_regions:
         check_pair(truth[region], prediction[region], region)
-    box = joint_box(*(side[region] for side in (truth, prediction) for region in protocol.needs))
-    ours, theirs = ({name: side[name][box] for name in protocol.needs} for side in (truth, prediction))
-    rules = {region: protocol.rule(region) for region in protocol.needs}
-    found = [*_swapped(ours, theirs, spacing_mm)]
+    box = joint_box(*(side[region] for side in (truth, prediction) for region in protocol.required_regions))
+    true, predicted = ({name: side[name][box] for name in protocol.required_regions} for side in (truth, prediction))
+    rules = {region: protocol.rule(region) for region in protocol.required_regions}
+    found = [*_swapped(true, predicted, spacing_mm)]
     settled = ("ET", "NCR") if found else ()
     for region in protocol.regions:
-        if region not in settled and (ours[region] ^ theirs[region]).any():
-            found += _in_region(Parts(ours, theirs, spacing_mm, region, rules), protocol)
+        if region not in settled and (true[region] ^ predicted[region]).any():
+            found += _in_region(MatchingInput(true, predicted, spacing_mm, region, rules), protocol)
     corner = [span.start for span in box]
     moved = [_moved(mistake, corner) for mistake in found]
     return sorted(moved, key=lambda mistake: -mistake.cost)
@@ -79,21 +81,21 @@ def find_mistakes(
 def _swapped(truth: Mapping[str, Mask], prediction: Mapping[str, Mask], spacing_mm: Spacing) -> Iterator[Mistake]:
     if not {"TC", "ET"} <= truth.keys():
         return
-    (ours, our_core), (theirs, their_core) = (
+    (true_et, true_ncr), (predicted_et, predicted_ncr) = (
         (side["ET"], side["NCR"] if "NCR" in side else side["TC"] & ~side["ET"]) for side in (truth, prediction)
     )
-    et_as_core, core_as_et = ours & their_core, our_core & theirs
-    right = np.count_nonzero(ours & theirs), np.count_nonzero(our_core & their_core)
-    if np.count_nonzero(et_as_core) > right[0] and np.count_nonzero(core_as_et) > right[1]:
-        wrong = et_as_core | core_as_et
-        volumes = f"{_ml(et_as_core, spacing_mm)} of ET taken for NCR, {_ml(core_as_et, spacing_mm)} of NCR for ET"
-        cost = np.count_nonzero(wrong) / (np.count_nonzero(ours) + np.count_nonzero(theirs))
+    et_as_ncr, ncr_as_et = true_et & predicted_ncr, true_ncr & predicted_et
+    correct = np.count_nonzero(true_et & predicted_et), np.count_nonzero(true_ncr & predicted_ncr)
+    if np.count_nonzero(et_as_ncr) > correct[0] and np.count_nonzero(ncr_as_et) > correct[1]:
+        wrong = et_as_ncr | ncr_as_et
+        volumes = f"{_ml(et_as_ncr, spacing_mm)} of ET predicted as NCR, {_ml(ncr_as_et, spacing_mm)} of NCR as ET"
+        cost = np.count_nonzero(wrong) / (np.count_nonzero(true_et) + np.count_nonzero(predicted_et))
         yield Mistake("ET/NCR swapped", "ET", f"ET and NCR swapped: {volumes}", min(1.0, float(cost)), _middle(wrong))
 
 
 @dataclass(frozen=True, eq=False)
-class _Some:
-    """Some of one side's lesions."""
+class _LesionGroup:
+    """Some of the lesions of the truth or of the prediction."""
 
     lesions: Lesions
     numbers: tuple[int, ...]
@@ -110,22 +112,23 @@ class _Some:
 
 
 @dataclass(frozen=True, eq=False)
-class _Sorted:
-    """The lesions of both sides, but for those that do not count."""
+class _GroupedLesions:
+    """The scored lesions of truth and prediction, by whether they were matched."""
 
-    missed: _Some
-    false: _Some
-    found: _Some
-    """Of the truth; beside it those of the prediction."""
-    partners: _Some
+    missed: _LesionGroup
+    false: _LesionGroup
+    found: _LesionGroup
+    """The matched lesions of the truth."""
+    partners: _LesionGroup
+    """The matched lesions of the prediction."""
     weight: float
-    """Of what was found."""
+    """The share of the matched lesions in the score."""
 
 
-def _in_region(parts: Parts, protocol: Protocol) -> Iterator[Mistake]:
+def _in_region(parts: MatchingInput, protocol: Protocol) -> Iterator[Mistake]:
     region, spacing_mm = parts.region, parts.spacing_mm
-    ours, theirs = parts.truth[region], parts.prediction[region]
-    if shift := _shift(ours, theirs, spacing_mm, region):
+    true, predicted = parts.truth[region], parts.prediction[region]
+    if shift := _shift(true, predicted, spacing_mm, region):
         yield shift
         return
     lesions = (_by_lesions if protocol.lesion_metrics else _by_voxels)(parts, protocol)
@@ -139,41 +142,41 @@ def _in_region(parts: Parts, protocol: Protocol) -> Iterator[Mistake]:
     yield from _at_border(lesions.found.mask(), lesions.partners.mask(), spacing_mm, region, lesions.weight)
 
 
-def _by_voxels(parts: Parts, protocol: Protocol) -> _Sorted:
-    """The pieces with and without a common voxel; each weighs as it does in Dice."""
-    ours, theirs = parts.truth[parts.region], parts.prediction[parts.region]
-    voxels = np.count_nonzero(ours) + np.count_nonzero(theirs)
-    missed, found = _parted(ours, theirs, voxels)
-    false, partners = _parted(theirs, ours, voxels)
-    return _Sorted(missed, false, found, partners, found.weight + partners.weight)
+def _by_voxels(parts: MatchingInput, protocol: Protocol) -> _GroupedLesions:
+    """Group the components by whether they overlap; each has the weight that its voxels have in Dice."""
+    true, predicted = parts.truth[parts.region], parts.prediction[parts.region]
+    voxels = np.count_nonzero(true) + np.count_nonzero(predicted)
+    missed, found = _split_by_overlap(true, predicted, voxels)
+    false, partners = _split_by_overlap(predicted, true, voxels)
+    return _GroupedLesions(missed, false, found, partners, found.weight + partners.weight)
 
 
-def _parted(mask: Mask, other: Mask, voxels: int) -> tuple[_Some, _Some]:
-    """Return the pieces of a mask without and with a voxel in another, weighed by their share of so many voxels."""
+def _split_by_overlap(mask: Mask, other: Mask, voxels: int) -> tuple[_LesionGroup, _LesionGroup]:
+    """Return the components of a mask without and with a voxel in another, weighted by their fraction of `voxels`."""
     pieces = components(mask)
-    met = np.zeros(pieces.count + 1, bool)
-    met[np.unique(pieces.labels[other])] = True
-    alone, shared = (tuple((np.flatnonzero(some[1:]) + 1).tolist()) for some in (~met, met))
+    overlapping = np.zeros(pieces.count + 1, bool)
+    overlapping[np.unique(pieces.labels[other])] = True
+    alone, shared = (tuple((np.flatnonzero(some[1:]) + 1).tolist()) for some in (~overlapping, overlapping))
     weights = (float(pieces.sizes[list(some)].sum() / voxels) for some in (alone, shared))
-    return _Some(pieces, alone, next(weights)), _Some(pieces, shared, next(weights))
+    return _LesionGroup(pieces, alone, next(weights)), _LesionGroup(pieces, shared, next(weights))
 
 
-def _by_lesions(parts: Parts, protocol: Protocol) -> _Sorted:
-    """The lesions that the protocol calls missed, false, and found; each weighs like another, if it weighs at all."""
+def _by_lesions(parts: MatchingInput, protocol: Protocol) -> _GroupedLesions:
+    """Group the lesions as the protocol matches them; all lesions in the mean have the same weight."""
     matching = protocol.match(parts)
-    weight = 1 / max(1, len(matching.pairs) + matching.charged)
-    charge = weight if matching.charged else 0.0
+    weight = 1 / max(1, len(matching.pairs) + matching.penalized)
+    penalty = weight if matching.penalized else 0.0
     partners = {other for _, others in matching.pairs for other in others}
-    return _Sorted(
-        _Some(matching.truth, matching.missed, charge * len(matching.missed)),
-        _Some(matching.prediction, matching.false, charge * len(matching.false)),
-        _Some(matching.truth, tuple(number for number, _ in matching.pairs), 0),
-        _Some(matching.prediction, tuple(sorted(partners)), 0),
+    return _GroupedLesions(
+        _LesionGroup(matching.truth, matching.missed, penalty * len(matching.missed)),
+        _LesionGroup(matching.prediction, matching.false, penalty * len(matching.false)),
+        _LesionGroup(matching.truth, tuple(number for number, _ in matching.pairs), 0),
+        _LesionGroup(matching.prediction, tuple(sorted(partners)), 0),
         weight * len(matching.pairs),
     )
 
 
-def _counted(some: _Some, what: str, spacing_mm: Spacing) -> str:
+def _counted(some: _LesionGroup, what: str, spacing_mm: Spacing) -> str:
     largest = _ml(some.largest(), spacing_mm)
     if len(some.numbers) == 1:
         return f"{what} lesion of {largest}"
@@ -212,13 +215,13 @@ def _shift(truth: Mask, prediction: Mask, spacing_mm: Spacing, region: str) -> M
 
 
 def _step(truth: Mask, prediction: Mask) -> Voxel:
-    """How far the prediction's centre lies from the truth's, in whole voxels."""
+    """Return the offset of the prediction's centre of mass from the truth's, in whole voxels."""
     x, y, z = np.rint(np.argwhere(prediction).mean(axis=0) - np.argwhere(truth).mean(axis=0)).astype(int).tolist()
     return x, y, z
 
 
 def _wrong_after(truth: Mask, prediction: Mask, step: Voxel) -> int:
-    """Count the wrong voxels once the prediction is moved back by a step."""
+    """Return the number of wrong voxels after the prediction is moved back by a step."""
     here, there = (
         tuple(slice(max(0, sign * n), size - max(0, -sign * n)) for n, size in zip(step, truth.shape, strict=True))
         for sign in (-1, 1)
@@ -234,7 +237,7 @@ def _largest(mask: Mask) -> Mask:
 
 
 def _middle(wrong: Mask) -> Voxel:
-    """A voxel of a mask: in the plane across Z that has most of it, there in the fullest row, there the middle one."""
+    """Return a voxel of a mask: in its largest slice along Z, the middle voxel of the row with the most voxels."""
     z = int(np.count_nonzero(wrong, axis=(0, 1)).argmax())
     x = int(np.count_nonzero(wrong[:, :, z], axis=1).argmax())
     row: NDArray[np.intp] = np.flatnonzero(wrong[x, :, z])

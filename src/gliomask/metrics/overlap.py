@@ -1,4 +1,4 @@
-"""How much two masks, or two label maps, share."""
+"""Overlap metrics of two masks or two label maps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LabelMap = NDArray[np.integer]
 
 @dataclass(frozen=True)
 class Overlap:
-    """The numbers of voxels from which every overlap metric follows; the edges are told at the functions below."""
+    """The voxel counts from which all overlap metrics are computed; see the functions below for empty masks."""
 
     truth: int
     prediction: int
@@ -46,12 +46,12 @@ class Overlap:
 
     @property
     def accuracy(self) -> float:
-        """The part of all voxels, background included, that is in both masks or in neither; see `accuracy`."""
+        """The fraction of all voxels, background included, that is in both masks or in neither; see `accuracy`."""
         return _ratio(self.both + self._neither, self.grid, otherwise=1.0)
 
     @property
-    def accuracy_of_nothing(self) -> float:
-        """The accuracy that an empty prediction would have: what `accuracy` must be read against."""
+    def accuracy_of_empty(self) -> float:
+        """The accuracy of an empty prediction, against which `accuracy` has to be read."""
         return _ratio(self.grid - self.truth, self.grid, otherwise=1.0)
 
     @property
@@ -60,7 +60,7 @@ class Overlap:
 
 
 def count_overlap(truth: Mask, prediction: Mask) -> Overlap:
-    """Count the voxels of two boolean masks of one shape `(X, Y, Z)`: one pass for all the metrics of overlap.
+    """Count the voxels of two boolean masks of one shape `(X, Y, Z)`, once for all overlap metrics.
 
     Raises:
         InputError: The shapes differ, or a mask is not boolean with three axes.
@@ -82,7 +82,7 @@ def dice(truth: Mask, prediction: Mask) -> float:
     Raises:
         InputError: The shapes differ, or a mask is not boolean with three axes.
 
-    Source: Dice, Ecology 1945; the edges as in BraTS 2017-2022.
+    Source: Dice, Ecology 1945; empty masks as in BraTS 2017-2022.
     """
     return count_overlap(truth, prediction).dice
 
@@ -99,9 +99,9 @@ def iou(truth: Mask, prediction: Mask) -> float:
 
 
 def sensitivity(truth: Mask, prediction: Mask) -> float:
-    """Return the part of the truth that was found, TP / (TP + FN), from 0 to 1.
+    """Return the fraction of the truth that was found, TP / (TP + FN), from 0 to 1.
 
-    Both masks empty: 1. Only the truth empty: 0, as BraTS has it. Only the prediction empty: 0.
+    Both masks empty: 1. Only the truth empty: 0, as in BraTS. Only the prediction empty: 0.
 
     Raises:
         InputError: The shapes differ, or a mask is not boolean with three axes.
@@ -110,10 +110,10 @@ def sensitivity(truth: Mask, prediction: Mask) -> float:
 
 
 def specificity(truth: Mask, prediction: Mask) -> float:
-    """Return the part of the background that was left alone, TN / (TN + FP), from 0 to 1.
+    """Return the fraction of the background that was not segmented, TN / (TN + FP), from 0 to 1.
 
-    Over the whole grid given, air included, as BraTS counts it. A tumour fills about a hundredth of it, so nearly any
-    prediction comes out near 0.999: report it, do not rank by it. No background in the truth: 1.
+    It is computed over the whole grid, air included, as in BraTS. A tumour fills about one hundredth of the grid, so
+    almost any prediction scores near 0.999: report it, but do not rank by it. No background in the truth: 1.
 
     Raises:
         InputError: The shapes differ, or a mask is not boolean with three axes.
@@ -122,7 +122,7 @@ def specificity(truth: Mask, prediction: Mask) -> float:
 
 
 def volume_ml(mask: Mask, spacing_mm: Spacing) -> float:
-    """Return the volume of a boolean mask `(X, Y, Z)` in millilitres; an empty one has 0.
+    """Return the volume of a boolean mask `(X, Y, Z)` in millilitres.
 
     Raises:
         InputError: The mask is not boolean with three axes, or the spacing is not three positive numbers.
@@ -133,34 +133,34 @@ def volume_ml(mask: Mask, spacing_mm: Spacing) -> float:
 
 
 def accuracy(truth_labels: LabelMap, prediction_labels: LabelMap) -> float:
-    """Return the part of all voxels, background included, whose label is right, from 0 to 1.
+    """Return the fraction of all voxels, background included, whose label is correct, from 0 to 1.
 
-    It misleads: about 99 voxels in 100 of a BraTS volume are background, so a prediction without any tumour scores
-    0.98 to 0.99. It is here to be compared with older results that report it; read it beside the score of an empty
-    prediction, `accuracy(truth_labels, np.zeros_like(truth_labels))`, and trust `dice` of the regions instead.
+    It is misleading: about 99 of 100 voxels of a BraTS volume are background, so a prediction without any tumour scores
+    0.98 to 0.99. It is provided for comparison with older results. Read it beside the score of an empty prediction,
+    `accuracy(truth_labels, np.zeros_like(truth_labels))`, and rely on the `dice` of the regions instead.
 
     Args:
         truth_labels, prediction_labels: Integer label maps of one shape with at least one voxel.
 
     Raises:
-        InputError: The shapes differ, a map is not of integers, or there is no voxel.
+        InputError: The shapes differ, a map is not of integer type, or there is no voxel.
     """
     _check_labels(truth_labels, prediction_labels)
     return float(np.count_nonzero(truth_labels == prediction_labels) / truth_labels.size)
 
 
 def mean_iou(truth_labels: LabelMap, prediction_labels: LabelMap, labels: Collection[int]) -> float:
-    """Return the mean over the classes of intersection over union, from 0 to 1, as `keras.metrics.MeanIoU` has it.
+    """Return the mean intersection over union of the classes, from 0 to 1, as in `keras.metrics.MeanIoU`.
 
-    The background is a class like another, and its IoU near 1 lifts the mean; a class that is in neither map is left
-    out of it. Keras adds up the counts of all the voxels it was shown, here they are those of one case.
+    The background is one of the classes, and its IoU near 1 raises the mean; a class that is in neither map is left
+    out. Keras accumulates the counts over all voxels it has seen; here they are those of one case.
 
     Args:
         truth_labels, prediction_labels: Integer label maps of one shape with at least one voxel.
-        labels: Every number the maps may hold, background included.
+        labels: All values that the maps may contain, background included.
 
     Raises:
-        InputError: The shapes differ, a map is not of integers, there is no voxel, or a map holds another number.
+        InputError: The shapes differ, a map is not of integer type, there is no voxel, or a map has another value.
     """
     _check_labels(truth_labels, prediction_labels)
     scores = []
@@ -178,7 +178,7 @@ def mean_iou(truth_labels: LabelMap, prediction_labels: LabelMap, labels: Collec
             strange = sorted(set(np.unique(labels_map).tolist()) - set(labels))
             raise InputError(
                 f"{name}: labels {strange} are not among the classes {sorted(set(labels))}. "
-                "List every number the maps hold, background included."
+                "List all values of the maps, background included."
             )
     return math.fsum(scores) / len(scores)
 
@@ -197,5 +197,5 @@ def _check_labels(truth: LabelMap, prediction: LabelMap) -> None:
     if truth.shape != prediction.shape:
         raise InputError(
             f"truth and prediction must have one shape; got {truth.shape} and {prediction.shape}. "
-            "Bring the prediction to the grid of the truth first."
+            "Resample the prediction to the grid of the truth first."
         )

@@ -1,4 +1,4 @@
-"""How each generation of BraTS scores a case: a row of the table a protocol."""
+"""The scoring protocols of each generation of BraTS, one row of the table per protocol."""
 
 from __future__ import annotations
 
@@ -18,58 +18,59 @@ _FACTS = (
 )
 COUNTS = ("lesion_tp", "lesion_fp", "lesion_fn", "detection_f1")
 
-# the diagonal of the challenge's grid at 1 mm, whatever the grid at hand: published scores have it
+# The diagonal of the challenge's grid at 1 mm, used for every grid because published scores use it.
 _DIAGONAL_2021_MM = math.hypot(240, 240, 155)
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to score a case: which regions, by which metrics, what a lesion is, and what an empty mask costs."""
+    """How a case is scored: the regions, the metrics, the definition of a lesion, and the penalty for an empty mask."""
 
     name: str
     description: str
     regions: tuple[str, ...]
     metrics: Mapping[str, Metric]
-    """Of each region as a whole, by the names that `score_case` gives back, in this order."""
+    """The metrics of each region as a whole, by the names in the result of `score_case`, in this order."""
     empty_mm: float | None
-    """The distance where one mask is empty and the other is not; None for the diagonal of the grid at hand, in mm."""
+    """The distance in mm if one mask is empty and the other is not; None for the diagonal of the case's grid."""
     headline: tuple[str, ...]
-    """What the challenge ranks or reports first: its Dice, its HD95, then others."""
+    """The metrics that the challenge ranks by or reports first: a Dice, an HD95, then others."""
     source: str
     match: Matcher = match_one_to_one
-    """The function of the year: which lesions are compared."""
+    """The function that decides which lesions are compared."""
     lesions: Mapping[str, LesionRule] = field(default_factory=dict)
-    """What a lesion is, by region; with regions that are not scored but join the lesions of others."""
+    """The definition of a lesion by region, including regions that only merge the lesions of others."""
     lesion_metrics: tuple[Metric, ...] = ()
-    """What is measured on lesions, besides counting them."""
+    """The metrics of single lesions, in addition to their counts."""
     lesion_empty_mm: float | None = None
-    """As `empty_mm`, for one lesion; None for the same."""
-    nothing_scores: bool = True
-    """Where both masks are empty: whether that is a perfect score, or no score (not a number)."""
-    apart_as_empty: bool = False
-    """Whether two masks without a common voxel, however near, have the distances and surface Dice of an empty one."""
+    """Like `empty_mm`, for a single lesion; None for the same value."""
+    both_empty_is_perfect: bool = True
+    """Whether two empty masks score perfectly; otherwise their scores are undefined (NaN)."""
+    disjoint_as_empty: bool = False
+    """Whether two masks without a common voxel, however close, are scored as if one of them were empty in the distances
+    and the surface Dice."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every number that `score_case` gives for a region, in this order."""
+        """The names of all numbers that `score_case` returns for a region, in this order."""
         return (*self.metrics, *(f"lesion_{metric.name}" for metric in self.lesion_metrics), *COUNTS)
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """The regions that a case must come with: those that are scored, and those that join their lesions."""
+    def required_regions(self) -> tuple[str, ...]:
+        """The regions whose masks a case must have: those that are scored, and those that merge their lesions."""
         joining = [other for region in self.regions for other in self.rule(region).joined_by]
         return tuple(dict.fromkeys((*self.regions, *joining)))
 
     def rule(self, region: str) -> LesionRule:
-        """Return what a lesion of a region is."""
+        """Return the definition of a lesion of a region."""
         return self.lesions.get(region, LesionRule())
 
     def penalty_mm(self, diagonal_mm: float) -> float:
-        """Return the distance where one mask is empty, on a grid of this diagonal."""
+        """Return the distance if one mask is empty, for a grid with this diagonal."""
         return diagonal_mm if self.empty_mm is None else self.empty_mm
 
     def lesion_penalty_mm(self, diagonal_mm: float) -> float:
-        """Return the distance that a lesion without a counterpart costs."""
+        """Return the distance of a lesion without a match."""
         return self.penalty_mm(diagonal_mm) if self.lesion_empty_mm is None else self.lesion_empty_mm
 
 
@@ -85,10 +86,10 @@ def get_protocol(name: str) -> Protocol:
 
 
 def family_of(protocol: Protocol) -> tuple[Protocol, ...]:
-    """Return the protocols of all years for the same kind of tumour, from the oldest on; that of 2021 is in each.
+    """Return the protocols of all years for the same kind of tumour, oldest first; each family begins with 2021.
 
-    The kinds are the endings of the names: `gli`, `ssa`, `men`, `met`, `ped`. The family of 2021 is that of `gli`;
-    `goat`, new in 2026, stands at the end of it.
+    The kinds are the endings of the names: `gli`, `ssa`, `men`, `met`, `ped`. The family of `brats2021` is that of
+    `gli`. `brats2026-goat` is compared with the family of `gli` and comes last.
     """
     kind = protocol.name.partition("-")[2]
     kind = "gli" if kind in ("", "goat") else kind
@@ -112,7 +113,7 @@ def _rows_2023() -> Iterator[Protocol]:
     for kind, (dilation, ignored) in settings.items():
         yield Protocol(
             name=f"brats2023-{kind}",
-            description=f"BraTS 2023 {kind.upper()}: lesion-wise, false and missed lesions charged",
+            description=f"BraTS 2023 {kind.upper()}: lesion-wise, false and missed lesions penalized",
             regions=("WT", "TC", "ET"),
             metrics=_WHOLE,
             empty_mm=374,
@@ -125,7 +126,7 @@ def _rows_2023() -> Iterator[Protocol]:
 
 
 def _rows_2024() -> Iterator[Protocol]:
-    """The years 2024 and 2025; MET with the labels of 2025."""
+    """Yield the protocols of 2024 and 2025; MET with the labels of 2025."""
     joined = LesionRule(dilation=3, ignored_mm3=20, merge_predictions=True, dropped_voxels=20)
     wide = replace(joined, dilation=5)
     small = replace(joined, ignored_mm3=10, dropped_voxels=10)
@@ -140,7 +141,7 @@ def _rows_2024() -> Iterator[Protocol]:
                 "TC": joined,
                 "ET": replace(small, joined_by=("NCR", "RC")),
                 "NCR": replace(wide, joined_by=("ET", "RC")),
-                "ED": replace(joined, joined_by=("ET", "RC", "NCR")),  # 3 steps: the 5 that were meant were never run
+                "ED": replace(joined, joined_by=("ET", "RC", "NCR")),  # 3 steps: the challenge intended 5 and ran 3
                 "RC": replace(wide, joined_by=("ET", "NCR")),
             },
             337,
@@ -187,15 +188,15 @@ def _rows_2026() -> Iterator[Protocol]:
     for kind, regions in by_kind.items():
         yield Protocol(
             name=f"brats2026-{kind}",
-            description=f"BraTS 2026 {kind.upper()}: lesions matched one to one, means over the matched alone",
+            description=f"BraTS 2026 {kind.upper()}: lesions matched one to one, means over matched lesions only",
             regions=regions,
             metrics=_WHOLE,
             empty_mm=373,
             headline=("lesion_dice", "lesion_hd95_pooled_mm", "lesion_nsd_one_voxel", "detection_f1"),
             lesion_metrics=tuple(METRICS[name] for name in ("dice", "hd95_pooled_mm", "nsd_one_voxel")),
             lesion_empty_mm=math.inf,
-            nothing_scores=False,
-            apart_as_empty=True,
+            both_empty_is_perfect=False,
+            disjoint_as_empty=True,
             source="the definitions of brats-evaluation 0.0.10 and panoptica 2.1.7",
         )
 

@@ -1,4 +1,4 @@
-"""One case under one protocol."""
+"""Score one case under one protocol."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gliomask.errors import InputError
-from gliomask.metrics.lesionwise import Parts, score_lesions
+from gliomask.metrics.lesionwise import MatchingInput, score_lesions
 from gliomask.metrics.masks import Mask, Spacing, check_pair, check_spacing, joint_box
 from gliomask.metrics.measures import Metric, Pair, make_pair
 from gliomask.metrics.protocols import Protocol, get_protocol
@@ -27,25 +27,26 @@ def score_case(
 ) -> dict[str, Scores]:
     """Return the scores of one case, `{region: {metric: score}}`, in the order of the protocol.
 
-    Of each region as a whole `dice`, `hd95_pooled_mm`, `hd95_surface_mm`, `nsd_0.5mm`, `nsd_1mm`, `sensitivity`,
-    `specificity` and `voxel_accuracy` (both over the whole grid; beside it the accuracy that an empty mask would have),
-    `iou`, volumes in mL with their difference (prediction less truth), and the numbers of 26-connected pieces; then
-    what the year measures on lesions, `lesion_...`, and `lesion_tp`, `lesion_fp`, `lesion_fn` and `detection_f1`.
-    `protocol.headline` names those that are the challenge's own; docs/scores.md tells what each year's are.
+    Each region as a whole has `dice`, `hd95_pooled_mm`, `hd95_surface_mm`, `nsd_0.5mm`, `nsd_1mm`, `sensitivity`,
+    `specificity` and `voxel_accuracy` (both over the whole grid, with the accuracy of an empty mask for reference),
+    `iou`, the volumes in mL and their difference (prediction minus truth), and the numbers of 26-connected components.
+    They are followed by the metrics of lesions, `lesion_...`, and `lesion_tp`, `lesion_fp`, `lesion_fn` and
+    `detection_f1`. `protocol.headline` names the metrics that the challenge reports; docs/scores.md explains them.
 
-    Where one mask is empty, a distance is the protocol's penalty. Where both are, the score is perfect until 2025 and
-    not a number in 2026 (`nothing_scores`); `detection_f1` is then not a number in any year. Masks without a common
-    voxel are in 2026 as far from each other as if one were empty (`apart_as_empty`).
+    If one mask is empty, a distance is the protocol's penalty. If both are empty, the scores are perfect until 2025 and
+    NaN in 2026 (`both_empty_is_perfect`); `detection_f1` is then NaN in every year. In 2026, masks without a common
+    voxel get the distances of an empty mask (`disjoint_as_empty`).
 
-    Before 2023 the challenge knows no lesions: under "brats2021" they are counted as in 2026. This is our choice, as is
-    that a diagonal as penalty (MET 2024-25) is that of the grid in mm, where the challenge's script counts voxels.
+    The challenge did not score lesions before 2023; under "brats2021" they are counted as in 2026. This is a choice of
+    gliomask. So is the penalty of MET 2024-25, the diagonal of the grid in mm, which the challenge's script measures in
+    voxels.
 
     Args:
-        truth_regions, prediction_regions: A boolean mask `(X, Y, Z)` for each region that the protocol needs
-            (`Protocol.needs`); further regions are not looked at.
+        truth_regions, prediction_regions: A boolean mask `(X, Y, Z)` for each region that the protocol requires
+            (`Protocol.required_regions`); further regions are ignored.
         spacing_mm: Voxel size along X, Y, Z.
         protocol: A protocol, or its name in `PROTOCOLS`.
-        grid: The shape of the whole grid, where the masks were already cut from it.
+        grid: The shape of the whole grid, if the masks were already cropped from it.
 
     Raises:
         InputError: The protocol is unknown, a region is missing, shapes differ, a mask is not boolean with three axes,
@@ -73,10 +74,11 @@ def score_missing(
     *,
     grid: tuple[int, int, int] | None = None,
 ) -> dict[str, Scores]:
-    """Return the scores of a case that has no prediction: every one at its worst, also where there is no tumour.
+    """Return the scores of a case without a prediction: the worst possible ones, even if there is no tumour.
 
-    Shares are 0, distances the protocol's penalty; volumes and counts are those of an empty prediction. For one lesion
-    of BraTS 2026 the penalty is infinity; its script gives 373 to a missing case, less than to an empty prediction.
+    Shares are 0, and distances are the protocol's penalty; volumes and counts are those of an empty prediction. The
+    penalty for a single lesion of BraTS 2026 is infinity, where the challenge's script gives a missing case 373, which
+    is better than an empty prediction.
 
     Args, raises: As for `score_case`.
     """
@@ -93,12 +95,12 @@ def score_missing(
 def _whole_scores(pair: Pair, protocol: Protocol, diagonal_mm: float) -> Scores:
     penalty_mm = protocol.penalty_mm(diagonal_mm)
     nothing = not (pair.overlap.truth or pair.overlap.prediction)
-    apart = protocol.apart_as_empty and not (nothing or pair.overlap.both)
+    apart = protocol.disjoint_as_empty and not (nothing or pair.overlap.both)
 
     def score(metric: Metric) -> float:
-        if nothing and metric.kind != "fact" and not protocol.nothing_scores:
+        if nothing and metric.kind != "fact" and not protocol.both_empty_is_perfect:
             return math.nan
-        return metric.worst(penalty_mm) if apart and metric.of_surfaces else metric.measure(pair, penalty_mm)
+        return metric.worst(penalty_mm) if apart and metric.surface_based else metric.measure(pair, penalty_mm)
 
     return {name: score(metric) for name, metric in protocol.metrics.items()}
 
@@ -108,38 +110,38 @@ def _lesion_scores(
 ) -> Scores:
     joining = protocol.rule(region).joined_by
     if joining:
-        concerned = (region, *joining)
-        box = joint_box(*(side[name] for side in (truth, prediction) for name in concerned))
-        ours, theirs = (
-            {name: np.ascontiguousarray(side[name][box]) for name in concerned} for side in (truth, prediction)
+        involved = (region, *joining)
+        box = joint_box(*(side[name] for side in (truth, prediction) for name in involved))
+        true, predicted = (
+            {name: np.ascontiguousarray(side[name][box]) for name in involved} for side in (truth, prediction)
         )
     else:
-        ours, theirs = {region: pair.truth}, {region: pair.prediction}
+        true, predicted = {region: pair.truth}, {region: pair.prediction}
     rules = {name: protocol.rule(name) for name in (region, *joining)}
-    matching = protocol.match(Parts(ours, theirs, pair.spacing_mm, region, rules))
+    matching = protocol.match(MatchingInput(true, predicted, pair.spacing_mm, region, rules))
     means = score_lesions(matching, protocol.lesion_metrics, pair.spacing_mm, protocol.lesion_penalty_mm(diagonal_mm))
     if means is None:
-        means = {f"lesion_{metric.name}": _of_nothing(metric, protocol) for metric in protocol.lesion_metrics}
+        means = {f"lesion_{metric.name}": _score_of_empty_pair(metric, protocol) for metric in protocol.lesion_metrics}
     return {**means, **matching.counts()}
 
 
-def _of_nothing(metric: Metric, protocol: Protocol) -> float:
-    return metric.best if protocol.nothing_scores else math.nan
+def _score_of_empty_pair(metric: Metric, protocol: Protocol) -> float:
+    return metric.best if protocol.both_empty_is_perfect else math.nan
 
 
 def _check_regions(truth: Regions, prediction: Regions, protocol: Protocol) -> None:
     missing = [
         f"{name} has no {region}"
         for name, given in (("truth", truth), ("prediction", prediction))
-        for region in protocol.needs
+        for region in protocol.required_regions
         if region not in given
     ]
     if missing:
         raise InputError(
-            f"protocol {protocol.name} scores {', '.join(protocol.needs)}; {', '.join(missing)}. "
-            "Give an empty mask for a region that was looked for and not found."
+            f"protocol {protocol.name} scores {', '.join(protocol.required_regions)}; {', '.join(missing)}. "
+            "Give an empty mask for a region that was not found."
         )
     first = truth[protocol.regions[0]]
-    for region in protocol.needs:
+    for region in protocol.required_regions:
         check_pair(truth[region], prediction[region], region)
         check_pair(first, truth[region], f"{protocol.regions[0]} and {region}")

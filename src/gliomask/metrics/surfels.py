@@ -1,10 +1,10 @@
-"""The surface that runs between the voxels: an element for each cube of eight neighbouring voxel centres.
+"""Surface elements (surfels) between the voxels: one for each cube of eight neighbouring voxel centres.
 
-A cube whose corners are partly in the mask is cut by the surface. The corners on the smaller side (either, at four and
-four) fall into groups connected along the cube's edges; each group is cut off by the polygon through the middles of the
-edges that leave it. A polygon that is not flat has several triangulations: the one with the largest area on a cube of
-edge 1 is taken, and it stays the same whatever the spacing. These rules give every one of the 254 areas by which the
-surface-distance package, and so BraTS from 2023, weighs a surface.
+A cube with some but not all corners in the mask is cut by the surface. The corners on the smaller side (either side if
+both have four) form groups that are connected along the edges of the cube. Each group is separated from the other
+corners by the polygon through the midpoints of the edges that leave the group. A polygon that is not planar has several
+triangulations; the one with the largest area on a cube of edge 1 is used, for every spacing. These rules reproduce all
+254 areas by which the surface-distance package, and therefore BraTS from 2023, weights a surface.
 
 Source: Lorensen & Cline 1987 (marching cubes); Nikolov et al. 2018, arXiv:1809.04430, for the weights.
 """
@@ -24,15 +24,15 @@ from gliomask.metrics.masks import Mask, Spacing
 _Point = tuple[float, float, float]
 _Triangle = tuple[_Point, _Point, _Point]
 
-# A corner's place in this order is its bit in the code.
+# The position of a corner in this tuple is its bit in the code.
 _CORNERS: tuple[_Point, ...] = tuple((float(x), float(y), float(z)) for x, y, z in itertools.product((0, 1), repeat=3))
 
 
 def surfel_codes(mask: Mask) -> NDArray[np.uint8]:
-    """Return which corners of each cube are in the mask, bit by bit; nothing is beyond the border of the array.
+    """Return which corners of each cube are in the mask, one bit per corner; no voxel outside the array is.
 
-    For a mask `(X, Y, Z)` the codes are `(X + 1, Y + 1, Z + 1)`: 0 in cubes outside, 255 in those inside, anything else
-    where the surface passes.
+    For a mask `(X, Y, Z)` the codes have shape `(X + 1, Y + 1, Z + 1)`: 0 for cubes outside the mask, 255 for cubes
+    inside, and other values where the surface passes.
     """
     padded = np.pad(mask, 1).view(np.uint8)
     x, y, z = (size + 1 for size in mask.shape)
@@ -44,18 +44,18 @@ def surfel_codes(mask: Mask) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=64)
 def surfel_areas(spacing_mm: Spacing) -> NDArray[np.float64]:
-    """Return the area in mm² of the surface in a cube for each of the 256 codes; 0 for the codes 0 and 255."""
+    """Return the area in mm² of the surface in a cube, for each of the 256 codes; 0 for the codes 0 and 255."""
     x, y, z = spacing_mm
     areas = np.zeros(256)
     for code in range(1, 255):
         areas[code] = sum(math.hypot(a * y * z, b * x * z, c * x * y) for a, b, c in _normals(code))
-    areas.flags.writeable = False  # it is handed out again
+    areas.flags.writeable = False  # the cached array is shared
     return areas
 
 
 @lru_cache(maxsize=256)
 def _normals(code: int) -> tuple[_Point, ...]:
-    """The triangles of a code, each as the vector across it with its area on the unit cube as length."""
+    """Return the triangles of a code, each as its normal, whose length is the area on the unit cube."""
     inside = frozenset(corner for bit, corner in enumerate(_CORNERS) if code >> bit & 1)
     smaller = inside if len(inside) <= 4 else frozenset(_CORNERS) - inside
     return tuple(normal for group in _groups(smaller) for normal in _cut(group))
@@ -74,15 +74,15 @@ def _groups(corners: frozenset[_Point]) -> Iterator[frozenset[_Point]]:
 
 @lru_cache(maxsize=256)
 def _cut(group: frozenset[_Point]) -> tuple[_Point, ...]:
-    """The triangles of the polygon that parts a connected group of corners from the rest of the cube."""
+    """Return the triangles of the polygon that separates a connected group of corners from the other corners."""
     middles = [_middle(corner, other) for corner in sorted(group) for other in _next_to(corner) if other not in group]
-    polygon = _around(middles)
+    polygon = _polygon(middles)
     ways = [tuple(map(_normal, triangles)) for triangles in _triangulations(polygon)]
     return max(ways, key=lambda normals: round(sum(math.hypot(*normal) for normal in normals), 9))
 
 
-def _around(middles: Sequence[_Point]) -> list[_Point]:
-    """Put the middles of the cut edges in the order of the polygon: from one to the next across a face of the cube."""
+def _polygon(middles: Sequence[_Point]) -> list[_Point]:
+    """Return the midpoints of the cut edges in the order of the polygon: neighbours lie on one face of the cube."""
     polygon = [middles[0]]
     while len(polygon) < len(middles):
         polygon.append(next(p for p in middles if p not in polygon and _share_a_face(p, polygon[-1])))
@@ -90,7 +90,7 @@ def _around(middles: Sequence[_Point]) -> list[_Point]:
 
 
 def _triangulations(polygon: Sequence[_Point]) -> Iterator[list[_Triangle]]:
-    """Give every way to cut a polygon into triangles: each has one triangle on the side from last to first corner."""
+    """Yield every triangulation of a polygon; each has one triangle at the side from the last to the first corner."""
     if len(polygon) < 3:
         yield []
         return

@@ -1,4 +1,4 @@
-"""A line chart as drawn elements, sharp at any size and readable without a picture."""
+"""The geometry of a line chart, which a template draws as SVG."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ _LETTER = 14
 
 @dataclass(frozen=True)
 class Line:
-    """One region's line, in the chart's units."""
+    """The line of one region, in the units of the chart."""
 
     name: str
     points: str
     end: tuple[float, float]
-    """Where its name stands."""
+    """The position of its name."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines, and the ticks of both axes as (place, text)."""
+    """Lines, and the ticks of both axes as (position, text)."""
 
     lines: tuple[Line, ...]
     across: tuple[tuple[float, str], ...]
     up: tuple[tuple[float, str], ...]
     band: tuple[float, float]
-    """Where the range from .3 to .7 begins, and how wide it is."""
+    """The left edge and the width of the band from .3 to .7."""
     size: tuple[int, int] = (WIDTH, HEIGHT)
     frame: tuple[int, int, int, int] = (_LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM)
 
 
 def threshold_chart(thresholds: Sequence[float], volumes: Mapping[str, Sequence[float]]) -> Chart:
-    """Return the volumes in mL above each threshold, a line a region."""
+    """Return a chart of the volumes in mL above each threshold, one line per region."""
     most = max((max(values) for values in volumes.values()), default=0.0) or 1.0
     step = _round_step(most / 4)
     top = step * -(-most // step)
@@ -46,7 +46,7 @@ def threshold_chart(thresholds: Sequence[float], volumes: Mapping[str, Sequence[
     def y(volume: float) -> float:
         return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * volume / top, 1)
 
-    heights = _apart({name: y(values[-1]) for name, values in volumes.items()})
+    heights = _spread({name: y(values[-1]) for name, values in volumes.items()})
     lines = tuple(
         Line(
             name,
@@ -60,8 +60,8 @@ def threshold_chart(thresholds: Sequence[float], volumes: Mapping[str, Sequence[
     return Chart(lines, across, up, (x(0.3), round(x(0.7) - x(0.3), 1)))
 
 
-def _apart(heights: Mapping[str, float]) -> dict[str, float]:
-    """The names' heights, moved up where two would be written over each other."""
+def _spread(heights: Mapping[str, float]) -> dict[str, float]:
+    """Return the heights of the names, moved up so that no two overlap."""
     moved: dict[str, float] = {}
     free = HEIGHT - float(_BOTTOM)
     for name in sorted(heights, key=lambda name: -heights[name]):
@@ -71,6 +71,6 @@ def _apart(heights: Mapping[str, float]) -> dict[str, float]:
 
 
 def _round_step(least: float) -> float:
-    """The least of 1, 2, 5, 10, ... that is no smaller."""
+    """Return the smallest of 1, 2, 5, 10, ... (times a power of ten) that is not smaller than `least`."""
     power = 10.0 ** (len(str(int(least))) - 1) if least >= 1 else 10.0 ** -len(f"{1 / least:.0f}")
     return next(round(power * factor, 10) for factor in (1, 2, 5, 10, 20, 50, 100) if power * factor >= least)

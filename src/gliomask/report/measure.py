@@ -1,4 +1,4 @@
-"""How large a region is, and where: from a mask and its affine alone."""
+"""Measure the size and position of a region from a mask and its affine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
 
 from gliomask.metrics import Mask, components
-from gliomask.volume import Volume, reorient
+from gliomask.volume import Volume, bounding_box, reorient, voxel_volume_ml
 
 _SAMPLED_MM = 4.0
 _EIGHT = np.ones((3, 3), bool)
@@ -23,51 +23,53 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Axial:
-    """The longest diameter that lies in an axial slice, and across it."""
+    """The longest diameter in an axial slice, and the longest perpendicular chord in the same slice."""
 
     longest_mm: float
     perpendicular_mm: float
     z_mm: float
-    """Where the slice is, at its middle."""
+    """The z coordinate of the slice at its centre."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """The smallest box of whole voxels around a region, along one of the grid's axes."""
+    """The extent of the bounding box of a region along one axis of the grid."""
 
     name: str
     """`left to right`, `back to front` or `bottom to top`."""
     first: int
-    """The first voxel, counted from 0 in the file's own order; the last one is in it too."""
+    """The index of the first voxel, counted from 0 in the voxel order of the file."""
     last: int
+    """The index of the last voxel, inclusive."""
     of: int
-    """How many voxels the file has along this axis."""
+    """The number of voxels of the file along this axis."""
     low_mm: float
-    """The outer face of the box that comes first in the direction of the name, in the header's millimetres (RAS+)."""
+    """The outer face of the box at the end that `name` mentions first, in millimetres (RAS+)."""
     high_mm: float
+    """The opposite outer face."""
     length_mm: float
 
 
 @dataclass(frozen=True)
 class Measures:
-    """One region's numbers; an empty region has 0 or nothing everywhere."""
+    """The measures of one region; those of an empty region are 0, None or empty."""
 
     volume_ml: float
     lesions: int
-    """Pieces that hang together across faces, edges or corners."""
+    """The number of 26-connected components."""
     largest_ml: float
-    """The largest one's volume."""
+    """The volume of the largest component."""
     axial: Axial | None
     longest_mm: float
-    """In any direction, within one lesion."""
+    """The longest diameter in any direction, within one component."""
     left: float | None
-    """The share to the patient's left of the brain's mid-plane; None for an empty region."""
+    """The fraction on the patient's left of the mid-plane of the brain; None for an empty region."""
     extent: tuple[Extent, ...]
 
 
 @dataclass(frozen=True)
 class MidPlane:
-    """The plane between the halves of a brain: `x = at + back * y + up * z` in millimetres (RAS+)."""
+    """The mid-sagittal plane of a brain: `x = at + back * y + up * z` in millimetres (RAS+)."""
 
     at: float
     back: float
@@ -75,12 +77,12 @@ class MidPlane:
 
 
 def measure(mask: Mask, affine: NDArray[np.float64], plane: MidPlane) -> Measures:
-    """Return what there is to say of one region.
+    """Return the measures of one region.
 
     Args:
-        mask: `(X, Y, Z)`, boolean.
-        affine: To millimetres, RAS+; may be oblique and anisotropic.
-        plane: What `mid_plane` found in the brain.
+        mask: Boolean, `(X, Y, Z)`.
+        affine: From voxel indices to millimetres, RAS+; may be oblique and anisotropic.
+        plane: The result of `mid_plane` for the brain.
     """
     voxel_ml = voxel_volume_ml(affine)
     if not mask.any():
@@ -97,20 +99,16 @@ def measure(mask: Mask, affine: NDArray[np.float64], plane: MidPlane) -> Measure
     )
 
 
-def voxel_volume_ml(affine: NDArray[np.float64]) -> float:
-    """Return the volume of a voxel."""
-    return abs(float(np.linalg.det(affine[:3, :3]))) / 1000
-
-
 def axial_diameters(mask: Mask, affine: NDArray[np.float64]) -> Axial | None:
-    """Return the longest diameter within one piece of one axial slice and the longest chord at right angles to it.
+    """Return the longest diameter within one component of one axial slice, and the longest chord perpendicular to it.
 
-    A diameter runs between the middles of voxels' outer edges: of a row of voxels it is their number times their size.
-    The chord is one of the piece's convex outline, in the same slice. Slices are those of the grid, across the
-    axis that is nearest to the body's; the first of several equal ones counts. None for an empty mask.
+    A diameter runs between the midpoints of outer voxel edges, so that a row of voxels is as long as their number times
+    their size. The chord is the longest one of the component's convex outline in the same slice. Slices are those of
+    the grid, perpendicular to the axis closest to inferior-superior; the first of several equal ones is used. None for
+    an empty mask.
     """
     volume = reorient(Volume(mask[None], affine), "LPS")
-    flat = np.linalg.qr(volume.affine[:3, :2])[1].T  # from the slice's indices to millimetres within it
+    flat = np.linalg.qr(volume.affine[:3, :2])[1].T  # from indices within the slice to millimetres
     best: tuple[float, float, int] = (0.0, 0.0, 0)
     for index in np.flatnonzero(volume.data[0].any(axis=(0, 1))):
         labels, count = ndimage.label(volume.data[0][:, :, index], _EIGHT)
@@ -127,9 +125,10 @@ def axial_diameters(mask: Mask, affine: NDArray[np.float64]) -> Axial | None:
 
 
 def longest_diameter(mask: Mask, affine: NDArray[np.float64]) -> float:
-    """Return the longest distance within one lesion, in mm, in any direction; 0 for an empty mask.
+    """Return the longest distance within one component, in mm, in any direction; 0 for an empty mask.
 
-    Between the middles of voxels' outer faces, so that a row of voxels is as long as their number times their size.
+    It is measured between the centres of outer voxel faces, so that a row of voxels is as long as their number times
+    their size.
     """
     pieces = components(mask)
     longest = 0.0
@@ -137,20 +136,21 @@ def longest_diameter(mask: Mask, affine: NDArray[np.float64]) -> float:
         sides = [span.stop - span.start for span in box]
         corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * sides @ affine[:3, :3].T
         if float(np.linalg.norm(corners, axis=1).max()) <= longest:
-            continue  # its box's diagonal is no longer
+            continue  # the diagonal of its bounding box is not longer
         longest = max(longest, _farthest(_outline(pieces.labels[box] == number) @ affine[:3, :3].T)[2])
     return longest
 
 
 def mid_plane(brain: Mask, affine: NDArray[np.float64]) -> MidPlane:
-    """Return the plane in which a brain is most nearly its own mirror image; it may be tilted, as heads are.
+    """Return the plane about which a brain is most symmetrical; it may be tilted.
 
-    Sought from the plane across the left-right axis through the brain's centre, on a sample of its voxels every 4 mm. A
-    brain of no voxel has the plane through the grid's middle.
+    The search starts at the plane perpendicular to the left-right axis through the centre of the brain, and uses a
+    sample of its voxels every 4 mm. For a mask without a voxel the plane through the centre of the grid is returned.
     """
     steps = np.array([max(1, round(_SAMPLED_MM / mm)) for mm in Volume(brain[None], affine).spacing_mm])
     sample = brain[tuple(slice(step // 2, None, step) for step in steps)]
-    # Points off the lattice: on it, mirroring lattice onto lattice would look better than it is.
+    # The sample points lie off the lattice: planes that mirror lattice points onto lattice points would be favoured
+    # otherwise.
     scattered = np.argwhere(np.ones(sample.shape, bool)) + np.random.default_rng(0).uniform(-0.5, 0.5, (sample.size, 3))
     places = scattered * steps + steps // 2
     nearest = np.clip(np.rint(places).astype(int), 0, np.array(brain.shape) - 1)
@@ -164,7 +164,7 @@ def mid_plane(brain: Mask, affine: NDArray[np.float64]) -> MidPlane:
     field = ndimage.gaussian_filter(sample.astype(np.float32), 1.0)
     to_index = np.linalg.inv(to_mm)
 
-    def unlike(tried: NDArray[np.float64]) -> float:
+    def asymmetry(tried: NDArray[np.float64]) -> float:
         normal = np.array([1.0, -tried[1], -tried[2]])
         beyond = (points - centre) @ normal - 10 * tried[0]
         mirrored = points - 2 * np.outer(beyond, normal) / (normal @ normal)
@@ -173,16 +173,16 @@ def mid_plane(brain: Mask, affine: NDArray[np.float64]) -> MidPlane:
 
     start = np.array([[0.0, 0, 0], [0.4, 0, 0], [0, 0.1, 0], [0, 0, 0.1]])  # 4 mm, 6 degrees
     best = minimize(
-        unlike, start[0], method="Nelder-Mead", options={"initial_simplex": start, "xatol": 1e-3, "fatol": 1e-7}
+        asymmetry, start[0], method="Nelder-Mead", options={"initial_simplex": start, "xatol": 1e-3, "fatol": 1e-7}
     )
     offset, back, up = map(float, best.x)
     return MidPlane(float(centre[0]) + 10 * offset - back * float(centre[1]) - up * float(centre[2]), back, up)
 
 
 def left_share(mask: Mask, affine: NDArray[np.float64], plane: MidPlane) -> float | None:
-    """Return how much of a mask lies to the patient's left of a plane, 0 to 1; what lies on it counts half.
+    """Return the fraction of a mask on the patient's left of a plane, 0 to 1; voxels on the plane count half.
 
-    None for an empty mask. Left is what the header calls left.
+    None for an empty mask. Left is taken from the affine.
     """
     if not mask.any():
         return None
@@ -193,17 +193,15 @@ def left_share(mask: Mask, affine: NDArray[np.float64], plane: MidPlane) -> floa
 
 
 def extents(mask: Mask, affine: NDArray[np.float64]) -> tuple[Extent, ...]:
-    """Return the box around a mask along each axis: left to right, back to front, bottom to top; () for an empty one.
+    """Return the extent of a mask along each axis: left to right, back to front, bottom to top; () for an empty mask.
 
-    On an oblique grid the millimetres are those at the middle of the box's other sides.
+    On an oblique grid the coordinates are those at the centres of the faces of the bounding box.
     """
-    if not mask.any():
-        return ()
     volume = reorient(Volume(mask[None], affine), "RAS")
-    spans = []
-    for axis in range(3):
-        where = np.flatnonzero(volume.data[0].any(axis=tuple(other for other in range(3) if other != axis)))
-        spans.append((int(where[0]), int(where[-1])))
+    box = bounding_box(volume.data[0])
+    if box is None:
+        return ()
+    spans = [(span.start, span.stop - 1) for span in box]
     stored = Volume(mask[None], affine).grid.axes
     found = []
     for axis, (name, letters) in enumerate(_DIRECTIONS):
@@ -224,12 +222,12 @@ def extents(mask: Mask, affine: NDArray[np.float64]) -> tuple[Extent, ...]:
 def volumes_above(
     probabilities: NDArray[np.floating], thresholds: Sequence[float], voxel_ml: float
 ) -> tuple[float, ...]:
-    """Return the volume in mL of all voxels that are more probable than each threshold."""
+    """Return the volume in mL of the voxels whose probability exceeds each threshold."""
     return tuple(float(np.count_nonzero(probabilities > threshold)) * voxel_ml for threshold in thresholds)
 
 
 def _outline(mask: Mask) -> Points:
-    """The middles of the outer faces of a mask's voxels (in 2-D: of their edges), by index."""
+    """Return the centres of the outer faces of a mask's voxels (in 2-D: of their edges), in index coordinates."""
     padded = np.pad(mask, 1)
     middles = []
     for axis in range(mask.ndim):
@@ -242,7 +240,7 @@ def _outline(mask: Mask) -> Points:
 
 
 def _farthest(points: Points) -> tuple[int, int, float]:
-    """The two of the points that lie farthest apart, and how far."""
+    """Return the indices of the two points that are farthest apart, and their distance."""
     corners = ConvexHull(points).vertices if len(points) > points.shape[1] + 1 else np.arange(len(points))
     distances = cdist(points[corners], points[corners])
     first, second = divmod(int(distances.argmax()), len(corners))
@@ -250,15 +248,15 @@ def _farthest(points: Points) -> tuple[int, int, float]:
 
 
 def _longest_across(points: Points, start: Points, end: Points) -> float:
-    """The longest chord of the convex outline of points `(n, 2)` at right angles to its diameter from start to end.
+    """Return the longest chord of the outline of points `(n, 2)` perpendicular to the diameter from start to end.
 
-    Along the diameter the outline's width is linear between corners, so the longest chord goes through one.
+    Along the diameter the width of the outline is linear between corners, so the longest chord passes through a corner.
     """
     along = (end - start) / np.linalg.norm(end - start)
     turned = (points - start) @ np.column_stack([along, (-along[1], along[0])])
     corners = turned[ConvexHull(turned).vertices]
     corners = corners[np.argsort(corners[:, 0], kind="stable")]
-    # start and end lie at height 0 and are corners: the diameter cuts the outline into an upper and a lower part
+    # Start and end are corners at height 0, so the diameter splits the outline into an upper and a lower part.
     upper, lower = (corners[side * corners[:, 1] >= -1e-9] for side in (1, -1))
     widths = np.interp(corners[:, 0], *upper.T) - np.interp(corners[:, 0], *lower.T)
     return float(widths.max())

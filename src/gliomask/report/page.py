@@ -1,4 +1,4 @@
-"""A page: a template, its style and its scripts in one file that loads nothing else."""
+"""Render a page: a template with its style and scripts in one file that loads nothing else."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_BYTES = 10_000_000
-"""What a page may have, so that it can be sent by mail."""
+"""The largest size of a page, so that it can be sent by e-mail."""
 
 
 def render(template: str, scripts: tuple[str, ...] = (), **content: Any) -> str:
-    """Return a page; every text in `content` is escaped.
+    """Return a page as HTML; every text in `content` is escaped, including its control characters.
 
     Args:
-        template: A file of `templates`.
-        scripts: Files of `templates` that the page runs.
-        content: What the template names.
+        template: The name of a file in `templates`.
+        scripts: The names of files in `templates` that the page runs.
+        content: The variables of the template.
     """
     return (
         _environment()
@@ -46,7 +46,7 @@ def render(template: str, scripts: tuple[str, ...] = (), **content: Any) -> str:
 
 
 def embed_figure(figure: Figure) -> str:
-    """Return a figure as the address of an image that is inside the address."""
+    """Return a figure as a data URL."""
     return embed(figure_png(figure), "image/png")
 
 
@@ -77,7 +77,7 @@ def _percent(value: float) -> str:
 
 
 def _setting(value: object) -> str:
-    """A value of a config, as it would be typed."""
+    """Format a setting as it would be typed."""
     if value is None:
         return "not set"
     if isinstance(value, bool):
@@ -88,7 +88,7 @@ def _setting(value: object) -> str:
 
 
 def _number(value: object) -> str:
-    """Scores with three digits, counts as they are, what is none as such."""
+    """Format scores with three digits, counts as whole numbers, and NaN as `none`."""
     if not isinstance(value, float):
         return str(value)
     if math.isnan(value):

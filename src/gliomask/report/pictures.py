@@ -1,23 +1,36 @@
-"""A case and what was found in it -> a picture: where data and figures meet."""
+"""Pictures of cases, predictions and evaluations: read the data and pass it to `figures`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.cases import SEQUENCE_NAMES, SHOWN_FIRST, Case, get_modality, read_case, read_mask
 from gliomask.errors import InputError
-from gliomask.evaluation import Finding
-from gliomask.figures import CaseView, Exhibit, Picture, case_figure, require_matplotlib, save_figure
+from gliomask.evaluation import ScoreComparison, WorstCase
+from gliomask.evaluation.score_comparison import more_is_better
+from gliomask.figures import (
+    CaseView,
+    GalleryCase,
+    Picture,
+    case_figure,
+    require_matplotlib,
+    save_figure,
+    score_comparison_figure,
+)
 from gliomask.inference.prediction import Prediction
 from gliomask.labels import get_convention, to_regions
 from gliomask.volume import Volume
 
-_REASONS = 3  # of a case that went wrong, in its caption
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_MISTAKES = 3  # in the caption of a case
 
 
 def draw_case(
@@ -31,15 +44,16 @@ def draw_case(
     """Draw a case: sequences, its mask if it has one with a known convention, and a prediction.
 
     Args:
-        case: Its files are read now.
-        path: A PNG to write as well.
-        sequences: Which to show, in any accepted spelling; by default two, T2-FLAIR and T1 with contrast if there.
-        prediction: Drawn in a column of its own.
-        title: By default the id.
+        case: The case; its files are read.
+        path: A PNG file to write in addition.
+        sequences: The sequences to show, in any accepted spelling; by default T2-FLAIR and T1 with contrast if the case
+            has them.
+        prediction: A prediction to draw in an additional column.
+        title: The title; by default the case id.
 
     Raises:
-        InputError: A file is bad, a sequence is not there, the mask lies on another grid than the images, matplotlib
-            is not installed, or the place cannot be written to.
+        InputError: A file is bad, a sequence is missing, the mask lies on another grid than the images, matplotlib is
+            not installed, or the file cannot be written.
     """
     require_matplotlib()
     there = [modality for modality in SHOWN_FIRST if modality in case.images]
@@ -69,31 +83,44 @@ def draw_case(
 def draw_prediction(
     prediction: Prediction, path: Path | str | None = None, *, sequences: Sequence[str] = ()
 ) -> Picture:
-    """Draw what was found in a case beside its mask, if it has one; see `draw_case`."""
+    """Draw a prediction beside the mask of its case, if the case has one; see `draw_case`."""
     title = f"{prediction.case.id}    {Path(prediction.model).name}"
     return draw_case(prediction.case, path, sequences=sequences, prediction=prediction, title=title)
 
 
-def exhibit(findings: Sequence[Finding]) -> list[Exhibit]:
-    """Return cases that went wrong as `gallery_figure` shows them, each with its gravest mistakes in words."""
-    exhibits = []
-    for finding in findings:
-        values = "  ".join(f"{region} {_number(value)}" for region, value in finding.dice.items())
-        first = finding.mistakes[0]
-        shown = f"{first.region} on {finding.sequence}" if finding.sequence else first.region
-        grave = [mistake.text for mistake in finding.mistakes if mistake.cost >= first.cost / 4]
-        exhibits.append(
-            Exhibit(
-                title=f"{finding.case}   {values}   (shown: {shown})",
-                caption="; ".join(grave[:_REASONS]),
-                truth=finding.truth,
-                prediction=finding.prediction,
+def gallery_cases(worst: Sequence[WorstCase]) -> list[GalleryCase]:
+    """Return the worst cases as `gallery_figure` takes them, each with a description of its largest mistakes."""
+    gallery = []
+    for found in worst:
+        values = "  ".join(f"{region} {_number(value)}" for region, value in found.dice.items())
+        first = found.mistakes[0]
+        shown = f"{first.region} on {found.sequence}" if found.sequence else first.region
+        large = [mistake.text for mistake in found.mistakes if mistake.cost >= first.cost / 4]
+        gallery.append(
+            GalleryCase(
+                title=f"{found.case}   {values}   (shown: {shown})",
+                caption="; ".join(large[:_MOST_MISTAKES]),
+                truth=found.truth,
+                prediction=found.prediction,
                 place=first.place,
-                affine=finding.affine,
-                image=finding.image,
+                affine=found.affine,
+                image=found.image,
             )
         )
-    return exhibits
+    return gallery
+
+
+def draw_score_comparison(found: ScoreComparison) -> Figure:
+    """Return the figure of a score comparison: one row per metric, one column per region, one line per case."""
+    scores = {
+        metric: {
+            region: {table.name: found.values(table, region, metric) for table in found.tables.tables}
+            for region in found.tables.regions
+        }
+        for metric in found.metrics
+    }
+    title = f"{found.tables.protocol.name}, {len(found.tables.cases)} cases"
+    return score_comparison_figure(scores, title, {metric: bool(more_is_better(metric)) for metric in scores})
 
 
 def _number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Voxels as a page carries them: packed volumes for its viewer, and PNG files written without a library."""
+"""Voxels in a page: packed volumes for its viewer, and PNG files, which are written without an image library."""
 
 from __future__ import annotations
 
@@ -13,33 +13,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.figures import PLANES, REGION_COLOURS
+from gliomask.figures.case import display_window
 from gliomask.metrics import Mask
 
 GREYS = 127
-"""Levels of grey above black: finer than a screen shows beside outlines, and an eighth smaller than 255."""
+"""Grey levels above black: fine enough beside outlines, and packed an eighth smaller than 255 levels."""
 
-_SCALE = 2  # of the PNGs, so that outlines are thinner than a voxel
+_SCALE = 2  # pixels per voxel in the PNGs, so that outlines are thinner than a voxel
 
 
 def to_grey(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return an image in levels from 1 to `GREYS`, 0 where it is 0: from its 1st percentile to its 99.7th."""
-    voxels = image[image != 0]
-    if not len(voxels):
-        return np.zeros(image.shape, np.uint8)
-    low, high = np.percentile(voxels[:: max(1, len(voxels) // 200_000)], (1, 99.7))
-    low = min(0.0, float(low))
-    scaled = np.clip((image.astype(np.float32) - low) / max(float(high) - low, 1e-6), 0, 1)
+    """Return an image in grey levels from 1 to `GREYS` within its `display_window`; 0 stays 0."""
+    low, high = display_window(image)
+    scaled = np.clip((image.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
     grey: NDArray[np.uint8] = np.where(image != 0, np.rint(scaled * (GREYS - 1)) + 1, 0).astype(np.uint8)
     return grey
 
 
 def pack(volume: NDArray[np.uint8]) -> str:
-    """Return bytes `(X, Y, Z)` as text: X the fastest, gzipped, in base64."""
+    """Return bytes `(X, Y, Z)` as text: X varies fastest, gzipped, base64."""
     return base64.b64encode(gzip.compress(volume.transpose(2, 1, 0).tobytes(), 6, mtime=0)).decode()
 
 
 def pack_bits(masks: Mapping[str, Mask]) -> str:
-    """Return masks of one shape as one packed volume, the first one bit 0 of each byte, and so on."""
+    """Return masks of one shape as one packed volume; the first mask is bit 0 of each byte."""
     total = np.zeros(next(iter(masks.values())).shape, np.uint8)
     for bit, mask in enumerate(masks.values()):
         total |= mask.astype(np.uint8) << np.uint8(bit)
@@ -47,13 +44,13 @@ def pack_bits(masks: Mapping[str, Mask]) -> str:
 
 
 def draw_slices(grey: NDArray[np.uint8], masks: Mapping[str, Mask], plane: int, places: Sequence[int]) -> list[str]:
-    """Return slices with their regions outlined, each as the address of an image that is inside the address.
+    """Return slices with outlined regions, each as a data URL of a PNG.
 
     Args:
-        grey: `(X, Y, Z)` in LPS order, cubes; see `to_grey`.
+        grey: Isotropic, `(X, Y, Z)` in LPS order; see `to_grey`.
         masks: The regions by name, of the same shape; drawn in the order of `REGION_COLOURS`.
-        plane: The place of the plane in `PLANES`.
-        places: Which slices.
+        plane: The index of the plane in `PLANES`.
+        places: The indices of the slices.
     """
     colours = list(REGION_COLOURS)
     palette = [bytes([round(255 * level / GREYS)] * 3) for level in range(GREYS + 1)]
@@ -70,9 +67,11 @@ def draw_slices(grey: NDArray[np.uint8], masks: Mapping[str, Mask], plane: int, 
 
 
 def to_png(indices: NDArray[np.uint8], palette: Sequence[bytes]) -> bytes:
-    """Return a picture `(rows, columns)` of places in a palette (red, green, blue) as a PNG file."""
+    """Return a picture `(rows, columns)` of indices into a palette (red, green, blue) as a PNG file."""
     rows, columns = indices.shape
-    lines = np.concatenate([np.zeros((rows, 1), np.uint8), indices], axis=1)  # a filter of none before each row
+    lines = np.concatenate(
+        [np.zeros((rows, 1), np.uint8), indices], axis=1
+    )  # each row begins with its filter type, 0 (none)
     return b"".join(
         (
             b"\x89PNG\r\n\x1a\n",
@@ -85,7 +84,7 @@ def to_png(indices: NDArray[np.uint8], palette: Sequence[bytes]) -> bytes:
 
 
 def embed(content: bytes, kind: str) -> str:
-    """Return a file as an address that holds it."""
+    """Return the content of a file as a data URL."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -94,7 +93,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Twice as many rows and columns, linear between the voxels' middles; the background stays black."""
+    """Return a picture with twice as many rows and columns, interpolated linearly between voxel centres."""
     for axis in (0, 1):
         picture = np.moveaxis(picture, axis, 0)
         wide = picture.astype(np.uint16)

@@ -1,4 +1,4 @@
-"""A case and its mask -> a page: where the tumour is, how large, and how sure the model was."""
+"""The report of a prediction: the position and size of the tumour, and the model's probabilities."""
 
 from __future__ import annotations
 
@@ -18,56 +18,56 @@ from gliomask.evaluation.pairs import mask_stem
 from gliomask.files import write_text
 from gliomask.labels import REGIONS, LabelConvention, check_labels, count_labels, label_values, to_regions
 from gliomask.metrics import Mask
+from gliomask.report.case_content import resample_case, stills, strip, surfaces, viewer_content
 from gliomask.report.chart import threshold_chart
-from gliomask.report.measure import Measures, MidPlane, measure, mid_plane, volumes_above, voxel_volume_ml
+from gliomask.report.measure import Measures, MidPlane, measure, mid_plane, volumes_above
 from gliomask.report.page import MOST_BYTES, render
-from gliomask.report.viewing import make_scene, stills, strip, surfaces, viewer_content
-from gliomask.volume import NIFTI_ENDINGS, Volume, read_volume
+from gliomask.volume import NIFTI_ENDINGS, Volume, read_volume, voxel_volume_ml
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(4, 17))
-"""Below .2 lies every voxel that the model doubts in the least, and no border."""
+"""Thresholds of the chart; volumes below .2 include every voxel with a small probability and have no clear border."""
 RANGE = (0.3, 0.4, 0.5, 0.6, 0.7)
 
 _COARSER = (1.0, 1.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """What there is to say of a case: what was read, and what was measured."""
+class MeasuredCase:
+    """A case with its mask: the images and regions that were read, and their measures."""
 
     case: Case
     images: Mapping[str, Volume]
-    """By the sequence's name, one channel each, on the mask's grid."""
+    """The images by the name of the sequence, one channel each, on the grid of the mask."""
     regions: Mapping[str, Mask]
     tissues_ml: Mapping[str, float]
     measures: Mapping[str, Measures]
     plane: MidPlane
     probabilities: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """The content of `CASE.json`; empty where the mask comes without."""
+    """The content of `CASE.json`; empty if there is no such file beside the mask."""
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """The mask's."""
+        """The affine of the mask."""
         return next(iter(self.images.values())).affine
 
     @property
     def brain(self) -> Mask:
-        """All voxels that are not 0 in some image."""
+        """The voxels that are not 0 in at least one image."""
         inside: Mask = np.logical_or.reduce([image.data[0] != 0 for image in self.images.values()])
         return inside
 
     def volumes_above(self) -> dict[str, tuple[float, ...]]:
-        """Return of each region the volume in mL above each of `THRESHOLDS`."""
+        """Return, for each region, the volume in mL above each of `THRESHOLDS`."""
         voxel = voxel_volume_ml(self.affine)
         return {name: volumes_above(values, THRESHOLDS, voxel) for name, values in self.probabilities.items()}
 
 
 def find_mask(case: Case, output: Path) -> Path:
-    """Return the mask of a case in what `predict` was told to write to: a file, or `CASE.nii.gz` in a folder.
+    """Return the mask of a case in the output of `predict`: the file itself, or `CASE.nii.gz` in a folder.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no mask.
     """
     if output.is_file():
         return output
@@ -80,17 +80,19 @@ def find_mask(case: Case, output: Path) -> Path:
     raise InputError(f"{case.id}: no mask in {output} (looked for {', '.join(names[:4])}). Predict it first.")
 
 
-def read_answer(case: Case, mask: Path, *, labels: str | None = None, sequences: Sequence[str] = ()) -> Answer:
-    """Return a case with a mask, measured.
+def measure_case(case: Case, mask: Path, *, labels: str | None = None, sequences: Sequence[str] = ()) -> MeasuredCase:
+    """Read a case and its mask, and measure the regions.
 
     Args:
-        case: Its images are read now.
-        mask: On the images' grid. `CASE.json` and `CASE_probabilities.nii.gz` are read where they lie beside it.
-        labels: The mask's label convention; by default what the JSON says, or the id tells, or the numbers prove.
-        sequences: Which to show, in any accepted spelling; by default T2-FLAIR and T1 with contrast, if there.
+        case: The case; its images are read.
+        mask: A mask on the grid of the images. `CASE.json` and `CASE_probabilities.nii.gz` beside it are read if they
+            exist.
+        labels: The label convention of the mask; see `find_conventions` for the default.
+        sequences: The sequences to show, in any accepted spelling; by default T2-FLAIR and T1 with contrast if the case
+            has them.
 
     Raises:
-        InputError: A file is bad, lies on another grid, or what was asked for is not there.
+        InputError: A file is bad or lies on another grid, or a sequence to show is missing.
     """
     there = [modality for modality in SHOWN_FIRST if modality in case.images]
     shown = list(dict.fromkeys(get_modality(name) for name in sequences)) or there[:2]
@@ -106,7 +108,7 @@ def read_answer(case: Case, mask: Path, *, labels: str | None = None, sequences:
     names = tuple(convention.regions)
     regions = dict(zip(names, to_regions(found.data[0], convention, names), strict=True))
     plane = mid_plane((volume.data != 0).any(axis=0), volume.affine)
-    return Answer(
+    return MeasuredCase(
         case=case,
         images={
             SEQUENCE_NAMES[modality]: Volume(channel[None], volume.affine)
@@ -121,23 +123,23 @@ def read_answer(case: Case, mask: Path, *, labels: str | None = None, sequences:
     )
 
 
-def prediction_page(answer: Answer) -> str:
-    """Return the page of a case; coarser in its viewer where it would be larger than `MOST_BYTES`."""
-    above = answer.volumes_above()
+def prediction_page(measured: MeasuredCase) -> str:
+    """Return the page of a case; the viewer's voxels are made larger if the page would exceed `MOST_BYTES`."""
+    above = measured.volumes_above()
     page = ""
     for finest_mm in _COARSER:
-        scene = make_scene(answer.images, answer.regions, answer.probabilities, finest_mm=finest_mm)
+        resampled = resample_case(measured.images, measured.regions, measured.probabilities, finest_mm=finest_mm)
         page = render(
             "prediction.html",
             ("viewer.js", "surface.js", "strip.js"),
-            title=answer.case.id,
-            answer=answer,
-            facts=_header(answer),
-            warnings=answer.facts.get("warnings"),
-            strip=strip(scene),
-            stills=stills(scene),
-            viewer=viewer_content(scene),
-            surfaces=surfaces(answer.brain, answer.regions, answer.affine),
+            title=measured.case.id,
+            measured=measured,
+            facts=_header(measured),
+            warnings=measured.facts.get("warnings"),
+            strip=strip(resampled),
+            stills=stills(resampled),
+            viewer=viewer_content(resampled),
+            surfaces=surfaces(measured.brain, measured.regions, measured.affine),
             thresholds=THRESHOLDS,
             shown_thresholds=RANGE,
             above={name: dict(zip(THRESHOLDS, volumes, strict=True)) for name, volumes in above.items()},
@@ -151,12 +153,12 @@ def prediction_page(answer: Answer) -> str:
 def write_prediction_report(
     case: Case, output: Path, path: Path, *, labels: str | None = None, sequences: Sequence[str] = ()
 ) -> None:
-    """Write the page of one case; see `find_mask` and `read_answer`.
+    """Write the page of one case; see `find_mask` and `measure_case`.
 
     Raises:
-        InputError: As they do; or the place cannot be written to.
+        InputError: As for these functions; or the page cannot be written.
     """
-    write_text(path, prediction_page(read_answer(case, find_mask(case, output), labels=labels, sequences=sequences)))
+    write_text(path, prediction_page(measure_case(case, find_mask(case, output), labels=labels, sequences=sequences)))
 
 
 def _read_facts(path: Path) -> Mapping[str, Any]:
@@ -197,10 +199,10 @@ def _tissues_ml(mask: Volume, convention: LabelConvention) -> dict[str, float]:
     }
 
 
-def _header(answer: Answer) -> dict[str, str]:
-    """What the page's head says, line by line; of a model's path its last two parts, as folders may name people."""
-    facts = answer.facts
-    rows = {"case": answer.case.id}
+def _header(measured: MeasuredCase) -> dict[str, str]:
+    """Return the facts at the head of the page; model paths are cut to two parts, as folder names may name people."""
+    facts = measured.facts
+    rows = {"case": measured.case.id}
     if isinstance(model := facts.get("model"), str):
         rows["model"] = ", ".join("/".join(PurePath(name).parts[-2:]) for name in model.split(", "))
     for key in ("network", "window"):
@@ -209,9 +211,9 @@ def _header(answer: Answer) -> dict[str, str]:
     if isinstance(versions := facts.get("versions"), dict):
         rows["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
     rows["sequences"] = ", ".join(
-        SEQUENCE_NAMES[modality] for modality in SHOWN_FIRST if modality in answer.case.images
+        SEQUENCE_NAMES[modality] for modality in SHOWN_FIRST if modality in measured.case.images
     )
-    shape = " × ".join(map(str, next(iter(answer.images.values())).data.shape[1:]))
-    spacing = " × ".join(f"{mm:.3g}" for mm in next(iter(answer.images.values())).spacing_mm)
+    shape = " × ".join(map(str, next(iter(measured.images.values())).data.shape[1:]))
+    spacing = " × ".join(f"{mm:.3g}" for mm in next(iter(measured.images.values())).spacing_mm)
     rows["voxels"] = f"{shape} of {spacing} mm"
     return rows

@@ -1,4 +1,4 @@
-"""Files of scores -> a page: tables, box plots, the worst cases, and files against each other."""
+"""The report of score tables: summaries, box plots, the worst cases, and a comparison of several tables."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gliomask.errors import InputError
-from gliomask.evaluation import Contest, Entrant, Evaluation, compare_scores, describe, find_worst, read_entrant
-from gliomask.evaluation.contest import RANK, more_is_better
-from gliomask.figures import bland_altman_figure, contest_figure, gallery_figure, require_matplotlib, scores_figure
+from gliomask.evaluation import (
+    Evaluation,
+    ScoreComparison,
+    ScoreTable,
+    compare_scores,
+    describe,
+    find_worst,
+    read_score_table,
+)
+from gliomask.evaluation.score_comparison import RANK
+from gliomask.figures import (
+    bland_altman_figure,
+    gallery_figure,
+    require_matplotlib,
+    scores_figure,
+)
 from gliomask.files import write_text
 from gliomask.report.page import embed_figure, render
-from gliomask.report.pictures import exhibit
+from gliomask.report.pictures import draw_score_comparison, gallery_cases
 
 _WORST = 6
 _Row = dict[str, str | float]
@@ -27,99 +40,91 @@ def write_scores_report(
     truth: Path | None = None,
     worst: int = _WORST,
 ) -> None:
-    """Write the page of one or more files of scores.
+    """Write the page of one or more score tables.
 
     Args:
-        files: As `gliomask evaluate -o` writes them.
-        path: The page.
-        protocol: Which scores, where a file holds those of several.
-        prediction, truth: Of the first file, where its masks lie; with both there is a gallery of the worst cases.
-        worst: How many cases at most the gallery shows.
+        files: Score tables written by `gliomask evaluate -o`.
+        path: The page to write.
+        protocol: The protocol to show if a file holds the scores of several.
+        prediction, truth: Where the masks of the first file lie; if both are given, the page has a gallery of the worst
+            cases.
+        worst: The largest number of cases in the gallery.
 
     Raises:
-        InputError: A file is bad, several cannot be compared, matplotlib is not installed, only one of `prediction` and
-            `truth` is given, or the place cannot be written to.
+        InputError: A file is bad, the files cannot be compared, matplotlib is not installed, only one of `prediction`
+            and `truth` is given, or the page cannot be written.
     """
     require_matplotlib()
     if (prediction is None) != (truth is None):
-        raise InputError("the gallery needs both: --predictions PLACE --truth PLACE.")
-    contest = compare_scores(files, protocol=protocol) if len(files) > 1 else None
-    entrants = contest.field.entrants if contest else (read_entrant(files[0], protocol),)
+        raise InputError("the gallery needs both masks: give --predictions PLACE and --truth PLACE.")
+    comparison = compare_scores(files, protocol=protocol) if len(files) > 1 else None
+    tables = comparison.tables.tables if comparison else (read_score_table(files[0], protocol),)
     gallery = None
     if prediction is not None and truth is not None:
-        first = _evaluation(entrants[0])
+        first = _evaluation(tables[0])
         findings = find_worst(first, prediction, truth, count=worst)
-        gallery = embed_figure(gallery_figure(exhibit(findings), f"the worst of {len(first.scores)} cases"))
+        gallery = embed_figure(gallery_figure(gallery_cases(findings), f"the worst of {len(first.scores)} cases"))
     page = render(
         "scores.html",
-        title=", ".join(entrant.name for entrant in entrants),
-        protocol=entrants[0].protocol,
-        sets=[_describe(entrant) for entrant in entrants],
+        title=", ".join(table.name for table in tables),
+        protocol=tables[0].protocol,
+        sets=[_describe(table) for table in tables],
         gallery=gallery,
-        contest=_contest(contest) if contest else None,
+        comparison=_comparison(comparison) if comparison else None,
     )
     write_text(path, page)
 
 
-def _describe(entrant: Entrant) -> dict[str, object]:
-    """One file's tables and pictures."""
-    found = _evaluation(entrant)
-    headline = entrant.protocol.headline
-    regions = [region for region in entrant.protocol.regions if all(region in s for s in entrant.scores.values())]
+def _describe(table: ScoreTable) -> dict[str, object]:
+    """Return the tables and figures of one score table, for the template."""
+    found = _evaluation(table)
+    headline = table.protocol.headline
+    regions = [region for region in table.protocol.regions if all(region in s for s in table.scores.values())]
     summary = [
-        {"region": region, "metric": metric, **_statistics(entrant, region, metric)}
+        {"region": region, "metric": metric, **_statistics(table, region, metric)}
         for region in regions
         for metric in headline
-        if all(metric in scores[region] for scores in entrant.scores.values())
+        if all(metric in scores[region] for scores in table.scores.values())
     ]
     rows = found.rows()
     volumes = all({"truth_ml", "prediction_ml"} <= row.keys() for row in rows)
     return {
-        "name": entrant.name,
-        "cases": len(entrant.scores),
-        "missing": entrant.missing,
+        "name": table.name,
+        "cases": len(table.scores),
+        "missing": table.missing,
         "summary": summary,
         "regions": regions,
         "metrics": [metric for metric in headline if all(metric in row for row in rows)],
-        "rows": sorted(entrant.scores.items(), key=lambda item: (_mean_of(item[1], headline[0]), item[0])),
+        "rows": sorted(table.scores.items(), key=lambda item: (_mean_of(item[1], headline[0]), item[0])),
         "boxes": embed_figure(scores_figure(rows, headline[:2])),
         "volumes": embed_figure(bland_altman_figure(rows)) if volumes else None,
     }
 
 
-def _statistics(entrant: Entrant, region: str, metric: str) -> dict[str, float]:
-    found = describe([scores[region][metric] for scores in entrant.scores.values()])
+def _statistics(table: ScoreTable, region: str, metric: str) -> dict[str, float]:
+    found = describe([scores[region][metric] for scores in table.scores.values()])
     return {name: getattr(found, name) for name in ("cases", "mean", "std", "low", "high", "median")}
 
 
-def _contest(found: Contest) -> dict[str, object]:
-    scores = {
-        metric: {
-            region: {entrant.name: found.values(entrant, region, metric) for entrant in found.field.entrants}
-            for region in found.field.regions
-        }
-        for metric in found.metrics
-    }
-    title = f"{found.field.protocol.name}, {len(found.field.cases)} cases"
-    figure = contest_figure(scores, title, {metric: bool(more_is_better(metric)) for metric in scores})
+def _comparison(found: ScoreComparison) -> dict[str, object]:
     return {
-        "cases": len(found.field.cases),
-        "left_out": found.field.left_out,
-        "regions": found.field.regions,
+        "cases": len(found.tables.cases),
+        "left_out": found.tables.left_out,
+        "regions": found.tables.regions,
         "metrics": found.metrics,
         "standings": found.standings(),
-        "duels": found.duels,
+        "differences": found.differences,
         "rank": RANK,
-        "picture": embed_figure(figure),
+        "picture": embed_figure(draw_score_comparison(found)),
     }
 
 
-def _evaluation(entrant: Entrant) -> Evaluation:
-    return Evaluation(entrant.protocol, entrant.scores, (), entrant.missing)
+def _evaluation(table: ScoreTable) -> Evaluation:
+    return Evaluation(table.protocol, table.scores, (), table.missing)
 
 
 def _mean_of(regions: object, metric: str) -> float:
-    """Of a case's regions; a score that is none counts as 1, as in `find_worst`."""
+    """Return the mean of a metric over the regions of a case; an undefined score counts as 1, as in `find_worst`."""
     assert isinstance(regions, dict)
     values = [scores[metric] for scores in regions.values()]
     return math.fsum(1.0 if math.isnan(value) else value for value in values) / len(values)

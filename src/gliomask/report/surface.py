@@ -1,4 +1,4 @@
-"""A mask's surface as triangles, small enough to be carried in a page."""
+"""The surface of a mask as triangles, coarse enough to be embedded in a page."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gliomask.metrics import Mask
-from gliomask.volume import Volume, grid_at_spacing, reorient, resample
+from gliomask.volume import Volume, bounding_box, grid_at_spacing, reorient, resample
 
 _LEVEL = 0.5
 _SMOOTH_VOXELS = 0.7
-# The corners of a cell, and between which of them its twelve edges run.
+# The corners of a cell, and the pairs of corners that its twelve edges connect.
 _CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
 _EDGES = [(a, b) for a in range(8) for b in range(a + 1, 8) if np.abs(_CORNERS[a] - _CORNERS[b]).sum() == 1]
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """Triangles in millimetres, RAS+; seen from outside their corners run anticlockwise."""
+    """Triangles in millimetres, RAS+; seen from outside, their corners are in counterclockwise order."""
 
     points: NDArray[np.float64]
     """`(n, 3)`"""
     triangles: NDArray[np.int64]
-    """`(m, 3)`, places in `points`."""
+    """`(m, 3)`, indices into `points`."""
 
 
 def find_surface(mask: Mask, affine: NDArray[np.float64], edge_mm: float, most_triangles: int = 20_000) -> Surface:
-    """Return the closed surface of a mask, smoothed a little; without a point where the mask is empty.
+    """Return the closed surface of a mask, slightly smoothed; without points if the mask is empty.
 
-    The mask is averaged onto cubes of about `edge_mm`, or of larger ones until there are at most `most_triangles`, and
-    smoothed; the surface runs where half is inside (naive surface nets: a point in each cell that it passes through,
-    two triangles across each edge between cells that it cuts). What is smaller than a cube may be lost.
+    The mask is averaged onto cubes of about `edge_mm`, or larger ones until there are at most `most_triangles`, and
+    smoothed. The surface is the level of one half, by naive surface nets: one point in each cell that the surface
+    crosses, and two triangles across each cell edge that it cuts. Details smaller than a cube may be lost.
 
     Source: Gibson, Constrained elastic surface nets, MICCAI 1998.
     """
@@ -50,15 +50,13 @@ def find_surface(mask: Mask, affine: NDArray[np.float64], edge_mm: float, most_t
 
 
 def _averaged(mask: Mask, affine: NDArray[np.float64], edge_mm: float) -> Volume:
-    """How much of each larger cube is in the mask; of its box only, in the order RAS, so that no side is mirrored."""
+    """Return the fraction of each cube that is in the mask, for the mask's bounding box, in RAS order."""
     volume = reorient(Volume(mask[None].astype(np.float32), affine), "RAS")
-    spans = []
-    for axis in range(3):
-        where = np.flatnonzero(volume.data[0].any(axis=tuple(other for other in range(3) if other != axis)))
-        spans.append(slice(int(where[0]), int(where[-1]) + 1))
+    box = bounding_box(volume.data[0] > 0)
+    assert box is not None, "the caller has handled the empty mask"
     corner = np.eye(4)
-    corner[:3, 3] = [span.start for span in spans]
-    inner = Volume(volume.data[:, spans[0], spans[1], spans[2]], volume.affine @ corner)
+    corner[:3, 3] = [span.start for span in box]
+    inner = Volume(volume.data[:, box[0], box[1], box[2]], volume.affine @ corner)
     margin = [max(1, round(edge_mm / mm)) for mm in inner.spacing_mm]
     padded = np.pad(inner.data[0], [(n, n) for n in margin])
     shift = np.eye(4)
@@ -70,7 +68,7 @@ def _averaged(mask: Mask, affine: NDArray[np.float64], edge_mm: float) -> Volume
 
 
 def _net(field: NDArray[np.floating]) -> Surface:
-    """Surface nets of a field that is 0 at its borders, in voxels."""
+    """Return the surface net of a field that is 0 at its borders, in index coordinates."""
     inside = field > _LEVEL
     shape = np.array(field.shape) - 1
     corners = np.stack(

@@ -1,4 +1,4 @@
-"""A run -> a page: how the training went, on what, with which settings, and its best and worst held-out case."""
+"""The report of a training run: curves, settings, split, and the best and worst validation case."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _SCORES = ("train_loss", "val_loss", "val_accuracy", "all_background_accuracy", 
 
 
 @dataclass(frozen=True)
-class Record:
-    """What a run's folder says of it, read without torch."""
+class RunRecord:
+    """The content of a run folder, read without torch."""
 
     folder: Path
     config: TrainConfig
@@ -39,20 +39,20 @@ class Record:
 
     @property
     def best(self) -> dict[str, float]:
-        """The row of the best epoch: the highest mean Dice, or without validation the last."""
+        """The row of the epoch with the highest mean Dice; without validation, of the last epoch."""
         scored = [row for row in self.rows if "val_dice" in row]
         return max(scored, key=lambda row: row["val_dice"]) if scored else self.rows[-1]
 
 
-def read_record(folder: Path) -> Record:
-    """Return what a run's folder says.
+def read_run_record(folder: Path) -> RunRecord:
+    """Return the content of a run folder.
 
     Raises:
-        InputError: It holds no run, or one without a finished epoch, or a file of it is damaged.
+        InputError: The folder holds no run, no epoch is finished, or a file is damaged.
     """
     path = folder / "config.json"
     if not path.is_file():
-        raise InputError(f"{folder}: no run there (no config.json).")
+        raise InputError(f"{folder}: not a run folder (it has no config.json).")
     try:
         config = make_config(**json.loads(path.read_text("utf-8")))
         log = folder / "log.jsonl"
@@ -60,10 +60,14 @@ def read_record(folder: Path) -> Record:
         splits = json.loads((folder / "splits_final.json").read_text("utf-8")) if rows else []
         split = splits[config.fold] if rows else {}
     except (InputError, OSError, ValueError, TypeError, IndexError) as error:
-        raise InputError(f"{folder}: its config, log or split is not that of a run of this version: {error}") from error
+        raise InputError(
+            f"{folder}: its config.json, log.jsonl or splits_final.json is not that of a run of this version: {error}"
+        ) from error
     if not rows:
-        raise InputError(f"{folder}: has no finished epoch yet. Let it train on: gliomask train -o {folder} --resume")
-    return Record(folder, config, rows, split)
+        raise InputError(
+            f"{folder}: has no finished epoch yet. Continue the training: gliomask train -o {folder} --resume"
+        )
+    return RunRecord(folder, config, rows, split)
 
 
 def write_run_report(
@@ -74,25 +78,24 @@ def write_run_report(
     device: str = "auto",
     on_case: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[str]:
-    """Write the page of a run, and return what is to be said about it.
+    """Write the page of a run, and return notes about what it lacks.
 
     Args:
-        folder: As `gliomask train` makes it.
-        path: The page.
-        pictures: Predict the cases held out and show the best and the worst, where PyTorch is installed and the
-            prepared cases are still there.
-        device: Where to predict them.
-        on_case: Called with how many of how many are predicted.
+        folder: A run folder written by `gliomask train`.
+        path: The page to write.
+        pictures: Predict the validation cases and show the best and the worst; needs PyTorch and the prepared cases.
+        device: The device on which they are predicted.
+        on_case: Called with the numbers of predicted and of all cases.
 
     Raises:
-        InputError: As for `read_record`; matplotlib is not installed, or the place cannot be written to.
+        InputError: As for `read_run_record`; or matplotlib is not installed, or the page cannot be written.
     """
     require_matplotlib()
-    record = read_record(folder)
+    record = read_run_record(folder)
     cases: list[dict[str, Any]] = []
     notes: list[str] = []
     if pictures and find_spec("torch") is None:
-        notes = ["PyTorch is not installed: no case is predicted, so none is shown"]
+        notes = ["PyTorch is not installed, so no validation case is predicted and shown"]
     elif pictures:
         cases, notes = _held_out(record, device, on_case)
     regions = [key[9:] for key in record.best if key.startswith("val_dice_")]
@@ -116,9 +119,9 @@ def write_run_report(
 
 
 def _held_out(
-    record: Record, device: str, on_case: Callable[[int, int], None]
+    record: RunRecord, device: str, on_case: Callable[[int, int], None]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The cases held out with their Dice, best first, the first and the last with a picture."""
+    """Return the validation cases with their Dice, best first, with pictures of the first and the last; and notes."""
     from gliomask.inference.loading import load_torch_model
     from gliomask.training.losses import build_loss
     from gliomask.training.run import load_run
@@ -127,9 +130,9 @@ def _held_out(
 
     run = load_run(record.folder)
     if not record.split.get("val"):
-        return [], ["the run held out no case"]
+        return [], ["the run has no validation case"]
     if not run.best.is_file():
-        return [], [f"{run.best.name} is not there any more: no case is predicted"]
+        return [], [f"{run.best.name} does not exist any more, so no case is predicted"]
     cases, notes = common_cases({"run": run})
     if not cases:
         return [], notes

@@ -17,7 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from gliomask.cases import SEQUENCE_NAMES
 from gliomask.errors import InputError
 from gliomask.evaluation.summary import Statistics, describe
-from gliomask.figures import CaseView, case_figure, comparison_curves_figure, comparison_scores_figure, save_figure
+from gliomask.figures import (
+    CaseView,
+    case_figure,
+    run_comparison_curves_figure,
+    run_comparison_scores_figure,
+    save_figure,
+)
 from gliomask.files import write_text
 from gliomask.inference.loading import Model, load_torch_model
 from gliomask.inference.torch_engine import autocast
@@ -120,10 +126,10 @@ def compare(
         compared.append(ComparedRun(label, run, run.rows(), model, scores, *_cost(model, run)))
     output = Path(output)
     _write_table(compared, output)
-    save_figure(comparison_curves_figure({each.label: each.rows for each in compared}), output / "curves.png")
+    save_figure(run_comparison_curves_figure({each.label: each.rows for each in compared}), output / "curves.png")
     if common:
         save_figure(
-            comparison_scores_figure({each.label: [score.dice for score in each.scores] for each in compared}),
+            run_comparison_scores_figure({each.label: [score.dice for score in each.scores] for each in compared}),
             output / "scores.png",
         )
         for case in [each for each in common if each.id in cases] or [_median_case(compared, common)]:

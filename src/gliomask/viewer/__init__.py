@@ -1,15 +1,16 @@
-"""The viewer: a case, its masks and where they differ, on a page of this machine.
+"""The viewer: a page that shows a case, its masks, and the differences between them, served on this machine.
 
-What a page shows is a `Scene`; `scene_content` gives it as JSON, `volume_bytes` each of its volumes as NIfTI, by the
-names of `volume_names` and no others. `serve_scene` serves one scene on this machine; other servers do so by themselves
-with these functions and the files of `ASSETS`.
+A `Scene` is the content of a page. `scene_content` returns it as JSON, and `volume_bytes` returns each of its volumes,
+listed by `volume_names`, as NIfTI. `serve_scene` serves one scene on this machine; other servers use these functions
+and the files of `ASSETS`.
 
-The page's side: `viewer.js` exports `createViewer(element, scene, options)`, which builds everything inside the element
-and gives a promise of `{destroy()}`. A page links `viewer.css` (all its rules are below `.gliomask-viewer`) and imports
-`viewer.js`; the other files are found beside it, so all of `ASSETS` have to be served from one folder. Options:
-`niivue`, where niivue.js is served if not there; `shortcuts`, false for a page that needs the keys itself.
+On the page, `viewer.js` exports `createViewer(element, scene, options)`, which builds the viewer inside the element and
+returns a promise of `{destroy()}`. The page links `viewer.css` (all its rules apply below `.gliomask-viewer`) and
+imports `viewer.js`, which loads the other files from the same folder, so all of `ASSETS` have to be served from one
+folder. Options: `niivue`, the URL of niivue.js if it is served elsewhere; `shortcuts`, false for a page that uses the
+keys itself.
 
-A scene as JSON; addresses are relative to the page, each is `prefix` and a name of `volume_names`:
+A scene as JSON; URLs are relative to the page, and each is `prefix` followed by a name of `volume_names`:
 
     {"title": "BraTS2021_00008",
      "notice": "Research use only, not a medical device.",
@@ -25,10 +26,10 @@ A scene as JSON; addresses are relative to the page, each is `prefix` and a name
                       "volumes_ml": {"agreed": 74.0, "missed": 3.1, "false": 7.2}}],
      "agreement": [{"value": 1, "name": "agreed", "label": "in both", "color": "#009e73"}]}
 
-`role` is truth, prediction or mask. Numbers in a mask are those of its own convention, so `regions` stand in each mask;
-the outer list has their colours, in the order in which they are painted, the innermost last. `comparisons` are of the
-truth with each other mask. Volumes are cut to what is not empty:
-`first_voxel` is where theirs lies in the case's grid. No text of a file's header is in any of it.
+`role` is truth, prediction or mask. The values of a mask are those of its own label convention, so each mask has its
+own `regions`; the outer list has their colours, in the order in which they are painted, innermost last. `comparisons`
+compare the truth with each other mask. Volumes are cropped to their non-empty part, and `first_voxel` is the position
+of its first voxel in the grid of the case. Nothing contains text from a file's header.
 """
 
 from gliomask.viewer.assets import ASSETS, Asset, read_asset, require_niivue

@@ -1,4 +1,4 @@
-"""The page's files: a fixed table of names; nothing that a request says becomes a path."""
+"""The files of the page: a fixed table of names; no part of a request is ever used as a path."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ ASSETS: Mapping[str, str] = MappingProxyType(
         "niivue-LICENSE.txt": _TEXT,
     }
 )
-"""The type of each file that a page may ask for."""
+"""The media type of each file that a page may request."""
 
-_GZIPPED = frozenset({"niivue.js"})  # as it lies in the package: 0.8 MB rather than 2.3
+_GZIPPED = frozenset({"niivue.js"})  # compressed in the package: 0.8 MB instead of 2.3 MB
 
 
 @dataclass(frozen=True)
 class Asset:
-    """A file as it is sent."""
+    """A file as it is sent to the browser."""
 
     content: bytes
     media_type: str
     encoding: str | None = None
-    """`gzip`, where the content is to be sent with such a Content-Encoding."""
+    """`gzip` if the content has to be sent with this Content-Encoding."""
 
 
 @cache
@@ -44,8 +44,8 @@ def read_asset(name: str) -> Asset:
     """Return a file of `ASSETS`.
 
     Raises:
-        KeyError: The table has no such name.
-        InputError: It is niivue, and this installation has none.
+        KeyError: The name is not in the table.
+        InputError: The file is niivue, which is missing from this installation.
     """
     media_type = ASSETS[name]
     if name not in _GZIPPED:
@@ -55,10 +55,10 @@ def read_asset(name: str) -> Asset:
 
 
 def require_niivue() -> None:
-    """Refuse to go on where the viewer's library is missing, before any work is done.
+    """Raise an error if the viewer's library is missing, before any work is done.
 
     Raises:
-        InputError: gliomask was built where there was no npm.
+        InputError: gliomask was built without npm, so niivue is missing.
     """
     if not (_FOLDER / "niivue.js.gz").is_file():
         raise InputError(

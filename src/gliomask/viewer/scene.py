@@ -1,4 +1,4 @@
-"""What a page shows: images and masks of one case on one grid, where masks differ, and all of it as JSON and NIfTI."""
+"""Scenes: images and masks of one case on one grid, and where the masks differ; as JSON and as NIfTI volumes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from gliomask.errors import InputError
 from gliomask.evaluation.conventions import find_conventions
 from gliomask.evaluation.pairs import mask_stem
 from gliomask.figures import AGREEMENT_COLOURS, FOOTER, REGION_COLOURS
-from gliomask.figures.case import Box, brain_box
+from gliomask.figures.case import brain_box, display_window
 from gliomask.labels import LONG_NAMES, LabelConvention, check_labels, count_labels, label_values, to_regions
 from gliomask.metrics import Mask, dice
-from gliomask.volume import Volume, gzip_nifti, nifti_bytes, read_volume
+from gliomask.volume import Box, Volume, gzip_nifti, nifti_bytes, read_volume, voxel_volume_ml
 
 Role = Literal["truth", "prediction", "mask"]
 
@@ -32,51 +32,50 @@ _AGREEMENT = (
     (FALSE, "false", "only in the mask"),
 )
 
-# What browsers' typed arrays and WebGL textures take as it is; everything else is sent as float32.
+# Data types that browsers' typed arrays and WebGL textures support; all others are sent as float32.
 _SENT_AS_IS = ("uint8", "int16", "uint16", "float32")
 
 _ENDING = ".nii.gz"
-_SAMPLES = 200_000  # voxels are enough for percentiles
 _MARGIN_MM = 8.0
 _INNERMOST_FIRST = ("ET", "TC", "WT", "RC")
 
-_FAST = 1  # level of gzip: to the same machine, so seconds count and bytes do not
+_FAST = 1  # gzip level: on the same machine, speed matters more than size
 
 
 @dataclass(frozen=True, eq=False)
 class ShownMask:
-    """A map of labels, `(1, X, Y, Z)` uint8 in its convention's numbers, and what it is to the viewer."""
+    """A label map, `(1, X, Y, Z)` uint8 in the values of its convention, and its role in the viewer."""
 
     name: str
-    """In its address: letters, digits and `-`."""
+    """The name in its URL: letters, digits and `-`."""
     role: Role
     label: str
     labels: Volume
     convention: LabelConvention
 
     def region(self, name: str) -> Mask:
-        """Return one region, `(X, Y, Z)`; empty where the convention cannot express it."""
+        """Return one region, `(X, Y, Z)`; empty if the convention cannot express it."""
         found: Mask = to_regions(self.labels.data[0], self.convention, (name,))[0]
         return found
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A case to look at: everything lies on one grid."""
+    """A case to look at; all images and masks are on one grid."""
 
     title: str
     images: Mapping[str, Volume]
-    """By inside name (`t1n t1c t2w t2f`), one channel each, in the order shown."""
+    """The images by internal sequence name (`t1n t1c t2w t2f`), one channel each, in display order."""
     masks: tuple[ShownMask, ...] = ()
 
     @property
     def truth(self) -> ShownMask | None:
-        """The mask that the others are compared with."""
+        """The mask with which the others are compared, or None."""
         return next((mask for mask in self.masks if mask.role == "truth"), None)
 
     @cached_property
     def box(self) -> Box:
-        """The part that is not empty, with a margin: what is sent, as the air of a BraTS grid is most of it."""
+        """The bounding box of the non-empty part, with a margin; only this is sent, as most of a grid is air."""
         filled = [volume.data[0] for volume in (*self.images.values(), *(mask.labels for mask in self.masks))]
         inside = filled[0] != 0
         for data in filled[1:]:
@@ -85,16 +84,19 @@ class Scene:
 
 
 def read_scene(case: Case, masks: Sequence[Path] = (), *, labels: str | None = None) -> Scene:
-    """Return a case with its own mask, the truth, and others: the first is the prediction.
+    """Return a scene with the images of a case, its own mask as the truth, and other masks.
+
+    The first of the other masks has the role of the prediction.
 
     Args:
-        case: Its files are read now: all sequences that it has.
-        masks: Maps of labels on the case's grid; the case's own among them is still the truth.
-        labels: The masks' label convention; by default what a JSON beside a mask says, or the id tells, or the numbers
-            prove. The case's own convention, where it is known, holds for its own mask.
+        case: The case; all of its sequences are read.
+        masks: Label maps on the grid of the case. The case's own mask may be among them and keeps the role of the
+            truth.
+        labels: The label convention of the masks; see `find_conventions` for the default. The case's own mask is read
+            by the convention of the case if that is known.
 
     Raises:
-        InputError: A file is bad, lies on another grid, or its convention is not settled.
+        InputError: A file is bad, lies on another grid, or its label convention is ambiguous.
     """
     shown = [modality for modality in SHOWN_FIRST if modality in case.images]
     if not shown:
@@ -119,7 +121,7 @@ def read_scene(case: Case, masks: Sequence[Path] = (), *, labels: str | None = N
 
 
 def compare_masks(truth: Mask, prediction: Mask) -> NDArray[np.uint8]:
-    """Return where two masks of one shape agree: `AGREED` in both, `MISSED` only the truth, `FALSE` only the other."""
+    """Compare two masks of one shape: voxels in both are `AGREED`, in the truth only `MISSED`, in the other `FALSE`."""
     places: NDArray[np.uint8] = np.select([truth & prediction, truth, prediction], [AGREED, MISSED, FALSE], 0).astype(
         np.uint8
     )
@@ -127,25 +129,25 @@ def compare_masks(truth: Mask, prediction: Mask) -> NDArray[np.uint8]:
 
 
 def volume_names(scene: Scene) -> tuple[str, ...]:
-    """Return the names of all the volumes that a page of this scene may ask for, ending in .nii.gz."""
+    """Return the names of all volumes that a page of this scene may request, ending in .nii.gz."""
     return tuple(_volumes(scene))
 
 
 def volume_bytes(scene: Scene, name: str) -> bytes:
-    """Return one of the scene's volumes as the content of a .nii.gz: voxels and affine of `Scene.box`, and no text.
+    """Return one volume of the scene as .nii.gz: voxels and affine of `Scene.box`, without header text.
 
     Raises:
-        KeyError: It is not of `volume_names`.
+        KeyError: The name is not in `volume_names`.
     """
     return gzip_nifti(nifti_bytes(_as_sent(_volumes(scene)[name](), scene.box)), _FAST)
 
 
 def scene_content(scene: Scene, prefix: str = "volumes/") -> dict[str, Any]:
-    """Return what the page's script reads, ready for JSON; see `gliomask.viewer`.
+    """Return the scene as the page's script reads it, ready for JSON; see `gliomask.viewer`.
 
     Args:
         scene: The scene.
-        prefix: What stands before a volume's name in its address.
+        prefix: The part of a volume's URL before its name.
     """
     regions = [name for name in REGION_COLOURS if any(name in mask.convention.regions for mask in scene.masks)]
     return {
@@ -183,7 +185,7 @@ def _read_labels(path: Path, convention: LabelConvention) -> Volume:
 
 
 def _compared(scene: Scene) -> list[tuple[ShownMask, ShownMask, str]]:
-    """The truth, another mask and a region that both can express."""
+    """Return the comparisons: the truth, another mask, and a region that both conventions can express."""
     truth = scene.truth
     if truth is None:
         return []
@@ -197,15 +199,15 @@ def _compared(scene: Scene) -> list[tuple[ShownMask, ShownMask, str]]:
 
 
 def _volumes(scene: Scene) -> dict[str, Callable[[], Volume]]:
-    """What makes each volume, by its name."""
-    made: dict[str, Callable[[], Volume]] = {}
+    """Return a function that computes each volume, by name."""
+    functions: dict[str, Callable[[], Volume]] = {}
     for name, image in scene.images.items():
-        made[f"{name}{_ENDING}"] = partial(Volume, image.data, image.affine)
+        functions[f"{name}{_ENDING}"] = partial(Volume, image.data, image.affine)
     for mask in scene.masks:
-        made[f"{mask.name}{_ENDING}"] = partial(Volume, mask.labels.data, mask.labels.affine)
+        functions[f"{mask.name}{_ENDING}"] = partial(Volume, mask.labels.data, mask.labels.affine)
     for truth, mask, region in _compared(scene):
-        made[f"{mask.name}-{region}{_ENDING}"] = partial(_comparison, truth, mask, region)
-    return made
+        functions[f"{mask.name}-{region}{_ENDING}"] = partial(_comparison, truth, mask, region)
+    return functions
 
 
 def _comparison(truth: ShownMask, mask: ShownMask, region: str) -> Volume:
@@ -222,7 +224,7 @@ def _as_sent(volume: Volume, box: Box) -> Volume:
 
 
 def _mask_content(mask: ShownMask, prefix: str) -> dict[str, Any]:
-    counts, voxel_ml = count_labels(mask.labels.data), _voxel_ml(mask.labels)
+    counts, voxel_ml = count_labels(mask.labels.data), voxel_volume_ml(mask.labels.affine)
     regions = mask.convention.regions
     return {
         "name": mask.name,
@@ -242,31 +244,26 @@ def _mask_content(mask: ShownMask, prefix: str) -> dict[str, Any]:
 
 
 def _comparison_content(truth: ShownMask, mask: ShownMask, region: str, prefix: str) -> dict[str, Any]:
-    true, found = truth.region(region), mask.region(region)
-    counts = count_labels(compare_masks(true, found))
+    true, predicted = truth.region(region), mask.region(region)
+    counts = count_labels(compare_masks(true, predicted))
     return {
         "mask": mask.name,
         "region": region,
         "url": f"{prefix}{mask.name}-{region}{_ENDING}",
-        "dice": round(dice(true, found), 4) if counts[1:].any() else None,
-        "volumes_ml": {name: round(int(counts[value]) * _voxel_ml(truth.labels), 3) for value, name, _ in _AGREEMENT},
+        "dice": round(dice(true, predicted), 4) if counts[1:].any() else None,
+        "volumes_ml": {
+            name: round(int(counts[value]) * voxel_volume_ml(truth.labels.affine), 3) for value, name, _ in _AGREEMENT
+        },
     }
 
 
-def _voxel_ml(volume: Volume) -> float:
-    return float(abs(np.linalg.det(volume.affine[:3, :3]))) / 1000
-
-
 def _window(image: NDArray[Any]) -> list[float]:
-    """The values shown as black and as white: 0, or the least, and the 99.7th percentile of what is not 0."""
-    voxels = image[image != 0]
-    low, high = np.percentile(voxels[:: max(1, len(voxels) // _SAMPLES)], (1, 99.7)) if len(voxels) else (0, 1)
-    low = min(0.0, float(low))
-    return [round(low, 3), round(max(float(high), low + 1e-3), 3)]
+    low, high = display_window(image)
+    return [round(low, 3), round(max(high, low + 1e-3), 3)]
 
 
 def _start_mm(scene: Scene) -> list[float]:
-    """The place to begin with: where each axis has most of the innermost region that there is; else the middle."""
+    """Return the initial crosshair: the slices with most of the innermost non-empty region, or else the centre."""
     grid = next(iter(scene.images.values())).grid
     index = [(size - 1) / 2 for size in grid.shape]
     for mask, region in ((mask, region) for region in _INNERMOST_FIRST for mask in scene.masks):

@@ -1,4 +1,4 @@
-"""One scene, served to the browser of this machine: from memory, by fixed names, behind an unguessable address."""
+"""Serve one scene to the browser of this machine: from memory, by fixed names, under a URL that cannot be guessed."""
 
 from __future__ import annotations
 
@@ -28,37 +28,39 @@ HOST = "127.0.0.1"
 SECURITY_HEADERS: Mapping[str, str] = security_headers(
     {"connect-src": "'self' data:", "form-action": "'none'"}, referrer="no-referrer"
 )
-"""Sent with each answer: the page can run no script and reach no address but those of its own server."""
+"""Sent with each response: the page can run scripts and open URLs of its own server only."""
 
 _PLAIN = "text/plain; charset=utf-8"
-_NOT_HERE = Asset(b"There is nothing here. Open the address that gliomask view has printed.\n", _PLAIN)
-_SILENCE_S = 30  # after which a connection that asks nothing is closed
+_NOT_HERE = Asset(b"There is nothing here. Open the address that gliomask view printed.\n", _PLAIN)
+_IDLE_S = 30  # after which an idle connection is closed
 
 
 @dataclass(frozen=True)
 class Served:
-    """A scene while it is served."""
+    """A running server."""
 
     url: str
-    """The page's address, its secret included."""
+    """The URL of the page, which includes the secret."""
     thread: Thread
 
     def wait(self) -> None:
-        """Return when the server has ended; a KeyboardInterrupt gets through."""
+        """Block until the server has ended; can be interrupted by Ctrl-C."""
         while self.thread.is_alive():
-            self.thread.join(1)  # without a limit it could not be interrupted on every system
+            self.thread.join(1)  # a join without a timeout cannot be interrupted on Windows
 
 
 @contextmanager
 def serve_scene(scene: Scene, *, port: int = 0) -> Iterator[Served]:
-    """Serve a scene on 127.0.0.1 while the block runs; nobody on another machine can ask, nobody here without the URL.
+    """Serve a scene on 127.0.0.1 while the block runs.
+
+    Other machines cannot connect, and programs of this machine need the URL.
 
     Args:
-        scene: What the page shows; only what it names is ever sent.
-        port: Where; 0 takes a free one.
+        scene: The scene; nothing else is ever sent.
+        port: The port; 0 takes a free one.
 
     Raises:
-        InputError: The port cannot be had, or niivue is not in this installation.
+        InputError: The port is not available, or niivue is missing from this installation.
     """
     require_niivue()
     token = secrets.token_urlsafe(24)
@@ -66,7 +68,9 @@ def serve_scene(scene: Scene, *, port: int = 0) -> Iterator[Served]:
     try:
         server = _Server((HOST, port), handler)
     except (OSError, OverflowError) as error:
-        raise InputError(f"port {port} cannot be had: {error}. Choose another with --port, or leave it out.") from error
+        raise InputError(
+            f"port {port} is not available: {error}. Choose another with --port, or omit the option."
+        ) from error
     server.daemon_threads = True
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
@@ -85,34 +89,34 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD from a table of whole paths; nothing that is asked for ever becomes a file's path."""
+    """Answers GET and HEAD from a table of complete paths; no part of a request is ever used as a file path."""
 
     answers: ClassVar[Mapping[str, Callable[[], Asset]]] = {}
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # headers and body in one go
+    wbufsize = -1  # buffered, so that headers and body are sent together
     server_version, sys_version = f"gliomask/{VERSION}", ""
-    timeout = _SILENCE_S
+    timeout = _IDLE_S
 
     def do_GET(self) -> None:
         """Send a file."""
         self._answer(body=True)
 
     def do_HEAD(self) -> None:
-        """Send what stands above a file."""
+        """Send the headers of a file."""
         self._answer(body=False)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as the standard library has it
-        """Say nothing of each request: the address holds the secret."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name in the standard library
+        """Log no requests: their URLs contain the secret."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer what is no request of ours, such as another method, with its status and nothing more."""
+        """Answer an invalid request, such as another method, with its status only."""
         self.close_connection = True
         status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else HTTPStatus(code)
         self._send(status, Asset(f"{status.phrase}\n".encode(), _PLAIN), body=True)
 
     def _answer(self, *, body: bool) -> None:
         port = self.server.server_address[1]  # type: ignore[index]
-        # A page elsewhere whose name was made to point here (DNS rebinding) sends its own name.
+        # A page of another site whose name resolves to this machine (DNS rebinding) sends its own host name.
         if self.headers.get_all("Host") not in ([f"{HOST}:{port}"], [f"localhost:{port}"]):
             self._send(HTTPStatus.FORBIDDEN, _NOT_HERE, body=body)
             return
@@ -138,13 +142,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             if body:
                 self.wfile.write(content.content)
-        except OSError as error:  # the reader has closed the page
+        except OSError as error:  # the page was closed
             log.debug("a page was closed while it loaded: %s", error)
             self.close_connection = True
 
 
 def _answers(scene: Scene, token: str) -> dict[str, Callable[[], Asset]]:
-    """What makes each answer, by its path; volumes are made when first asked for, and kept."""
+    """Return a function that computes each response, by path; volumes are computed at the first request and kept."""
     root = f"/{token}/"
     answers: dict[str, Callable[[], Asset]] = {root + name: partial(read_asset, name) for name in ASSETS}
     answers[root] = answers.pop(f"{root}index.html")

@@ -1,4 +1,4 @@
-// A slice of the strip, enlarged: arrow keys go on, Escape closes.
+// Shows an enlarged slice of the strip; arrow keys move to its neighbours, Escape closes it.
 (() => {
   "use strict";
   const box = document.getElementById("lightbox");

@@ -1,5 +1,5 @@
-// The brain and its regions as surfaces, drawn pixel by pixel: each part has a depth of its own, and parts that lie inside
-// others are laid down first. Points are RAS+; yaw 0 looks from the front, so that the patient's right is on the left.
+// Draws the surfaces of the brain and its regions pixel by pixel. Each part has its own depth buffer, and inner parts are
+// drawn first. Points are RAS+; yaw 0 is the view from the front, with the patient's right on the left.
 (() => {
   "use strict";
   const content = JSON.parse(document.getElementById("surface-content").textContent);
@@ -61,7 +61,7 @@
       const [a, b, c] = [5 * triangles[t], 5 * triangles[t + 1], 5 * triangles[t + 2]];
       const [ax, ay, bx, by, cx, cy] = [seen[a], seen[a + 1], seen[b], seen[b + 1], seen[c], seen[c + 1]];
       const area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay);
-      if (area >= 0) continue; // seen from behind: rows grow downwards
+      if (area >= 0) continue; // back face; picture rows increase downwards
       const x0 = Math.max(0, Math.ceil(Math.min(ax, bx, cx))), x1 = Math.min(SIZE - 1, Math.floor(Math.max(ax, bx, cx)));
       const y0 = Math.max(0, Math.ceil(Math.min(ay, by, cy))), y1 = Math.min(SIZE - 1, Math.floor(Math.max(ay, by, cy)));
       for (let y = y0; y <= y1; y++)
@@ -112,7 +112,7 @@
   let visible = true;
   let last = 0;
   const say = () => {
-    button.textContent = turning ? "stop turning" : "turn it";
+    button.textContent = turning ? "stop rotation" : "rotate";
     button.setAttribute("aria-pressed", String(turning));
   };
   const tick = (now) => {

@@ -1,4 +1,4 @@
-// Three planes through one case. Images and masks are bytes, X the fastest, in LPS order; a canvas for each layer.
+// Three planes through one case. Images and masks are bytes in LPS order, X varies fastest; each layer has its own canvas.
 (async () => {
   "use strict";
   const content = JSON.parse(document.getElementById("viewer-content").textContent);
@@ -88,14 +88,14 @@
         const share = value / 250;
         to[at] = 255;
         to[at + 1] = Math.round(240 * share);
-        to[at + 3] = Math.round(190 * share); // so that what is unlikely hides nothing
+        to[at + 3] = Math.round(190 * share); // improbable voxels are transparent
       });
     content.regions.forEach((region, bit) => {
       const layer = plane.layers[bit];
       layer.hidden = !state.shown.has(region.name);
       if (layer.hidden) return;
       if (state.style === "outline") return outline(plane, layer, bit, region.colour);
-      // What a shown region further inside covers is left to it.
+      // Voxels of a shown inner region are painted by that region.
       let inner = 0;
       content.regions.forEach((other, place) => { if (place > bit && state.shown.has(other.name)) inner |= 1 << place; });
       const [red, green, blue] = [1, 3, 5].map((at) => parseInt(region.colour.slice(at, at + 2), 16));

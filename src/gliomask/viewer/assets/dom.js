@@ -1,6 +1,6 @@
-/** Small pieces of a page. */
+/** Functions that build the elements of the page. */
 
-/** Make an element: attributes, then what is inside it; a text is never read as HTML. */
+/** Make an element with attributes and children; text is never parsed as HTML. */
 export function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -14,13 +14,13 @@ export function make(name, attributes = {}, ...children) {
 
 let count = 0;
 
-/** An id that no other part of the page has. */
+/** An id that is unique in the page. */
 export function freshId() {
   count += 1;
   return `gliomask-${count}`;
 }
 
-/** Choices of which one holds: `choices` are [value, label, hint]. */
+/** A group of radio buttons; `choices` are [value, label, hint]. */
 export function radios(legend, choices, value, onChange, attributes = {}) {
   const name = freshId();
   const inputs = new Map();
@@ -51,14 +51,14 @@ export function slider(text, { min, max, step, value, show, name }, onInput) {
   return { element, input, set };
 }
 
-/** A square of a colour, for eyes only: its text stands beside it. */
+/** A coloured square, hidden from screen readers because text beside it has the same meaning. */
 export function swatch(colour) {
   const element = make("span", { class: "swatch", "aria-hidden": "true" });
   element.style.background = colour;
   return element;
 }
 
-/** A volume in mL, to what matters. */
+/** Format a volume in mL. */
 export function millilitres(value) {
   return `${value.toFixed(value < 10 ? 2 : 1)} mL`;
 }

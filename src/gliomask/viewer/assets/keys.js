@@ -1,8 +1,8 @@
-/** The keyboard: what each key does, and the list of it that `?` shows. */
+/** Keyboard shortcuts, and the dialog that lists them. */
 
 import { make } from "./dom.js";
 
-/** Listen to keys while the viewer is on the page; `shortcuts` are {keys: [...], says, does}. */
+/** Handle keys while the viewer is on the page; `shortcuts` are {keys: [...], says, does}. */
 export function listen(element, shortcuts, enabled) {
   const actions = new Map(shortcuts.flatMap(({ keys, does }) => keys.map((key) => [key, does])));
   const onKey = (event) => {
@@ -10,7 +10,7 @@ export function listen(element, shortcuts, enabled) {
     const ours = element.contains(target) || target === document.body;
     if (!ours || event.ctrlKey || event.metaKey || event.altKey || target.closest?.("dialog[open]")) return;
     const onCanvas = target instanceof HTMLCanvasElement;
-    if (onCanvas && event.key !== "Tab") event.stopPropagation(); // niivue has shortcuts of its own
+    if (onCanvas && event.key !== "Tab") event.stopPropagation(); // niivue has its own shortcuts
     const action = actions.get(event.key) ?? actions.get(event.key.toLowerCase());
     if (!action || !enabled() || (!onCanvas && needs(target, event.key))) return;
     event.preventDefault();
@@ -25,7 +25,7 @@ export function listen(element, shortcuts, enabled) {
   };
 }
 
-/** The list of shortcuts, with a switch for those whose software speaks to single letters itself. */
+/** The list of shortcuts, with a switch for readers whose assistive software uses single letters. */
 export function helpDialog(shortcuts, isOn, setOn) {
   const box = make("input", { type: "checkbox", checked: isOn(), onchange: () => setOn(box.checked) });
   const rows = shortcuts
@@ -42,16 +42,16 @@ export function helpDialog(shortcuts, isOn, setOn) {
     make(
       "p",
       {},
-      "Mouse: click or drag to move the crosshair, wheel to go through slices, right button to shift. In 3D drag to ",
-      "turn. Touch: one finger moves the crosshair, two shift.",
+      "Mouse: click or drag to move the crosshair, use the wheel to change the slice, drag with the right button to pan. ",
+      "In 3D, drag to rotate. Touch: one finger moves the crosshair, two fingers pan.",
     ),
-    make("label", { class: "line" }, box, make("span", {}, "Shortcuts of single letters")),
+    make("label", { class: "line" }, box, make("span", {}, "Single-letter shortcuts")),
     make("p", { class: "end" }, close),
   );
   return dialog;
 }
 
-/** Whether an element needs a key for itself. */
+/** Whether an element uses a key itself. */
 function needs(target, key) {
   if (target.matches?.("input:not([type=checkbox]):not([type=radio]):not([type=range]), select, textarea")) return true;
   if (target.matches?.("input[type=range], input[type=radio]")) return /^(Arrow|Page|Home|End)|^[ +-]$/.test(key);

@@ -1,10 +1,10 @@
-/** The controls beside the pictures. They show the viewer's state and change it by `viewer.set`. */
+/** The controls beside the pictures: they show the viewer's state and change it through `viewer.set`. */
 
 import { make, millilitres, radios, slider, swatch } from "./dom.js";
 
 const percent = (value) => `${Math.round(100 * value)} %`;
 
-/** Build the controls; `reflect` shows a state that was changed from elsewhere, such as by a key. */
+/** Build the controls; `reflect` updates them after the state was changed elsewhere, for example by a key. */
 export function buildPanel(viewer) {
   const parts = [viewPart(viewer), imagePart(viewer)];
   if (viewer.scene.masks.length) parts.push(maskPart(viewer));
@@ -50,7 +50,7 @@ function imagePart(viewer) {
   const others = make("select", { name: "blend", onchange: () => viewer.set({ blend: others.value }) });
   others.append(make("option", { value: "" }, "nothing"), ...names.map(([name, label]) => make("option", { value: name }, label)));
   const blend = make("label", { class: "select" }, make("span", {}, "Blend with"), others);
-  const mix = slider("Share of it", { min: 0, max: 1, step: 0.05, value: state.mix, show: percent, name: "mix" }, (next) => viewer.set({ mix: next }));
+  const mix = slider("Share of the second image", { min: 0, max: 1, step: 0.05, value: state.mix, show: percent, name: "mix" }, (next) => viewer.set({ mix: next }));
   const windows = new Map(scene.images.map(({ name, window }) => [name, [...window]]));
   const apply = () => viewer.setWindow(...windows.get(viewer.state.image));
   const edge = (text, place) => {
@@ -115,7 +115,7 @@ function maskPart(viewer) {
   };
 }
 
-/** A switch for each region, and how large each mask has it. */
+/** A switch for each region, and its volume in each mask. */
 function regionTable(viewer) {
   const { scene } = viewer;
   const boxes = new Map();
@@ -135,7 +135,7 @@ function regionTable(viewer) {
   };
 }
 
-/** The three colours of a comparison, for the mask and region chosen. */
+/** The three colours of a comparison, for the selected mask and region. */
 function comparisonTable(viewer) {
   const { scene } = viewer;
   const body = make("tbody");
@@ -169,7 +169,7 @@ function comparisonTable(viewer) {
           make("tr", {}, make("th", { scope: "row" }, swatch(color), make("b", {}, name), ` ${label}`), make("td", {}, millilitres(found.volumes_ml[name]))),
         ),
       );
-      dice.textContent = found.dice === null ? "Both are empty." : `Dice ${found.dice.toFixed(3)}`;
+      dice.textContent = found.dice === null ? "The region is empty in both masks." : `Dice ${found.dice.toFixed(3)}`;
     },
   };
 }

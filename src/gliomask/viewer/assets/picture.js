@@ -1,9 +1,9 @@
-/** What is seen, as a PNG with its legend, so that it can be read alone. */
+/** Save the visible slices as a PNG with a legend. */
 
 const LINE = 26;
 const MARGIN = 12;
 
-/** Draw the canvases as they stand beside each other, with words below, and have the browser save it. */
+/** Draw the canvases in their arrangement with text below, and let the browser save the picture. */
 export async function savePicture({ title, notice, figures, legend, place }) {
   const boxes = figures.map(({ figure }) => figure.getBoundingClientRect());
   const left = Math.min(...boxes.map((box) => box.left));
@@ -23,7 +23,7 @@ export async function savePicture({ title, notice, figures, legend, place }) {
   draw.textBaseline = "middle";
   for (const [number, { stage, caption }] of figures.entries()) {
     const box = boxes[number];
-    stage.view.drawScene(); // in the same breath, as a canvas of WebGL is emptied once it was shown
+    stage.view.drawScene(); // drawn right before it is copied, because a WebGL canvas is cleared after it was shown
     draw.drawImage(stage.canvas, box.left - left, box.top - top, box.width, box.height);
     draw.fillStyle = "#e8e8e8";
     draw.fillText(caption.textContent, box.left - left + MARGIN, box.top - top + LINE / 2 + 4);
@@ -40,7 +40,7 @@ export async function savePicture({ title, notice, figures, legend, place }) {
     at += 20 + draw.measureText(`${name} ${label}`).width + 24;
   }
   draw.fillStyle = "#a8a8a8";
-  draw.fillText(`${notice} R, L: the patient's.`, MARGIN, line(rows - 1));
+  draw.fillText(`${notice} R and L are the patient's right and left.`, MARGIN, line(rows - 1));
   const content = await new Promise((done) => picture.toBlob(done, "image/png"));
   const link = document.createElement("a");
   link.href = URL.createObjectURL(content);

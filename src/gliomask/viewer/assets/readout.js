@@ -1,12 +1,12 @@
-/** What stands at the crosshair: where it is, each sequence's value, each mask's tissue. */
+/** The readout at the crosshair: its position, the value of each sequence, the tissue in each mask. */
 
 import { make } from "./dom.js";
 import { readVoxel } from "./stage.js";
 
-// NIfTI's axes. From where the file counts, which need not be the head's middle: so no "left" or "right" is said.
+// The axes of NIfTI. Their origin need not be the centre of the head, so they are not called left or right.
 const AXES = ["x", "y", "z"];
 
-/** Build the readout; values come as volumes are loaded. */
+/** Build the readout; values appear as volumes are loaded. */
 export function buildReadout(scene) {
   const volumes = new Map();
   const cells = new Map();

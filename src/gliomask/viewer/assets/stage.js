@@ -1,22 +1,22 @@
-/** The pictures: canvases of niivue, what lies on them, and where the crosshair is. It knows no button. */
+/** The pictures: niivue canvases, their volumes and the crosshair; independent of the controls. */
 
 const PLANES = ["axial", "coronal", "sagittal"];
 const SLICE = { axial: 0, coronal: 1, sagittal: 2, space: 4 };
 const DRAG = { pan: 3, crosshair: 8 };
 const CROSSHAIR = [0.93, 0.93, 0.93, 0.85];
-const THICKNESS = 1.5; // of the crosshair, in pixels of the page
-const NEAR = 1.35; // the head in 3D, rather than the box that it lies in
+const THICKNESS = 1.5; // of the crosshair, in CSS pixels
+const NEAR = 1.35; // enlargement in 3D, so that the head rather than its bounding box fills the canvas
 const MOST_ZOOM = 8;
-const INTENT_LABEL = 1002; // NIfTI's code for "whole numbers with names", by which niivue takes its shader of labels
-const UNSEEN = 1e-6; // as niivue skips a layer that is altogether transparent
+const INTENT_LABEL = 1002; // NIfTI's intent code for labels, for which niivue uses its label shader
+const UNSEEN = 1e-6; // niivue skips a layer that is entirely transparent
 
-/** Load niivue, which has no exports of its own as the one file that it is. */
+/** Load niivue, whose single-file build has no exports. */
 export async function loadLibrary(url) {
   if (!globalThis.niivue) await import(url);
   return globalThis.niivue;
 }
 
-/** A canvas with one image below and overlays above; the same volumes may lie on several. */
+/** A canvas with an image and overlays; several stages may share volumes. */
 export class Stage {
   constructor(library, holder, label) {
     this.holder = holder;
@@ -57,7 +57,7 @@ export class Stage {
     this.view.scene.volScaleMultiplier = NEAR;
   }
 
-  /** Lay volumes on each other, the image first; `arrange` draws them. */
+  /** Set the volumes, the image first; `arrange` draws them. */
   show(volumes, mm, pan) {
     const { view } = this;
     const { cal_min, cal_max, opacity } = volumes[0];
@@ -66,7 +66,7 @@ export class Stage {
     view.back = volumes[0];
     view.overlays = volumes.slice(1);
     view.refreshColormaps();
-    // Where the image is the same, only what lies above it is made again, which is much quicker.
+    // If the image is unchanged, only the overlays are updated, which is much faster.
     volumes.forEach((volume, layer) => (layer || base !== this.base) && view.refreshLayers(volume, layer));
     this.base = base;
     view.furthestVertexFromOrigin = view.volumeObject3D.furthestVertexFromOrigin;
@@ -74,11 +74,11 @@ export class Stage {
     view.scene.pan2Dxyzmm = [...pan];
   }
 
-  /** Arrange the slices and draw: `planes` for three and the space, else one of them filling the canvas. */
+  /** Arrange the slices and draw: `planes` shows three planes and the 3D view, other layouts a single one. */
   arrange(layout, plane) {
     const { view, canvas } = this;
     if (!view.volumes.length) return;
-    this.setCrosshair(this.crosshair); // its thickness hangs on the canvas's size
+    this.setCrosshair(this.crosshair); // its thickness depends on the size of the canvas
     const wide = canvas.clientWidth >= 1.15 * canvas.clientHeight;
     const tiles = wide
       ? [[0, 0, 0.62, 1], [0.62, 0, 0.38, 0.34], [0.62, 0.34, 0.38, 0.33], [0.62, 0.67, 0.38, 0.33]]
@@ -89,19 +89,19 @@ export class Stage {
     view.drawScene();
   }
 
-  /** Look at a place in mm. */
+  /** Move the crosshair to a position in mm. */
   goTo(mm) {
     const { view } = this;
     view.scene.crosshairPos = view.mm2frac([...mm], 0, true);
     view.drawScene();
   }
 
-  /** The place looked at, in mm. */
+  /** The position of the crosshair in mm. */
   get place() {
     return [...this.view.frac2mm(this.view.scene.crosshairPos, 0, true)].slice(0, 3);
   }
 
-  /** Make slices, or the head in 3D, larger or smaller around the place looked at; 0 shows all. */
+  /** Zoom the slices, or the head in 3D, around the crosshair; a factor of 0 shows the whole image. */
   zoom(factor, space) {
     const { view } = this;
     if (space) {
@@ -128,12 +128,12 @@ export class Stage {
     this.view.opts.atlasOutline = opacity;
   }
 
-  /** Cut the head open in 3D: 0 not at all, 1 to the far side. */
+  /** Set the depth of the clip plane in 3D: 0 for none, 1 for the far side. */
   cut(depth) {
     this.view.setClipPlane(depth ? [0.5 - depth, 90, 0] : [2, 0, 0]);
   }
 
-  /** Have another stage look where this one does. */
+  /** Move the crosshair and pan of another stage to those of this one. */
   lead(other) {
     if (other === this || !other.view.volumes.length) return;
     other.view.scene.crosshairPos = other.view.mm2frac(this.view.frac2mm(this.view.scene.crosshairPos));
@@ -158,15 +158,15 @@ export async function loadVolume(library, url, { window, label } = {}) {
   return library.NVImage.loadFromUrl({ url: await answer.arrayBuffer(), name: "volume.nii.gz", ...options });
 }
 
-/** Colour a volume of labels; a label without a colour is not seen. */
+/** Colour a label volume; a label without a colour is invisible. */
 export function paint(volume, colours, { opacity, outline }) {
   volume.opacity = outline ? UNSEEN : opacity;
   const key = JSON.stringify(colours);
   if (volume.painted === key) return;
   volume.painted = key;
   volume.hdr.intent_code = INTENT_LABEL;
-  volume.labels ??= volume.img; // what the file has, for the readout
-  // What is not to be seen becomes background, or its outlines would be.
+  volume.labels ??= volume.img; // the values in the file, for the readout
+  // Invisible labels become background; otherwise their outlines would be drawn.
   const seen = new Uint8Array(256);
   const lut = new Uint8ClampedArray(256 * 4);
   for (const [value, colour] of colours) {
@@ -177,7 +177,7 @@ export function paint(volume, colours, { opacity, outline }) {
   volume.colormapLabel = { lut, min: 0, max: 255 };
 }
 
-/** The voxel of a place, as the file counts it, and what stands there; null outside. */
+/** The voxel at a position, as indices of the volume, and its value; null outside. */
 export function readVoxel(volume, mm) {
   const index = solve(volume.hdr.affine, mm).map(Math.round);
   const size = volume.hdr.dims.slice(1, 4);
@@ -189,7 +189,7 @@ function rgb(colour) {
   return [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16));
 }
 
-/** The index whose place under an affine is this: three equations by Cramer's rule. */
+/** The voxel coordinates of a position under an affine, by Cramer's rule. */
 function solve(affine, mm) {
   const columns = [0, 1, 2].map((column) => [0, 1, 2].map((row) => affine[row][column]));
   const right = [0, 1, 2].map((row) => mm[row] - affine[row][3]);

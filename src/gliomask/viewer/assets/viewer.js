@@ -1,4 +1,4 @@
-/** The viewer of a case: state, and what follows from it. gliomask/viewer/__init__.py says what a scene is. */
+/** The viewer of a case: its state and what is drawn from it. gliomask/viewer/__init__.py describes a scene. */
 
 import { make } from "./dom.js";
 import { helpDialog, listen } from "./keys.js";
@@ -11,7 +11,7 @@ const VIEWS = ["planes", "side", "space"];
 const PLANES = ["axial", "coronal", "sagittal"];
 const STEP = 0.1;
 
-/** Build the viewer inside an element; the promise is kept when the first picture is drawn. */
+/** Build the viewer inside an element; the promise resolves when the first picture is drawn. */
 export async function createViewer(element, scene, options = {}) {
   const viewer = new Viewer(element, scene, options);
   try {
@@ -83,14 +83,14 @@ class Viewer {
     this.loaded = this.loadAll();
   }
 
-  /** Change what is shown, and draw it. */
+  /** Change the state and redraw. */
   set(changes) {
     Object.assign(this.state, changes);
     this.panel.reflect(this.state);
     return this.render().catch((error) => this.complain(error));
   }
 
-  /** The tiles of the present view: which image and which overlay each has. */
+  /** The tiles of the current view, each with its image and overlay. */
   tiles() {
     const { view, side, image, shown } = this.state;
     if (view !== "side") return [{ key: "main", image, overlay: shown, blend: this.state.blend }];
@@ -98,7 +98,7 @@ class Viewer {
     return this.scene.images.map(({ name }) => ({ key: `side-${name}`, image: name, overlay: shown, blend: "" }));
   }
 
-  /** All that can lie on an image: the masks, and where they differ. */
+  /** All overlays: the masks, and where they differ. */
   overlays() {
     return [...this.scene.masks.map(({ name }) => name), ...(this.scene.comparisons.length ? ["compare"] : [])];
   }
@@ -124,13 +124,13 @@ class Viewer {
     this.grid.setAttribute("aria-busy", "false");
   }
 
-  /** The volumes of a tile: an image, perhaps a second, perhaps an overlay. */
+  /** The volumes of a tile: an image, and optionally a second image and an overlay. */
   layersOf({ image, blend, overlay }) {
     const names = [image, blend && blend !== image ? blend : "", overlay === "none" ? "" : this.overlayName(overlay)];
     return Promise.all(names.filter((name) => name).map((name) => this.volume(name)));
   }
 
-  /** Set what the volumes of a tile look like there. */
+  /** Set the appearance of the volumes of a tile. */
   prepare(layers, { overlay, blend, image }) {
     const { opacity, outline, mix, view, brain } = this.state;
     layers[0].opacity = view === "space" ? brain : 1;
@@ -142,7 +142,7 @@ class Viewer {
     return layers;
   }
 
-  /** Each label's colour: of nested regions the innermost one that is switched on. */
+  /** The colour of each label: that of the innermost region that is switched on. */
   coloursOf(overlay) {
     const { scene, state } = this;
     if (overlay === "compare") return scene.agreement.map(({ value, color }) => [value, color]);
@@ -158,7 +158,7 @@ class Viewer {
     return overlay === "compare" ? `${this.state.compared}-${this.state.region}` : overlay;
   }
 
-  /** A volume by its name, loaded once. */
+  /** A volume by name; it is loaded once. */
   volume(name) {
     if (!this.volumes.has(name)) {
       const { images, masks, comparisons } = this.scene;
@@ -173,7 +173,7 @@ class Viewer {
     return this.volumes.get(name);
   }
 
-  /** The rest, one after the other, so that changing is quick and the crosshair has all values. */
+  /** Load the remaining volumes in turn, so that switching is fast and the readout has all values. */
   async loadAll() {
     for (const { name } of [...this.scene.images, ...this.scene.masks]) {
       if (this.closed) return;
@@ -212,7 +212,7 @@ class Viewer {
     return `${this.state.region}: ${this.scene.masks.find(({ name }) => name === this.state.compared).label} against truth`;
   }
 
-  /** The stages that are seen. */
+  /** The visible stages. */
   get seen() {
     return this.tiles().map(({ key }) => this.stages.get(key)).filter((entry) => entry).map(({ stage }) => stage);
   }
@@ -242,9 +242,9 @@ class Viewer {
     this.read();
   }
 
-  /** Move the crosshair by voxels of the screen: to the right, upwards, towards the reader. */
+  /** Move the crosshair by voxels in screen directions: right, up, towards the reader. */
   step(right, up, through) {
-    // As radiologists look: from the feet, the patient's right on the left; volumes count towards R, A, S.
+    // Radiological convention: seen from the feet, the patient's right on the left; voxel steps are towards R, A, S.
     const moves = {
       axial: [-right, up, through],
       coronal: [-right, through, up],
@@ -269,7 +269,7 @@ class Viewer {
     for (const { stage } of this.stages.values()) stage.cut(depth);
   }
 
-  /** The next of a list of values, from its end to its start. */
+  /** Switch to the next value of a list, cyclically. */
   next(values, key) {
     return this.set({ [key]: values[(values.indexOf(this.state[key]) + 1) % values.length] });
   }
@@ -316,9 +316,9 @@ class Viewer {
     const button = (text, label, does, keys) =>
       make("button", { type: "button", "aria-label": label, title: label, "aria-keyshortcuts": keys, onclick: does }, text);
     return [
-      button("−", "Smaller", () => this.zoom(1 / 1.25), "-"),
-      button("+", "Larger", () => this.zoom(1.25), "+"),
-      button("Fit", "Show all again", () => this.zoom(0), "0"),
+      button("−", "Zoom out", () => this.zoom(1 / 1.25), "-"),
+      button("+", "Zoom in", () => this.zoom(1.25), "+"),
+      button("Fit", "Show the whole image", () => this.zoom(0), "0"),
       button("To tumour", "Go to the tumour", () => this.goTo(this.scene.start_mm), "h"),
       button("Save picture", "Save a picture (PNG)", () => this.save(), "s"),
       button("?", "Keys, mouse and touch", () => this.help.showModal(), "?"),
@@ -340,8 +340,8 @@ class Viewer {
       { keys: ["m"], says: "mask on or off", does: () => this.toggleMask() },
       { keys: ["n"], says: "next mask, then where they differ", does: () => this.next(["none", ...this.overlays()], "shown") },
       { keys: ["o"], says: "outlines or filled", does: () => this.set({ outline: !this.state.outline }) },
-      { keys: ["["], says: "mask fainter", does: dim(-1) },
-      { keys: ["]"], says: "mask stronger", does: dim(1) },
+      { keys: ["["], says: "decrease the opacity of the mask", does: dim(-1) },
+      { keys: ["]"], says: "increase the opacity of the mask", does: dim(1) },
       { keys: ["v"], says: "next view: planes, side by side, 3D", does: () => this.next(VIEWS, "view") },
       { keys: ["p"], says: "next plane: axial, coronal, sagittal", does: () => this.next(PLANES, "plane") },
       {
@@ -352,15 +352,15 @@ class Viewer {
       { keys: ["ArrowRight"], does: move(1, 0, 0) },
       { keys: ["ArrowUp"], does: move(0, 1, 0) },
       { keys: ["ArrowDown"], does: move(0, -1, 0) },
-      { keys: ["PageUp"], shown: ["Page up", "Page down"], says: "through the slices", does: move(0, 0, 1) },
+      { keys: ["PageUp"], shown: ["Page up", "Page down"], says: "next or previous slice", does: move(0, 0, 1) },
       { keys: ["PageDown"], does: move(0, 0, -1) },
-      { keys: ["+", "="], shown: ["+", "-", "0"], says: "larger, smaller, all", does: () => this.zoom(1.25) },
+      { keys: ["+", "="], shown: ["+", "-", "0"], says: "zoom in, zoom out, whole image", does: () => this.zoom(1.25) },
       { keys: ["-"], does: () => this.zoom(1 / 1.25) },
       { keys: ["0"], does: () => this.zoom(0) },
-      { keys: ["h"], says: "to the tumour", does: () => this.goTo(scene.start_mm) },
+      { keys: ["h"], says: "go to the tumour", does: () => this.goTo(scene.start_mm) },
       { keys: ["x"], says: "crosshair on or off", does: () => this.set({ crosshair: !this.state.crosshair }) },
       { keys: ["s"], says: "save a picture", does: () => this.save() },
-      { keys: ["?"], says: "this list", does: () => this.help.showModal() },
+      { keys: ["?"], says: "show this list", does: () => this.help.showModal() },
     ];
   }
 

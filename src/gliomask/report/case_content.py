@@ -1,4 +1,4 @@
-"""What the page's viewer shows: images, regions and probabilities on one grid of cubes, and surfaces in space."""
+"""The content of a page's viewer: images, regions and probabilities on one isotropic grid, and their surfaces."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _LEAST_PROBABILITY = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
-    """One case on cubes in LPS order, cut to its brain: all arrays `(X, Y, Z)`."""
+class ResampledCase:
+    """A case on an isotropic grid in LPS order, cropped to its brain; all arrays are `(X, Y, Z)`."""
 
     affine: NDArray[np.float64]
     edge_mm: float
     greys: Mapping[str, NDArray[np.uint8]]
-    """By the sequence's name."""
+    """The grey levels by the name of the sequence."""
     regions: Mapping[str, Mask]
     probabilities: Mapping[str, NDArray[np.uint8]]
-    """By region, 0 to 250."""
+    """The probabilities by region, scaled to 0 to 250."""
 
     @property
     def start(self) -> list[int]:
-        """The slices to begin with: those with the most of the innermost region that there is; else the middle ones."""
+        """The slices shown first: those with most of the innermost non-empty region, or else the middle ones."""
         for name in ("ET", "TC", "WT", "RC"):
             if name in self.regions and self.regions[name].any():
                 mask = self.regions[name]
@@ -48,19 +48,19 @@ class Scene:
         return [size // 2 for size in next(iter(self.greys.values())).shape]
 
 
-def make_scene(
+def resample_case(
     images: Mapping[str, Volume],
     regions: Mapping[str, Mask],
     probabilities: Mapping[str, NDArray[np.float32]],
     *,
     finest_mm: float = _FINEST_MM,
-) -> Scene:
-    """Return a case as the viewer has it; cubes are as small as the voxels, but not under `finest_mm`.
+) -> ResampledCase:
+    """Return a case resampled for the viewer; its voxels have the smallest edge of the image, at least `finest_mm`.
 
     Args:
-        images: One channel each, on one grid.
-        regions, probabilities: On the same grid.
-        finest_mm: The least edge of a cube.
+        images: The images by name, one channel each, on one grid.
+        regions, probabilities: Arrays by region, on the same grid.
+        finest_mm: The smallest edge of a voxel.
     """
     affine = next(iter(images.values())).affine
     shown = {name: reorient(image, "LPS") for name, image in images.items()}
@@ -83,7 +83,7 @@ def make_scene(
         return resample(Volume(data, cut.affine), grid, nearest=nearest)
 
     cubes = {name: onto_cubes(image, nearest=False) for name, image in shown.items()}
-    return Scene(
+    return ResampledCase(
         affine=next(iter(cubes.values())).affine,
         edge_mm=edge,
         greys={name: to_grey(image.data[0]) for name, image in cubes.items()},
@@ -92,9 +92,9 @@ def make_scene(
     )
 
 
-def viewer_content(scene: Scene) -> dict[str, Any]:
-    """Return what the viewer's script reads, ready for JSON."""
-    shape = next(iter(scene.greys.values())).shape
+def viewer_content(resampled: ResampledCase) -> dict[str, Any]:
+    """Return the content that the viewer's script reads, ready for JSON."""
+    shape = next(iter(resampled.greys.values())).shape
     middle = (np.array(shape) - 1) / 2
     places = []
     for plane in PLANES:
@@ -102,58 +102,61 @@ def viewer_content(scene: Scene) -> dict[str, Any]:
         for index in (0, 1):
             place = middle.copy()
             place[plane.axis] = index
-            ends.append(float((scene.affine @ [*place, 1.0])[plane.axis]))
+            ends.append(float((resampled.affine @ [*place, 1.0])[plane.axis]))
         places.append([round(ends[0], 3), round(ends[1] - ends[0], 5)])
     return {
         "shape": list(shape),
-        "edge_mm": scene.edge_mm,
-        "start": scene.start,
+        "edge_mm": resampled.edge_mm,
+        "start": resampled.start,
         "places_mm": places,
-        "images": [{"name": name, "data": pack(grey)} for name, grey in scene.greys.items()],
-        "regions": [{"name": name, "colour": REGION_COLOURS[name]} for name in scene.regions],
-        "masks": pack_bits(scene.regions),
-        "probabilities": [{"name": name, "data": pack(values)} for name, values in scene.probabilities.items()],
+        "images": [{"name": name, "data": pack(grey)} for name, grey in resampled.greys.items()],
+        "regions": [{"name": name, "colour": REGION_COLOURS[name]} for name in resampled.regions],
+        "masks": pack_bits(resampled.regions),
+        "probabilities": [{"name": name, "data": pack(values)} for name, values in resampled.probabilities.items()],
     }
 
 
-def strip(scene: Scene) -> list[dict[str, str]]:
-    """Return axial slices spread over the tumour (without one, the brain), bottom to top, with captions."""
-    grey = next(iter(scene.greys.values()))
-    tumour = np.logical_or.reduce(list(scene.regions.values()))
+def strip(resampled: ResampledCase) -> list[dict[str, str]]:
+    """Return axial slices spread over the tumour (or the brain, without a tumour), bottom to top, with captions."""
+    grey = next(iter(resampled.greys.values()))
+    tumour = np.logical_or.reduce(list(resampled.regions.values()))
     where = np.flatnonzero((tumour if tumour.any() else grey > 0).any(axis=(0, 1)))
     first, last = (int(where[0]), int(where[-1])) if len(where) else (0, grey.shape[2] - 1)
     places = np.unique(np.rint(np.linspace(first, last, min(_STRIP, last - first + 1))).astype(int)).tolist()
-    drawn = draw_slices(grey, scene.regions, 0, places)
-    start, step = viewer_place(scene, 0)
+    drawn = draw_slices(grey, resampled.regions, 0, places)
+    start, step = viewer_place(resampled, 0)
     return [
         {"source": source, "caption": f"z = {start + step * place:.0f} mm"}
         for source, place in zip(drawn, places, strict=True)
     ]
 
 
-def stills(scene: Scene) -> list[dict[str, str]]:
-    """Return one slice a plane, for readers without scripts."""
-    grey = next(iter(scene.greys.values()))
+def stills(resampled: ResampledCase) -> list[dict[str, str]]:
+    """Return one slice per plane, for readers without scripts."""
+    grey = next(iter(resampled.greys.values()))
     return [
-        {"source": draw_slices(grey, scene.regions, number, [scene.start[plane.axis]])[0], "caption": plane.name}
+        {
+            "source": draw_slices(grey, resampled.regions, number, [resampled.start[plane.axis]])[0],
+            "caption": plane.name,
+        }
         for number, plane in enumerate(PLANES)
     ]
 
 
-def viewer_place(scene: Scene, plane: int) -> tuple[float, float]:
-    """Return where the first slice of a plane lies, in mm, and how far it is to the next."""
+def viewer_place(resampled: ResampledCase, plane: int) -> tuple[float, float]:
+    """Return the position of the first slice of a plane in mm, and the distance to the next one."""
     axis = PLANES[plane].axis
-    middle = (np.array(next(iter(scene.greys.values())).shape) - 1) / 2
+    middle = (np.array(next(iter(resampled.greys.values())).shape) - 1) / 2
     middle[axis] = 0
-    at = float((scene.affine @ [*middle, 1.0])[axis])
+    at = float((resampled.affine @ [*middle, 1.0])[axis])
     middle[axis] = 1
-    return at, float((scene.affine @ [*middle, 1.0])[axis]) - at
+    return at, float((resampled.affine @ [*middle, 1.0])[axis]) - at
 
 
 def surfaces(brain: Mask, regions: Mapping[str, Mask], affine: NDArray[np.float64]) -> dict[str, Any]:
-    """Return the surfaces of the brain and of each region, from the outside in, ready for JSON.
+    """Return the surfaces of the brain and of each region, outermost first, ready for JSON.
 
-    Points are tenths of a millimetre from the brain's middle, RAS+, as int16; triangles are uint16.
+    Points are in tenths of a millimetre from the centre of the brain, RAS+, as int16; triangles are uint16.
     """
     nets = {"brain": find_surface(brain, affine, _BRAIN_MM, _BRAIN_TRIANGLES)}
     nets |= {
@@ -183,7 +186,7 @@ def surfaces(brain: Mask, regions: Mapping[str, Mask], affine: NDArray[np.float6
 
 
 def _to_bytes(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Probabilities from 0 to 1 as 0 to 250; next to none is none."""
+    """Scale probabilities from 0..1 to 0..250; those below 0.02 become 0."""
     kept = np.where(probabilities < _LEAST_PROBABILITY, 0, probabilities)
     scaled: NDArray[np.uint8] = np.rint(250 * np.clip(kept, 0, 1)).astype(np.uint8)
     return scaled

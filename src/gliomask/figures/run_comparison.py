@@ -1,4 +1,4 @@
-"""Several runs in one picture: their curves over epochs and over hours, and their scores with intervals."""
+"""Figures that compare training runs: curves over epochs and hours, and scores with intervals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, the yellow left out as it vanishes on white; further runs get other dashes.
+# Okabe and Ito's palette without yellow, which is hard to see on white; the colours repeat after seven runs.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 _PANELS = (
     ("loss", "train_loss", "val_loss"),
@@ -22,13 +22,14 @@ _PANELS = (
 _RESAMPLES = 2000
 
 
-def comparison_curves_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Return the curves of several runs, a colour each: over epochs above, over hours (or minutes, if few) below.
+def run_comparison_curves_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Return the curves of several runs, one colour per run: over epochs in the top row, over hours in the bottom row.
 
-    Validation is drawn, training dotted and thin. With the accuracy stands what an answer without any tumour scores.
+    The bottom row is in minutes if all runs are shorter than an hour. Validation is drawn solid, training thin and
+    dotted. The panel of the accuracy also shows the accuracy of a prediction without any tumour.
 
     Args:
-        runs: The rows of each run's log, by its label.
+        runs: The rows of each run's log, by the label of the run.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -45,7 +46,7 @@ def comparison_curves_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) 
                 scaled = [{**row, key: scale * row[key]} for row in rows]
                 _draw_run(axes, scaled, key, training, validation, _COLOURS[number % len(_COLOURS)])
             if validation == "val_accuracy":
-                _draw_nothing(axes, [row for rows in runs.values() for row in rows])
+                _draw_empty_prediction(axes, [row for rows in runs.values() for row in rows])
             axes.set_xlabel(label)
             axes.set_xlim(left=0)
             axes.grid(alpha=0.25)
@@ -59,20 +60,20 @@ def comparison_curves_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) 
     handles += [
         Line2D([], [], color="#555555", label="validation"),
         Line2D([], [], color="#555555", linestyle=":", linewidth=1, label="training"),
-        Line2D([], [], color="#777777", linestyle="--", linewidth=1, label="predicting nothing at all"),
+        Line2D([], [], color="#777777", linestyle="--", linewidth=1, label="empty prediction"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(8, len(handles)), frameon=False, fontsize=9)
     return figure
 
 
-def comparison_scores_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Return bars of the mean Dice of each region, a colour a run, with 95 % intervals and every case as a point.
+def run_comparison_scores_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Return bars of the mean Dice of each region, one colour per run, with 95 % intervals and one point per case.
 
-    The intervals are those of a seeded bootstrap over the cases: how sure each mean is. The cases are the same for
-    all, so that overlapping intervals do not yet mean that two runs cannot be told apart.
+    The intervals are those of the means, from a seeded bootstrap over the cases. All runs have the same cases, so two
+    runs can differ significantly even if their intervals overlap.
 
     Args:
-        runs: Of each run, by its label, the Dice of every case by region.
+        runs: The Dice by region of every case of each run, by the label of the run.
     """
     from matplotlib.figure import Figure
 
@@ -93,7 +94,9 @@ def comparison_scores_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) 
             spread = np.random.default_rng(place).uniform(-0.25, 0.25, len(values)) * width
             axes.scatter(x + spread, values, s=12, color=colour, alpha=0.8, linewidths=0, zorder=3)
     count = len(next(iter(runs.values())))
-    axes.set_title(f"mean Dice on the {count} cases that all held out, with 95 % intervals", fontsize=10, loc="left")
+    axes.set_title(
+        f"mean Dice on the {count} validation cases that all runs share, with 95 % intervals", fontsize=10, loc="left"
+    )
     axes.set_xticks(range(len(regions)), regions)
     axes.set_ylim(0, 1.02)
     axes.grid(axis="y", alpha=0.25)
@@ -112,6 +115,6 @@ def _draw_run(
             axes.plot(*zip(*points, strict=True), style, color=colour, linewidth=line, marker=marker, markersize=3)
 
 
-def _draw_nothing(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
+def _draw_empty_prediction(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
     for level in sorted({round(row["all_background_accuracy"], 4) for row in rows if "all_background_accuracy" in row}):
         axes.axhline(level, color="#777777", linestyle="--", linewidth=1)

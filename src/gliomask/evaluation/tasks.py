@@ -1,4 +1,4 @@
-"""Cases read and scored, several at a time; a broken one costs itself alone."""
+"""Read and score cases, several at a time; an error in one case does not affect the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gliomask.cases import Problem, usable_cores
 from gliomask.errors import InputError
 from gliomask.evaluation.conventions import find_conventions
-from gliomask.evaluation.pairs import Matched, find_pairs
+from gliomask.evaluation.pairs import MatchedMasks, find_pairs
 from gliomask.labels import REGIONS, LabelConvention, check_labels, label_values
 from gliomask.metrics import Mask, Spacing, joint_box
 from gliomask.volume import Volume, read_volume
@@ -27,30 +27,30 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Task:
-    """A case to score, and what its numbers mean."""
+    """A case to score: its files and their label conventions."""
 
     id: str
     truth: Path
     truth_convention: LabelConvention
     prediction: Path | None
-    """None: it is missing."""
+    """None if the prediction is missing."""
     prediction_convention: LabelConvention | None
 
 
 @dataclass(frozen=True, eq=False)
 class CaseMasks:
-    """The regions of a case, cut to the box that holds the tumours of both sides."""
+    """The regions of a case, cropped to the bounding box of the tumour in truth and prediction."""
 
     truth: Mapping[str, Mask]
     prediction: Mapping[str, Mask] | None
     spacing_mm: Spacing
     grid: tuple[int, int, int]
-    """The shape before it was cut."""
+    """The shape of the whole grid, before cropping."""
 
 
 def plan_tasks(
     prediction: Path, truth: Path, labels: str | None, truth_labels: str | None, *, ignore_extra: bool
-) -> tuple[list[Task], Matched]:
+) -> tuple[list[Task], MatchedMasks]:
     """Return the cases to score, and how the files were matched.
 
     Raises:
@@ -63,14 +63,14 @@ def plan_tasks(
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         raise InputError(
             f"{prediction}: {counted} no truth in {truth}: {shown}. Is it the right folder? "
-            "Remove what does not belong there, or leave it aside with --ignore-extra."
+            "Remove the files that do not belong there, or skip them with --ignore-extra."
         )
     truths = {pair.id: pair.truth for pair in matched.pairs} | dict(matched.missing)
-    true_numbers = find_conventions(truths, truth_labels)
-    predicted_numbers = find_conventions({pair.id: pair.prediction for pair in matched.pairs}, labels)
+    truth_conventions = find_conventions(truths, truth_labels)
+    conventions = find_conventions({pair.id: pair.prediction for pair in matched.pairs}, labels)
     predictions = {pair.id: pair.prediction for pair in matched.pairs}
     tasks = [
-        Task(case, path, true_numbers[case], predictions.get(case), predicted_numbers.get(case))
+        Task(case, path, truth_conventions[case], predictions.get(case), conventions.get(case))
         for case, path in sorted(truths.items())
     ]
     return tasks, matched
@@ -82,10 +82,11 @@ def run_tasks(
     score: Callable[[CaseMasks], Result],
     on_case: Callable[[str], None],
 ) -> tuple[dict[str, Result], tuple[Problem, ...]]:
-    """Return what `score` makes of each case, and the cases that failed, on as many threads as there are cores.
+    """Return the result of `score` for each case, and the cases that failed; one thread per available core.
 
-    numpy and the searches for nearest points leave the interpreter to others meanwhile. Whatever goes wrong with a
-    case, bad input or an error of ours, becomes its problem; the log has where an error of ours came from.
+    Threads suffice because numpy and the nearest-neighbour searches release the interpreter lock. Any exception of a
+    case, whether bad input or a defect of this program, becomes a problem of that case; for a defect the log has the
+    traceback.
     """
 
     def work(task: Task) -> Result | Problem:
@@ -119,10 +120,10 @@ def _read(task: Task, regions: Sequence[str]) -> CaseMasks:
 
 
 def read_masks(task: Task) -> tuple[Volume, Volume | None]:
-    """Return a case's truth and prediction as label maps on one grid; no prediction where it is missing.
+    """Return the label maps of truth and prediction on one grid; None for a missing prediction.
 
     Raises:
-        InputError: A file is bad, holds numbers that its convention lacks, or the grids differ.
+        InputError: A file is bad, holds values that its label convention does not define, or the grids differ.
     """
     truth = read_volume(task.truth, mask=True)
     check_labels(label_values(truth.data), task.truth_convention, str(task.truth))
@@ -138,19 +139,19 @@ def read_masks(task: Task) -> tuple[Volume, Volume | None]:
 def regions_of(
     volume: Volume, box: tuple[slice, slice, slice], convention: LabelConvention, regions: Sequence[str]
 ) -> dict[str, NDArray[np.bool_]]:
-    """Return boolean masks of regions or tissues, cut to a box of a label map's grid."""
+    """Return boolean masks of regions or tissues from a label map, cropped to a box of its grid."""
     labels = np.ascontiguousarray(volume.data[0][box])
     masks = {}
     for region in regions:
         table = np.zeros(256, bool)
-        table[sorted(numbers_of(region, convention))] = True
+        table[sorted(label_values_of(region, convention))] = True
         masks[region] = table[labels]
     return masks
 
 
-def numbers_of(region: str, convention: LabelConvention) -> frozenset[int]:
-    """Return a convention's numbers of a region (`WT`, `TC`, `ET`, `RC`) or of one tissue (`NCR`, `ED`, `CC`)."""
+def label_values_of(region: str, convention: LabelConvention) -> frozenset[int]:
+    """Return the label values of a region (`WT`, `TC`, `ET`, `RC`) or of a tissue (`NCR`, `ED`, `CC`)."""
     if region in REGIONS:
         return convention.regions.get(region, frozenset())
-    number = convention.value_of(region)
-    return frozenset() if number is None else frozenset({number})
+    value = convention.value_of(region)
+    return frozenset() if value is None else frozenset({value})

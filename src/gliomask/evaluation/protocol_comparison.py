@@ -1,4 +1,4 @@
-"""One set of predictions scored by every year's rules, side by side."""
+"""One set of predictions scored under the protocols of several years, side by side."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from gliomask.cases import Problem
 from gliomask.errors import InputError
-from gliomask.evaluation.table import Evaluation, Scores, to_csv, to_json
-from gliomask.evaluation.work import CaseMasks, plan_tasks, run_tasks
+from gliomask.evaluation.results import Evaluation, Scores, to_csv, to_json
+from gliomask.evaluation.tasks import CaseMasks, plan_tasks, run_tasks
 from gliomask.files import write_text
 from gliomask.metrics import Protocol, family_of, get_protocol, score_case, score_missing
 from gliomask.metrics.reasons import Reason, disagree, find_reasons
@@ -19,36 +19,36 @@ from gliomask.metrics.reasons import Reason, disagree, find_reasons
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A region of a case to which the years give different scores."""
+    """A region of a case whose Dice differs between the protocols."""
 
     case: str
     region: str
     dice: Mapping[str, float]
-    """Each year's own Dice, by the protocol's name."""
+    """The Dice that each protocol reports first, by the protocol's name."""
     reasons: tuple[Reason, ...]
 
     @property
     def spread(self) -> float:
-        """How far the years' Dice lie apart; infinite where one has none."""
+        """The largest minus the smallest Dice; infinite if one protocol leaves it undefined."""
         values = self.dice.values()
         return math.inf if any(map(math.isnan, values)) else max(values) - min(values)
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The same predictions under several protocols."""
+class ProtocolComparison:
+    """The scores of the same predictions under several protocols."""
 
     evaluations: tuple[Evaluation, ...]
-    """From the oldest protocol to the newest, all of the same cases."""
+    """One evaluation per protocol, from the oldest to the newest, all of the same cases."""
     disagreements: tuple[Disagreement, ...]
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Cases that could not be scored; they are in no mean of any year."""
+        """Cases that could not be scored; they enter no mean of any protocol."""
         return self.evaluations[0].problems
 
     def reasons(self) -> dict[str, list[tuple[Disagreement, Reason]]]:
-        """Return where each kind of reason was met, the most frequent kind and the largest disagreement first."""
+        """Return the disagreements by kind of reason: the most frequent kind first, then the largest spread first."""
         kinds: dict[str, list[tuple[Disagreement, Reason]]] = defaultdict(list)
         for found in sorted(self.disagreements, key=lambda found: -found.spread):
             for reason in found.reasons:
@@ -56,7 +56,7 @@ class Comparison:
         return dict(sorted(kinds.items(), key=lambda pair: -len(pair[1])))
 
     def save(self, path: Path | str) -> None:
-        """Write the rows of all years as CSV, or, where the name ends in `.json`, everything.
+        """Write the score rows of all protocols as `.csv`, or scores, summaries and disagreements as `.json`.
 
         Raises:
             InputError: As for `Evaluation.save`.
@@ -93,11 +93,12 @@ def compare_protocols(
     truth_labels: str | None = None,
     ignore_extra: bool = False,
     on_case: Callable[[str], None] = lambda _: None,
-) -> Comparison:
-    """Score predictions by the rules of all years, and find out why they disagree.
+) -> ProtocolComparison:
+    """Score predictions under the protocols of all years and explain where the protocols disagree.
 
     Args:
-        protocol: Any year's, for the kind of tumour: its whole family is compared (`metrics.family_of`).
+        protocol: The protocol of any year. All protocols for the same kind of tumour are compared
+            (`metrics.family_of`).
         prediction, truth, labels, truth_labels, ignore_extra, on_case: As for `evaluate`.
 
     Raises:
@@ -105,38 +106,38 @@ def compare_protocols(
     """
     rows = family_of(get_protocol(protocol))
     tasks, matched = plan_tasks(Path(prediction), Path(truth), labels, truth_labels, ignore_extra=ignore_extra)
-    needs = tuple(dict.fromkeys(region for row in rows for region in row.needs))
-    done, failed = run_tasks(tasks, needs, lambda masks: _score(masks, rows), on_case)
+    required = tuple(dict.fromkeys(region for row in rows for region in row.required_regions))
+    done, failed = run_tasks(tasks, required, lambda masks: _score(masks, rows), on_case)
     missing = tuple(case for case in matched.missing if case in done)
     evaluations = tuple(
         Evaluation(row, {case: scores[row.name] for case, (scores, _) in done.items()}, failed, missing) for row in rows
     )
     disagreements = tuple(
-        Disagreement(case, region, _own_dice(scores, rows, region), tuple(reasons))
+        Disagreement(case, region, _first_dice(scores, rows, region), tuple(reasons))
         for case, (scores, by_region) in sorted(done.items())
         for region, reasons in by_region.items()
         if case not in matched.missing
     )
-    return Comparison(evaluations, disagreements)
+    return ProtocolComparison(evaluations, disagreements)
 
 
-_Years = dict[str, Mapping[str, Scores]]
+_ByProtocol = dict[str, Mapping[str, Scores]]
 
 
-def _score(masks: CaseMasks, rows: Sequence[Protocol]) -> tuple[_Years, dict[str, list[Reason]]]:
+def _score(masks: CaseMasks, rows: Sequence[Protocol]) -> tuple[_ByProtocol, dict[str, list[Reason]]]:
     if masks.prediction is None:
         return {row.name: score_missing(masks.truth, masks.spacing_mm, row, grid=masks.grid) for row in rows}, {}
-    scores: _Years = {
+    scores: _ByProtocol = {
         row.name: score_case(masks.truth, masks.prediction, masks.spacing_mm, row, grid=masks.grid) for row in rows
     }
     common = [region for region in rows[0].regions if all(region in row.regions for row in rows)]
     reasons = {
         region: find_reasons(masks.truth, masks.prediction, masks.spacing_mm, region, rows)
         for region in common
-        if disagree(_own_dice(scores, rows, region))
+        if disagree(_first_dice(scores, rows, region))
     }
     return scores, reasons
 
 
-def _own_dice(scores: _Years, rows: Sequence[Protocol], region: str) -> dict[str, float]:
+def _first_dice(scores: _ByProtocol, rows: Sequence[Protocol], region: str) -> dict[str, float]:
     return {row.name: scores[row.name][region][row.headline[0]] for row in rows}

@@ -1,11 +1,10 @@
-"""The scores of a set of cases: rows, their summary, CSV and JSON."""
+"""The scores of a set of cases: rows, summary, CSV and JSON."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +12,12 @@ from pathlib import Path
 from gliomask.cases import Problem
 from gliomask.errors import InputError
 from gliomask.evaluation.summary import describe
+from gliomask.evaluation.table_text import csv_text
 from gliomask.files import write_text
 from gliomask.metrics import Protocol
+
+# What `json` writes as it is: further control characters, marks that change the direction of text, and surrogates.
+_NOT_PRINTED = re.compile("[\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 
 Scores = Mapping[str, float]
 Row = dict[str, str | float]
@@ -28,14 +31,14 @@ class Evaluation:
     scores: Mapping[str, Mapping[str, Scores]]
     """Case -> region -> metric -> value."""
     problems: tuple[Problem, ...]
-    """Cases that could not be scored; they are in no mean."""
+    """Cases that could not be scored; they enter no mean."""
     missing: tuple[str, ...] = ()
-    """Cases without a prediction; they are in every mean, at their worst."""
+    """Cases without a prediction; they enter every mean with the worst possible scores."""
     notes: tuple[Problem, ...] = ()
-    """What was left aside or should be known, and costs no score."""
+    """Remarks that change no score, such as predictions that were skipped."""
 
     def rows(self) -> list[Row]:
-        """Return a row for each case and region, sorted by case; `status` is `scored`, or `missing` (no prediction)."""
+        """Return one row per case and region, sorted by case; `status` is `scored`, or `missing` (no prediction)."""
         return [
             {"case": case, "region": region, "status": "missing" if case in self.missing else "scored", **values}
             for case, regions in sorted(self.scores.items())
@@ -43,18 +46,18 @@ class Evaluation:
         ]
 
     def summary(self) -> list[Row]:
-        """Return a row for each region, in the protocol's order. No case scored: no row.
+        """Return one row per region, in the protocol's order; no row if no case was scored.
 
-        Of each region the numbers of `cases` in the means, of those `missing` a prediction, and of those whose truth,
-        whose prediction, or both are empty (`empty_truth`, `empty_prediction`, `empty_both`). Of each metric `_mean`,
-        `_std`, `_median`, `_low` and `_high` (see `summary.describe`), `_cases` for which it is defined, and
-        `_mean_with_tumour` over the cases whose truth has the region: a year that gives 1 where there was nothing to
-        find can lift a mean by that alone.
+        Each row has the number of `cases` in the means, of cases `missing` a prediction, and of cases whose truth,
+        prediction, or both are empty (`empty_truth`, `empty_prediction`, `empty_both`). For each metric it has `_mean`,
+        `_std`, `_median`, `_low` and `_high` (see `summary.describe`), the number of `_cases` for which the metric is
+        defined, and `_mean_with_tumour` over the cases whose truth has the region. The last one is needed because a
+        protocol that scores 1 where there was nothing to find raises the plain mean.
         """
-        return [self._summed_up(region) for region in self.protocol.regions] if self.scores else []
+        return [self._summarise(region) for region in self.protocol.regions] if self.scores else []
 
     def __str__(self) -> str:
-        """A line a region: the means of the year's Dice and Hausdorff distance, each with its 95 % interval."""
+        """Return one line per region: the means of the protocol's Dice and HD95, each with its 95 % interval."""
         metrics = self.protocol.headline[:2]
         count = len(self.scores)
         lines = [f"{self.protocol.name}, {count} case{'s' if count != 1 else ''}: mean [95 % interval]"]
@@ -65,13 +68,13 @@ class Evaluation:
         return "\n".join(lines)
 
     def save(self, path: Path | str) -> None:
-        """Write the scores: rows as CSV, or, where the name ends in `.json`, rows, summary and what went wrong.
+        """Write the score rows as `.csv`, or rows, summary, problems and notes as `.json`.
 
-        The protocol is in either: a score without its year says nothing. In JSON a number that is not defined is null,
-        and infinity the string "inf".
+        Both name the protocol, without which a score cannot be interpreted. In JSON, NaN is null and infinity is the
+        string "inf".
 
         Raises:
-            InputError: The place cannot be written to, or the name ends in neither `.csv` nor `.json`.
+            InputError: The file cannot be written, or its name has another ending.
         """
         path = Path(path)
         writers = {".csv": lambda: to_csv([self]), ".json": lambda: to_json(self.to_dict())}
@@ -92,7 +95,7 @@ class Evaluation:
             "notes": [asdict(note) for note in self.notes],
         }
 
-    def _summed_up(self, region: str) -> Row:
+    def _summarise(self, region: str) -> Row:
         found = [regions[region] for regions in self.scores.values()]
         truths = [scores["truth_ml"] > 0 for scores in found]
         predictions = [scores["prediction_ml"] > 0 for scores in found]
@@ -113,21 +116,19 @@ class Evaluation:
 
 
 def to_csv(evaluations: Sequence[Evaluation]) -> str:
-    """Return the rows of one or more evaluations as CSV; a metric that a protocol lacks is left blank."""
+    """Return the rows of one or more evaluations as CSV; a metric that a protocol does not define is left blank."""
     names = dict.fromkeys(name for found in evaluations for name in found.protocol.names)
-    text = io.StringIO()
-    table = csv.DictWriter(text, ["protocol", "case", "region", "status", *names], lineterminator="\n")
-    table.writeheader()
-    for found in evaluations:
-        for row in found.rows():
-            numbers = {key: f"{value:.6f}" if isinstance(value, float) else value for key, value in row.items()}
-            table.writerow({"protocol": found.protocol.name, **numbers})
-    return text.getvalue()
+    rows = [{"protocol": found.protocol.name, **row} for found in evaluations for row in found.rows()]
+    return csv_text(["protocol", "case", "region", "status", *names], rows)
 
 
 def to_json(content: object) -> str:
-    """Return plain content as JSON that any reader takes: no NaN, no Infinity."""
-    return json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """Return plain content as standard JSON: NaN becomes null, and infinity the string "inf".
+
+    Control characters and bytes of file names that are not UTF-8 are written as JSON's escapes.
+    """
+    text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False)
+    return _NOT_PRINTED.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def _mean_and_interval(row: Row, metric: str) -> str:

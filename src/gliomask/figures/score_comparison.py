@@ -1,4 +1,4 @@
-"""Several sets of predictions of the same cases: each case a line from entrant to entrant."""
+"""A figure that compares score tables of the same cases: each case is a line from table to table."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ _WORSE, _BETTER, _SAME = "#d55e00", "#0072b2", "#999999"
 _LONGEST_NAME = 24
 
 
-def contest_figure(
+def score_comparison_figure(
     scores: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], title: str, more_is_better: Mapping[str, bool]
 ) -> Figure:
-    """Return paired dots: a row a metric, a column a region, in each the entrants side by side, a line for each case.
+    """Return a figure of paired scores with one row per metric and one column per region.
 
-    Lines that get better to the right are blue, those that get worse orange; the bars are the medians. A case without a
-    number in one of two neighbours has no line between them.
+    Each panel has the tables side by side and a line for each case. A line that improves to the right is blue, one that
+    gets worse is orange; the bars are the medians. There is no line between two tables if one of them has no score for
+    the case.
 
     Args:
-        scores: Metric -> region -> entrant -> a score for each case, in one order.
-        title: Stands above.
-        more_is_better: Of each metric.
+        scores: Metric -> region -> table name -> a score for each case, all in the same order.
+        title: The title above the figure.
+        more_is_better: Whether a larger value is better, for each metric.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -52,7 +53,7 @@ def contest_figure(
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     handles = [
         Line2D([], [], color=colour, label=label)
-        for colour, label in ((_BETTER, "better than its left neighbour"), (_WORSE, "worse"), (_SAME, "equal"))
+        for colour, label in ((_BETTER, "better than in the table on the left"), (_WORSE, "worse"), (_SAME, "equal"))
     ]
     handles.append(Line2D([], [], color="black", linewidth=2.5, label="median"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)

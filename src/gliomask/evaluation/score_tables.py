@@ -1,0 +1,284 @@
+"""Score tables: the scores of several sets of predictions, read from files that `gliomask evaluate` wrote."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gliomask.cases import Problem
+from gliomask.errors import InputError
+from gliomask.evaluation.results import Scores
+from gliomask.evaluation.table_text import cell_text, escape_text
+from gliomask.metrics import METRICS, PROTOCOLS, Protocol
+
+_FACTS = ("protocol", "case", "region", "status")
+_ROUNDING = 1e-6  # the tables have six decimals
+_LONGEST_SHOWN = 40  # characters of a wrong value in a message
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """The scores of one file under one protocol."""
+
+    name: str
+    protocol: Protocol
+    scores: Mapping[str, Mapping[str, Scores]]
+    """Case -> region -> metric -> value."""
+    missing: tuple[str, ...] = ()
+    """Cases without a prediction, which have the worst possible scores."""
+
+
+@dataclass(frozen=True)
+class ComparableTables:
+    """Score tables that can be compared: they share a protocol and regions, and have cases in common."""
+
+    tables: tuple[ScoreTable, ...]
+    cases: tuple[str, ...]
+    """The cases that are in all tables."""
+    regions: tuple[str, ...]
+    left_out: tuple[Problem, ...]
+    """For each table, the cases that are not in all others."""
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol by which all tables were scored."""
+        return self.tables[0].protocol
+
+
+def read_score_tables(paths: Sequence[Path], protocol: str | None = None) -> ComparableTables:
+    """Return the score tables of two or more files, checked to be comparable.
+
+    Args:
+        paths: CSV or JSON files written by `gliomask evaluate -o`. A table is named after its file, or after folder and
+            file if files in several folders have the same name.
+        protocol: Which protocol to take if the files hold several (`--compare-protocols`).
+
+    Raises:
+        InputError: There are fewer than two files, a file cannot be read or is not a score table, the tables differ in
+            protocol or regions, or no case is in all of them.
+    """
+    if len(paths) < 2:
+        raise InputError("there is nothing to compare: give the scores of two or more sets of predictions.")
+    names = _names(paths)
+    tables = tuple(read_score_table(path, protocol, name=name) for path, name in zip(paths, names, strict=True))
+    used = {table.name: table.protocol.name for table in tables}
+    if len(set(used.values())) > 1:
+        listed = ", ".join(f"{name} {rules}" for name, rules in used.items())
+        raise InputError(
+            f"the files were scored by different protocols and cannot be compared: {listed}. "
+            "Score all predictions by one protocol: gliomask evaluate --protocol."
+        )
+    regions = _common_regions(tables)
+    shared = sorted(set.intersection(*(set(table.scores) for table in tables)))
+    if not shared:
+        raise InputError(
+            f"no case is in all of {', '.join(map(str, paths))} "
+            f"(cases such as {', '.join(sorted(tables[0].scores)[:2])} and {sorted(tables[1].scores)[0]})."
+        )
+    left_out = [(table.name, sorted(table.scores.keys() - set(shared))) for table in tables]
+    return ComparableTables(
+        tables,
+        tuple(shared),
+        regions,
+        tuple(Problem(name, f"not in all files: {', '.join(cases)}") for name, cases in left_out if cases),
+    )
+
+
+def read_score_table(path: Path, protocol: str | None = None, *, name: str = "") -> ScoreTable:
+    """Return the score table of one file, named `name` or else after the file.
+
+    Raises:
+        InputError: As for `read_score_tables`, for one file; the row is named if a row is wrong.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'it is not UTF-8 text'})."
+        ) from error
+    rows = _json_rows(path, text) if path.suffix.lower() == ".json" else _csv_rows(path, text)
+    if not rows:
+        raise InputError(f"{path}: holds no scores.")
+    held = list(dict.fromkeys(row.facts["protocol"] for row in rows))
+    if protocol is None and len(held) > 1:
+        raise InputError(
+            f"{path}: holds the scores of {', '.join(map(_short, held[:5]))}; choose one of them with --protocol."
+        )
+    wanted = protocol or held[0]
+    if wanted not in held or wanted not in PROTOCOLS:
+        raise InputError(
+            f"{path}: has no scores by the protocol {wanted!r}; it has {', '.join(map(_short, held[:5]))}."
+        )
+    scores: dict[str, dict[str, Scores]] = {}
+    missing: dict[str, None] = {}
+    for row in rows:
+        if row.facts["protocol"] == wanted:
+            case, region = row.facts["case"], row.facts["region"]
+            found = row.scores(path, PROTOCOLS[wanted])
+            if region in scores.setdefault(case, {}):
+                raise InputError(
+                    f"{path}: has two rows for {_short(region)} of {_short(case)}. Score the predictions again."
+                )
+            scores[case][region] = found
+            if row.facts["status"] == "missing":
+                missing[case] = None
+    return ScoreTable(name or path.stem, PROTOCOLS[wanted], scores, tuple(missing))
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of a file, and where it is, for messages."""
+
+    where: str
+    facts: Mapping[str, str]
+    cells: Mapping[str, object]
+    """Text from CSV, any value from JSON, by column."""
+
+    def scores(self, path: Path, protocol: Protocol) -> Scores:
+        """Return the row's scores; an empty cell (the column of another protocol) is left out.
+
+        Raises:
+            InputError: The region is unknown to the protocol, or a score is not a number or outside its range.
+        """
+        region, case = self.facts["region"], self.facts["case"]
+        where = f"{path}: {self.where} ({_short(region)} of {_short(case)})"
+        if region not in protocol.regions:
+            raise InputError(f"{where}: {protocol.name} does not score such a region; it has {_listed(protocol)}.")
+        if self.facts["status"] not in ("scored", "missing"):
+            raise InputError(f"{where}: the status is 'scored' or 'missing', not {_short(self.facts['status'])}.")
+        found = {}
+        for name in protocol.names:
+            value = self.cells.get(name, "")
+            if value == "":
+                continue
+            number = _number(value)
+            if number is None or not _allowed(number, name, protocol):
+                raise InputError(f"{where}: {name} cannot be {_short(value)}. Score the predictions again.")
+            found[name] = number
+        return found
+
+
+def _number(value: object) -> float | None:
+    """Return the number in a cell, None if there is none; what JSON calls null is NaN."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _allowed(value: float, name: str, protocol: Protocol) -> bool:
+    """Return whether a metric can have this value under a protocol."""
+    metric = METRICS.get(name.removeprefix("lesion_"))
+    if math.isnan(value):
+        scored = metric is not None and metric.kind != "fact"
+        return name == "detection_f1" or (scored and not protocol.both_empty_is_perfect)
+    if name == "volume_difference_ml":
+        return math.isfinite(value)
+    if value < -_ROUNDING:
+        return False
+    if math.isinf(value):
+        return name.startswith("lesion_") and protocol.lesion_empty_mm == math.inf and "hd95" in name
+    share = metric.kind == "share" if metric else name == "detection_f1"
+    return not (share or name == "voxel_accuracy_of_nothing") or value <= 1 + _ROUNDING
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Return a name for each file: as little of its path as distinguishes it from the others."""
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InputError("a file was given twice; compare different files.")
+    parts = [(*path.resolve().parts[1:-1], path.stem) for path in paths]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [path.name for path in paths]  # they differ in their ending only
+
+
+def _common_regions(tables: Sequence[ScoreTable]) -> tuple[str, ...]:
+    regions: dict[str, tuple[str, ...]] = {}
+    for table in tables:
+        first = next(iter(table.scores.values()))
+        for case, found in table.scores.items():
+            if set(found) != set(first):
+                raise InputError(
+                    f"{table.name}: {case} has the regions {', '.join(found)}, other cases have {', '.join(first)}."
+                )
+        regions[table.name] = tuple(first)
+    if len({frozenset(names) for names in regions.values()}) > 1:
+        listed = "; ".join(f"{name}: {', '.join(found)}" for name, found in regions.items())
+        raise InputError(f"the files have different regions and cannot be compared: {listed}.")
+    return next(iter(regions.values()))
+
+
+def _csv_rows(path: Path, text: str) -> list[_Row]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        columns = list(reader.fieldnames or ())
+        if repeated := [name for name in dict.fromkeys(columns) if columns.count(name) > 1]:
+            raise InputError(f"{path}: has two columns called {_short(repeated[0])}. Score the predictions again.")
+        return [_csv_row(path, f"line {reader.line_num}", cells) for cells in reader]
+    except csv.Error as error:
+        raise InputError(
+            f"{path}: line {reader.reader.line_num}: is not CSV ({error}). Score the predictions again."
+        ) from error
+
+
+def _csv_row(path: Path, where: str, cells: Mapping[str, str | None]) -> _Row:
+    if None in cells or None in cells.values():
+        raise InputError(f"{path}: {where}: has another number of cells than the header; the file is cut or damaged.")
+    facts = {name: cell_text(cells.get(name) or "") for name in _FACTS}
+    return _row(path, where, facts, cells)
+
+
+def _json_rows(path: Path, text: str) -> list[_Row]:
+    try:
+        content = json.loads(text)
+        return list(_rows_of(path, content))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path}: does not hold scores of gliomask evaluate. Write them with its option -o."
+        ) from error
+
+
+def _rows_of(path: Path, content: Mapping[str, object]) -> Iterator[_Row]:
+    for evaluation in _list(content.get("evaluations", [content])):
+        protocol = evaluation["protocol"]["name"]
+        for number, cells in enumerate(_list(evaluation["cases"]), start=1):
+            facts = {"protocol": protocol, **{name: cells.get(name) for name in _FACTS[1:]}}
+            if strange := [name for name, value in facts.items() if value and not isinstance(value, str)]:
+                raise InputError(f"{path}: row {number}: {', '.join(strange)} must be text.")
+            yield _row(path, f"row {number}", {name: value or "" for name, value in facts.items()}, cells)
+
+
+def _row(path: Path, where: str, facts: Mapping[str, str], cells: Mapping[str, object]) -> _Row:
+    if missing := [name for name, value in facts.items() if not value]:
+        raise InputError(
+            f"{path}: {where}: lacks {', '.join(missing)}, so the file was not written by gliomask evaluate -o, "
+            "or it is cut."
+        )
+    return _Row(where, facts, cells)
+
+
+def _list(content: object) -> list[Any]:
+    if not isinstance(content, list):
+        raise TypeError
+    return content
+
+
+def _listed(protocol: Protocol) -> str:
+    return ", ".join(protocol.regions)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return escape_text(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
