@@ -1,4 +1,4 @@
-"""Another plan in a model file: the weights stay, to the bit."""
+"""Laws of replacing the plan in a model file: the weights stay the same, bit for bit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_only_the_plan_changes(file: Path, tmp_path: Path) -> None:
-    """It is the file that saving the model with the new plan would give, but for nothing."""
+    """The file equals the one that saving the model with the new plan gives."""
     plan = PLAN.model_copy(update={"postprocessing": RULES})
     replace_plan(file, plan, tmp_path / "new.safetensors")
     assert read_plan(tmp_path / "new.safetensors") == plan
@@ -37,8 +37,8 @@ def test_only_the_plan_changes(file: Path, tmp_path: Path) -> None:
     assert (tmp_path / "saved.safetensors").read_bytes() == (tmp_path / "new.safetensors").read_bytes()
 
 
-def test_there_and_back_is_the_same_file(file: Path) -> None:
-    """In place, byte for byte."""
+def test_changing_the_plan_back_gives_the_same_file(file: Path) -> None:
+    """The file is replaced in place and ends byte for byte the same."""
     before = file.read_bytes()
     replace_plan(file, PLAN.model_copy(update={"postprocessing": RULES}), file)
     assert file.read_bytes() != before
@@ -48,15 +48,15 @@ def test_there_and_back_is_the_same_file(file: Path) -> None:
 
 @pytest.mark.parametrize("changes", [{"modalities": ("t1c", "t2f")}, {"regions": ("WT",)}, {"network": "unet"}])
 def test_a_plan_for_other_weights_is_refused(file: Path, changes: dict[str, object]) -> None:
-    """The order of the sequences is that of the weights too."""
+    """The order of the sequences matters too, because the weights depend on it."""
     before = file.read_bytes()
     with pytest.raises(InputError, match=f"another plan .{next(iter(changes))} differ"):
         replace_plan(file, PLAN.model_copy(update=changes), file)
     assert file.read_bytes() == before
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
-    """By name."""
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    """The message names the file, and nothing is written."""
     (tmp_path / "x.safetensors").write_bytes(b"no model at all")
     with pytest.raises(InputError, match=r"x\.safetensors"):
         replace_plan(tmp_path / "x.safetensors", PLAN, tmp_path / "y.safetensors")
@@ -64,7 +64,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_onnx_is_refused(tmp_path: Path) -> None:
-    """Its metadata stands elsewhere."""
+    """Only the plan of a safetensors file can be replaced."""
     (tmp_path / "x.onnx").write_bytes(b"")
     with pytest.raises(InputError, match="export again"):
         replace_plan(tmp_path / "x.onnx", PLAN, tmp_path / "y.onnx")

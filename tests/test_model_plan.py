@@ -1,8 +1,9 @@
-"""The plan: goes into JSON and comes back the same, and refuses what it does not know."""
+"""Laws of the plan: JSON keeps it, and unknown or invalid fields are refused."""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -33,8 +34,8 @@ def some_plan(**changes: Any) -> Plan:
     return Plan(**(fields | changes))
 
 
-def test_a_plan_comes_back_from_json_as_it_went() -> None:
-    """Every field, through text; tuples are tuples again."""
+def test_json_keeps_a_plan() -> None:
+    """Every field is the same after conversion to text and back, tuples included."""
     plan = some_plan()
     assert all(
         getattr(plan, name) != field.get_default() for name, field in Plan.model_fields.items() if name != "format"
@@ -42,21 +43,21 @@ def test_a_plan_comes_back_from_json_as_it_went() -> None:
     assert plan_from_dict(json.loads(json.dumps(plan_to_dict(plan))), "model.safetensors") == plan
 
 
-def test_a_plan_from_before_rules_has_none() -> None:
-    """Old model files go on to load, and mean what they meant."""
+def test_a_plan_without_rules_gets_the_defaults() -> None:
+    """Old model files load and keep their meaning."""
     fields = plan_to_dict(some_plan())
     del fields["postprocessing"]
     assert plan_from_dict(fields, "old.safetensors") == some_plan(postprocessing=Postprocessing())
     assert Postprocessing().rule("ET") == RegionRule(temperature=1, threshold=0.5, least_mm3=0, least_probability=0)
 
 
-def test_sequences_are_kept_by_their_inside_names() -> None:
-    """In any spelling, in the order given: it is the order of the channels."""
+def test_sequences_are_stored_by_their_standard_names() -> None:
+    """All spellings are accepted; the order is kept, because it is that of the channels."""
     assert some_plan(modalities=("FLAIR", "t1ce", "T2")).modalities == ("t2f", "t1c", "t2w")
 
 
-def test_a_plan_does_not_change() -> None:
-    """Who holds it can rely on it."""
+def test_a_plan_is_immutable() -> None:
+    """Fields cannot be assigned."""
     with pytest.raises(ValidationError, match="frozen"):
         some_plan().axes = "LPS"
 
@@ -64,7 +65,7 @@ def test_a_plan_does_not_change() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"modalities": ["t1", "t1n"]}, "t1, t1n name one sequence twice"),
+        ({"modalities": ["t1", "t1n"]}, "t1, t1n name the same sequence twice"),
         ({"modalities": ["t3"]}, "unknown modality 't3'"),
         ({"modalities": []}, "modalities: "),
         ({"regions": ["WT", "NCR"]}, "unknown region 'NCR'"),
@@ -73,23 +74,56 @@ def test_a_plan_does_not_change() -> None:
         ({"format": 2}, "format: "),
         ({"spacing_mm": [1, 1]}, "spacing_mm.2: "),
         ({"spacing_mm": [1, 1, "fine"]}, "spacing_mm.2: "),
+        ({"spacing_mm": [1, 1, 0]}, "spacing_mm.2: "),
+        ({"spacing_mm": [1, 1e-9, 1]}, "spacing_mm.1: "),
+        ({"spacing_mm": [1e9, 1, 1]}, "spacing_mm.0: "),
+        ({"spacing_mm": [1, 1, math.nan]}, "spacing_mm.2: "),
+        ({"spacing_mm": [1, 1, math.inf]}, "spacing_mm.2: "),
+        ({"patch_size": [0, 64, 64]}, "patch_size.0: "),
+        ({"patch_size": [64, -1, 64]}, "patch_size.1: "),
+        ({"patch_size": [64, 64, 10**9]}, "patch_size.2: "),
+        ({"axes": "XYZ"}, "axes: 'XYZ'"),
+        ({"axes": "lps"}, "axes: 'lps'"),
+        ({"axes": "LLS"}, "axes: 'LLS'"),
+        ({"axes": "LPSR"}, "axes: 'LPSR'"),
+        ({"axes": ""}, "axes: ''"),
+        ({"regions": ["WT", "TC", "WT"]}, "WT, TC, WT name the same region twice"),
+        ({"regions": []}, "regions: "),
         ({"patch_size": [64, 64, 64.5]}, "patch_size.2: "),
         ({"deep_supervision": True}, "deep_supervision: "),
         ({"postprocessing": {"regions": {"ED": {}}}}, "unknown region 'ED'"),
         ({"postprocessing": {"regions": {"ET": {"threshold": 1.5}}}}, "postprocessing.regions.ET.threshold: "),
+        ({"postprocessing": {"regions": {"ET": {"threshold": math.nan}}}}, "postprocessing.regions.ET.threshold: "),
+        ({"postprocessing": {"regions": {"ET": {"least_probability": math.nan}}}}, "least_probability: "),
+        ({"postprocessing": {"tc_threshold_without_et": math.nan}}, "tc_threshold_without_et: "),
     ],
 )
 def test_a_plan_that_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
-    """With the file and the field: a newer gliomask's, or one edited by hand."""
+    """The message names the file and the field; the plan may be from a newer version or edited by hand."""
     fields = json.loads(json.dumps(plan_to_dict(some_plan()))) | changes
     with pytest.raises(InputError) as caught:
         plan_from_dict(fields, "model.safetensors")
-    assert str(caught.value).startswith("model.safetensors: its plan does not fit this gliomask")
+    assert str(caught.value).startswith("model.safetensors: its plan is not valid for this version of gliomask")
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("fields", [None, [], "plan", {}, {"axes": "LPS"}])
-def test_what_is_no_plan_is_refused(fields: object) -> None:
-    """A file of another program, say."""
-    with pytest.raises(InputError, match=r"^model\.safetensors: its plan does not fit"):
+@pytest.mark.parametrize("fields", [None, [], "plan", 7, {}, {"axes": "LPS"}])
+def test_values_that_are_no_plan_are_refused(fields: object) -> None:
+    """They may come from a file of another program."""
+    with pytest.raises(InputError, match=r"^model\.safetensors: its plan is not valid"):
         plan_from_dict(fields, "model.safetensors")
+
+
+@pytest.mark.parametrize("axes", ["LPS", "RAS", "PIR", "SAL", "ILA"])
+def test_every_orientation_is_accepted(axes: str) -> None:
+    """One direction of each anatomical axis, in any order."""
+    assert some_plan(axes=axes).axes == axes
+
+
+def test_regions_need_contrast_only_if_the_network_expects_it() -> None:
+    """TC and ET cannot be judged where t1c is missing; a network without t1c was trained to do without it."""
+    plan = some_plan(modalities=("t1c", "t2f"), regions=("WT", "TC", "ET"))
+    assert plan.needs_contrast(("t2f",)) == ("TC", "ET")
+    assert plan.needs_contrast(("t1c", "t2f")) == ()
+    assert some_plan(modalities=("t2f",), regions=("WT", "ET")).needs_contrast(("t2f",)) == ()
+    assert some_plan(regions=("WT", "RC")).needs_contrast(("t2f",)) == ()

@@ -1,4 +1,4 @@
-"""A model: a plan and its network, in one file that executes nothing when it is loaded."""
+"""Loading and saving models: a plan and its network in one file; loading a file never executes code from it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from gliomask.model.file import (
     is_onnx,
     make_record,
     misfit,
+    model_digest,
     pack,
     read_plan,
     read_weights,
@@ -43,59 +44,73 @@ ENGINES = ("auto", "openvino", "torch")
 
 @dataclass(frozen=True)
 class Model:
-    """A plan and the torch network that was trained for it; an `inference.Predictor`."""
+    """A plan and the torch network that was trained for it; a `Predictor`."""
 
     plan: Plan
     network: nn.Module
     name: str
-    """The file it was loaded from, or what it is called until it is saved."""
+    """The path of its file, or a description if it has not been saved."""
+    digest: str = ""
+    """The SHA-256 of the file it was loaded from; empty if it was not loaded from a file."""
 
     @property
     def engine(self) -> str:
-        """The library that computes and its version, for the record."""
+        """The library that runs the network and its version, such as `torch 2.13.0`."""
         return f"torch {require_torch().__version__}"
 
     def run(
         self, data: NDArray[np.float32], inference: Inference, on_part: OnPart = lambda _: None
     ) -> tuple[NDArray[np.float32], Window]:
-        """Return the logits `(R, x, y, z)` of prepared images `(C, x, y, z)`, and the window that was taken.
+        """Return the logits `(R, x, y, z)` of prepared images `(C, x, y, z)`, and the window that was used.
 
         Raises:
-            InputError: The memory is not enough, or the precision is not to be had on the device.
+            InputError: The memory is not sufficient, or the device does not support the precision.
         """
         from gliomask.inference.torch_engine import run_network
 
         return run_network(self.network, self.plan, data, inference, on_part)
 
     def get_ready(self, inference: Inference) -> None:
-        """Nothing to do before the images are there."""
+        """Do nothing: a torch network needs no preparation."""
 
 
 def load_model(
     path: Path | str | None = None, *, device: str = "auto", engine: EngineName = "auto", threads: int | None = None
 ) -> Predictor:
-    """Return the model in a file, ready to predict; without a path the one inside the package.
+    """Return the model in a file, ready to predict; without a path the model inside the package.
 
     Args:
-        path: A model file, safetensors or ONNX (which only OpenVINO runs).
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        engine: `auto`: on a GPU PyTorch; on a processor OpenVINO, where it is installed and knows the network, else
-            PyTorch.
-        threads: Of the processor; by default one a core.
+        path: A model file, safetensors or ONNX; ONNX runs in OpenVINO only.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        engine: `auto` uses PyTorch on a GPU. On a processor it uses OpenVINO if that is installed and supports the
+            network, else PyTorch.
+        threads: Processor threads; by default one for each core that may be used.
 
     Raises:
-        InputError: The file is missing, cut, no model of gliomask's, its weights do not fit its plan, or what is
-            needed to run it is not installed.
+        InputError: The file is missing, damaged or not a gliomask model, its weights do not fit its plan, or a package
+            that is needed to run it is not installed.
     """
     if engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)
     name = SHIPPED if path is None else str(path)
     file = find_model(path)
-    on_processor = device == "cpu" or (device == "auto" and (is_onnx(file) or engine == "openvino" or not has_gpu()))
-    if not on_processor and (is_onnx(file) or engine == "openvino"):
-        raise InputError(f"{file}: OpenVINO computes on the processor here, not on {device!r}: -d cpu, or -d auto.")
-    if engine == "torch" or not on_processor:
-        return load_torch_model(file, device=device, name=name, threads=threads)
+    needs_openvino = is_onnx(file) or engine == "openvino"
+    on_processor = device == "cpu" or (device == "auto" and (needs_openvino or not has_gpu()))
+    if needs_openvino and not on_processor:
+        raise InputError(f"{file}: OpenVINO runs on the processor only, not on {device!r}. Use -d cpu or -d auto.")
+    if on_processor and engine != "torch":
+        model = _load_with_openvino(file, name, threads, required=needs_openvino)
+        if model is not None:
+            return model
+    return load_torch_model(file, device=device, name=name, threads=threads)
+
+
+def _load_with_openvino(file: Path, name: str, threads: int | None, *, required: bool) -> Predictor | None:
+    """Return the model in OpenVINO, or None if PyTorch should be used instead.
+
+    Raises:
+        InputError: OpenVINO cannot run the model, and it is required or PyTorch is not installed.
+    """
     plan = read_plan(file)
     try:
         from gliomask.inference.openvino_engine import can_build, load_openvino_model
@@ -103,46 +118,60 @@ def load_model(
         if can_build(file, plan):
             return load_openvino_model(file, name, threads=threads)
     except (ImportError, OSError, RuntimeError) as error:
-        if engine == "openvino" or is_onnx(file):
+        if required:
             raise InputError(f"OpenVINO does not work here ({error}): pip install openvino.") from error
-        _say_once(f"OpenVINO does not work here ({error}); PyTorch computes instead.")
-    else:
-        if engine == "openvino" or find_spec("torch") is None:
-            raise InputError(
-                f"{file}: OpenVINO cannot build {plan.network} from its weights. Install PyTorch (pip install "
-                "'gliomask[train]'), or have the model turned into ONNX once, where that is installed: gliomask export."
-            )
-    return load_torch_model(file, device=device, name=name, threads=threads)
+        _warn_once(f"OpenVINO does not work here ({error}); PyTorch is used instead.")
+        return None
+    if required or find_spec("torch") is None:
+        raise InputError(
+            f"{file}: OpenVINO cannot build {plan.network} from its weights. Install PyTorch (pip install "
+            "'gliomask[train]'), or export the model to ONNX once where PyTorch is installed: gliomask export."
+        )
+    return None
 
 
 def load_torch_model(
     path: Path | str, *, device: str = "cpu", name: str | None = None, threads: int | None = None
 ) -> Model:
-    """Return the model in a file with its network as a torch module on a device, in evaluation.
+    """Return the model in a file with its network as a torch module on a device, in evaluation mode.
 
     Raises:
         InputError: As for `load_model`.
     """
     torch = require_torch()
-    from gliomask.inference.torch_engine import get_device
+    from gliomask.inference.torch_engine import get_device, limit_threads
 
     path = Path(path)
     if is_onnx(path):
-        raise InputError(f"{path}: an ONNX file runs in OpenVINO only; PyTorch takes the .safetensors it came from.")
-    if threads:
-        torch.set_num_threads(threads)
-    model = new_model(read_plan(path), name=name or str(path))
+        raise InputError(f"{path}: ONNX files run in OpenVINO only. For PyTorch use the .safetensors file.")
+    limit_threads(threads)
+    plan = read_plan(path)
     weights = read_weights(path)
+    _check_shapes(path, plan, weights)
+    model = new_model(plan, name=name or str(path))
     try:
         model.network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     except RuntimeError as error:
-        raise misfit(path, model.plan) from error
+        raise misfit(path, plan) from error
     model.network.eval().to(get_device(device))
-    return model
+    return Model(plan, model.network, model.name, model_digest(path))
+
+
+def _check_shapes(path: Path, plan: Plan, weights: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse weights that are not those of the plan's network, before memory is allocated for it.
+
+    Raises:
+        InputError: As said, or the network cannot be built from the plan's arguments.
+    """
+    with require_torch().device("meta"):  # tensors with shapes and without memory
+        network = _build(plan, str(path))
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    if shapes != {name: value.shape for name, value in weights.items()}:
+        raise misfit(path, plan)
 
 
 def new_model(plan: Plan, *, seed: int = 0, name: str = "untrained") -> Model:
-    """Return a model with freshly initialised weights, the same ones for the same seed.
+    """Return a model with newly initialised weights; the same seed gives the same weights.
 
     Raises:
         InputError: The plan's network or an argument of it is unknown, or torch is not installed.
@@ -150,36 +179,46 @@ def new_model(plan: Plan, *, seed: int = 0, name: str = "untrained") -> Model:
     torch = require_torch()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build_network(plan.network, len(plan.modalities), len(plan.regions), **plan.network_arguments)
+        network = _build(plan, name)
     return Model(plan, network, name)
 
 
-def load_weights(model: Model, path: Path | str) -> None:
-    """Fill a model with the weights of another one of its kind, whose sequences may be others.
+def _build(plan: Plan, where: str) -> nn.Module:
+    try:
+        return build_network(plan.network, len(plan.modalities), len(plan.regions), **plan.network_arguments)
+    except (TypeError, ValueError, OverflowError, RuntimeError, MemoryError) as error:
+        arguments = str(plan.network_arguments)[:200]
+        raise InputError(f"{where}: {plan.network} cannot be built from its arguments {arguments}: {error}.") from error
 
-    What a network does with a sequence that both know goes over to it, wherever it stands in the order. A sequence
-    that is new begins with weights of zero: the model starts as the one it comes from, and learns to use it.
+
+def load_weights(model: Model, path: Path | str) -> None:
+    """Copy the weights in a model file to a model with the same network, whose sequences may differ.
+
+    The weights for sequences that both models have are copied, whatever the order of the sequences. The weights for
+    sequences that only the new model has are set to zero, so that its logits are those of the old model until it is
+    trained.
 
     Raises:
-        InputError: The file is missing, damaged, or its network is of another shape.
+        InputError: The file is missing or damaged, or its network differs.
     """
     torch = require_torch()
     path = Path(path)
     plan = read_plan(path)
-    kinds = [
+    differences = [
         f"{name} {getattr(plan, name)!r}, not {getattr(model.plan, name)!r}"
         for name in ("network", "network_arguments", "regions")
         if getattr(plan, name) != getattr(model.plan, name)
     ]
-    if kinds:
-        raise InputError(f"{path}: its weights are of another kind of network: {'; '.join(kinds)}.")
-    before = plan.modalities
-    weights = {name: torch.from_numpy(value) for name, value in read_weights(path).items()}
+    if differences:
+        raise InputError(f"{path}: its weights are for another network: {'; '.join(differences)}.")
+    arrays = read_weights(path)
+    _check_shapes(path, plan, arrays)
+    weights = {name: torch.from_numpy(value) for name, value in arrays.items()}
     for name, axis in _sequence_axes(model.plan).items():
         old = weights[name].movedim(axis, 0)
         zero = old.new_zeros(old.shape[1:])
-        columns = [old[before.index(m)] if m in before else zero for m in model.plan.modalities]
-        weights[name] = torch.stack(columns, dim=axis)
+        by_sequence = dict(zip(plan.modalities, old, strict=True))
+        weights[name] = torch.stack([by_sequence.get(m, zero) for m in model.plan.modalities], dim=axis)
     try:
         model.network.load_state_dict(weights)
     except RuntimeError as error:
@@ -191,13 +230,13 @@ def save_model(model: Model, path: Path, *, training: Mapping[str, object] | Non
 
     Args:
         model: The model.
-        path: Where to; `.safetensors` by custom. An older file is replaced.
-        training: Facts for the record (epoch, scores); kept in the header, never needed to predict.
-        bits: How kernels are stored: in 16 bits as float16, in 8 as whole numbers with a scale for each channel. They
-            are float32 again when loaded.
+        path: The file to write, by custom ending in `.safetensors`; an older file is replaced.
+        training: Facts for the training record in the header (epoch, scores); prediction does not need them.
+        bits: How kernels are stored: 16 for float16, 8 for integers with a scale for each output channel. They are
+            converted to float32 when the file is loaded.
 
     Raises:
-        InputError: The place cannot be written to, or the disk is full.
+        InputError: The file cannot be written.
     """
     from safetensors.numpy import save
 
@@ -208,7 +247,7 @@ def save_model(model: Model, path: Path, *, training: Mapping[str, object] | Non
 
 
 def has_gpu() -> bool:
-    """Tell whether PyTorch would find a GPU that it calls CUDA, without importing it where there is none."""
+    """Return whether PyTorch can use a GPU as `cuda`; PyTorch is imported only where a driver is found."""
     if find_spec("torch") is None or not _has_driver():
         return False
     return bool(require_torch().cuda.is_available())
@@ -218,26 +257,26 @@ def require_torch() -> Any:
     """Return the torch module.
 
     Raises:
-        InputError: It is not installed; the message says how to get it.
+        InputError: PyTorch is not installed; the message says how to install it.
     """
     try:
         import torch
     except ImportError as error:
         raise InputError(
-            "PyTorch is not installed, and networks need it: pip install 'gliomask[train]' "
-            "(on Linux that brings CUDA; see the README for the CPU build)."
+            "PyTorch is needed but not installed: pip install 'gliomask[train]' "
+            "(on Linux that installs CUDA too; the README says how to get the smaller CPU build)."
         ) from error
     return torch
 
 
 @cache
-def _say_once(text: str) -> None:
+def _warn_once(text: str) -> None:
     log.warning(text)
 
 
 @cache
 def _has_driver() -> bool:
-    """Whether CUDA's driver finds a device, or AMD's is there: a millisecond, not the seconds of importing torch."""
+    """Return whether CUDA's driver finds a device or AMD's is loaded; importing torch to find out takes seconds."""
     if Path("/dev/kfd").exists():
         return True
     try:
@@ -248,7 +287,7 @@ def _has_driver() -> bool:
 
 
 def _sequence_axes(plan: Plan) -> dict[str, int]:
-    """Which axis of which weight counts the sequences: the one that grows with them."""
+    """Return for each weight that depends on the number of sequences the axis whose length grows with it."""
     torch = require_torch()
     with torch.device("meta"):
         one, more = (

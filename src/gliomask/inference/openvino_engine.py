@@ -1,17 +1,20 @@
-"""A network in OpenVINO as an engine for processors: quick to start, and torch need not be installed."""
+"""A network in OpenVINO as an inference engine for processors; it starts quickly and does not need torch."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomask.cases import usable_cores
 from gliomask.errors import InputError
+from gliomask.inference.memory import is_lack_of_memory
 from gliomask.inference.openvino_graph import build_graph, channels_of, graph_facts, has_graph, members_of, widths_of
 from gliomask.inference.openvino_import import openvino
 from gliomask.inference.windows import (
@@ -25,80 +28,107 @@ from gliomask.inference.windows import (
     window_size,
 )
 from gliomask.model.choices import Precision
-from gliomask.model.file import damaged, is_onnx, misfit, read_record, read_weights
+from gliomask.model.file import damaged, is_onnx, misfit, model_digest, read_record, read_weights
 from gliomask.model.plan import Plan, plan_from_dict
 
-# What one pass may take beside the libraries and the images.
+# The memory that one pass may need in addition to the libraries and the images.
 _WHOLE_PASS_BYTES = 600_000_000
+
+# No network has a coarser level than this; more comes from a damaged file.
+_LARGEST_DIVISOR = 1024
+
+Graph = Callable[[Size], openvino.Model]
+"""A function that returns the graph for images of a size `(X, Y, Z)`."""
 
 
 @dataclass(frozen=True)
 class OpenVINOModel:
-    """A plan and its network in OpenVINO; an `inference.Predictor`."""
+    """A plan and its network in OpenVINO; a `Predictor`.
+
+    It can be pickled: the file's path and the settings are stored, and the network is loaded again from the file.
+    """
 
     plan: Plan
     name: str
     network: OpenVINONetwork
+    digest: str = ""
+    """The SHA-256 of the file it was loaded from."""
 
     @property
     def engine(self) -> str:
-        """The library that computes and its version, for the record."""
+        """The library that runs the network and its version, such as `openvino 2025.3.0`."""
         return f"openvino {openvino.__version__.partition('-')[0]}"
 
     def run(
         self, data: NDArray[np.float32], inference: Inference, on_part: OnPart = lambda _: None
     ) -> tuple[NDArray[np.float32], Window]:
-        """Return the logits `(R, x, y, z)` of prepared images `(C, x, y, z)`, and the window that was taken.
+        """Return the logits `(R, x, y, z)` of prepared images `(C, x, y, z)`, and the window that was used.
+
+        Several threads may call it; they run one after the other, because one run uses all threads of the processor.
 
         Raises:
-            InputError: fp16 is asked for, or OpenVINO fails (memory, say).
+            InputError: The precision is fp16, or OpenVINO fails, for lack of memory for example.
         """
-        return run_engine(_Engine(self.network, inference.precision), self.plan, data, inference, on_part)
+        with self.network.lock:
+            return run_engine(_Engine(self.network, inference.precision), self.plan, data, inference, on_part)
 
     def get_ready(self, inference: Inference) -> None:
-        """Compile the network for the window, where that is known before the images are."""
+        """Compile the network for its sliding window, if that is used whatever the images are."""
         engine = _Engine(self.network, inference.precision)
         if choose_window(engine, self.plan, (1, 1, 1), inference) == "sliding":
             self.network.compiled(window_size(engine, self.plan), inference.precision)
 
 
 class OpenVINONetwork:
-    """A network that is compiled for a size when that is first asked for; the last one is kept.
+    """The network in a model file, compiled when a size is first asked for; only the last size is kept.
 
-    Sizes are fixed: compiling takes a tenth of a second, and what comes out is quicker than with sizes left open.
+    Each size is compiled separately, which takes a tenth of a second, because the result runs faster than a network
+    compiled for variable sizes.
 
     Args:
-        graph: Returns the graph for images of a size.
-        facts: What is known of it.
-        threads: Of the processor; None for one a core.
+        path: A model file.
+        threads: Processor threads; by default one for each core that may be used.
+
+    Raises:
+        InputError: The file is missing, damaged or not a gliomask model, or its weights do not fit its plan.
+        RuntimeError: OpenVINO does not work on this machine.
     """
 
-    def __init__(self, graph: Callable[[Size], openvino.Model], facts: NetworkFacts, threads: int | None) -> None:
-        self.facts = facts
-        self._graph = graph
-        self._threads = threads
-        self._lock = Lock()
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        self.path = path.absolute()
+        self.lock = RLock()
+        self._asked_threads = threads
+        self._threads = threads or _default_threads()
+        record = read_record(path)
+        self.plan = plan_from_dict(record.get("plan"), str(path))
+        openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+        build = _read_onnx if is_onnx(path) else _read_safetensors
+        self._graph, self.facts = build(path, self.plan, record)
         self._last: tuple[Size, Precision, Any] | None = None
 
+    def __reduce__(self) -> tuple[type[OpenVINONetwork], tuple[Path, int | None]]:
+        return OpenVINONetwork, (self.path, self._asked_threads)
+
     def compiled(self, size: Size, precision: Precision) -> Any:
-        """Return an infer request for images of a size.
+        """Return an inference request for images of a size; it must be used by one thread at a time.
 
         Raises:
-            InputError: fp16 is asked for, or OpenVINO cannot compile it.
+            InputError: The precision is fp16, or OpenVINO cannot compile the network.
         """
         if precision == "fp16":
-            raise InputError("--precision fp16 needs a GPU; on this device take bf16, fp32 or auto.")
-        with self._lock:
+            raise InputError("--precision fp16 needs a GPU; use bf16, fp32 or auto on this device.")
+        with self.lock:
             if self._last is None or self._last[:2] != (size, precision):
-                self._last = None  # its memory goes before more is asked for
+                self._last = None  # frees its memory before more is needed
                 self._last = (size, precision, self._compile(size, precision))
             return self._last[2]
 
     def _compile(self, size: Size, precision: Precision) -> Any:
         core = openvino.Core()
-        able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        in_hardware = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        use_bf16 = precision == "bf16" or (precision == "auto" and in_hardware)
         options: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" or (precision == "auto" and able) else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if use_bf16 else "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         }
@@ -106,13 +136,13 @@ class OpenVINONetwork:
             options["INFERENCE_NUM_THREADS"] = self._threads
         try:
             return core.compile_model(self._graph(size), "CPU", options).create_infer_request()
-        except RuntimeError as error:
-            raise _failed(error) from error
+        except (RuntimeError, MemoryError) as error:
+            raise _failure(error) from error
 
 
 @dataclass(frozen=True)
 class _Engine:
-    """A network at a precision, as `inference.Engine`."""
+    """A network at one precision, as an `Engine`."""
 
     network: OpenVINONetwork
     precision: Precision
@@ -137,17 +167,17 @@ class _Engine:
     def forward(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         request = self.network.compiled(images.shape[2:], self.precision)
         try:
-            answer: NDArray[np.float32] = request.infer({0: np.ascontiguousarray(images)}, share_inputs=True)[0]
-        except RuntimeError as error:
-            raise _failed(error) from error
-        return answer
+            logits: NDArray[np.float32] = request.infer({0: np.ascontiguousarray(images)}, share_inputs=True)[0]
+        except (RuntimeError, MemoryError) as error:
+            raise _failure(error) from error
+        return logits
 
     def fetch(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         return array
 
 
 def can_build(path: Path, plan: Plan) -> bool:
-    """Tell whether OpenVINO can run a model file: ONNX, or weights of a network that is known here."""
+    """Return whether OpenVINO can run a model file: ONNX, or the weights of a network whose graph is built here."""
     return is_onnx(path) or has_graph(plan.network, plan.network_arguments)
 
 
@@ -155,47 +185,85 @@ def load_openvino_model(path: Path, name: str, *, threads: int | None = None) ->
     """Return the model in a file, ready to predict on the processor.
 
     Raises:
-        InputError: The file is missing, cut, no model of gliomask's, or its weights do not fit its plan.
+        InputError: The file is missing, damaged or not a gliomask model, or its weights do not fit its plan.
         RuntimeError: OpenVINO does not work on this machine.
     """
-    record = read_record(path)
-    plan = plan_from_dict(record.get("plan"), str(path))
-    openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-    build = _onnx if is_onnx(path) else _safetensors
-    graph, facts = build(path, plan, record)
-    return OpenVINOModel(plan, name, OpenVINONetwork(graph, facts, threads))
+    network = OpenVINONetwork(path, threads)
+    return OpenVINOModel(network.plan, name, network, model_digest(path))
 
 
-def _safetensors(path: Path, plan: Plan, _: dict[str, Any]) -> tuple[Callable[[Size], openvino.Model], NetworkFacts]:
+def _default_threads() -> int | None:
+    """Return the number of usable cores where it is smaller than that of the machine, else None for OpenVINO's own."""
+    cores = usable_cores()
+    return cores if cores < (os.cpu_count() or 1) else None
+
+
+def _read_safetensors(path: Path, plan: Plan, _: dict[str, Any]) -> tuple[Graph, NetworkFacts]:
     weights = read_weights(path)
     try:
         facts = graph_facts(weights)
-        build_graph(weights, (facts.divisor,) * 3)  # for its errors
-        fits = channels_of(weights) == (len(plan.modalities), len(plan.regions))
-    except (KeyError, ValueError, RuntimeError) as error:
+        if facts.divisor > _LARGEST_DIVISOR:
+            raise ValueError("too many levels")
+        build_graph(weights, (facts.divisor,) * 3)  # raises if the weights do not fit together
+        fits = channels_of(weights) == (len(plan.modalities), len(plan.regions)) and _has_asked_channels(plan, weights)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AssertionError, RuntimeError) as error:
         raise misfit(path, plan) from error
-    if not fits or not _as_asked(plan, weights):
+    if not fits:
         raise misfit(path, plan)
     return lambda size: build_graph(weights, size), facts
 
 
-def _onnx(path: Path, plan: Plan, record: dict[str, Any]) -> tuple[Callable[[Size], openvino.Model], NetworkFacts]:
-    try:
-        facts = NetworkFacts(**record["network"])
-        openvino.Core().read_model(path)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise damaged(path, error) from error
+def _read_onnx(path: Path, plan: Plan, record: dict[str, Any]) -> tuple[Graph, NetworkFacts]:
+    facts = _stored_facts(path, record.get("network"))
 
     def graph(size: Size) -> openvino.Model:
         model = openvino.Core().read_model(path)
         model.reshape([1, len(plan.modalities), *size])
         return model
 
+    try:
+        _check_onnx(graph(facts.size or (facts.divisor * 2,) * 3), path, plan)
+    except (RuntimeError, MemoryError, ValueError) as error:
+        raise damaged(path, error) from error
     return graph, facts
 
 
-def _as_asked(plan: Plan, weights: dict[str, NDArray[Any]]) -> bool:
-    """Whether the weights are of the members and levels that the plan names, where it names them."""
+def _stored_facts(path: Path, fields: Any) -> NetworkFacts:
+    """Return the facts that `export_model` stored in an ONNX file's record."""
+    try:
+        facts = NetworkFacts(**fields)
+        edges = [facts.divisor, *(facts.size or ())]
+        valid = (
+            all(type(edge) is int and 1 <= edge <= _LARGEST_DIVISOR for edge in edges)
+            and len(edges) in (1, 4)
+            and 0 < float(facts.bytes_per_voxel) < float("inf")
+        )
+    except (TypeError, ValueError) as error:
+        raise damaged(path, error) from error
+    if not valid:
+        raise damaged(path, ValueError("the facts about its network are not valid"))
+    return facts
+
+
+def _check_onnx(model: openvino.Model, path: Path, plan: Plan) -> None:
+    """Check the number of regions and that all weights are finite.
+
+    Raises:
+        InputError: The output does not have the plan's regions.
+        ValueError: A weight is NaN or infinite.
+    """
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise misfit(path, plan)
+    size = list(model.input(0).get_shape())[2:]
+    if list(model.output(0).get_shape()) != [1, len(plan.regions), *size]:
+        raise misfit(path, plan)
+    for node in model.get_ops():
+        if node.get_type_name() == "Constant" and node.data.dtype.kind == "f" and not np.isfinite(node.data).all():
+            raise ValueError("weights are NaN or infinite")
+
+
+def _has_asked_channels(plan: Plan, weights: dict[str, NDArray[Any]]) -> bool:
+    """Return whether the weights have the members and the features of each level that the plan names, if it does."""
     members = members_of(weights)
     asked = [plan.network_arguments]
     if plan.network == "ensemble":
@@ -206,9 +274,10 @@ def _as_asked(plan: Plan, weights: dict[str, NDArray[Any]]) -> bool:
     )
 
 
-def _failed(error: RuntimeError) -> InputError:
-    words = str(error).strip().splitlines()
+def _failure(error: Exception) -> InputError:
+    if is_lack_of_memory(error):
+        return InputError("not enough memory for OpenVINO. Use --window sliding, or close other programs.")
+    lines = str(error).strip().splitlines()
     return InputError(
-        f"OpenVINO failed ({words[-1] if words else type(error).__name__}). Too little memory? Take --window sliding, "
-        "or compute with PyTorch: --engine torch."
+        f"OpenVINO failed ({lines[-1] if lines else type(error).__name__}). Try PyTorch instead: --engine torch."
     )

@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gliomask.cases import usable_cores
 from gliomask.errors import InputError
+from gliomask.inference.memory import is_lack_of_memory
 from gliomask.inference.windows import Inference, OnPart, Size, Window, run_engine
 from gliomask.model.choices import Precision
 from gliomask.model.plan import Plan
@@ -103,11 +105,11 @@ class TorchEngine:
         return array.cpu().numpy()
 
 
-def is_lack_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that CPU or GPU memory is exhausted; torch reports this in several ways."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(words in str(error) for words in ("can't allocate memory", "not enough memory", "bad allocation"))
+def limit_threads(threads: int | None) -> None:
+    """Let torch use so many processor threads; by default no more than the cores that this process may use."""
+    cores = usable_cores()
+    if threads or cores < torch.get_num_threads():
+        torch.set_num_threads(threads or cores)
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

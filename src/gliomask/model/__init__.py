@@ -1,1 +1,1 @@
-"""A model file: the plan it carries (`plan`), how it is stored (`file`), how its plan is changed later (`edit`)."""
+"""Model files: the plan (`plan`), reading and storing (`file`), and replacing the plan in a file (`edit`)."""

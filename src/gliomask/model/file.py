@@ -1,7 +1,8 @@
-"""What is in a model file, safetensors or ONNX: plan, training record, weights; read without torch and OpenVINO."""
+"""Model files, safetensors or ONNX: plan, training record and weights, read without torch and OpenVINO."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -20,112 +21,159 @@ from gliomask.version import VERSION
 Bits = Literal[8, 16, 32]
 
 ENTRY = "gliomask"
-"""The one entry in a model file's metadata; its value is the record as JSON."""
+"""The key of the only entry in a model file's metadata; its value is the record as JSON."""
 
 SHIPPED = "gliomask/default"
-"""What the model inside the package is called in facts and messages."""
+"""The name of the model inside the package, in messages and in the JSON of a prediction."""
 
 SCALE = ".scale"
-"""What is added to the name of a kernel stored in 8 bits to name its scales, one for each channel that comes out."""
+"""The suffix of the tensor that holds the scales of a kernel stored in 8 bits, one for each output channel."""
 
-_METADATA_FIELD = 14  # ModelProto.metadata_props, in onnx.proto
+_METADATA_FIELD = 14  # the number of `ModelProto.metadata_props` in onnx.proto
+
+# More nesting than any record has; deeper JSON would exhaust the stack of the programs that read it.
+_DEEPEST_NESTING = 50
 
 
 def find_model(path: Path | str | None) -> Path:
     """Return the path, or for None that of the model inside the package.
 
     Raises:
-        InputError: There is none inside this copy.
+        InputError: This copy of the package has no model inside.
     """
     if path is not None:
         return Path(path)
     shipped = Path(str(files("gliomask"))) / "weights" / "default.safetensors"
     if not shipped.is_file():
         raise InputError(
-            "this copy of gliomask has no model inside. Name one with -m, or gliomask.load_model(PATH); "
+            "this copy of gliomask has no model inside. Name a model file with -m or gliomask.load_model(PATH); "
             "gliomask train makes one."
         )
     return shipped
 
 
 def is_onnx(path: Path) -> bool:
-    """Tell by its name whether a model file is ONNX; all others are safetensors."""
+    """Return whether a model file is ONNX, by its name; all other files are taken for safetensors."""
     return path.suffix.lower() == ".onnx"
 
 
 def read_plan(path: Path | str | None = None) -> Plan:
-    """Return the plan in a model file, reading no weight; without a path, that of the model inside the package.
+    """Return the plan in a model file without reading weights; without a path that of the model inside the package.
 
     Raises:
-        InputError: The file is missing, cut, or no model of gliomask's.
+        InputError: The file is missing, damaged, or not a gliomask model.
     """
     path = find_model(path)
     return plan_from_dict(read_record(path).get("plan"), str(path))
 
 
 def read_training(path: Path | str | None = None) -> dict[str, object]:
-    """Return the facts about its training that a model file carries; empty where it carries none.
+    """Return the facts about its training that a model file holds; empty if it holds none.
 
     Raises:
         InputError: As for `read_plan`.
     """
-    return dict(read_record(find_model(path)).get("training", {}))
+    return dict(read_record(find_model(path))["training"])
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return what `make_record` described, as the file has it.
+    """Return the record that `make_record` made for a model file, with at least the mapping `training`.
 
     Raises:
         InputError: As for `read_plan`.
+    """
+    text = read_metadata(path).get(ENTRY)
+    if text is None:
+        raise InputError(f"{path}: not a gliomask model: its metadata holds no plan.")
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error) from error
+    if not isinstance(record, dict) or not isinstance(record.setdefault("training", {}), dict):
+        raise damaged(path, ValueError("its record is not a mapping"))
+    if _is_nested_deeper(record, _DEEPEST_NESTING):
+        raise damaged(path, ValueError("its record is nested too deeply"))
+    return record
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return all entries of a model file's metadata.
+
+    Raises:
+        InputError: The file is missing, or damaged before or in its metadata.
     """
     if not path.is_file():
         what = "is a folder; name the model file in it" if path.exists() else "no such model file"
         raise InputError(f"{path}: {what}.")
     try:
-        metadata = _onnx_metadata(path) if is_onnx(path) else _safetensors_metadata(path)
-    except (SafetensorError, ValueError, IndexError) as error:
-        raise damaged(path, error) from error
-    if ENTRY not in metadata:
-        raise InputError(f"{path}: no gliomask model (no plan in its metadata).")
-    try:
-        return dict(json.loads(metadata[ENTRY]))
-    except (TypeError, ValueError) as error:
+        return _onnx_metadata(path) if is_onnx(path) else _safetensors_metadata(path)
+    except (SafetensorError, ValueError, IndexError, OSError) as error:
         raise damaged(path, error) from error
 
 
 def make_record(plan: Plan, training: Mapping[str, object] | None, **more: object) -> dict[str, str]:
     """Return a model file's metadata: the version, the plan and the training record as one entry of JSON.
 
-    One entry: safetensors writes several in an order that changes, and the same model shall be the same bytes.
+    It is one entry because safetensors writes several entries in varying order, and the same model should give the same
+    bytes.
     """
     record = {"version": VERSION, "plan": plan_to_dict(plan), "training": dict(training or {}), **more}
     return {ENTRY: json.dumps(record)}
 
 
-def read_weights(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the weights in a safetensors file by name, as float32 however they are stored; counters as they are.
+def model_digest(path: Path) -> str:
+    """Return the SHA-256 of a model file in hexadecimal digits.
 
     Raises:
-        InputError: The file is cut or damaged.
+        InputError: The file cannot be read.
     """
+    digest = hashlib.sha256()
     try:
-        stored = load_file(path)
-    except SafetensorError as error:
-        raise damaged(path, error) from error
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    return digest.hexdigest()
+
+
+def read_weights(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the weights in a safetensors file by name, as float32 however they are stored; integers stay integers.
+
+    Raises:
+        InputError: The file is damaged, or holds weights that are NaN or infinite.
+    """
+    stored = read_tensors(path)
     packed = [name for name, value in stored.items() if value.dtype == np.int8 and f"{name}{SCALE}" in stored]
     scales = {f"{name}{SCALE}": stored.pop(f"{name}{SCALE}") for name in packed}
     try:
-        return {name: _unpacked(value, scales.get(f"{name}{SCALE}")) for name, value in stored.items()}
+        weights = {name: _unpacked(value, scales.get(f"{name}{SCALE}")) for name, value in stored.items()}
     except ValueError as error:
+        raise damaged(path, error) from error
+    for name, value in weights.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise damaged(path, ValueError(f"weights of {name} are NaN or infinite"))
+    return weights
+
+
+def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the tensors in a safetensors file as they are stored.
+
+    Raises:
+        InputError: The file is damaged, or has tensors of a type that NumPy does not know, such as bfloat16.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError, MemoryError) as error:
         raise damaged(path, error) from error
 
 
 def pack(name: str, value: NDArray[Any], bits: Bits) -> dict[str, NDArray[Any]]:
-    """Return what is stored of a weight, by name.
+    """Return the tensors by which a weight is stored, by name.
 
-    In 16 or 8 bits kernels alone are: what is one number a channel weighs little, and variances may be out of
-    float16's range. In 8 bits each channel that comes out has a scale of its own, so that the largest of its weights is
-    127: what is lost is at most a 254th of that one.
+    With 16 or 8 bits only kernels are converted: weights with one number for each channel take little space, and
+    variances may exceed the range of float16. With 8 bits each output channel has a scale of its own, so that its
+    largest weight is stored as 127 and the rounding error is at most 1/254 of that weight.
     """
     if bits == 32 or value.ndim < 2 or value.dtype.kind != "f":
         return {name: value}
@@ -133,30 +181,41 @@ def pack(name: str, value: NDArray[Any], bits: Bits) -> dict[str, NDArray[Any]]:
         return {name: value.astype(np.float16)}
     largest = np.abs(value).reshape(len(value), -1).max(axis=1)
     scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-    return {name: np.rint(value / _broad(scale, value.ndim)).astype(np.int8), f"{name}{SCALE}": scale}
+    return {name: np.rint(value / _by_channel(scale, value.ndim)).astype(np.int8), f"{name}{SCALE}": scale}
 
 
 def _unpacked(value: NDArray[Any], scale: NDArray[Any] | None) -> NDArray[Any]:
-    if scale is not None:
+    with np.errstate(over="ignore"):  # infinite weights are refused by the caller
+        if scale is None:
+            return value.astype(np.float32) if value.dtype.kind == "f" else value
+        if value.ndim < 2 or scale.shape != value.shape[:1]:
+            raise ValueError(f"{scale.shape} scales for a kernel of {value.shape}")
         value = value.astype(np.float32)
-        value *= _broad(scale, value.ndim)
-        return value
-    return value.astype(np.float32) if value.dtype.kind == "f" else value
+        value *= _by_channel(scale, value.ndim)
+    return value
 
 
-def _broad(scale: NDArray[Any], axes: int) -> NDArray[Any]:
-    """One number for each channel that comes out, ready to be multiplied with a kernel."""
+def _by_channel(scale: NDArray[Any], axes: int) -> NDArray[Any]:
+    """Return one number for each output channel, shaped to be multiplied with a kernel."""
     return scale.reshape(-1, *[1] * (axes - 1))
 
 
 def misfit(path: Path, plan: Plan) -> InputError:
-    """Return the error of a file whose weights are not those of the network in its plan."""
-    return InputError(f"{path}: its weights do not fit its plan ({plan.network}). Was the file put together by hand?")
+    """Return the error for a file whose weights are not those of the network in its plan."""
+    return InputError(f"{path}: its weights do not fit its plan ({plan.network}). Was the file assembled by hand?")
 
 
 def damaged(path: Path, error: Exception) -> InputError:
-    """Return the error of a file that is cut, damaged or something else."""
-    return InputError(f"{path}: not a whole model file (cut, damaged or of another kind: {error}). Copy it again.")
+    """Return the error for a file that is cut short, damaged, or no model file."""
+    return InputError(
+        f"{path}: not a whole model file: it is cut short, damaged or of another kind ({str(error)[:500]}). "
+        "Copy it again."
+    )
+
+
+def _is_nested_deeper(value: object, levels: int) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return bool(parts) and (levels == 0 or any(_is_nested_deeper(part, levels - 1) for part in parts))
 
 
 def _safetensors_metadata(path: Path) -> dict[str, str]:
@@ -165,7 +224,7 @@ def _safetensors_metadata(path: Path) -> dict[str, str]:
 
 
 def _onnx_metadata(path: Path) -> dict[str, str]:
-    """The metadata of an ONNX file, which is a protobuf message: numbered fields one after the other."""
+    """Return the metadata of an ONNX file, a protobuf message: a sequence of numbered fields."""
     found = {}
     for number, value in _fields(memoryview(path.read_bytes())):
         if number == _METADATA_FIELD:
@@ -175,37 +234,42 @@ def _onnx_metadata(path: Path) -> dict[str, str]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The fields of a protobuf message that have a length: strings, bytes, messages within it; others are passed over.
+    """Yield number and content of the fields of a protobuf message that have a length: strings, bytes, messages.
 
     Raises:
-        ValueError: It is none, or cut.
-        IndexError: It ends within a number.
+        ValueError: The content is not a protobuf message, or is cut short.
+        IndexError: The message ends within a number.
     """
-    place = 0
-    while place < len(message):
-        tag, place = _varint(message, place)
+    position = 0
+    while position < len(message):
+        tag, position = _varint(message, position)
         number, kind = tag >> 3, tag & 7
         if kind == 2:
-            length, place = _varint(message, place)
-            if place + length > len(message):
+            length, position = _varint(message, position)
+            if position + length > len(message):
                 raise ValueError(f"field {number} is cut short")
-            yield number, message[place : place + length]
-            place += length
+            yield number, message[position : position + length]
+            position += length
         elif kind == 0:
-            _, place = _varint(message, place)
+            _, position = _varint(message, position)
         elif kind in (1, 5):
-            place += 8 if kind == 1 else 4
+            position += 8 if kind == 1 else 4
         else:
-            raise ValueError(f"field {number} is of no known kind")
+            raise ValueError(f"field {number} has an unknown type")
 
 
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """A whole number in groups of seven bits, the least first, and the place behind it."""
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """Return an integer stored in groups of seven bits, the least significant first, and the position after it.
+
+    Raises:
+        ValueError: It has more than the 64 bits that protobuf allows.
+    """
     value = shift = 0
-    while True:
-        byte = message[place]
+    while shift < 70:
+        byte = message[position]
         value |= (byte & 0x7F) << shift
-        place += 1
+        position += 1
         shift += 7
         if byte < 0x80:
-            return value, place
+            return value, position
+    raise ValueError("an integer has more than 64 bits")

@@ -1,9 +1,9 @@
-"""The plan: every choice that a model file must carry to be used years later."""
+"""The plan: every setting that a model file must carry so that the model can be used years later."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -12,34 +12,43 @@ from gliomask.errors import InputError, unknown_name
 from gliomask.labels import REGIONS, get_convention
 from gliomask.model.choices import Normalization
 
+# The two directions of each anatomical axis.
+_DIRECTIONS = ("LR", "AP", "IS")
+
+# Regions that are recognised by their contrast enhancement, which only t1c shows.
+_NEED_CONTRAST = ("TC", "ET")
+
+_Millimetres = Annotated[float, Field(ge=0.05, le=50, allow_inf_nan=False)]
+_Edge = Annotated[int, Field(ge=1, le=1024)]
+
 
 class RegionRule(BaseModel):
-    """How one region's logits become a mask; as it stands, by a probability above one half."""
+    """How a mask is made from one region's logits; by default the voxels with a probability above one half."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """Logits are divided by it, so that probabilities are shares of what is true."""
-    threshold: float = Field(default=0.5, gt=0, lt=1)
-    """A voxel belongs to the region from above this probability."""
+    """The logits are divided by it to calibrate the probabilities."""
+    threshold: float = Field(default=0.5, gt=0, lt=1, allow_inf_nan=False)
+    """A voxel belongs to the region if its probability is above this value."""
     least_mm3: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """Smaller pieces (26-connected) fall to the region around."""
-    least_probability: float = Field(default=0.0, ge=0, lt=1)
-    """Pieces of a smaller mean probability fall to the region around."""
+    """Components (26-connected) that are smaller become part of the surrounding region."""
+    least_probability: float = Field(default=0.0, ge=0, lt=1, allow_inf_nan=False)
+    """Components with a smaller mean probability become part of the surrounding region."""
 
 
 class Postprocessing(BaseModel):
-    """What is done to a network's answer; as it stands, nothing."""
+    """The rules that turn a network's logits into masks; by default thresholds of one half and nothing else."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     regions: dict[str, RegionRule] = Field(default_factory=dict)
-    """By region; one that is not named has `RegionRule()`."""
+    """The rule of each region; regions without an entry have the default `RegionRule()`."""
     least_et_mm3: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """Enhancing tumour of less than this, all pieces together, is taken for none: its voxels stay core (NCR)."""
-    tc_threshold_without_et: float | None = Field(default=None, gt=0, lt=1)
-    """The threshold of TC in a case of which no ET is left: a network that has learned the core chiefly as what lies
-    within enhancement is unsure of one that does not enhance."""
+    """If all enhancing tumour together is smaller than this, it is removed: its voxels become core (NCR)."""
+    tc_threshold_without_et: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
+    """The threshold of TC in a case whose mask has no ET. A network that has mostly learned the core as what lies
+    within enhancement gives low probabilities to a core that does not enhance."""
 
     @field_validator("regions")
     @classmethod
@@ -48,27 +57,30 @@ class Postprocessing(BaseModel):
         return rules
 
     def rule(self, region: str) -> RegionRule:
-        """Return what is done to one region."""
-        return self.regions.get(region, _NO_RULE)
+        """Return the rule of one region."""
+        return self.regions.get(region, _DEFAULT_RULE)
 
     def given(self, modalities: Iterable[str]) -> Postprocessing:
         """Return the rules for an examination with these sequences.
 
-        Contrast is seen in t1c alone. Without it every piece of TC and ET is a doubtful one, and a least probability
-        that was fitted with it would leave none: then no piece goes for that.
+        Without t1c, which alone shows contrast enhancement, all components of TC and ET have low probabilities, and a
+        `least_probability` that was fitted with t1c would remove all of them. It is set to 0 for these regions.
         """
         if "t1c" in modalities:
             return self
-        inner = {name: rule for name, rule in self.regions.items() if name in ("TC", "ET")}
-        kept = {name: rule.model_copy(update={"least_probability": 0.0}) for name, rule in inner.items()}
-        return self.model_copy(update={"regions": self.regions | kept})
+        changed = {
+            name: rule.model_copy(update={"least_probability": 0.0})
+            for name, rule in self.regions.items()
+            if name in _NEED_CONTRAST
+        }
+        return self.model_copy(update={"regions": self.regions | changed})
 
 
-_NO_RULE = RegionRule()
+_DEFAULT_RULE = RegionRule()
 
 
 class Plan(BaseModel):
-    """What goes into the network, what comes out, and how the one and the other are made.
+    """A network's input and output, and how they are made from images and turned into masks.
 
     Raises:
         InputError: A sequence, region or convention is unknown.
@@ -78,46 +90,66 @@ class Plan(BaseModel):
 
     format: Literal[1] = 1
     modalities: tuple[str, ...] = Field(min_length=1)
-    """The network's input channels, in order; inside names."""
+    """The sequences in the order of the network's input channels: `t1n t1c t2w t2f`."""
     can_miss: bool = False
-    """Trained with sequences left out, so that an absent one (zeros) is something it knows."""
-    regions: tuple[str, ...] = ("WT", "TC", "ET")
-    """The network's output channels, in order; a sigmoid each."""
+    """Whether the network was trained with sequences left out, so that missing ones (zeros) are allowed."""
+    regions: tuple[str, ...] = Field(default=("WT", "TC", "ET"), min_length=1)
+    """The regions in the order of the network's output channels; each has a sigmoid of its own."""
     convention: str = "brats2021"
-    """The label convention in which answers are written unless another is asked for."""
+    """The label convention in which masks are written by default."""
     axes: str = "LPS"
-    """The orientation the network sees."""
-    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """The voxel size the network sees."""
+    """The orientation of the network's input: the anatomical directions in which X, Y and Z increase."""
+    spacing_mm: tuple[_Millimetres, _Millimetres, _Millimetres] = (1.0, 1.0, 1.0)
+    """The voxel size of the network's input."""
     normalization: Normalization = "zscore"
-    """`zscore`: over each sequence's non-zero voxels, zero stays zero; `minmax`: the least to the most -> 0 to 1."""
-    patch_size: tuple[int, int, int] = (128, 128, 128)
-    """The size of the patches it was trained on, and of the sliding window."""
+    """`zscore`: zero mean and unit variance over each sequence's non-zero voxels, zero stays zero. `minmax`: linear
+    from each sequence's minimum and maximum to 0 and 1."""
+    patch_size: tuple[_Edge, _Edge, _Edge] = (128, 128, 128)
+    """The size of the training patches, which is also that of the sliding window."""
     whole_brain: bool = False
-    """Trained on whole brains, each in its own box, so that one pass over the box is what it knows."""
+    """Whether the network was trained on whole brains, each cropped to its bounding box, so that one pass over the box
+    is how it should be used."""
     network: str = "unet"
     network_arguments: dict[str, Any] = Field(default_factory=dict)
     postprocessing: Postprocessing = Field(default_factory=Postprocessing)
-    """How probabilities become masks."""
+    """How masks are made from the network's logits."""
 
     @field_validator("modalities")
     @classmethod
-    def _inside_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        inside = tuple(get_modality(name) for name in names)
-        if len(set(inside)) < len(inside):
-            raise InputError(f"modalities: {', '.join(names)} name one sequence twice.")
-        return inside
+    def _standard_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        standard = tuple(get_modality(name) for name in names)
+        if len(set(standard)) < len(standard):
+            raise InputError(f"modalities: {', '.join(names)} name the same sequence twice.")
+        return standard
 
     @field_validator("regions")
     @classmethod
     def _known_regions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         _check_regions(names)
+        if len(set(names)) < len(names):
+            raise InputError(f"regions: {', '.join(names)} name the same region twice.")
         return names
 
     @field_validator("convention")
     @classmethod
     def _known_convention(cls, name: str) -> str:
         return get_convention(name).name
+
+    @field_validator("axes")
+    @classmethod
+    def _anatomical_axes(cls, axes: str) -> str:
+        used = [next((pair for pair in _DIRECTIONS if letter in pair), None) for letter in axes]
+        if len(axes) != 3 or set(used) != set(_DIRECTIONS):
+            raise InputError(
+                f"axes: {axes!r} is no orientation: one letter each of L or R, A or P, I or S, such as LPS."
+            )
+        return axes
+
+    def needs_contrast(self, modalities: Iterable[str]) -> tuple[str, ...]:
+        """Return the regions that cannot be predicted reliably because t1c, which the network expects, is missing."""
+        if "t1c" not in self.modalities or "t1c" in modalities:
+            return ()
+        return tuple(region for region in self.regions if region in _NEED_CONTRAST)
 
 
 def plan_to_dict(plan: Plan) -> dict[str, Any]:
@@ -126,22 +158,25 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
 
 
 def plan_from_dict(fields: object, where: str) -> Plan:
-    """Return the plan that `plan_to_dict` described.
+    """Return the plan from the values that `plan_to_dict` returned.
 
     Args:
         fields: The values.
         where: The file they came from, for the message.
 
     Raises:
-        InputError: Something is missing, unknown (a newer gliomask's, say), or not a plan at all.
+        InputError: A field is missing, unknown (from a newer gliomask, for example) or invalid, or the values are no
+            plan at all.
     """
     try:
         return Plan.model_validate(fields)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise InputError(f"{where}: its plan does not fit this gliomask ({wrong}). Update it?") from error
+        raise InputError(
+            f"{where}: its plan is not valid for this version of gliomask ({wrong}). Was it written by a newer one?"
+        ) from error
     except InputError as error:
-        raise InputError(f"{where}: its plan does not fit this gliomask: {error}") from error
+        raise InputError(f"{where}: its plan is not valid for this version of gliomask: {error}") from error
 
 
 def _check_regions(names: Iterable[str]) -> None:

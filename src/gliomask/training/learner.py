@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from gliomask.errors import InputError
 from gliomask.inference.loading import Model
-from gliomask.inference.torch_engine import autocast, is_lack_of_memory
+from gliomask.inference.memory import is_lack_of_memory
+from gliomask.inference.torch_engine import autocast
 from gliomask.training.average import averaged, follow
 from gliomask.training.config import TrainConfig
 from gliomask.training.confusion import LEVELS, Confusion
