@@ -112,3 +112,50 @@ def test_research_use_is_said_plainly() -> None:
     """The README and the help say that gliomask is not a medical device."""
     assert "Not a medical device" in (ROOT / "README.md").read_text("utf-8")
     assert "not a medical device" in str(get_command(app).help)
+
+
+def _messages() -> str:
+    """Return the texts of the package's string literals, a line each, with `{}` for inserted values."""
+    found = []
+    for path in sorted(HOUSE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize("page", ["data.md", "predicting.md"])
+def test_the_messages_that_a_page_quotes_are_printed(page: str) -> None:
+    """At least a third of the sequences of three words in every quoted message are in a message of the package."""
+    cells = [row[0] for columns in (2, 3) for row in _rows(ROOT / "docs" / page, columns)]
+    quoted = [quote for cell in cells for quote in re.findall(r"`([^`]+)`", cell) if len(_words(quote)) >= 4]
+    assert len(quoted) >= 10
+    printed = {three for message in _messages() for three in _threes(message)}
+    unlike = [quote for quote in quoted if len(_threes(quote) & printed) < len(_threes(quote)) / 3]
+    assert not unlike
+
+
+def _messages() -> list[str]:
+    """Return the string literals of the package, with a bar for each inserted value."""
+    found = []
+    for path in sorted(HOUSE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(part.value if isinstance(part, ast.Constant) else "|" for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return found
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of a text, and a bar for each value in it: a number, a name, or what is in parentheses."""
+    values = r"\(.*?\)|-?\d[\d.]*%?|\b(?:t1n|t1c|t2w|t2f|ED|NCR|ET|msd)\b"
+    return re.findall(r"[a-z]+|\|", re.sub(values, "|", text), re.IGNORECASE)
+
+
+def _threes(text: str) -> set[tuple[str, ...]]:
+    words = _words(text)
+    threes = zip(words, words[1:], words[2:], strict=False)
+    return {three for three in threes if "|" not in three}
