@@ -193,10 +193,10 @@ def _conventions(reports: Sequence[CaseReport]) -> str:
     masks = [report for report in reports if report.case.mask is not None]
     named = Counter(report.case.convention for report in masks if report.case.convention)
     without = len(reports) - len(masks)
-    texts = [f"{CONVENTIONS[name]} in {count} masks" for name, count in named.items()]
+    texts = [f"{CONVENTIONS[name]} in {counted(count, 'mask')}" for name, count in named.items()]
     partial = Counter(report.case.known for report in masks if len(report.case.known) < len(REGIONS))
     texts += [f"{count} masks label {', '.join(known)} only" for known, count in partial.items()]
-    texts += [f"no mask in {without} of {len(reports)} cases (train leaves these out)"] if without else []
+    texts += [f"no mask in {without} of {counted(len(reports), 'case')} (train leaves these out)"] if without else []
     return "; ".join(texts) or "convention not known"
 
 

@@ -1,0 +1,82 @@
+"""Odd paths on the command line: every command that takes one ends with a message, and prints the path harmlessly."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "check": ("check", "{path}"),
+    "prepare": ("prepare", "{path}", "-o", "{tmp}/out"),
+    "train": ("train", "{path}", "-o", "{tmp}/out"),
+    "train from": ("train", "{tmp}/empty", "-o", "{tmp}/out", "--from", "{path}"),
+    "resume": ("train", "-o", "{path}", "--resume"),
+    "predict a folder": ("predict", "-i", "{path}", "-o", "{tmp}/out"),
+    "predict a file": ("predict", "--flair", "{path}", "-o", "{tmp}/out"),
+    "predict with": ("predict", "-m", "{path}", "--flair", "{tmp}/none", "-o", "{tmp}/out"),
+    "evaluate": ("evaluate", "{path}", "{path}"),
+    "compare": ("compare", "{path}", "-o", "{tmp}/out"),
+    "compare-scores": ("compare-scores", "{path}", "{path}"),
+    "report a case": ("report", "{path}", "{path}"),
+    "report a run": ("report", "{path}"),
+    "report scores": ("report", "{path}.csv"),
+    "view": ("view", "{path}", "--no-browser"),
+    "view a file": ("view", "--flair", "{path}", "--no-browser"),
+    "serve": ("serve", "--store", "{tmp}/store", "--token-file", "{path}"),
+    "export": ("export", "-m", "{path}", "-o", "{tmp}/out.onnx"),
+    "join": ("join", "{path}", "{path}", "-o", "{tmp}/out.safetensors"),
+    "info": ("info", "{path}"),
+}
+
+NAMES: dict[str, str] = {
+    "closing markup": "[/b]",
+    "markup": "[red]x[bold]",
+    "escape codes": "\x1b[31m\x1b]0;title\x07",
+    "line breaks": "a\nb\rc",
+    "reversed text": "\u202ezii.nii",
+    "emoji code": ":smile:",
+    "format codes": "%s{0}{x}%",
+    "bytes that are no text": os.fsdecode(b"\xff\xfe.nii.gz"),
+    "one dash": "-dash",
+    "two dashes": "--dashes",
+    "too long": "n" * 300,
+    "a space": " ",
+    "backslashes": "\\x1b\\",
+}
+
+
+def _make(kind: str, path: Path) -> None:
+    try:
+        if kind == "a folder":
+            path.mkdir(parents=True)
+            (path / "x_t1.nii.gz").write_bytes(b"\x1f\x8b\xff")
+            (path / "config.json").write_bytes(b"{\xff")
+        elif kind == "a file":
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"\x1f\x8b\xff\x00")
+    except (OSError, ValueError, UnicodeError):
+        pytest.skip("this file system has no such name")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("kind", ["nothing", "a file", "a folder"])
+def test_an_odd_path_is_a_message(gliomask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, kind: str):
+    """For every name: exit status 1 or 2, no traceback, no fault, and no character that acts on a terminal."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for number, name in enumerate(NAMES.values()):
+        place = tmp_path / str(number)
+        place.mkdir()
+        monkeypatch.chdir(place)
+        if len(name) < 255 and not (sys.platform != "linux" and not name.isprintable()):
+            _make(kind, place / name)
+        path = name if name.startswith("-") else str(place / name)  # a dash first, as a shell's * gives it
+        status, said = gliomask(*(word.format(path=path, tmp=tmp_path) for word in COMMANDS[command]))
+        assert status in (1, 2), (name, said)
+        assert "Traceback" not in said
+        assert "fault of gliomask" not in said, (name, said)
+        assert all(character.isprintable() or character in "\n " for character in said), (name, said)
+        assert len(said.splitlines()) <= 12, (name, said)
