@@ -30,6 +30,7 @@ check: .venv/installed-dev
 bench: .venv/installed-dev
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/permutation.py
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/memory.py

@@ -81,7 +81,7 @@ def paired_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
 def permutation_p(differences: NDArray[np.float64]) -> float:
     """Return the two-sided p-value of the mean difference under random signs; see `paired_test`.
 
-    Up to 14 cases it is the p-value of `scipy.stats.permutation_test`, which takes 5 to 28 times as long
+    Up to 14 cases it is the p-value of `scipy.stats.permutation_test`, which takes 16 to 27 times as long
     (benchmarks/permutation.py). Above that, scipy doubles the smaller tail of its draws, where this counts both tails.
     """
     differences = differences[differences != 0]  # changing the sign of 0 has no effect
