@@ -1,4 +1,4 @@
-"""Preparing: nothing is lost on the way to the network that is needed on the way back."""
+"""Laws of preprocessing: `restore` undoes `prepare`, and a few extreme voxels do not change the rest."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from gliomask.inference.preprocessing import (
     normalize,
     onto_plan,
     prepare,
+    replace_outliers,
     restore,
 )
+from gliomask.inspection import find_outliers
 from gliomask.model.plan import Plan
 from gliomask.volume import Volume, reorient
 
@@ -40,7 +42,7 @@ def a_plan(**changes: object) -> Plan:
 
 
 def in_box(prepared: Prepared, whole: np.ndarray) -> np.ndarray:
-    """What of `(C, X, Y, Z)`, on the original grid, lies on the prepared one."""
+    """Return the part of `(C, X, Y, Z)`, on the original grid, that lies on the prepared one."""
     framed = prepared.framed
     x, y, z = framed.box
     return reorient(Volume(whole, framed.original.affine), framed.grid.axes).data[:, x, y, z]
@@ -48,8 +50,8 @@ def in_box(prepared: Prepared, whole: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("given", ["LPS", "RAS", "SAL", "PIR", "ASR"])
 @pytest.mark.parametrize("seen", ["LPS", "RAI", "IRP"])
-def test_there_and_back_is_exact_where_nothing_is_resampled(given: str, seen: str) -> None:
-    """Whatever the file's orientation and the network's: the grid, the affine and each voxel of the brain's box."""
+def test_restoring_is_exact_without_resampling(given: str, seen: str) -> None:
+    """For any orientation of the file and the network: grid, affine and every voxel of the brain's box."""
     volume = reorient(examination(), given)
     spacing = reorient(volume, seen).spacing_mm
     prepared = prepare(volume, a_plan(axes=seen, spacing_mm=spacing))
@@ -61,8 +63,8 @@ def test_there_and_back_is_exact_where_nothing_is_resampled(given: str, seen: st
     np.testing.assert_array_equal(back.data, volume.data)
 
 
-def test_the_answer_is_zero_outside_the_brain() -> None:
-    """However sure the network was within its box."""
+def test_restored_channels_are_zero_outside_the_brain() -> None:
+    """Inside the brain's box they are what the network returned."""
     volume = examination()
     prepared = prepare(volume, a_plan())
     answer = restore(prepared, np.ones((2, *prepared.data.shape[1:]), np.float32))
@@ -75,8 +77,8 @@ def test_the_answer_is_zero_outside_the_brain() -> None:
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.5, 1.2, 2.0), (1.0, 2.0, 4.0)])
 @pytest.mark.parametrize("given", ["LPS", "SAR"])
-def test_an_answer_at_another_spacing_comes_back_in_place(given: str, spacing: tuple[float, float, float]) -> None:
-    """On the input's grid, and a region drawn on the network's lies where the input has it."""
+def test_channels_at_another_spacing_are_restored_in_place(given: str, spacing: tuple[float, float, float]) -> None:
+    """They are on the input's grid, and a region drawn on the network's grid lies at its place in space."""
     volume = reorient(examination(), given)
     tumour = reorient(Volume((nested_ellipsoids()[1] > 0)[None].astype(np.uint8), AFFINE), given)
     plan = a_plan(spacing_mm=spacing)
@@ -98,7 +100,7 @@ def test_an_answer_at_another_spacing_comes_back_in_place(given: str, spacing: t
 def test_a_volume_in_ml_survives_an_oblique_anisotropic_grid(
     spacing: tuple[float, float, float], tilt: tuple[float, float, float]
 ) -> None:
-    """A sphere of 15 mm, found by its brightness at 1 mm, comes back as probabilities with its volume and its place."""
+    """A sphere of 15 mm, segmented at 1 mm by its brightness, keeps its volume and its position."""
     shape = tuple(int(60 // mm) for mm in spacing)
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_euler("xyz", tilt, degrees=True).as_matrix() * np.multiply(spacing, [-1, -1, 1])
@@ -115,8 +117,8 @@ def test_a_volume_in_ml_survives_an_oblique_anisotropic_grid(
     assert 2 * ((found > 0.5) & true).sum() / ((found > 0.5).sum() + true.sum()) > 0.98
 
 
-def test_spacings_that_differ_by_rounding_are_one() -> None:
-    """BraTS headers hold 1.0 and 0.99999; no voxel is touched for that."""
+def test_spacings_that_differ_by_rounding_are_equal() -> None:
+    """BraTS headers hold 1.0 and 0.99999; such volumes are not resampled."""
     volume = examination()
     x, y, z = SPACING
     close = onto_plan(volume, a_plan(spacing_mm=(x * 1.009, y * 0.991, z)))
@@ -127,7 +129,7 @@ def test_spacings_that_differ_by_rounding_are_one() -> None:
 
 @pytest.mark.parametrize("kind", ["int16", "uint16", "float32", ">i2"])
 def test_zscores_have_mean_0_and_deviation_1_over_the_brain(kind: str) -> None:
-    """Of each sequence's non-zero voxels; the background stays zero."""
+    """Each sequence's non-zero voxels have zero mean and unit variance; the background stays zero."""
     volume = examination()
     prepared = prepare(Volume(volume.data.astype(kind), AFFINE), a_plan())
     assert prepared.data.dtype == np.float32
@@ -141,7 +143,7 @@ def test_zscores_have_mean_0_and_deviation_1_over_the_brain(kind: str) -> None:
 
 
 def test_minmax_lies_in_0_to_1() -> None:
-    """The least voxel of a sequence is 0, which is the background's, the most is 1, in between it is linear."""
+    """The minimum of a sequence, its background, becomes 0 and the maximum 1; between them it is linear."""
     volume = examination()
     prepared = prepare(volume, a_plan(normalization="minmax"))
     assert (prepared.data.min(), prepared.data.max()) == (0, 1)
@@ -151,8 +153,8 @@ def test_minmax_lies_in_0_to_1() -> None:
 
 
 @pytest.mark.parametrize("normalization", ["zscore", "minmax"])
-def test_an_absent_sequence_stays_zero_and_is_said(normalization: str) -> None:
-    """The others are what they are without it."""
+def test_a_missing_sequence_stays_zero_and_is_reported(normalization: str) -> None:
+    """The other sequences are the same as without it."""
     volume = examination()
     without = volume.data.copy()
     without[1] = 0
@@ -168,7 +170,7 @@ def test_an_absent_sequence_stays_zero_and_is_said(normalization: str) -> None:
 @pytest.mark.parametrize("normalization", ["zscore", "minmax"])
 @pytest.mark.parametrize("level", [7, -3])
 def test_a_constant_sequence_stays_finite(normalization: str, level: int) -> None:
-    """An export gone wrong, or a mask given as an image: no division by a deviation of zero."""
+    """A failed export or a mask given as an image must not lead to a division by zero."""
     data = np.full((1, 6, 6, 6), level, np.int16)
     for volume in (data, np.where(np.arange(6) < 3, data, 0)):
         prepared = prepare(Volume(volume, AFFINE), a_plan(modalities=("t2f",), normalization=normalization))
@@ -176,8 +178,8 @@ def test_a_constant_sequence_stays_finite(normalization: str, level: int) -> Non
         assert np.abs(prepared.data).max() <= 1
 
 
-def test_a_part_is_normalized_as_the_whole() -> None:
-    """Patches are cut from what is stored and normalized alone."""
+def test_a_part_is_normalized_like_the_whole() -> None:
+    """Training cuts patches from stored intensities and normalizes each by itself."""
     framed = frame(examination(), a_plan())
     moments = [channel_moments(channel) for channel in framed.data]
     whole = normalize(framed.data, moments, "zscore")
@@ -185,8 +187,8 @@ def test_a_part_is_normalized_as_the_whole() -> None:
     np.testing.assert_array_equal(normalize(framed.data[part], moments, "zscore"), whole[part])
 
 
-def test_moments_are_those_of_the_voxels_that_are_not_zero() -> None:
-    """By hand; with many voxels the sums do not lose their last ones."""
+def test_moments_are_those_of_the_non_zero_voxels() -> None:
+    """Computed by hand; sums over many voxels stay precise."""
     moments = channel_moments(np.array([0, 0, 2, 4, 0, -1], np.int16))
     assert (moments.mean, moments.least, moments.most) == (pytest.approx(5 / 3), -1, 4)
     assert moments.std == pytest.approx(np.std([2, 4, -1]))
@@ -197,7 +199,7 @@ def test_moments_are_those_of_the_voxels_that_are_not_zero() -> None:
 
 
 def test_the_box_is_the_smallest_around_the_brain() -> None:
-    """One channel's outermost voxel is enough to widen it; without a voxel it is the grid."""
+    """The box holds every non-zero voxel of every channel; without any it is the whole grid."""
     data = np.zeros((2, 9, 8, 7), np.int16)
     assert brain_box(data) == (slice(0, 9), slice(0, 8), slice(0, 7))
     data[0, 2, 3, 4] = 5
@@ -206,16 +208,16 @@ def test_the_box_is_the_smallest_around_the_brain() -> None:
     assert brain_box(data) == (slice(2, 9), slice(1, 4), slice(4, 7))
 
 
-def test_what_is_framed_has_the_type_it_had() -> None:
-    """int16 halves what a cache holds; only resampling needs floats."""
+def test_framing_keeps_the_data_type() -> None:
+    """int16 halves the size of a cache; only resampling needs floats."""
     framed = frame(examination(), a_plan())
     assert framed.data.dtype == np.int16
     assert frame(examination(), a_plan(spacing_mm=(1.0, 1.0, 1.0))).data.dtype == np.float32
     assert framed.original.shape == SHAPE
 
 
-def test_the_input_is_left_as_it_was() -> None:
-    """Normalizing works on a copy."""
+def test_the_input_is_not_changed() -> None:
+    """Normalization does not change its argument."""
     volume = examination()
     before = volume.data.copy()
     prepare(volume, a_plan())
@@ -225,10 +227,95 @@ def test_the_input_is_left_as_it_was() -> None:
 def test_the_common_spacing_is_the_median_along_the_networks_axes(
     folder_of: Callable[..., Path], write_case: Callable[..., Case]
 ) -> None:
-    """To a hundredth of a millimetre, in the order in which the network sees the axes."""
+    """Rounded to 0.01 mm, in the order of the network's axes."""
     cases = find_cases(folder_of(2))
     x, y, z = (round(mm, 2) for mm in SPACING)
     assert common_spacing(cases, "LPS") == (x, y, z)
     assert common_spacing(cases, "SLP") == (z, x, y)
     with pytest.raises(InputError, match="nothing to prepare"):
         common_spacing([], "LPS")
+
+
+def spiked(value: float, *, count: int = 1, channel: int = 1, where: str = "brain") -> Volume:
+    """Return the examination, as float32, with a few neighbouring voxels of one channel set to a value."""
+    volume = examination()
+    data = volume.data.astype(np.float32)
+    inside = np.argwhere((data[channel] != 0) == (where != "background"))
+    if where == "tumour":
+        inside = np.argwhere(nested_ellipsoids()[1] == 3)
+    data[channel][tuple(inside[len(inside) // 2 :][:count].T)] = value
+    return Volume(data, volume.affine)
+
+
+@pytest.mark.parametrize("normalization", ["zscore", "minmax"])
+@pytest.mark.parametrize("where", ["brain", "tumour", "background"])
+@pytest.mark.parametrize(("value", "count"), [(1e7, 1), (-1e7, 1), (65535, 20), (-32768, 5), (3e38, 2), (-3e38, 2)])
+def test_a_few_extreme_voxels_do_not_change_the_others(
+    normalization: str, where: str, value: float, count: int
+) -> None:
+    """All other voxels stay the same but for a small change of the moments; the extreme ones become ordinary."""
+    plan = a_plan(normalization=normalization)
+    clean, found = prepare(examination(), plan), prepare(spiked(value, count=count, where=where), plan)
+    assert found.framed.replaced == (0, count, 0, 0)
+    assert found.framed.box == clean.framed.box
+    changed = np.abs(found.data - clean.data) > 0.02
+    assert np.count_nonzero(changed) <= count
+    assert np.abs(found.data - clean.data).max() < np.ptp(clean.data[1])
+    np.testing.assert_array_equal(found.data[[0, 2, 3]], clean.data[[0, 2, 3]])
+
+
+def test_ordinary_images_are_not_touched() -> None:
+    """Without extreme voxels the volume is the same object, also with the brightest voxel seen in real images."""
+    volume = examination()
+    low, middle, high = np.percentile(volume.data[1][volume.data[1] != 0], (1, 50, 99))
+    for value in (middle + 10 * (high - middle), middle - 3 * (middle - low)):
+        for one in (volume, spiked(value)):
+            same, counts = replace_outliers(one)
+            assert same is one
+            assert counts == (0, 0, 0, 0)
+
+
+def test_many_voxels_far_away_are_a_distribution() -> None:
+    """More than one voxel in a hundred is not an accident: nothing is replaced."""
+    volume = spiked(1e6, count=400)
+    assert replace_outliers(volume)[0] is volume
+
+
+def test_larger_holes_are_filled_from_outside_inwards() -> None:
+    """In a channel that increases linearly every voxel of a cube gets a value of its surroundings."""
+    data = np.broadcast_to(np.arange(100, 140, dtype=np.int16)[:, None, None], (1, 40, 40, 40)).copy()
+    before = data.copy()
+    data[0, 18:22, 18:22, 18:22] = 30000
+    filled, counts = replace_outliers(Volume(data, np.eye(4)))
+    assert counts == (64,)
+    assert filled.data.dtype == np.int16
+    assert np.abs(filled.data - before).max() <= 3
+    assert (data == 30000).sum() == 64
+
+
+def test_sparse_and_empty_channels_have_no_outliers() -> None:
+    """Too few voxels to judge by, or all of the same value."""
+    channel = np.zeros((10, 10, 10), np.float32)
+    assert find_outliers(channel) is None
+    channel[0, 0, :5] = (1, 2, 3, 4, 1e9)
+    assert find_outliers(channel) is None
+    channel[:] = 7
+    channel[5, 5, 5] = 8
+    assert find_outliers(channel) is None
+
+
+@pytest.mark.parametrize("mm", [10.0, 200.0, 1e5, 0.001, 1e-6])
+def test_a_voxel_size_that_is_no_heads_is_refused(mm: float) -> None:
+    """Resampling it would need all memory, or leave a single voxel; the message names the size."""
+    volume = Volume(examination().data[:1].repeat(8, 1).repeat(8, 2), np.diag([-mm, -mm, mm, 1]))
+    with pytest.raises(InputError, match=r"voxels of .* mm and a field of view of .* mm"):
+        prepare(volume, a_plan(modalities=("t1c",)))
+
+
+@pytest.mark.parametrize("shift_mm", [0.01, 0.0001])
+def test_small_voxels_that_are_resampled_are_restored_to_their_grid(shift_mm: float) -> None:
+    """Also where two grids differ by less than the tolerance for rounding in headers."""
+    spacing = 0.2 + shift_mm
+    volume = Volume(np.ones((1, 30, 30, 30), np.float32), np.diag([-spacing, -spacing, spacing, 1]))
+    prepared = prepare(volume, a_plan(modalities=("t1c",), spacing_mm=(0.2, 0.2, 0.2)))
+    assert restore(prepared, prepared.data).data.shape == volume.data.shape

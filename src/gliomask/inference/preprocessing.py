@@ -1,9 +1,10 @@
-"""A volume -> what the network sees, and the network's answer -> the volume's own grid."""
+"""From a volume to a network's input, and from its output back to the volume's own grid."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,33 +12,53 @@ from numpy.typing import NDArray
 
 from gliomask.cases import Case
 from gliomask.errors import InputError
+from gliomask.inspection import find_outliers
 from gliomask.model.choices import Normalization
 from gliomask.model.plan import Plan
-from gliomask.volume import Grid, Spacing, Volume, grid_at_spacing, read_grid, reorient, resample
+from gliomask.volume import (
+    Box,
+    Grid,
+    Spacing,
+    Volume,
+    bounding_box,
+    grid_at_spacing,
+    read_grid,
+    reorient,
+    resample,
+)
 
-Box = tuple[slice, slice, slice]
-
-# Spacings closer than this, as a fraction, are one: BraTS headers hold 1.0 and 0.99999.
+# Spacings that differ by less than this fraction are treated as equal: BraTS headers hold 1.0 and 0.99999.
 _SAME_SPACING = 0.01
+
+# Limits of the field of view of a volume that is resampled. A head fits in 35 x 35 x 35 cm, which is 43 litres; the
+# memory and the time needed grow with the volume.
+_LARGEST_FIELD_LITRES = 64
+_SMALLEST_FIELD_MM = 5
+
+# The 26 neighbours of a voxel.
+_NEIGHBOURS = np.array([offset for offset in product((-1, 0, 1), repeat=3) if any(offset)])
 
 
 @dataclass(frozen=True)
 class Framed:
-    """The brain's bounding box in the plan's orientation and spacing, intensities untouched."""
+    """The brain's bounding box in the plan's orientation and spacing, before the intensities are normalized."""
 
     data: NDArray[Any]
-    """`(C, x, y, z)`, in the type the volume had, unless it had to be resampled (then float32)."""
+    """`(C, x, y, z)`, in the type of the volume, or float32 if it was resampled."""
     box: Box
-    """Where the box lies in `grid`."""
+    """The position of the box in `grid`."""
     grid: Grid
-    """The plan's orientation and spacing over the whole field of view."""
+    """The whole field of view in the plan's orientation and spacing."""
     original: Grid
-    """The grid that the volume came on."""
+    """The grid of the volume."""
+    replaced: tuple[int, ...]
+    """The number of voxels of each channel whose intensity was replaced; see `replace_outliers`."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What normalizing one channel needs: the mean and standard deviation over its non-zero voxels, least and most."""
+    """The statistics of one channel that normalization needs: mean and standard deviation of its non-zero voxels, and
+    the minimum and maximum of all its voxels."""
 
     mean: float
     std: float
@@ -47,24 +68,27 @@ class Moments:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the network sees, and all that is needed to undo it."""
+    """A network's input, with what is needed to map its output back."""
 
     data: NDArray[np.float32]
-    """`(C, x, y, z)`, normalized, background zero."""
+    """`(C, x, y, z)`, normalized; the background is zero."""
     present: tuple[bool, ...]
     """Which channels the examination has; the others are zero."""
     framed: Framed
 
 
 def prepare(volume: Volume, plan: Plan) -> Prepared:
-    """Reorient, resample, crop to the brain and normalize, as the plan says.
+    """Reorient, resample, crop to the brain and normalize a volume as described by the plan.
 
     Args:
-        volume: One channel for each of the plan's modalities, in its order; an absent one is all zero (`read_case`).
+        volume: One channel for each of the plan's modalities, in its order; missing ones are zero (see `read_case`).
         plan: The plan.
 
     Returns:
-        float32, cropped to the box around every voxel that is not zero in some channel.
+        float32, cropped to the bounding box of the voxels that are not zero in some channel.
+
+    Raises:
+        InputError: The field of view is too large or too small to be a head; see `onto_plan`.
     """
     framed = frame(volume, plan)
     moments = [channel_moments(channel) for channel in framed.data]
@@ -73,14 +97,14 @@ def prepare(volume: Volume, plan: Plan) -> Prepared:
 
 
 def restore(prepared: Prepared, channels: NDArray[np.float32]) -> Volume:
-    """Return what the network said about each voxel on the grid that the examination came on.
+    """Return a network's output on the grid of the original volume.
 
     Args:
-        prepared: What `prepare` returned.
+        prepared: The value that `prepare` returned.
         channels: `(R, x, y, z)` on the prepared grid, such as probabilities.
 
     Returns:
-        `(R, X, Y, Z)`, zero outside the brain's box. The original affine, exactly.
+        `(R, X, Y, Z)`, zero outside the brain's bounding box, with exactly the original affine.
     """
     framed = prepared.framed
     full = np.zeros((len(channels), *framed.grid.shape), dtype=channels.dtype)
@@ -88,16 +112,16 @@ def restore(prepared: Prepared, channels: NDArray[np.float32]) -> Volume:
     full[:, x, y, z] = channels
     volume = Volume(full, framed.grid.affine)
     oriented = _oriented(framed.original, framed.grid.axes)
-    if oriented.difference(framed.grid):  # it was resampled on the way in
+    if oriented.shape != framed.grid.shape or not np.array_equal(oriented.affine, framed.grid.affine):
         volume = resample(volume, oriented)
     return Volume(reorient(volume, framed.original.axes).data, framed.original.affine)
 
 
 def common_spacing(cases: Sequence[Case], axes: str) -> Spacing:
-    """Return the median voxel size of some cases along each of the axes, to a hundredth of a mm; reads headers only.
+    """Return the median voxel size of some cases along each of the axes, rounded to 0.01 mm; reads headers only.
 
     Raises:
-        InputError: There is no case, or a file is bad.
+        InputError: There is no case with images, or a file is bad.
     """
     grids = [read_grid(next(iter(case.images.values())).path)[0] for case in cases if case.images]
     if not grids:
@@ -107,10 +131,57 @@ def common_spacing(cases: Sequence[Case], axes: str) -> Spacing:
 
 
 def frame(volume: Volume, plan: Plan) -> Framed:
-    """Reorient, resample and crop to the brain; the part of `prepare` that leaves intensities alone."""
-    worked = onto_plan(volume, plan)
-    x, y, z = box = brain_box(worked.data)
-    return Framed(worked.data[:, x, y, z], box, worked.grid, volume.grid)
+    """Replace outliers, reorient, resample and crop to the brain: all of `prepare` but the normalization.
+
+    Prediction and the training cache both use it, so that a network gets the same intensities in both.
+
+    Raises:
+        InputError: As for `onto_plan`.
+    """
+    repaired, replaced = replace_outliers(volume)
+    oriented = onto_plan(repaired, plan)
+    x, y, z = box = brain_box(oriented.data)
+    return Framed(oriented.data[:, x, y, z], box, oriented.grid, volume.grid, replaced)
+
+
+def replace_outliers(volume: Volume) -> tuple[Volume, tuple[int, ...]]:
+    """Replace each voxel far outside the range of all others by the median of its neighbours.
+
+    A few such voxels would change the mean and the standard deviation of a whole channel, and with them the answer
+    everywhere. What counts as far is defined by `inspection.find_outliers`; it does not concern ordinary images.
+
+    Returns:
+        The volume and the number of voxels replaced in each channel. Without any it is the same object as `volume`.
+    """
+    data = volume.data
+    replaced = []
+    for number, channel in enumerate(volume.data):
+        outliers = find_outliers(channel)
+        replaced.append(0 if outliers is None else int(np.count_nonzero(outliers)))
+        if outliers is not None:
+            data = volume.data.copy() if data is volume.data else data
+            _fill(data[number], outliers)
+    return (volume if data is volume.data else Volume(data, volume.affine)), tuple(replaced)
+
+
+def _fill(channel: NDArray[Any], holes: NDArray[np.bool_]) -> None:
+    """Set some voxels of a channel, in place, to the median of their neighbours; larger holes from outside inwards."""
+    holes = holes.copy()
+    last = np.array(channel.shape) - 1
+    while holes.any():
+        places = np.argwhere(holes)
+        around = places[:, None] + _NEIGHBOURS  # (N, 26, 3)
+        usable = ((around >= 0) & (around <= last)).all(axis=2)
+        index = tuple(np.clip(around, 0, last).transpose(2, 0, 1))
+        usable &= ~holes[index]
+        border = usable.any(axis=1)
+        if not border.any():
+            return
+        values = np.where(usable, channel[index].astype(np.float64), np.nan)[border]
+        medians = np.nanmedian(values, axis=1)
+        edge = tuple(places[border].T)
+        channel[edge] = np.rint(medians) if channel.dtype.kind in "iu" else medians
+        holes[edge] = False
 
 
 def onto_plan(volume: Volume, plan: Plan, *, nearest: bool = False) -> Volume:
@@ -119,43 +190,55 @@ def onto_plan(volume: Volume, plan: Plan, *, nearest: bool = False) -> Volume:
     Args:
         volume: Any channels.
         plan: The plan.
-        nearest: See `resample`; for labels.
+        nearest: Use the nearest voxel instead of interpolating, for labels; see `resample`.
+
+    Raises:
+        InputError: The volume must be resampled and its field of view is larger than 64 litres or smaller than 5 mm,
+            so that its voxel size cannot be right.
     """
     oriented = reorient(volume, plan.axes)
     if np.allclose(oriented.spacing_mm, plan.spacing_mm, rtol=_SAME_SPACING, atol=0):
         return oriented
+    _check_field_of_view(oriented.grid)
     return resample(oriented, grid_at_spacing(oriented.grid, plan.spacing_mm), nearest=nearest)
+
+
+def _check_field_of_view(grid: Grid) -> None:
+    edges_mm = [count * mm for count, mm in zip(grid.shape, grid.spacing_mm, strict=True)]
+    if np.prod(edges_mm) / 1e6 <= _LARGEST_FIELD_LITRES and min(edges_mm) >= _SMALLEST_FIELD_MM:
+        return
+    voxel, field = (" x ".join(f"{mm:.4g}" for mm in sizes) for sizes in (grid.spacing_mm, edges_mm))
+    raise InputError(
+        f"its header gives voxels of {voxel} mm and a field of view of {field} mm, which is no head's. "
+        "Correct the voxel size, or convert the images again from DICOM."
+    )
 
 
 def brain_box(data: NDArray[Any]) -> Box:
     """Return the smallest box around every voxel that is not zero in some channel of `(C, X, Y, Z)`.
 
-    All zero: the whole grid.
+    If all voxels are zero, it is the whole grid.
     """
-    mask = np.asarray(data.any(axis=0))
-    spans = []
-    for axis in range(3):
-        inside = np.flatnonzero(np.moveaxis(mask, axis, 0).reshape(mask.shape[axis], -1).any(axis=1))
-        spans.append(slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, mask.shape[axis]))
-    return spans[0], spans[1], spans[2]
+    x, y, z = (slice(0, edge) for edge in data.shape[1:])
+    return bounding_box(np.asarray(data.any(axis=0))) or (x, y, z)
 
 
 def channel_moments(channel: NDArray[Any]) -> Moments:
-    """Return the moments of one channel; an absent or constant one gets a standard deviation of 1."""
+    """Return the moments of one channel; the standard deviation of a missing or constant channel is given as 1."""
     voxels = channel[channel != 0]
     if not len(voxels):
         return Moments(0.0, 1.0, 0.0, 0.0)
-    # Sums in float64: a brain has a million voxels, more than float32 can add one by one.
+    # The sums need float64: float32 is not precise enough to add up the million voxels of a brain.
     std = float(voxels.std(dtype=np.float64))
     return Moments(float(voxels.mean(dtype=np.float64)), std or 1.0, float(channel.min()), float(channel.max()))
 
 
-def normalize(data: NDArray[Any], moments: list[Moments], normalization: Normalization) -> NDArray[np.float32]:
-    """Return `(C, ...)` as float32 with comparable intensities; zero voxels stay zero.
+def normalize(data: NDArray[Any], moments: Sequence[Moments], normalization: Normalization) -> NDArray[np.float32]:
+    """Return normalized intensities, `(C, ...)`, float32; zero voxels stay zero.
 
     Args:
-        data: Intensities as stored, of the whole brain or any part of it.
-        moments: Those of each channel over the whole brain.
+        data: Intensities as stored, of the whole brain or a part of it.
+        moments: The moments of each channel over the whole brain.
         normalization: See `Plan.normalization`.
     """
     result = np.empty(data.shape, dtype=np.float32)
@@ -168,7 +251,7 @@ def normalize(data: NDArray[Any], moments: list[Moments], normalization: Normali
 
 
 def scale_of(moments: Moments, normalization: Normalization) -> tuple[np.float32, np.float32]:
-    """Return which stored intensity becomes 0, and by what the distance from it is multiplied."""
+    """Return the intensity that becomes 0, and the factor by which differences from it are multiplied."""
     if normalization == "zscore":
         return np.float32(moments.mean), np.float32(1 / moments.std)
     return np.float32(moments.least), np.float32(1 / ((moments.most - moments.least) or 1.0))

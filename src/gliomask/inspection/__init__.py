@@ -10,10 +10,11 @@ import numpy as np
 from gliomask.cases import Case
 from gliomask.inspection import geometry, values
 from gliomask.inspection.naming import misnamed, recognise
+from gliomask.inspection.outliers import find_outliers, spikes
 from gliomask.inspection.sampled import Samples, take_samples
 from gliomask.volume import Spacing, Volume, reorient
 
-__all__ = ["Samples", "inspect", "inspect_channels", "recognise", "take_samples"]
+__all__ = ["Samples", "find_outliers", "inspect", "inspect_channels", "recognise", "take_samples"]
 
 
 def inspect(
@@ -39,7 +40,8 @@ def inspect(
     if not look.images:
         return ("every image is empty: nothing to find.",)
     about_voxels = geometry.voxels(look, reorient(volume, axes).spacing_mm, spacing_mm)
-    return tuple(text for text in (about_voxels, *_findings(look)) if text is not None)
+    about_spikes = spikes(volume, modalities, look)
+    return tuple(text for text in (about_voxels, about_spikes, *_findings(look)) if text is not None)
 
 
 def inspect_channels(case: Case, channels: Mapping[str, Volume]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,6 +21,8 @@ from gliomask.files import replacing, write_text
 from gliomask.inference.preprocessing import Framed, Moments, channel_moments, frame, onto_plan
 from gliomask.labels import count_labels, get_convention, to_regions
 from gliomask.model.plan import Plan, plan_from_dict, plan_to_dict
+
+log = logging.getLogger(__name__)
 
 # Of what is written; a cache of an older one is made again.
 _FORMAT = 2
@@ -178,6 +181,11 @@ def _make(case: Case, folder: Path, plan: Plan) -> CachedCase:
     if difference := volume.grid.difference(mask.grid):
         raise InputError(f"{case.id}: the grid of {case.mask} differs from that of the images in {difference}.")
     framed = frame(volume, plan)
+    for modality, count in zip(plan.modalities, framed.replaced, strict=True):
+        if count:
+            log.warning(
+                "%s: %d voxels of %s far outside the range of all others were replaced", case.id, count, modality
+            )
     labels = onto_plan(mask, plan, nearest=True).data[0]
     x, y, z = framed.box
     convention = get_convention(case.convention or plan.convention)

@@ -15,9 +15,16 @@ from numpy.typing import NDArray
 from gliomask.cases import Case, Problem, read_case, read_mask, usable_cores
 from gliomask.errors import InputError
 from gliomask.files import replacing, write_text
-from gliomask.inference.preprocessing import Box, brain_box, channel_moments, normalize, onto_plan
+from gliomask.inference.preprocessing import (
+    brain_box,
+    channel_moments,
+    normalize,
+    onto_plan,
+    replace_outliers,
+)
 from gliomask.labels import convert_labels, get_convention
 from gliomask.model.plan import Plan
+from gliomask.volume import Box
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ def _make(case: Case, folder: Path, plan: Plan, edge: int) -> Crop:
     volume = read_case(case, plan.modalities)
     if difference := volume.grid.difference(mask.grid):
         raise InputError(f"{case.id}: the grid of {case.mask} differs from that of the images in {difference}.")
-    data = onto_plan(volume, plan).data
+    data = onto_plan(replace_outliers(volume)[0], plan).data
     source = get_convention(case.convention or plan.convention)
     labels = onto_plan(mask, plan, nearest=True).data[0]
     classes = convert_labels(labels, source, get_convention("brats2023"), case.id)
