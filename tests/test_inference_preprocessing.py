@@ -258,7 +258,7 @@ def test_a_few_extreme_voxels_do_not_change_the_others(
     clean, found = prepare(examination(), plan), prepare(spiked(value, count=count, where=where), plan)
     assert found.framed.replaced == (0, count, 0, 0)
     assert found.framed.box == clean.framed.box
-    changed = np.abs(found.data - clean.data) > 0.02
+    changed = np.abs(found.data - clean.data) > 0.05
     assert np.count_nonzero(changed) <= count
     assert np.abs(found.data - clean.data).max() < np.ptp(clean.data[1])
     np.testing.assert_array_equal(found.data[[0, 2, 3]], clean.data[[0, 2, 3]])
