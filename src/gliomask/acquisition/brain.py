@@ -41,13 +41,25 @@ def extract_brain(head: Volume, *, threads: int | None = None) -> Mask:
     low, high = np.quantile(small, [0.005, 0.995])
     if high <= low:
         raise InputError("no brain was found: the image has one intensity only.")
-    coarse = _largest(_run("bbox", _normalized(small, low, high), threads) > 0.5)
+    coarse = largest_piece(_run("bbox", _normalized(small, low, high), threads) > 0.5)
     box = _box(coarse, image.shape)
     fine = _run("brain", _normalized(_resized(image[box], (_FINE,) * 3), low, high), threads)
     mask = np.zeros(image.shape, bool)
     inside = image[box].shape
-    mask[box] = binary_fill_holes(_largest(_resized(fine, inside) > 0.5))
+    mask[box] = binary_fill_holes(largest_piece(_resized(fine, inside) > 0.5))
     return reorient(Volume(mask[None], oriented.affine), head.grid.axes).data[0]
+
+
+def largest_piece(mask: Mask) -> Mask:
+    """Return the largest 26-connected piece of a mask.
+
+    Raises:
+        InputError: The mask is empty.
+    """
+    kept: Mask = cc3d.largest_k(mask, k=1, connectivity=26) > 0
+    if not kept.any():
+        raise InputError("no brain was found. Is this a whole head in MRI?")
+    return kept
 
 
 def implausible_volume(volume_ml: float) -> str | None:
@@ -100,13 +112,6 @@ def _normalized(image: NDArray[np.float32], low: float, high: float) -> NDArray[
     # The mean and deviation with which the networks were trained.
     result: NDArray[np.float32] = (0.226 * (scaled - scaled.mean()) / scaled.std(ddof=1) + 0.449).astype(np.float32)
     return result
-
-
-def _largest(mask: Mask) -> Mask:
-    kept: Mask = cc3d.largest_k(mask, k=1, connectivity=26) > 0
-    if not kept.any():
-        raise InputError("no brain was found. Is this a whole head in MRI?")
-    return kept
 
 
 def _box(coarse: Mask, shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
