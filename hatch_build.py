@@ -6,9 +6,16 @@ If npm is missing or fails, the package is built without it, with a warning; `gl
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
+import math
 import shutil
+import struct
 import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +26,16 @@ PACKAGE = "node_modules/@niivue/niivue"
 SCRIPT = Path(PACKAGE, "dist/niivue.umd.js")
 
 
-class NiivueHook(BuildHookInterface[Any]):
+RAW_ASSETS = Path("src/gliomask/acquisition/assets")
+BRAIN, ATLAS = RAW_ASSETS / "brain.safetensors", RAW_ASSETS / "mni152_t1_brain.nii.gz"
+# What each file is made from: a wheel, and its hash.
+WHEELS = {
+    BRAIN: ("deepbet==1.0.2", "1999e2ea00ec48f6233b95b96f3901a962d3f70431c63aeb985e8a49a198473c"),
+    ATLAS: ("nilearn==0.14.1", "725206484e9fb3f6691f9c2d20204a068759d5072f12055324702ee0cb2bbe8a"),
+}
+
+
+class AssetsHook(BuildHookInterface[Any]):
     """A build step of wheels, editable or not, and of the sdist, which contains the file for users without npm."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
@@ -35,6 +51,15 @@ class NiivueHook(BuildHookInterface[Any]):
                 )
         if asset.is_file():
             build_data["artifacts"].append(f"/{ASSET.as_posix()}")
+        for path, make in ((BRAIN, _brain_weights), (ATLAS, _atlas)):
+            problem = None if (root / path).is_file() else _from_wheel(*WHEELS[path], make, root / path)
+            if problem:
+                self.app.display_warning(
+                    f"gliomask is built WITHOUT {path.name}: {problem}. All else works; the preparation of raw images "
+                    "then says what is missing. Build again with a network."
+                )
+            else:
+                build_data["artifacts"].append(f"/{path.as_posix()}")
 
 
 def _install(root: Path) -> str | None:
@@ -73,3 +98,75 @@ def _pack(script: Path, asset: Path) -> str | None:
     partial.write_bytes(gzip.compress(script.read_bytes(), 9, mtime=0))
     partial.replace(asset)
     return None
+
+
+def _from_wheel(wanted: str, sha256: str, make: Callable[[zipfile.ZipFile], bytes], asset: Path) -> str | None:
+    """Have pip fetch a wheel, check its hash and make a file of what is in it; return what hinders, if anything does."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        try:
+            ran = subprocess.run(
+                [*command, "--dest", folder, wanted], capture_output=True, text=True, timeout=300, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"pip download failed: {error}"
+        wheels = list(Path(folder).glob("*.whl"))
+        if ran.returncode or len(wheels) != 1:
+            return f"pip download failed: {ran.stderr.strip()[-500:]}"
+        if hashlib.sha256(wheels[0].read_bytes()).hexdigest() != sha256:
+            return f"the wheel of {wanted} is not the one that was expected"
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            content = make(wheel)
+    asset.parent.mkdir(parents=True, exist_ok=True)
+    partial = asset.with_suffix(".partial")
+    partial.write_bytes(content)
+    partial.replace(asset)
+    return None
+
+
+def _atlas(wheel: zipfile.ZipFile) -> bytes:
+    return wheel.read("nilearn/datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
+
+
+def _brain_weights(wheel: zipfile.ZipFile) -> bytes:
+    """Both networks' weights as float16 in one safetensors file: `bbox.*` and `brain.*`.
+
+    A TorchScript archive holds its tensors as plain float32 files, in the order of the state dictionary.
+    """
+    header: dict[str, Any] = {}
+    tensors: list[bytes] = []
+    place = 0
+    for name, file in (("bbox", "bbox_model"), ("brain", "model")):
+        with wheel.open(f"data/models/{file}.pt") as stream, zipfile.ZipFile(stream) as archive:
+            root = archive.namelist()[0].partition("/")[0]
+            for number, (weight, shape) in enumerate(_brain_shapes()):
+                count = math.prod(shape)
+                values = struct.unpack(f"<{count}f", archive.read(f"{root}/data/{number}"))
+                tensors.append(struct.pack(f"<{count}e", *values))
+                header[f"{name}.{weight}"] = {
+                    "dtype": "F16",
+                    "shape": shape,
+                    "data_offsets": [place, place + 2 * count],
+                }
+                place += 2 * count
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + b"".join(tensors)
+
+
+def _brain_shapes() -> Iterator[tuple[str, list[int]]]:
+    yield "init.0.weight", [16, 1, 7, 7, 7]
+    for level, (old, new) in enumerate(((16, 16), (16, 32), (32, 64), (64, 128))):
+        yield f"down{level}.block1.double_conv.0.weight", [new, old, 3, 3, 3]
+        yield f"down{level}.block1.double_conv.3.weight", [new, new, 3, 3, 3]
+        if old != new:
+            yield f"down{level}.block1.downsample.0.weight", [new, old, 1, 1, 1]
+        yield f"down{level}.block2.double_conv.0.weight", [new, new, 3, 3, 3]
+        yield f"down{level}.block2.double_conv.3.weight", [new, new, 3, 3, 3]
+    for level, (old, between, new) in enumerate(((128, 32, 64), (64, 16, 32), (32, 8, 16), (16, 4, 16))):
+        yield f"up{level}.conv1.0.weight", [between, old, 1, 1, 1]
+        yield f"up{level}.tp_conv.0.weight", [between, between, 3, 3, 3]
+        yield f"up{level}.conv2.0.weight", [new, between, 1, 1, 1]
+    for name, old, new, edge, bias in (("tp_conv1.0", 16, 8, 3, 8), ("conv.0", 8, 8, 3, 8), ("tp_conv2", 8, 2, 2, 2)):
+        yield f"{name}.weight", [old, new, edge, edge, edge]
+        yield f"{name}.bias", [bias]
