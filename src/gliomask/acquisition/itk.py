@@ -18,14 +18,16 @@ def to_itk(volume: Volume) -> Any:
     """Return the first channel as a SimpleITK image of float32 at the same place in space.
 
     Raises:
-        InputError: SimpleITK is not installed, or the axes are not at right angles to each other, which ITK cannot hold.
+        InputError: SimpleITK is not installed, or the axes are not at right angles to each other, as ITK needs.
     """
     sitk = require_itk()
     affine = _TO_LPS @ volume.affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     direction = affine[:3, :3] / spacing
     if np.abs(direction.T @ direction - np.eye(3)).max() > _SKEW:
-        raise InputError("the image's axes are not at right angles to each other. Resample it to a straight grid first.")
+        raise InputError(
+            "the image's axes are not at right angles to each other. Resample it to a straight grid first."
+        )
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.data[0].T, dtype=np.float32))
     image.SetSpacing([float(value) for value in spacing])
     image.SetDirection(_nearest_rotation(direction).ravel().tolist())

@@ -111,13 +111,19 @@ def preprocess(
         to_native={name: to_image[name] @ to_reference for name in images},
     )
     carried = {name: alignment.onto_grid(name, image).data[0] for name, image in images.items()}
-    found = {name: alignment.onto_grid(name, Volume(mask[None], images[name].affine)).data[0] for name, mask in brains.items()}
+    found = {
+        name: alignment.onto_grid(name, Volume(mask[None], images[name].affine)).data[0]
+        for name, mask in brains.items()
+    }
     brain = _common_brain(found, reference)
     quality = _measure(carried, found, brain, reference)
     quality |= {"brain_ml": float(np.count_nonzero(brain) * voxel_volume_ml(grid.affine))} | overlap
     clock.end()
     return Preprocessed(
-        images={name: Volume(np.where(brain, image, 0)[None].astype(np.float32), grid.affine) for name, image in carried.items()},
+        images={
+            name: Volume(np.where(brain, image, 0)[None].astype(np.float32), grid.affine)
+            for name, image in carried.items()
+        },
         brain=Volume(brain[None].astype(np.uint8), grid.affine),
         alignment=replace(alignment, quality=quality),
         warnings=tuple(_warnings(quality)),
@@ -138,10 +144,15 @@ def write_preprocessed(found: Preprocessed, case_id: str, folder: Path) -> Case:
     write_volume(folder / f"{case_id}_brain.nii.gz", found.brain)
     sources = {}
     for name, image in found.images.items():
-        path = folder / f"{case_id}_{_NAMES[name]}.nii.gz"
+        path = image_path(folder, case_id, name)
         write_volume(path, Volume(_compact(image.data), image.affine))
         sources[name] = Source(path)
     return Case(case_id, sources)
+
+
+def image_path(folder: Path, case_id: str, modality: str) -> Path:
+    """Return where `write_preprocessed` puts a sequence."""
+    return folder / f"{case_id}_{_NAMES[modality]}.nii.gz"
 
 
 def is_stripped(image: Volume) -> bool:
@@ -191,18 +202,25 @@ def _given_brain(path: Path, image: Volume) -> Mask:
     mask = read_volume(path, mask=True)
     if difference := image.grid.difference(mask.grid):
         raise InputError(f"{path}: the brain mask must lie on the reference's grid; they differ in {difference}.")
-    return mask.data[0] > 0
+    brain: Mask = mask.data[0] > 0
+    return brain
 
 
 def _register_all(
-    images: Mapping[str, Volume], brains: Mapping[str, Mask], reference: str, settings: PreprocessSettings, clock: _Steps
+    images: Mapping[str, Volume],
+    brains: Mapping[str, Mask],
+    reference: str,
+    settings: PreprocessSettings,
+    clock: _Steps,
 ) -> dict[str, Matrix]:
     """For each image the matrix from the reference's space to its own."""
     found = {}
     for name, image in images.items():
         clock.begin(f"registering {name}")
-        if name == reference or not settings.register or not image.grid.difference(images[reference].grid) and _lie_alike(
-            brains, name, reference
+        if (
+            name == reference
+            or not settings.register
+            or (not image.grid.difference(images[reference].grid) and _lie_alike(brains, name, reference))
         ):
             found[name] = np.eye(4)
             continue
@@ -237,7 +255,11 @@ def _centre(image: Volume, brain: Mask) -> NDArray[np.float64]:
 
 
 def _place(
-    images: Mapping[str, Volume], brains: Mapping[str, Mask], reference: str, settings: PreprocessSettings, clock: _Steps
+    images: Mapping[str, Volume],
+    brains: Mapping[str, Mask],
+    reference: str,
+    settings: PreprocessSettings,
+    clock: _Steps,
 ) -> tuple[Grid, Matrix, dict[str, float]]:
     """The prepared grid, the map from its space to the reference's, and how well the brain fits the atlas."""
     clock.begin("finding the atlas")
