@@ -269,7 +269,7 @@ def _place(
         return own_grid(Volume(brain[None], image.affine)), np.eye(4), {}
     atlas = read_atlas(settings.atlas)
     start = _shift(atlas, atlas.data[0] > 0, image, brain)
-    found = register(atlas, stripped, start=start, threads=settings.threads)
+    found = register(atlas, stripped, start=start, quick=True, threads=settings.threads)
     grid = atlas_grid(settings.atlas)
     ours = carry(Volume(brain[None], image.affine), found, grid).data[0] > 0.5
     return grid, found, {"overlap_atlas": _dice(ours, atlas.data[0] > 0)}

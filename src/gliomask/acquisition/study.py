@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,8 @@ class Series:
     grid: Grid | None = None
     original: bool = True
     """Whether the scanner made it, rather than a computation on other images."""
-    read: Callable[[], Volume] = field(default=lambda: _unread(), repr=False, compare=False)
-    """Reads the voxels."""
+    read: Callable[[], Volume] = field(default_factory=lambda: _unread, repr=False, compare=False)
+    """Reads the voxels; it pickles, as studies are prepared in other processes."""
 
     @property
     def slice_mm(self) -> float:
@@ -150,7 +151,7 @@ def _volume_series(path: Path) -> Series:
     reason = f"its name says {modality}" if modality else "its name is that of no sequence"
     if found and found[1] == "mask":
         reason = "its name says that it is a mask"
-    return Series(path.name, (path,), modality, reason, _grid_of(path), read=lambda: read_raw_volume(path))
+    return Series(path.name, (path,), modality, reason, _grid_of(path), read=partial(read_raw_volume, path))
 
 
 def _grid_of(path: Path) -> Grid | None:
@@ -188,7 +189,7 @@ def read_raw_volume(path: Path) -> Volume:
 def series_by_name(names: Mapping[str, Path]) -> list[Series]:
     """Return the series of files that the user named for each sequence."""
     return [
-        Series(path.name, (path,), name, "named by you", _grid_of(path), read=lambda path=path: read_raw_volume(path))  # type: ignore[misc]
+        Series(path.name, (path,), name, "named by you", _grid_of(path), read=partial(read_raw_volume, path))
         for name, path in names.items()
     ]
 

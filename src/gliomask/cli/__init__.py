@@ -28,6 +28,7 @@ from gliomask.cli import (
     phantom,
     predict,
     prepare,
+    preprocess,
     report,
     serve,
     train,
@@ -160,6 +161,7 @@ app = typer.Typer(
 for module in (
     check,
     phantom,
+    preprocess,
     prepare,
     train,
     predict,

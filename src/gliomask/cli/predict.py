@@ -12,6 +12,17 @@ import typer
 
 from gliomask.cli.console import end_batch, out, progress, show_notes, warn
 from gliomask.cli.options import Device, Threads
+from gliomask.cli.raw import (
+    PANEL,
+    Atlas,
+    Register,
+    SkullStrip,
+    Strict,
+    Wishes,
+    find_raw,
+    make_settings,
+    predict_studies,
+)
 from gliomask.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,6 +79,24 @@ _Engine = Annotated[
     str,
     typer.Option("--engine", help="auto: PyTorch on a GPU, else OpenVINO where it knows the network; openvino; torch."),
 ]
+_Raw = Annotated[
+    bool,
+    typer.Option(
+        "--raw",
+        help="The images are as the scanner made them: with skull, each on its own grid. They are aligned and stripped "
+        "first, and the mask goes back to the patient's own space.",
+        rich_help_panel=PANEL,
+    ),
+]
+_Space = Annotated[
+    str,
+    typer.Option(
+        "--space",
+        help="Where the mask lies: reference (the grid of T1c, or of the next best sequence), t1n, t1c, t2w, t2f, or "
+        "prepared (1 mm).",
+        rich_help_panel=PANEL,
+    ),
+]
 
 
 def predict(
@@ -90,6 +119,12 @@ def predict(
     device: Device = "auto",
     engine: _Engine = "auto",
     threads: Threads = None,
+    raw: _Raw = False,
+    space: _Space = "reference",
+    atlas: Atlas = "sri24",
+    skull_strip: SkullStrip = "deepbet",
+    register: Register = "greedy",
+    strict: Strict = False,
 ) -> None:
     """Find the tumour: one mask a case on the input's own grid, with CASE.json (volumes in mL, model, versions).
 
@@ -97,6 +132,22 @@ def predict(
     """
     files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
     sequences = _check_wishes(labels, show, picture=picture)
+    if raw:
+        settings = make_settings(atlas, skull_strip, register, threads)
+        wishes = Wishes(space, probabilities=save_probabilities, overwrite=overwrite, strict=strict, labels=labels)
+        studies = find_raw(source, files, output)
+
+        def load() -> tuple[list[Predictor], Inference]:
+            from gliomask.inference.loading import load_model
+            from gliomask.inference.windows import Inference
+
+            how = Inference(_choice("--window", window), tta, _choice("--precision", precision))  # type: ignore[arg-type]
+            paths: list[Path | None] = [*(model or []), *(more or [])]
+            kind = _choice("--engine", engine)
+            return [load_model(path, device=device, engine=kind, threads=threads) for path in paths or [None]], how  # type: ignore[arg-type]
+
+        predict_studies(studies, output, settings, load, wishes)
+        return
     cases, problems = _cases(source, files)
     to_do = _targets(cases, output, overwrite=overwrite)
     if not to_do and cases:

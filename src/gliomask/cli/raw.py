@@ -1,0 +1,233 @@
+"""Raw studies on the command line: what `preprocess` and `predict --raw` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gliomask.cli.console import end_batch, err, line, out, progress, warn
+from gliomask.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from gliomask.acquisition.prepare_study import PreparedStudy
+    from gliomask.acquisition.preprocess import PreprocessSettings
+    from gliomask.acquisition.study import Study
+    from gliomask.cases import Problem
+    from gliomask.inference.windows import Inference, Predictor
+
+PANEL = "Raw studies"
+
+Atlas = Annotated[
+    str,
+    typer.Option(
+        "--atlas",
+        help="The space of the prepared images: sri24 (BraTS until 2023), mni (BraTS 2024 and later), none (the "
+        "patient's own, at 1 mm).",
+        rich_help_panel=PANEL,
+    ),
+]
+SkullStrip = Annotated[
+    str,
+    typer.Option(
+        "--skull-strip",
+        help="deepbet: its networks find the brain; none: the images have no skull; or a brain mask on the "
+        "reference's grid.",
+        rich_help_panel=PANEL,
+    ),
+]
+Register = Annotated[
+    str,
+    typer.Option(
+        "--register",
+        help="greedy: register every sequence to the reference; none: they lie right as they are.",
+        rich_help_panel=PANEL,
+    ),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Exit with status 1 where an alignment looks poor.", rich_help_panel=PANEL)
+]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How the masks of raw studies are wanted."""
+
+    space: str
+    probabilities: bool
+    overwrite: bool
+    strict: bool
+    labels: str | None
+
+
+def make_settings(atlas: str, skull_strip: str, register: str, threads: int | None) -> PreprocessSettings:
+    """Return the settings that the options ask for.
+
+    Raises:
+        InputError: A value is not known, or the mask's file is not there.
+    """
+    from gliomask.acquisition.atlas import ATLASES
+    from gliomask.acquisition.preprocess import PreprocessSettings
+
+    if atlas not in ATLASES:
+        raise unknown_name("value of --atlas", atlas, ATLASES)
+    if register not in ("greedy", "none"):
+        raise unknown_name("value of --register", register, ("greedy", "none"))
+    strip: str | Path = {"deepbet": "networks", "none": "none"}.get(skull_strip, Path(skull_strip))
+    if isinstance(strip, Path) and not strip.is_file():
+        raise InputError(f"--skull-strip {skull_strip}: neither deepbet, none, nor a file.")
+    return PreprocessSettings(atlas=atlas, skull_strip=strip, register=register == "greedy", threads=threads)  # type: ignore[arg-type]
+
+
+def show_study(study: Study) -> None:
+    """Print which images of a study are used for what, and why the others are not."""
+    err.print(line((study.id, "bold")))
+    for choice in study.choices:
+        series = choice.series
+        size = " x ".join(f"{edge:.1f}" for edge in series.grid.spacing_mm) + " mm" if series.grid else ""
+        mark = (series.modality or "-", "green") if choice.used else ("-", "dim")
+        err.print(line("  ", mark, f"  {series.name}  {size}  {choice.reason}"))
+    for remark in study.notes:
+        warn(f"{study.id}: {remark}")
+
+
+def find_raw(source: Path | None, files: Mapping[str, Path], output: Path) -> list[Study]:
+    """Return the studies that the options name, and print which images are used.
+
+    Raises:
+        InputError: None are named, or named in both ways; there is none; or the output is no folder.
+    """
+    from gliomask.acquisition.study import find_studies, make_study, series_by_name
+    from gliomask.files import check_writable
+
+    if (source is None) == (not files):
+        raise InputError("name the study with -i FOLDER, or its images with --t1 --t1c --t2 --flair; not both.")
+    check_writable(output)
+    if source is not None:
+        studies = find_studies(source)
+    else:
+        first = next(iter(files.values()))
+        studies = [make_study(first.resolve().parent.name, series_by_name(files))]
+    for study in studies:
+        show_study(study)
+    return studies
+
+
+def prepare_all(
+    studies: Sequence[Study], folder: Path, settings: PreprocessSettings, *, overwrite: bool, strict: bool
+) -> None:
+    """Prepare studies as cases in a folder, each in a process of its own, and end as a batch does."""
+    from gliomask.acquisition.prepare_study import outcome, prepared_before, preparing, workers_for
+    from gliomask.cases import Problem, usable_cores
+
+    problems: list[Problem] = []
+    kept = 0
+    with progress("preparing", len(studies)) as bar, preparing(workers_for(studies, usable_cores())) as submit:
+        waiting = []
+        for study in studies:
+            if not overwrite and prepared_before(study.id, folder / study.id):
+                kept += 1
+                bar.advance(bar.tasks[0].id)
+            else:
+                waiting.append((study, submit(study, folder / study.id, settings)))
+        for study, future in waiting:
+            found = outcome(study, future)
+            bar.advance(bar.tasks[0].id)
+            if isinstance(found, InputError):
+                problems.append(Problem(study.id, str(found).removeprefix(f"{study.id}: ")))
+                continue
+            say_prepared(found)
+            if strict and found.warnings:
+                problems.append(Problem(study.id, f"looks poor: {found.warnings[0]}"))
+    if kept:
+        out.print(
+            f"{kept} of {len(studies)} studies were prepared before and are kept (--overwrite prepares them again)"
+        )
+    _end(problems, studies, len(studies) - len(problems))
+
+
+def say_prepared(found: PreparedStudy) -> None:
+    """Print where a prepared study lies, how long it took, and what calls for a look."""
+    for warning in found.warnings:
+        warn(f"{found.case.id}: {warning}")
+    names = ", ".join(found.case.images)
+    out.print(f"{found.folder}: {names} ({sum(found.seconds.values()):.1f} s)")
+
+
+def predict_studies(
+    studies: Sequence[Study],
+    output: Path,
+    settings: PreprocessSettings,
+    load: Callable[[], tuple[list[Predictor], Inference]],
+    wishes: Wishes,
+) -> None:
+    """Prepare, predict and write every study; one is prepared while another is predicted; end as a batch does."""
+    from gliomask.acquisition.prepare_study import outcome, prepared_before, preparing, workers_for
+    from gliomask.cases import Problem, usable_cores
+
+    problems: list[Problem] = []
+    to_do = [study for study in studies if wishes.overwrite or not _is_done(study, output)]
+    if len(to_do) < len(studies):
+        done = len(studies) - len(to_do)
+        out.print(f"{done} of {len(studies)} masks are in {output} already (--overwrite makes them again)")
+    if not to_do:
+        return
+    models, inference = load()
+    with progress("predicting", len(to_do)) as bar, preparing(workers_for(to_do, usable_cores())) as submit:
+        waiting = []
+        for study in to_do:
+            folder = output / "prepared" / study.id
+            before = None if wishes.overwrite else prepared_before(study.id, folder)
+            waiting.append((study, before or submit(study, folder, settings)))
+        for study, coming in waiting:
+            prepared = outcome(study, coming) if isinstance(coming, Future) else coming
+            if isinstance(prepared, InputError):
+                error: InputError | None = prepared
+            else:
+                error = _predict(study, prepared, output, models, inference, wishes)
+            if error is not None:
+                problems.append(Problem(study.id, str(error).removeprefix(f"{study.id}: ")))
+            bar.advance(bar.tasks[0].id)
+    _end(problems, studies, len(studies) - len(problems))
+
+
+def _predict(
+    study: Study,
+    prepared: PreparedStudy,
+    output: Path,
+    models: Sequence[Predictor],
+    inference: Inference,
+    wishes: Wishes,
+) -> InputError | None:
+    from gliomask.acquisition.answer import write_answer
+    from gliomask.inference.prediction import predict
+
+    try:
+        found = predict(models, prepared.case, inference=inference, convention=wishes.labels)
+        path = output / f"{study.id}.nii.gz"
+        volumes = write_answer(study, prepared, found, path, space=wishes.space, probabilities=wishes.probabilities)
+    except InputError as error:
+        return error
+    except Exception as error:
+        return InputError(f"{type(error).__name__}: {error}")
+    for warning in (*prepared.warnings, *found.warnings):
+        warn(f"{study.id}: {warning}")
+    text = ", ".join(f"{region} {volume:.1f} mL" for region, volume in volumes.items())
+    out.print(f"{path}: {text} ({sum(prepared.seconds.values()):.1f} s to prepare, {found.seconds:.1f} s)")
+    if wishes.strict and prepared.warnings:
+        return InputError(f"looks poor: {prepared.warnings[0]}")
+    return None
+
+
+def _is_done(study: Study, output: Path) -> bool:
+    return all((output / f"{study.id}{ending}").is_file() for ending in (".nii.gz", ".json"))
+
+
+def _end(problems: Sequence[Problem], studies: Sequence[Study], done: int) -> None:
+    if len(studies) == 1 and problems and not problems[0].what.startswith("looks poor"):
+        raise InputError(str(problems[0]))
+    end_batch(problems, done)
