@@ -35,7 +35,8 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
 # The rooms that may import each library, in functions too. `networks/__init__.py` lists names without importing torch.
 LIBRARIES = {
-    "cc3d": {"metrics"},
+    "SimpleITK": {"acquisition"},
+    "cc3d": {"acquisition", "metrics"},
     "fastapi": {"service"},
     "filelock": {"files"},
     "jinja2": {"report"},
@@ -46,7 +47,8 @@ LIBRARIES = {
     "pydantic": {"cli", "model", "service", "training"},
     "python_multipart": {"service"},
     "rich": {"cli"},
-    "safetensors": {"inference", "model"},
+    "picsl_greedy": {"acquisition"},
+    "safetensors": {"acquisition", "inference", "model"},
     "torch": {"inference", "networks", "training"},
     "starlette": {"service"},
     "typer": {"cli"},

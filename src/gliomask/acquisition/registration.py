@@ -15,8 +15,8 @@ from gliomask.volume import Volume
 Matrix = NDArray[np.float64]
 Freedom = Literal["rigid", "affine"]
 
-# Steps at each level of a pyramid, from the coarsest. The finest gives .06 mm of error where without it there is .5 mm, and
-# takes longest: it is left out where an atlas of 1 mm is fitted.
+# Steps at each level of a pyramid, from the coarsest. The finest gives .06 mm of error where without it there is
+# .5 mm, and takes longest: it is left out where an atlas of 1 mm is fitted.
 _STEPS, _QUICK_STEPS = "100x50x10", "100x50x0"
 _DEGREES = {"rigid": 6, "affine": 12}
 # An affine map whose axes are scaled by more than this has gone astray: heads differ by less.
