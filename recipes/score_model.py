@@ -3,18 +3,21 @@
     python recipes/score_model.py MODEL CACHE --split RUN/splits_final.json -o results.json
 
 A sequence is left out of a prepared case by setting its channel to zero. Without `--split` all cases of the cache are
-scored. The rules of post-processing in the model's plan are applied, as by `predict`.
+scored. The rules of post-processing in the model's plan are applied, as by `predict`. A case that lacks sequences is
+scored with the subsets that it has; the scores of a region that its mask does not label are NaN.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
-from itertools import combinations
+from itertools import combinations, compress
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gliomask.inference.loading import load_model
 from gliomask.inference.postprocessing import clean, to_probabilities
@@ -47,9 +50,9 @@ def main() -> None:
     rows = []
     for window in options.windows:
         for subset in subsets(model.plan.modalities, options.subsets if window == "whole" else "full"):
-            for case in cases:
-                rows.append(score(model, case, subset, window))
-            report([row for row in rows if row["subset"] == "+".join(subset) and row["window"] == window])
+            found = [score(model, case, subset, window) for case in cases if set(subset) <= set(present(case))]
+            rows += found
+            report(found)
             options.output.write_text(json.dumps({"model": str(options.model), "rows": rows}, indent=1) + "\n")
 
 
@@ -62,47 +65,77 @@ def subsets(modalities: tuple[str, ...], which: str) -> list[tuple[str, ...]]:
     return [kept for count in range(len(modalities), 0, -1) for kept in combinations(modalities, count)]
 
 
-def score(model: Predictor, case: CachedCase, subset: tuple[str, ...], window: str) -> dict[str, object]:
-    """Return the scores of one case: of whole regions, and by the lesion-wise rules of 2023."""
+def present(case: CachedCase) -> list[str]:
+    """Return the sequences that a case has."""
+    return list(compress(case.modalities, case.present))
+
+
+def read_image(case: CachedCase, model: Predictor, subset: tuple[str, ...]) -> NDArray[np.float32]:
+    """Return the input of the network with some of the sequences, `(C, x, y, z)`."""
     plan = model.plan
     channels = [case.modalities.index(modality) for modality in plan.modalities]
     data = normalize(case.image()[channels], [case.moments[c] for c in channels], plan.normalization)
     data[[modality not in subset for modality in plan.modalities]] = 0
-    inference = Inference(window="sliding" if window == "sliding" else "whole", mirror=window == "mirrors")
-    started = time.perf_counter()
+    return data
+
+
+def read_truth(case: CachedCase, model: Predictor) -> dict[str, NDArray[np.bool_]]:
+    """Return the true masks of the model's regions; a region that the case's mask does not label is empty."""
+    regions = model.plan.regions
+    return dict(zip(regions, to_regions(case.labels(), get_convention(case.convention), regions), strict=True))
+
+
+def find_regions(
+    model: Predictor, case: CachedCase, data: NDArray[np.float32], subset: tuple[str, ...], inference: Inference
+) -> dict[str, NDArray[np.bool_]]:
+    """Return the masks that `predict` would write for an input of the network."""
+    plan = model.plan
     logits, _ = model.run(data, inference)
-    seconds = time.perf_counter() - started
     numbers = get_convention(plan.convention)
-    truth = to_regions(case.labels(), get_convention(case.convention), plan.regions)
     rules = plan.postprocessing.given(subset)
     masks = clean(to_probabilities(logits, plan.regions, rules), plan.regions, rules, case.spacing_mm)
     found = to_regions(to_labels(masks, plan.regions, numbers), numbers, plan.regions)
-    sides = [dict(zip(plan.regions, masks, strict=True)) for masks in (truth, found)]
-    scores = score_case(sides[0], sides[1], case.spacing_mm, "brats2023-gli")
-    dice = {region: values["dice"] for region, values in scores.items()}
-    lesion = {region: values["lesion_dice"] for region, values in scores.items()}
+    return dict(zip(plan.regions, found, strict=True))
+
+
+def score(model: Predictor, case: CachedCase, subset: tuple[str, ...], window: str) -> dict[str, object]:
+    """Return the scores of one case: of whole regions, and by the lesion-wise rules of 2023."""
+    data = read_image(case, model, subset)
+    inference = Inference(window="sliding" if window == "sliding" else "whole", mirror=window == "mirrors")
+    started = time.perf_counter()
+    found = find_regions(model, case, data, subset, inference)
+    seconds = time.perf_counter() - started
+    scores = score_case(read_truth(case, model), found, case.spacing_mm, "brats2023-gli")
+
+    def labelled(name: str) -> dict[str, float]:
+        return {region: values[name] if region in case.known else math.nan for region, values in scores.items()}
+
     return {
         "case": case.id,
         "subset": "+".join(subset),
         "window": window,
-        "dice": dice,
-        "lesion_dice": lesion,
-        "truth_ml": {region: values["truth_ml"] for region, values in scores.items()},
+        "present": "+".join(present(case)),
+        "dice": labelled("dice"),
+        "lesion_dice": labelled("lesion_dice"),
+        "truth_ml": labelled("truth_ml"),
         "prediction_ml": {region: values["prediction_ml"] for region, values in scores.items()},
         "seconds": round(seconds, 3),
     }
 
 
 def report(rows: list[dict[str, object]]) -> None:
-    """Print the mean scores of one subset."""
-    first = rows[0]
-    parts = [f"{first['subset']:<16} {first['window']:<8} {len(rows)} cases"]
-    for name in ("dice", "lesion_dice"):
-        regions: list[str] = list(first[name])  # type: ignore[call-overload]
-        means = (np.mean([row[name][region] for row in rows]) for region in regions)  # type: ignore[index]
-        parts.append(name + " " + " ".join(f"{r} {m:.3f}" for r, m in zip(regions, means, strict=True)))
-    parts.append(f"{np.mean([row['seconds'] for row in rows]):.2f} s")  # type: ignore[arg-type]
-    print("  ".join(parts), flush=True)
+    """Print the mean scores of one subset, over the cases of each kind."""
+    kinds: dict[object, list[dict[str, object]]] = {}
+    for row in rows:
+        kinds.setdefault(row["present"], []).append(row)
+    for kind, some in kinds.items():
+        parts = [f"{some[0]['subset']:<16} {some[0]['window']:<8} {len(some)} cases with {kind}"]
+        for name in ("dice", "lesion_dice"):
+            regions = [region for region, value in some[0][name].items() if not math.isnan(value)]  # type: ignore[attr-defined]
+            means = (np.mean([row[name][region] for row in some]) for region in regions)  # type: ignore[index]
+            parts.append(name + " " + " ".join(f"{r} {m:.3f}" for r, m in zip(regions, means, strict=True)))
+        parts.append(f"{np.mean([row['seconds'] for row in some]):.2f} s")  # type: ignore[arg-type]
+        print("  ".join(parts), flush=True)
 
 
 if __name__ == "__main__":
