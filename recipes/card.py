@@ -1,9 +1,11 @@
 """Write MODEL_CARD.md from the results of `score_model.py`; every number in its tables comes from them.
 
-    python recipes/card.py MODEL results.json postprocessed.json rules.json -o MODEL_CARD.md
+    python recipes/card.py MODEL results.json postprocessed.json rules.json --robustness robustness.json \
+        -o MODEL_CARD.md
 
 results.json is of the network alone, postprocessed.json of the same network with the rules of post-processing in its
-plan. rules.json was written by `fit_postprocessing.py` and contains these rules and what a case gains by them.
+plan. rules.json was written by `fit_postprocessing.py` and contains these rules and what a case gains by them;
+robustness.json was written by `measure_robustness.py`.
 """
 
 from __future__ import annotations
@@ -32,12 +34,16 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("postprocessed", type=Path)
     parser.add_argument("rules", type=Path)
+    parser.add_argument("--robustness", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("MODEL_CARD.md"))
     options = parser.parse_args()
     rows, cleaned = (json.loads(path.read_text())["rows"] for path in (options.results, options.postprocessed))
     report = json.loads(options.rules.read_text())["report"]
     template = Path(__file__).with_name("card.md").read_text("utf-8")
-    options.output.write_text(template.format(**values(options.model, rows, cleaned), **gains(report)), "utf-8")
+    places = values(options.model, rows, cleaned) | gains(report)
+    degraded = json.loads(options.robustness.read_text())["rows"] if options.robustness else []
+    places["robustness"] = robustness_table(degraded) if degraded else "Not measured."
+    options.output.write_text(template.format(**places), "utf-8")
 
 
 def values(model: Path, rows: Rows, cleaned: Rows) -> dict[str, str]:
@@ -51,7 +57,7 @@ def values(model: Path, rows: Rows, cleaned: Rows) -> dict[str, str]:
         "training": "\n".join(f"* {name}: {value}" for name, value in training.items() if isinstance(value, str)),
         "regions": region_table(whole),
         "ways": ways_table(rows, cleaned),
-        "subsets": subset_table(cleaned),
+        "subsets": subset_table(cleaned, plan.modalities) + partial_table(cleaned, plan.modalities),
         "worst": worst_table(whole),
     }
 
@@ -101,14 +107,52 @@ def ways_table(rows: Rows, cleaned: Rows) -> str:
     return "\n".join(lines)
 
 
-def subset_table(rows: Rows) -> str:
-    """Return a table of the mean Dice for each subset of the sequences."""
-    lines = ["| sequences | WT | TC | ET |", "|---|---|---|---|"]
-    for subset in dict.fromkeys(row["subset"] for row in rows if row["window"] == "whole"):
-        some = select(rows, subset, "whole")
+def subset_table(rows: Rows, modalities: Sequence[str]) -> str:
+    """Return a table of the mean Dice for each subset of the sequences, with intervals, for cases with all of them."""
+    lines = ["| sequences | cases | WT | TC | ET |", "|---|---|---|---|---|"]
+    complete = [row for row in rows if row["present"] == "+".join(modalities)]
+    for subset in dict.fromkeys(row["subset"] for row in complete if row["window"] == "whole"):
+        some = select(complete, subset, "whole")
         given = ", ".join(COMMON[name] for name in subset.split("+"))
-        lines.append(f"| {given} | {' | '.join(mean(some, 'dice', region) for region in REGIONS)} |")
+        scores = [with_interval(some, region) for region in REGIONS]
+        lines.append(f"| {given} | {len(some)} | {' | '.join(scores)} |")
     return "\n".join(lines)
+
+
+def partial_table(rows: Rows, modalities: Sequence[str]) -> str:
+    """Return the rows of held-out cases with fewer sequences, scored with all that each of them has."""
+    some = [row for row in rows if row["present"] != "+".join(modalities) and row["window"] == "whole"]
+    some = [row for row in some if row["subset"] == row["present"]]
+    if not some:
+        return ""
+    lines = ["| sequences of the cases | cases | region | mean Dice | median | lowest |", "|---|---|---|---|---|---|"]
+    for kind in dict.fromkeys(row["present"] for row in some):
+        given = ", ".join(COMMON[name] for name in kind.split("+"))
+        for region in REGIONS:
+            values = [row["dice"][region] for row in some if row["present"] == kind]
+            values = [value for value in values if not math.isnan(value)]
+            if values:
+                found = describe(values)
+                score = f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})"
+                lines.append(
+                    f"| {given} | {len(values)} | {region} | {score} | {found.median:.3f} | {min(values):.3f} |"
+                )
+    return "\n\nHeld-out cases of which only these sequences and regions are known:\n\n" + "\n".join(lines)
+
+
+def robustness_table(rows: Rows) -> str:
+    """Return a table of the mean Dice with degraded images, as `measure_robustness.py` measured it."""
+    lines = ["| images | cases | WT | TC | ET |", "|---|---|---|---|---|"]
+    for images in dict.fromkeys(row["images"] for row in rows):
+        some = [row for row in rows if row["images"] == images]
+        lines.append(f"| {images} | {len(some)} | {' | '.join(mean(some, 'dice', region) for region in REGIONS)} |")
+    return "\n".join(lines)
+
+
+def with_interval(rows: Rows, region: str) -> str:
+    """Return the mean Dice of a region with the confidence interval of the mean, as text."""
+    found = describe([row["dice"][region] for row in rows])
+    return f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
 def worst_table(rows: Rows) -> str:

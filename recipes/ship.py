@@ -19,7 +19,7 @@ import numpy as np
 
 from gliomask.cases import MODALITIES
 from gliomask.inference.loading import load_torch_model, save_model
-from gliomask.model.plan import Postprocessing
+from gliomask.model.plan import Postprocessing, TypicalTumour
 from gliomask.training.run import load_run
 
 SHIPPED = Path(__file__).parents[1] / "src" / "gliomask" / "weights" / "default.safetensors"
@@ -35,12 +35,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="OUT")
     parser.add_argument("--rules", type=Path)
     parser.add_argument("--results", type=Path, help="With post-processing, as predict does.")
+    parser.add_argument("--typical", type=Path, help="The limits written by recipes/fit_plausibility.py.")
     parser.add_argument("-o", "--output", type=Path, default=SHIPPED)
     options = parser.parse_args()
     model = load_torch_model(options.folder / "joined.safetensors")
     if options.rules:
         rules = Postprocessing.model_validate(json.loads(options.rules.read_text())["postprocessing"])
         model = replace(model, plan=model.plan.model_copy(update={"postprocessing": rules}))
+    if options.typical:
+        typical = TypicalTumour.model_validate(json.loads(options.typical.read_text()))
+        model = replace(model, plan=model.plan.model_copy(update={"typical": typical}))
     training, learned = record(options.folder)
     if options.results:
         training["held out"] = held_out(options.results, "+".join(model.plan.modalities), learned)

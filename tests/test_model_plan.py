@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from gliomask.errors import InputError
-from gliomask.model.plan import Plan, Postprocessing, RegionRule, plan_from_dict, plan_to_dict
+from gliomask.model.plan import Plan, Postprocessing, RegionRule, TypicalTumour, plan_from_dict, plan_to_dict
 
 
 def some_plan(**changes: Any) -> Plan:
@@ -30,6 +30,7 @@ def some_plan(**changes: Any) -> Plan:
             regions={"WT": RegionRule(temperature=1.2, threshold=0.4, least_mm3=50, least_probability=0.6)},
             least_et_mm3=200,
         ),
+        "typical": TypicalTumour(cases=7, piece_mm3=500, least_ml=7.5, most_pieces=3, least_share=0.5),
     }
     return Plan(**(fields | changes))
 

@@ -55,10 +55,15 @@ def test_the_recipes_lead_from_cases_to_a_shipped_model_and_its_card(tmp_path: P
     assert {row["case"] for row in rows} == set(held_out)
 
     shipped, card = tmp_path / "shipped.safetensors", tmp_path / "card.md"
-    recipe("ship.py", out, "--rules", rules, "--results", cleaned, "-o", shipped)
+    typical, robustness = tmp_path / "typical.json", tmp_path / "robustness.json"
+    recipe("fit_plausibility.py", cache, "-o", typical)
+    recipe("measure_robustness.py", fitted, cache, "--split", split, "-o", robustness)
+    assert len(json.loads(robustness.read_text())["rows"]) == 9 * HELD_OUT
+    recipe("ship.py", out, "--rules", rules, "--results", cleaned, "--typical", typical, "-o", shipped)
+    assert read_plan(shipped).typical is not None
     assert read_plan(shipped).postprocessing == read_plan(fitted).postprocessing
     assert f"on {HELD_OUT} cases before the last stage" in read_training(shipped)["held out"]
-    recipe("card.py", shipped, results, cleaned, rules, "-o", card)
+    recipe("card.py", shipped, results, cleaned, rules, "--robustness", robustness, "-o", card)
     assert all(name in card.read_text("utf-8") for name in held_out)  # in the table of the worst
     lines = recipe("measure_contrast.py", cache, "--results", cleaned).splitlines()
     assert len(lines) == CASES + 2

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gliomask.cases import MODALITIES, Case, read_case
 from gliomask.errors import InputError
 from gliomask.files import write_text
+from gliomask.inference.plausibility import describe_unusual, measure_pieces
 from gliomask.inference.postprocessing import clean, to_probabilities
 from gliomask.inference.preprocessing import Prepared, prepare, restore
 from gliomask.inference.windows import Inference, OnPart, Predictor, Window, report_part
@@ -23,7 +25,7 @@ from gliomask.inspection import inspect
 from gliomask.labels import REGIONS, count_labels, get_convention, to_labels
 from gliomask.model.plan import Plan
 from gliomask.version import VERSION
-from gliomask.volume import Volume, write_volume
+from gliomask.volume import Spacing, Volume, write_volume
 
 
 @dataclass(frozen=True)
@@ -231,8 +233,16 @@ def _answer(
         engine=models[0].engine,
         window=window,
         seconds=ready.seconds + time.perf_counter() - started,
-        warnings=ready.warnings,
+        warnings=(*ready.warnings, *_unusual(masks, plan, probabilities.spacing_mm)),
     )
+
+
+def _unusual(masks: NDArray[np.bool_], plan: Plan, spacing_mm: Spacing) -> list[str]:
+    if plan.typical is None or "WT" not in plan.regions:
+        return []
+    pieces_ml = measure_pieces(masks[plan.regions.index("WT")], spacing_mm, plan.typical.piece_mm3)
+    warning = describe_unusual(pieces_ml, plan.typical)
+    return [warning] if warning else []
 
 
 def _common_plan(models: Sequence[Predictor]) -> Plan:

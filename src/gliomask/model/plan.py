@@ -79,6 +79,24 @@ class Postprocessing(BaseModel):
 _DEFAULT_RULE = RegionRule()
 
 
+class TypicalTumour(BaseModel):
+    """The limits of whole tumours in a set of true masks. `predict` warns of a result beyond them.
+
+    A piece is a 26-connected component of at least `piece_mm3`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cases: int = Field(gt=0)
+    """The number of masks that the limits were measured on."""
+    piece_mm3: float = Field(gt=0, allow_inf_nan=False)
+    least_ml: float = Field(ge=0, allow_inf_nan=False)
+    """The smallest volume of all pieces together."""
+    most_pieces: int = Field(ge=1)
+    least_share: float = Field(ge=0, le=1)
+    """The smallest share of this volume that the largest piece has."""
+
+
 class Plan(BaseModel):
     """A network's input and output, and how they are made from images and turned into masks.
 
@@ -113,6 +131,8 @@ class Plan(BaseModel):
     network_arguments: dict[str, Any] = Field(default_factory=dict)
     postprocessing: Postprocessing = Field(default_factory=Postprocessing)
     """How masks are made from the network's logits."""
+    typical: TypicalTumour | None = None
+    """What the whole tumours of the training data are like; None: `predict` does not compare with them."""
 
     @field_validator("modalities")
     @classmethod
@@ -153,8 +173,11 @@ class Plan(BaseModel):
 
 
 def plan_to_dict(plan: Plan) -> dict[str, Any]:
-    """Return the plan as plain values, ready for JSON."""
-    return plan.model_dump(mode="json")
+    """Return the plan as plain values, ready for JSON.
+
+    `typical` is left out where it is None, so that versions of gliomask without it can read the plan.
+    """
+    return plan.model_dump(mode="json", exclude={"typical"} if plan.typical is None else None)
 
 
 def plan_from_dict(fields: object, where: str) -> Plan:
