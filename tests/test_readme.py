@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from typer.main import get_command
 
 from gliomask.cli import app
+from gliomask.inference.loading import new_model, save_model
+from gliomask.model.plan import Plan
 from test_floors import FLOORS
 
 ROOT = Path(__file__).parent.parent
@@ -97,6 +105,70 @@ def test_the_ways_of_a_case_and_of_a_training_step_name_what_is_there() -> None:
     assert len(rows) >= 30
     for file, name, _ in rows:
         assert name.strip("`") in _names(HOUSE / file.strip("`")), f"{file}: {name}"
+
+
+def test_the_way_of_a_case_is_in_the_order_of_the_calls(gliomask, folder_of, tmp_path: Path) -> None:
+    """`predict` calls the functions in the table of docs/design.md for the first time in the table's order."""
+    model = new_model(Plan(modalities=("t2f",), can_miss=True, network="fcn", patch_size=(16, 16, 16)))
+    save_model(model, tmp_path / "model.safetensors")
+    words = (
+        "-m",
+        tmp_path / "model.safetensors",
+        "-i",
+        folder_of(1),
+        "-o",
+        tmp_path / "masks",
+        "--picture",
+        "-d",
+        "cpu",
+    )
+    with first_calls() as calls:
+        status, printed = gliomask("predict", *words)
+    assert status == 0, printed
+    assert in_order(listed("The way of a case"), calls)
+
+
+def test_the_way_of_a_training_step_is_in_the_order_of_the_calls(gliomask, folder_of, tmp_path: Path) -> None:
+    """`train` calls the functions in the tables of docs/design.md for the first time in the tables' order."""
+    words = (folder_of(3), "-o", tmp_path / "run", "--network", "fcn", "--patch-size", 16, "--epochs", 1)
+    with first_calls() as calls:
+        status, printed = gliomask("train", *words)
+    assert status == 0, printed
+    assert in_order(listed("The way of a training step"), calls)
+
+
+def listed(section: str) -> list[tuple[str, str]]:
+    """Return the files and functions in the tables of a section of docs/design.md; classes are left out."""
+    text = DESIGN.read_text("utf-8").partition(f"## {section}")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\S+\.py)` \| `(\S+)` \|", text, re.MULTILINE)
+    return [(file, name.rpartition(".")[2]) for file, name in rows if not name[0].isupper() or "." in name]
+
+
+@contextmanager
+def first_calls() -> Iterator[list[tuple[str, str]]]:
+    """Collect the package's functions that are called in any thread, as (file, name), in the order of first calls."""
+    calls: dict[tuple[str, str], None] = {}
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        path = frame.f_code.co_filename
+        if event == "call" and path.startswith(f"{HOUSE}{os.sep}"):
+            calls.setdefault((Path(path).relative_to(HOUSE).as_posix(), frame.f_code.co_name))
+
+    found: list[tuple[str, str]] = []
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        yield found
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]
+    found += calls
+
+
+def in_order(names: list[tuple[str, str]], calls: list[tuple[str, str]]) -> bool:
+    """Return whether all names were called, and first in this order."""
+    places = [calls.index(name) for name in names]
+    return places == sorted(places)
 
 
 @pytest.mark.parametrize("page", [DESIGN, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
