@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +15,11 @@ import pytest
 from conftest import AFFINE, SHAPE, nested_ellipsoids
 from gliomask.cases import Case, find_cases
 from gliomask.errors import InputError
+from gliomask.files import one_writer
 from gliomask.inference.preprocessing import brain_box, common_spacing
 from gliomask.labels import get_convention, to_regions
 from gliomask.model.plan import Plan
+from gliomask.training import cache
 from gliomask.training.cache import CachedCase, build_cache, cache_plan, is_cache, open_cache
 from gliomask.volume import Volume, read_volume, write_volume
 
@@ -311,23 +313,63 @@ def test_a_damaged_case_is_named_when_opened_and_made_anew_when_built(
     built = build(cases, folder, plan)
     path = folder / cases[1].id / "case.json"
     path.write_text(content)
-    with pytest.raises(InputError, match="damaged or of another version") as caught:
+    with pytest.raises(InputError, match="cannot be read") as caught:
         open_cache(folder, plan)
     assert str(caught.value).startswith(f"{path}: ")
     assert f"Delete {path.parent}" in str(caught.value)
     assert build(cases, folder, plan) == built
 
 
-def test_a_case_that_lost_facts_is_a_problem_when_built(cases: list[Case], folder: Path, plan: Plan) -> None:
-    """Of another version, say, from the same files."""
+@pytest.mark.parametrize("damage", ["facts", "image.npy", "labels.npy", "places.npz"])
+def test_a_damaged_case_is_prepared_again_from_the_same_files(
+    cases: list[Case], folder: Path, plan: Plan, damage: str
+) -> None:
+    """If its facts are incomplete or one of its arrays has been cut."""
+    built = build(cases, folder, plan)
+    path = folder / cases[1].id / ("case.json" if damage == "facts" else damage)
+    if damage == "facts":
+        fields = json.loads(path.read_text())
+        del fields["moments"]
+        path.write_text(json.dumps(fields))
+    else:
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(InputError, match=damage):
+            open_cache(folder, plan)
+    assert build(cases, folder, plan) == built
+    assert open_cache(folder, plan) == built
+
+
+def test_one_process_at_a_time_prepares_into_a_folder(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """The second is told who is writing, and nothing changes."""
+    with one_writer(folder), pytest.raises(InputError, match=rf"process {os.getpid()} on .* is writing"):
+        build_cache(cases, folder, plan)
+    assert not list(folder.glob("*/case.json"))
+    assert len(build(cases, folder, plan)) == len(cases)
+
+
+def test_whatever_error_a_case_causes_the_others_are_prepared(
+    cases: list[Case], folder: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors of any type, such as too little memory, are reported as a problem of the case."""
+    read = cache.read_case
+
+    def read_case(case: Case, modalities: Sequence[str]) -> Volume:
+        if case.id == cases[0].id:
+            raise MemoryError
+        return read(case, modalities)
+
+    monkeypatch.setattr(cache, "read_case", read_case)
+    prepared, (problem,) = build_cache(cases, folder, plan)
+    assert [case.id for case in prepared] == [case.id for case in cases[1:]]
+    assert str(problem) == f"{cases[0].id}: cannot be prepared: not enough memory"
+
+
+def test_a_cache_learns_of_patients_that_are_told_apart_later(cases: list[Case], folder: Path, plan: Plan) -> None:
+    """A kept case takes over the patient that is given now, also for those who open the cache."""
     build(cases, folder, plan)
-    path = folder / cases[1].id / "case.json"
-    fields = json.loads(path.read_text())
-    del fields["moments"]
-    path.write_text(json.dumps(fields))
-    _, (problem,) = build_cache(cases, folder, plan)
-    assert problem.where == cases[1].id
-    assert "damaged or of another version" in problem.what
+    changed = [replace(case, patient="P1", patient_rule="a table") for case in cases]
+    assert {case.patient for case in build(changed, folder, plan)} == {"P1"}
+    assert {(case.patient, case.patient_rule) for case in open_cache(folder, plan)} == {("P1", "a table")}
 
 
 def test_a_folder_that_is_no_cache_is_refused_and_left_alone(tmp_path: Path, plan: Plan) -> None:

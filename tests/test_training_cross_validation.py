@@ -17,7 +17,8 @@ from gliomask.inference.prediction import predict
 from gliomask.inference.windows import Inference
 from gliomask.training.config import TrainConfig, make_config
 from gliomask.training.cross_validation import cross_validate, found_folds
-from gliomask.training.loop import Moment, Watcher, best_row
+from gliomask.training.loop import Moment, Watcher
+from gliomask.training.record import best_row
 from gliomask.volume import read_volume
 
 

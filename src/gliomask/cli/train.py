@@ -159,7 +159,7 @@ def _numbers(text: str) -> list[int]:
 
 def _print_result(run: Run) -> None:
     from gliomask.training.distributed import is_first
-    from gliomask.training.loop import best_row
+    from gliomask.training.record import best_row
 
     if not is_first():
         return
@@ -174,7 +174,7 @@ def _print_result(run: Run) -> None:
 
 def _print_folds(runs: Sequence[Run], output: Path) -> None:
     from gliomask.training.distributed import is_first
-    from gliomask.training.loop import best_row
+    from gliomask.training.record import best_row
 
     if not is_first():
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 from typing import TYPE_CHECKING
 
 from gliomask.figures.case import REGION_COLOURS
@@ -90,7 +91,7 @@ def _draw_panel(axes: Axes, title: str, lines: Sequence[_Line], rows: Sequence[M
 
 
 def _mark_best(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
-    scored = [row for row in rows if "val_dice" in row]
+    scored = [row for row in rows if not isnan(row.get("val_dice", nan))]
     if not scored:
         return
     best = max(scored, key=lambda row: row["val_dice"])

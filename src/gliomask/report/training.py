@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,7 +17,8 @@ from gliomask.figures import CaseView, case_figure, curves_figure, require_matpl
 from gliomask.files import write_text
 from gliomask.labels import get_convention, to_regions
 from gliomask.report.page import embed_figure, render
-from gliomask.training.config import TrainConfig, make_config
+from gliomask.training.config import TrainConfig
+from gliomask.training.record import best_row, read_config, read_log, read_run_split
 
 if TYPE_CHECKING:
     from gliomask.inference.loading import Model
@@ -40,8 +40,7 @@ class RunRecord:
     @property
     def best(self) -> dict[str, float]:
         """The row of the epoch with the highest mean Dice; without validation, of the last epoch."""
-        scored = [row for row in self.rows if "val_dice" in row]
-        return max(scored, key=lambda row: row["val_dice"]) if scored else self.rows[-1]
+        return dict(best_row(self.rows))
 
 
 def read_run_record(folder: Path) -> RunRecord:
@@ -50,19 +49,9 @@ def read_run_record(folder: Path) -> RunRecord:
     Raises:
         InputError: The folder holds no run, no epoch is finished, or a file is damaged.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise InputError(f"{folder}: not a run folder (it has no config.json).")
-    try:
-        config = make_config(**json.loads(path.read_text("utf-8")))
-        log = folder / "log.jsonl"
-        rows = [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.is_file() else []
-        splits = json.loads((folder / "splits_final.json").read_text("utf-8")) if rows else []
-        split = splits[config.fold] if rows else {}
-    except (InputError, OSError, ValueError, TypeError, IndexError) as error:
-        raise InputError(
-            f"{folder}: its config.json, log.jsonl or splits_final.json is not that of a run of this version: {error}"
-        ) from error
+    config = read_config(folder)
+    rows = read_log(folder)
+    split = read_run_split(folder, config.fold) if rows else {}
     if not rows:
         raise InputError(
             f"{folder}: has no finished epoch yet. Continue the training: gliomask train -o {folder} --resume"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +12,12 @@ from gliomask.inference.loading import load_torch_model
 from gliomask.inference.prediction import predict
 from gliomask.inference.torch_engine import get_device
 from gliomask.inference.windows import Inference
-from gliomask.labels import get_convention
+from gliomask.labels import LabelConvention, get_convention
 from gliomask.training.cache import CachedCase, build_cache, cache_plan, open_cache
 from gliomask.training.config import TrainConfig
 from gliomask.training.distributed import ProcessGroup, join_process_group
 from gliomask.training.loop import Watcher, train
+from gliomask.training.own_files import read_json, reading
 from gliomask.training.run import Run, load_run, make_plan
 
 
@@ -104,12 +104,18 @@ def _score(cache: Path, folder: Path) -> None:
         path = folder / "out_of_fold" / f"{case.id}.nii.gz"
         if path.is_file() and _files_exist(case):
             numbers = get_convention(case.convention)
-            written = get_convention(
-                json.loads(path.with_name(f"{case.id}.json").read_text("utf-8"))["labels"]["convention"]
-            )
-            tasks.append(Task(case.id, Path(case.files["mask"][0]), numbers, path, written))
+            tasks.append(Task(case.id, Path(case.files["mask"][0]), numbers, path, _written_convention(path)))
     if tasks:
         evaluate_tasks(tasks).save(folder / "out_of_fold.csv")
+
+
+def _written_convention(mask: Path) -> LabelConvention:
+    """Return the label convention that a predicted mask was written in, from the JSON file beside it."""
+    path = mask.with_name(mask.name.replace(".nii.gz", ".json"))
+    remedy = "Delete it and the mask, and resume the cross-validation, which predicts the case again."
+    facts = read_json(path, remedy)
+    with reading(path, remedy):
+        return get_convention(facts["labels"]["convention"])
 
 
 def _files_exist(case: CachedCase) -> bool:

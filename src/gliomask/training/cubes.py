@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from gliomask.cases import Case, Problem, read_case, read_mask, usable_cores
 from gliomask.errors import InputError
-from gliomask.files import replacing, write_text
+from gliomask.files import clear_partials, one_writer, replacing, write_text
 from gliomask.inference.preprocessing import (
     brain_box,
     channel_moments,
@@ -24,7 +25,10 @@ from gliomask.inference.preprocessing import (
 )
 from gliomask.labels import convert_labels, get_convention
 from gliomask.model.plan import Plan
+from gliomask.training.own_files import describe_error
 from gliomask.volume import Box
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def write_crops(
         on_case: Called with the id after each case.
 
     Raises:
-        InputError: The folder cannot be written to.
+        InputError: The folder cannot be written to, or another process is writing to it.
     """
 
     def make(case: Case) -> Crop | Problem:
@@ -75,13 +79,17 @@ def write_crops(
             return _make(case, folder, plan, edge)
         except InputError as error:
             return Problem(case.id, str(error).removeprefix(f"{case.id}: "))
+        except Exception as error:  # whatever is wrong with one case, the others are written
+            log.debug("%s", case.id, exc_info=True)
+            return Problem(case.id, f"cannot be prepared: {describe_error(error)}")
         finally:
             on_case(case.id)
 
-    with ThreadPoolExecutor(threads or usable_cores()) as pool:
+    with one_writer(folder), ThreadPoolExecutor(threads or usable_cores()) as pool:
+        clear_partials(folder)  # of processes that were killed
         made = list(pool.map(make, cases))
-    crops = [crop for crop in made if isinstance(crop, Crop)]
-    _write_table(crops, folder / "crops.csv")
+        crops = [crop for crop in made if isinstance(crop, Crop)]
+        _write_table(crops, folder / "crops.csv")
     return crops, [problem for problem in made if isinstance(problem, Problem)]
 
 

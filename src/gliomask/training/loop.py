@@ -1,11 +1,11 @@
-"""Cases -> a run folder with a model, its log and curves: one loop, read top to bottom."""
+"""The training loop: from cases to a run folder with models, log and curves."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 
 from gliomask.cases import Case
 from gliomask.errors import InputError
+from gliomask.files import one_writer
 from gliomask.inference.loading import Model, load_weights, new_model
 from gliomask.inference.torch_engine import get_device
 from gliomask.model.plan import Plan
@@ -27,6 +28,7 @@ from gliomask.training.distributed import ProcessGroup, join_process_group
 from gliomask.training.learner import Learner
 from gliomask.training.losses import build_loss
 from gliomask.training.patches import Batch, Order, Patches, PatchSettings, is_fully_labelled
+from gliomask.training.record import best_row
 from gliomask.training.run import Run, RunState, make_plan, open_run, split_cases
 from gliomask.training.schedule import Schedule, learning_rate
 from gliomask.training.validation import validate
@@ -36,37 +38,37 @@ _CHECKPOINT_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a training stands after a step."""
+    """The progress of a training run after a step."""
 
     step: int
     epoch: int
-    """The one that the step belongs to, counted from 1."""
+    """The epoch of the step, counted from 1."""
     progress: float
-    """The share of the training that is over."""
+    """The completed fraction of the training."""
     loss: float
     seconds_left: float | None
 
 
 class Watcher:
-    """What a caller may want to see of a training, and how it may stop it; here each does nothing."""
+    """Callbacks that report on a training run and can stop it. The methods of this class do nothing."""
 
     def on_prepared(self, case: str) -> None:
-        """A case has been prepared (or failed)."""
+        """Called after a case has been prepared or has failed."""
 
     def on_start(self, run: Run, config: TrainConfig, train: Sequence[CachedCase], val: Sequence[CachedCase]) -> None:
-        """Everything is ready and the loop begins."""
+        """Called when everything is ready and the loop begins."""
 
     def on_step(self, moment: Moment) -> None:
-        """A step has been taken."""
+        """Called after each step."""
 
     def on_validated(self, case: str) -> None:
-        """A validation case has been predicted and scored."""
+        """Called after a validation case has been predicted and scored."""
 
     def on_epoch(self, row: Mapping[str, float]) -> None:
-        """An epoch has ended; the row is that of `log.jsonl`."""
+        """Called at the end of each epoch with its row of `log.jsonl`."""
 
     def should_stop(self) -> bool:
-        """Asked after each step: whether to save everything and return."""
+        """Tell whether to save everything and return; called after each step."""
         return False
 
 
@@ -80,31 +82,32 @@ def train(
 ) -> Run:
     """Train a network and return its run folder.
 
-    The folder gets `config.json`, `splits_final.json`, `log.jsonl` and `curves.png` (a row and a point each epoch; the
-    curves lag behind where epochs take no longer than they do to draw),
-    `best.safetensors` (highest mean Dice on whole validation cases), `last.safetensors`, and `checkpoint.pt`, from
-    which `resume` goes on as if nothing had happened: on the CPU, to the same bits.
+    The folder receives `config.json`, `splits_final.json`, `log.jsonl` and `curves.png` (with a row and a point for
+    each epoch; if epochs are very short, the curves are drawn less often), `best.safetensors` (highest mean Dice on
+    whole validation cases), `last.safetensors`, and `checkpoint.pt`, from which `resume` continues as if the run had
+    not been interrupted: on a CPU, to the same bits.
 
-    Under `torchrun` the processes share each step's patches and the validation cases; the first one writes.
+    Under `torchrun` the processes share each step's patches and the validation cases, and the first one writes files.
 
     Args:
         cases: With masks and conventions (`resolve_conventions`), or the folder of a cache (`gliomask prepare`).
-        run: The run's folder; new, empty, or with `resume` one that holds a checkpoint.
+        run: The run's folder; new, empty, or with `resume` that of an earlier run.
         config: How to train.
-        resume: Go on with the run in the folder; `config` may then ask for another length, and little else.
-        watcher: Sees progress and may stop it; then everything is saved and the run returned unfinished.
+        resume: Continue the run in the folder. Only the fields in `config.FREE`, such as the length, may have changed.
+        watcher: Receives the progress and can stop the training, which then saves everything and returns the run.
 
     Raises:
-        InputError: The folder holds another run, a case is bad or lacks its mask or a sequence, too few patients are
-            left for the split, a name in the config is unknown, the device is not there, the memory was not enough,
-            the loss became infinite (the case is named), or another process of the training died.
+        InputError: The folder holds another run or another process is training into it, a case is bad or lacks its mask
+            or a sequence, there are too few patients for the split, a name in the config is unknown, the device does
+            not exist, there is too little memory, the loss is not finite (the case is named), or another process of the
+            training has ended.
     """
     watcher = watcher or Watcher()
     started = time.monotonic()
     config = _with_place(config, cases, Path(run))
-    with join_process_group(get_device(config.device)) as group:
+    with join_process_group(get_device(config.device)) as group, ExitStack() as held:
         _check_share(config, group)
-        build_loss(config.loss)  # an unknown name is said before any work
+        build_loss(config.loss)  # refuses an unknown name before any work is done
         if config.threads:
             torch.set_num_threads(config.threads)
         if group.device.type == "cpu":
@@ -117,6 +120,7 @@ def train(
         model.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         if config.low_memory:
             recompute(model.network)
+        group.once(lambda: held.enter_context(one_writer(Path(run))))
         folder = group.once(lambda: open_run(Path(run), config, resume=resume))
         prepared = group.once(lambda: folder.prepare(cases, model.plan, on_case=watcher.on_prepared))
         training, validation = group.once(lambda: split_cases(prepared, config, folder, model.plan))
@@ -127,7 +131,7 @@ def train(
 
 
 def _with_place(config: TrainConfig, cases: Sequence[Case] | Path, run: Path) -> TrainConfig:
-    """The config that knows its cache, unless that is the run's own, which is found wherever the run is moved to."""
+    """Return the config with the place of the cache, except for the run's own cache, which moves with the run."""
     if config.cases is not None or not isinstance(cases, Path) or cases.resolve() == (run / "cache").resolve():
         return config
     return config.model_copy(update={"cases": str(cases.resolve())})
@@ -135,7 +139,7 @@ def _with_place(config: TrainConfig, cases: Sequence[Case] | Path, run: Path) ->
 
 @dataclass(frozen=True)
 class _Job:
-    """All that the loop works with and does not replace."""
+    """Everything that the loop uses and does not change."""
 
     model: Model
     training: Sequence[CachedCase]
@@ -154,24 +158,24 @@ class _Job:
 
 @dataclass
 class _Epoch:
-    """What is added up over the steps of one epoch; part of the checkpoint."""
+    """Sums over the steps of the current epoch; part of the checkpoint."""
 
     losses: list[float] = field(default_factory=list)
     confusion: Confusion = field(default_factory=Confusion)
     seconds: float = 0.0
     wait: float = 0.0
-    """Seconds for which the network waited for its patches."""
+    """Seconds spent waiting for patches."""
 
 
 @dataclass
-class _Standing:
-    """Where the loop stands; the same in all processes."""
+class _Progress:
+    """The state of the loop, which is the same in all processes."""
 
     step: int
     rows: list[dict[str, float]]
     epoch: _Epoch
     seconds: float
-    """By the first process's clock, since the start of the run, when it was last asked."""
+    """Seconds since the start of the run, by the first process's clock when it was last read."""
 
     def state(self) -> RunState:
         epoch = self.epoch
@@ -186,7 +190,7 @@ def _loop(job: _Job, started: float) -> None:
     state = job.folder.load_state(learner.parts)
     epoch = _Epoch(state.losses, Confusion(np.array(state.confusion)), state.epoch_seconds, state.wait_seconds)
     clock = _Clock(started - state.seconds, job.group)
-    now = _Standing(state.step, state.rows, epoch, clock.read())
+    now = _Progress(state.step, state.rows, epoch, clock.read())
     schedule = Schedule(config, job.steps_per_epoch, len(job.validation))
     patches = Patches(job.training, job.model.plan, _patch_settings(job), config.batch_size, job.group)
     saved = now.seconds
@@ -207,13 +211,13 @@ def _loop(job: _Job, started: float) -> None:
                 if now.rows and job.group.first:
                     job.folder.draw_curves(now.rows)
                 return
-    if now.epoch.losses:  # resumed when its time was over already
+    if now.epoch.losses:  # resumed after the end of its time
         _end_epoch(job, schedule, now, learner.rate, clock)
         _save(job, learner, now)
 
 
-def _step(learner: Learner, rate: float, batches: Iterator[Batch], now: _Standing, clock: _Clock) -> None:
-    """Learn from the next batch and count it in."""
+def _step(learner: Learner, rate: float, batches: Iterator[Batch], now: _Progress, clock: _Clock) -> None:
+    """Train on the next batch and add its loss and counts to the epoch."""
     begun = time.monotonic()
     batch = next(batches)
     now.epoch.wait += time.monotonic() - begun
@@ -225,8 +229,8 @@ def _step(learner: Learner, rate: float, batches: Iterator[Batch], now: _Standin
     now.seconds = clock.read()
 
 
-def _end_epoch(job: _Job, schedule: Schedule, now: _Standing, rate: float, clock: _Clock) -> None:
-    """Validate if that is due, write the log, the curves and the models, and begin the next epoch."""
+def _end_epoch(job: _Job, schedule: Schedule, now: _Progress, rate: float, clock: _Clock) -> None:
+    """Validate if it is due, write the log, the curves and the models, and begin the next epoch."""
     epoch = now.epoch
     row: dict[str, float] = {
         "epoch": _whole(now.step / job.steps_per_epoch),
@@ -258,34 +262,28 @@ def _end_epoch(job: _Job, schedule: Schedule, now: _Standing, rate: float, clock
     job.watcher.on_epoch(row)
 
 
-def _draw_curves(job: _Job, schedule: Schedule, now: _Standing) -> None:
+def _draw_curves(job: _Job, schedule: Schedule, now: _Progress) -> None:
     begun = time.monotonic()
     job.folder.draw_curves(now.rows)
     schedule.drawing_seconds, schedule.drawn_at = time.monotonic() - begun, now.seconds
 
 
-def best_row(rows: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
-    """Return the row of the best epoch: the highest mean Dice of the regions, or without validation the last."""
-    validated = [row for row in rows if "val_dice" in row]
-    return max(validated, key=lambda row: row["val_dice"]) if validated else rows[-1]
-
-
 def repeated(cases: Sequence[CachedCase], times: int) -> list[CachedCase]:
-    """Return the cases, those several times whose ET is less than a fiftieth of their TC, or not there.
+    """Return the cases, with those repeated that have no ET or whose ET is smaller than a fiftieth of their TC.
 
-    A case whose mask does not label both comes once.
+    A case without TC has no ET either and is repeated. A case whose mask does not label both regions is not.
     """
 
     def is_faint(case: CachedCase) -> bool:
-        known = {"TC", "ET"} <= set(case.known)
-        return known and 50 * case.voxels.get("ET", 0) < case.voxels.get("TC", 0)
+        enhancing, core = case.voxels.get("ET", 0), case.voxels.get("TC", 0)
+        return {"TC", "ET"} <= set(case.known) and (not enhancing or 50 * enhancing < core)
 
     counts = (times if is_faint(case) else 1 for case in cases)
     return [case for case, count in zip(cases, counts, strict=True) for _ in range(count)]
 
 
 def fitted_plan(plan: Plan, model: Model) -> Plan:
-    """Return the plan with a patch size that the network takes: each edge rounded up to a multiple of its divisor."""
+    """Return the plan with a patch size that the network accepts: each edge rounded up to a multiple of its divisor."""
     divisor = int(model.network.divisor)  # type: ignore[arg-type]
     x, y, z = (-(-edge // divisor) * divisor for edge in plan.patch_size)
     return plan.model_copy(update={"patch_size": (x, y, z)})
@@ -293,7 +291,7 @@ def fitted_plan(plan: Plan, model: Model) -> Plan:
 
 @dataclass(frozen=True)
 class _Clock:
-    """The first process's clock, for all; what they decide by it they decide alike."""
+    """The first process's clock, read by all processes so that they take the same decisions."""
 
     started: float
     group: ProcessGroup
@@ -302,12 +300,12 @@ class _Clock:
         return self.group.total([time.monotonic() - self.started if self.group.first else 0.0])[0]
 
 
-def _save(job: _Job, learner: Learner, now: _Standing) -> None:
+def _save(job: _Job, learner: Learner, now: _Progress) -> None:
     if job.group.first:
         job.folder.save_state(now.state(), learner.parts)
 
 
-def _moment(now: _Standing, schedule: Schedule) -> Moment:
+def _moment(now: _Progress, schedule: Schedule) -> Moment:
     return Moment(
         now.step,
         -(-now.step // schedule.steps_per_epoch),
@@ -346,7 +344,7 @@ def _patch_settings(job: _Job) -> PatchSettings:
 
 
 def _workers(config: TrainConfig, group: ProcessGroup) -> int:
-    """One thread keeps ahead of the network on a CPU; a GPU changes the patches itself, and two keep it busy."""
+    """Return the number of threads that draw patches: one is enough on a CPU; a GPU augments patches and needs two."""
     return config.workers or (1 if group.device.type == "cpu" else 2)
 
 
@@ -354,18 +352,18 @@ def _check_share(config: TrainConfig, group: ProcessGroup) -> None:
     parts = group.count * config.accumulate
     if config.batch_size % parts:
         raise InputError(
-            f"a batch of {config.batch_size} cannot be shared evenly by {group.count} processes taking it in "
+            f"a batch of {config.batch_size} cannot be divided evenly among {group.count} processes with "
             f"{config.accumulate} part(s) each. Give a --batch-size that is a multiple of {parts}."
         )
     if config.whole_brain and config.batch_size > group.count:
         raise InputError(
-            f"--whole-brain takes brains of any size, one a process and step: --batch-size {group.count}, not "
+            f"--whole-brain trains on one brain per process and step: --batch-size must be {group.count}, not "
             f"{config.batch_size}."
         )
 
 
 def _peak_memory_gb(device: torch.device) -> float:
-    """The most memory that the process (on a GPU: torch there) has held so far."""
+    """Return the peak memory of the process so far, or on a GPU of torch; NaN where it is not known."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     try:

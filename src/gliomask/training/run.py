@@ -1,9 +1,8 @@
-"""The folder of a training run: its config, split, log, models and checkpoint, and who may write to it."""
+"""The folder of a training run: its config, split, log, models and checkpoint."""
 
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,34 +10,38 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
 from gliomask.cases import Case, common_convention, get_modality
 from gliomask.errors import InputError
 from gliomask.figures import SCREEN_DPI, curves_figure, figure_png, save_figure
-from gliomask.files import replacing, write_text
+from gliomask.files import clear_partials, replacing, write_text
 from gliomask.inference.loading import Model, save_model
 from gliomask.inference.preprocessing import common_spacing
 from gliomask.labels import get_convention
 from gliomask.model.plan import Plan
 from gliomask.training.cache import CachedCase, build_cache, cache_plan, open_cache
-from gliomask.training.config import FREE, TrainConfig, make_config
+from gliomask.training.config import FREE, TrainConfig
+from gliomask.training.own_files import reading
+from gliomask.training.record import check_row, read_config, read_log, read_run_split, write_log
 from gliomask.training.split import Split, hold_out, make_folds, read_split
 
-# What a run leaves that ended before its first step, for a bad case say; starting again over it loses nothing.
-_BEFORE_TRAINING = {"config.json", "splits_final.json", "cache"}
+# The files of a run that ended before its first step, for example because of a bad case. Such a run can be started
+# again without losing anything. The last two are those of the lock under which a run is written.
+_BEFORE_TRAINING = {"config.json", "splits_final.json", "cache", ".writing.lock", ".writing.json"}
 
 
 @dataclass(frozen=True)
 class RunState:
-    """Where the loop stands; with the weights and the optimizer it is all that the next step depends on."""
+    """The progress of the training loop. The next step depends on this, the weights and the optimizer alone."""
 
     step: int = 0
     rows: list[dict[str, float]] = field(default_factory=list)
     """The log."""
     seconds: float = 0.0
-    """Since the start, over all parts of a resumed run."""
+    """Time since the start, summed over all parts of a resumed run."""
     losses: list[float] = field(default_factory=list)
-    """Of the steps of the epoch that has begun; so are the following."""
+    """The losses of the steps of the current epoch; the following fields are of the current epoch as well."""
     confusion: list[list[int]] = field(default_factory=lambda: [[0] * 4] * 4)
     epoch_seconds: float = 0.0
     wait_seconds: float = 0.0
@@ -46,7 +49,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder and the files in it."""
+    """The folder of a run and the files in it."""
 
     folder: Path
     config: TrainConfig
@@ -63,94 +66,111 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """What a resumed run starts from."""
+        """The file that a resumed run starts from."""
         return self.folder / "checkpoint.pt"
 
     def rows(self) -> list[dict[str, float]]:
-        """Return the log, a row an epoch."""
-        path = self.folder / "log.jsonl"
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+        """Return the log, a row for each epoch; see `record.read_log`."""
+        return read_log(self.folder)
 
     def _repr_png_(self) -> bytes | None:
-        """The curves, where a notebook shows the run; nothing before the first epoch has ended."""
+        """Return the curves for a notebook; None before the first epoch has finished."""
         rows = self.rows()
         return figure_png(curves_figure(rows), dpi=SCREEN_DPI) if rows else None
 
     def split(self) -> Split:
-        """Return the ids of the cases trained and validated on, as `train` and `val`."""
-        folds: list[Split] = json.loads((self.folder / "splits_final.json").read_text("utf-8"))
-        return folds[self.config.fold]
+        """Return the ids of the cases trained and validated on, as `train` and `val`; see `record.read_run_split`."""
+        return read_run_split(self.folder, self.config.fold)
 
     def prepare(self, cases: Sequence[Case] | Path, plan: Plan, *, on_case: Callable[[str], None]) -> list[CachedCase]:
-        """Return the cases as the loop reads them: from the cache they are, or prepared into one in this folder."""
+        """Return the prepared cases: those of the given cache, or of a cache that is made in this folder."""
         if isinstance(cases, Path):
             return open_cache(cases, plan)
         prepared, problems = build_cache(cases, self.folder / "cache", plan, on_case=on_case)
         if problems:
             raise InputError("; ".join(map(str, problems)))
-        return sorted(prepared, key=lambda case: case.id)  # as `open_cache` does: the order decides the patches
+        return sorted(prepared, key=lambda case: case.id)  # as in `open_cache`, because the patches depend on the order
 
     def save_model(self, model: Model, name: Literal["best", "last"], facts: Mapping[str, object]) -> None:
-        """Write one of the two models, with the facts about its epoch."""
+        """Write the best or the last model, with the facts about its epoch."""
         save_model(model, self.folder / f"{name}.safetensors", training=facts)
 
     def write_log(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Write the log; for TensorBoard the last row, at its step."""
-        write_text(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        """Write the log, and with TensorBoard add the last row to its events."""
+        write_log(self.folder, rows)
         if self.config.tensorboard:
             with _event_writer(self.folder / "tensorboard") as events:
                 for name, value in rows[-1].items():
                     events.add_scalar(name, value, int(rows[-1]["step"]))
 
     def draw_curves(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Draw the log's rows."""
+        """Draw the curves of the log's rows."""
         save_figure(curves_figure(rows), self.folder / "curves.png")
 
     def save_state(self, state: RunState, parts: Mapping[str, Any]) -> None:
-        """Write the checkpoint, whole or not at all; of each part (network, optimizer, scaler) its `state_dict`."""
+        """Write the checkpoint completely or not at all, with the `state_dict` of each part, such as the network."""
         content = {"state": asdict(state)} | {name: part.state_dict() for name, part in parts.items()}
         with replacing(self.checkpoint) as partial:
             try:
                 torch.save(content, partial)
-            except RuntimeError as error:  # torch's word for whatever the disk said
+            except RuntimeError as error:  # torch raises it for any error of the disk
                 raise OSError(str(error)) from error
 
     def load_state(self, parts: Mapping[str, Any]) -> RunState:
-        """Fill the parts from the checkpoint and return the state; a fresh one if there is none."""
+        """Load the parts from the checkpoint and return the state; the initial state if there is no checkpoint.
+
+        Raises:
+            InputError: The checkpoint is damaged or does not belong to this run.
+        """
         if not self.checkpoint.is_file():
             return RunState()
-        try:
+        with reading(
+            self.checkpoint, "It is not a complete checkpoint of this run. Start a new run, --from its model."
+        ):
             content = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
+            state = _checked_state(content["state"])
             for name, part in parts.items():
                 part.load_state_dict(content[name])
-            return RunState(**_renamed(content["state"]))
-        except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-            raise InputError(f"{self.checkpoint}: not a whole checkpoint of this run: {error}") from error
+        return state
 
 
-def _renamed(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint's state with today's names: version 0.1 wrote `tally` for `confusion`."""
-    return {("confusion" if name == "tally" else name): value for name, value in state.items()}
+def _checked_state(stored: dict[str, Any]) -> RunState:
+    """Return the state in a checkpoint. Version 0.1 used the name `tally` for `confusion`.
+
+    Raises:
+        ValueError: A value is missing or of another kind.
+    """
+    renamed = {("confusion" if name == "tally" else name): value for name, value in stored.items()}
+    if missing := RunState.__dataclass_fields__.keys() - renamed.keys():
+        raise ValueError(f"the state lacks {', '.join(sorted(missing))}")
+    state: RunState = TypeAdapter(RunState).validate_python(renamed)
+    for row in state.rows:
+        check_row(row)
+    shape = np.shape(state.confusion)
+    if shape != (4, 4) or state.step < 0 or not 0 <= state.seconds < np.inf:
+        raise ValueError(f"step {state.step}, {state.seconds} seconds and counts of shape {shape} make no sense")
+    return state
 
 
 def open_run(folder: Path, config: TrainConfig, *, resume: bool) -> Run:
-    """Return a run to write to: a new folder, or with `resume` the one that is there.
+    """Return a run to write to: in a new folder, or with `resume` the existing run.
+
+    Call it while the folder is locked (`files.one_writer`).
 
     Raises:
-        InputError: The folder holds something already, or with `resume` nothing, or a run of another config; what
-            differs is named. Its length and what leaves the result as it is (`config.FREE`) may differ.
+        InputError: The folder is not empty; or with `resume` it has no run, or a run with another config, whose
+            differences are listed. The fields in `config.FREE` may differ.
     """
     path = folder / "config.json"
     if resume:
         _check_same(path, config)
     elif folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - _BEFORE_TRAINING):
-        raise InputError(f"{folder}: is there already and not empty. Go on with --resume, or choose another folder.")
+        raise InputError(f"{folder}: already exists and is not empty. Use --resume, or choose another folder.")
     if not resume:
         (folder / "splits_final.json").unlink(missing_ok=True)
     if config.tensorboard:
         _event_writer(folder / "tensorboard").close()
-    for left in folder.glob(".partial-*"):  # of a process that was killed while it wrote
-        left.unlink()
+    clear_partials(folder)  # of a process that was killed while it wrote
     write_text(path, config.model_dump_json(indent=2) + "\n")
     return Run(folder, config)
 
@@ -167,15 +187,9 @@ def load_run(folder: Path | str) -> Run:
     """Return the run in a folder.
 
     Raises:
-        InputError: There is none, or its config is of another version.
+        InputError: There is none, or its config is damaged or of another version.
     """
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise InputError(f"{folder}: no run there (no config.json).")
-    try:
-        return Run(Path(folder), make_config(**json.loads(path.read_text("utf-8"))))
-    except (InputError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: not the config of a run of this version: {error}") from error
+    return Run(Path(folder), read_config(Path(folder)))
 
 
 def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
@@ -218,26 +232,31 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
 def split_cases(
     cases: Sequence[CachedCase], config: TrainConfig, run: Run, plan: Plan
 ) -> tuple[list[CachedCase], list[CachedCase]]:
-    """Return the cases to train and to validate on; see `split`. The split is written to the run, and then kept.
+    """Return the cases to train on and to validate on; see `split`. The split is written to the run once and then kept.
 
-    Cases below `min_tumour` are not trained on, but validated on.
+    Cases whose tumour is smaller than `min_tumour` are left out of training but not of validation.
 
     Raises:
-        InputError: Too few patients, or nothing is left to train on.
+        InputError: There are too few patients, no case is left to train on, or a case of the run's split is missing.
     """
     path = run.folder / "splits_final.json"
     if not path.is_file():
         splits = _splits(cases, config)
         write_text(path, json.dumps(splits, indent=2) + "\n")
-    ids = run.split()
-    validation = [case for case in cases if case.id in set(ids["val"])]
-    candidates = [case for case in cases if case.id in set(ids["train"])]
+    ids = {side: set(names) for side, names in run.split().items()}
+    if missing := sorted((ids["train"] | ids["val"]) - {case.id for case in cases}):
+        raise InputError(
+            f"{path}: {len(missing)} case(s) of the run's split are not among the {len(cases)} cases given, such as "
+            f"{missing[0]}. Resume with all cases of the run."
+        )
+    validation = [case for case in cases if case.id in ids["val"]]
+    candidates = [case for case in cases if case.id in ids["train"]]
     least = config.min_tumour * np.prod(plan.patch_size)
     training = [case for case in candidates if "WT" not in case.known or case.voxels["WT"] >= least]
     if not training:
         raise InputError(
-            f"no case is left to train on: of {len(candidates)}, all have tumours under {config.min_tumour:.2%} of a "
-            "patch. Lower --min-tumour."
+            f"no case is left to train on: the tumours of all {len(candidates)} fill less than {config.min_tumour:.2%} "
+            "of a patch. Lower --min-tumour."
         )
     return training, validation
 

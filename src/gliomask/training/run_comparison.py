@@ -29,8 +29,8 @@ from gliomask.inference.loading import Model, load_torch_model
 from gliomask.inference.torch_engine import autocast
 from gliomask.labels import get_convention, to_regions
 from gliomask.training.cache import CachedCase, cache_plan, is_cache, open_cache
-from gliomask.training.loop import best_row
 from gliomask.training.losses import build_loss
+from gliomask.training.record import best_row
 from gliomask.training.run import Run, load_run
 from gliomask.training.validation import CaseScore, predict_cached_case, score_cached_case
 

@@ -82,10 +82,10 @@ class Schedule:
             assert self.config.budget_seconds is not None
             return max(0.0, self.config.budget_seconds - seconds)
         left = (self.steps - step) * self._mean_step()
-        if self.validation_cases:
+        if self.validation_cases and step < self.steps:
             every = (self.config.val_every or 1) * self.steps_per_epoch
-            ends = set(range(step - step % every + every, self.steps, every)) | {self.steps}
-            left += len({end for end in ends if end > step}) * self._validation()
+            ends = (self.steps - 1) // every - step // every + 1  # after each `every` steps, and at the end
+            left += ends * self._validation()
         return left
 
     def _training_ends(self) -> float:
