@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -98,7 +99,11 @@ def test_masks_are_found_in_labels_tr(write_case: Callable[..., Case], tmp_path:
     assert case.mask is not None
     (case.mask.parent / f"._{case.mask.name}").write_bytes(b"Mac OS X")
     prediction = write_mask(tmp_path / "found" / f"{case.id}.nii.gz", read_volume(case.mask, mask=True))
-    assert find_pairs(prediction.parent, tmp_path / "data") == MatchedMasks((MaskPair(case.id, prediction, case.mask),))
+    found = find_pairs(prediction.parent, tmp_path / "data")
+    assert found.pairs == (MaskPair(case.id, prediction, case.mask),)
+    assert [problem.what for problem in found.passed_over] == ["a hidden file"]
+    assert not found.missing
+    assert not found.extra
     assert dice_of(evaluate(prediction.parent, tmp_path / "data", labels="msd", truth_labels="msd"), case.id) == (
         TRUTH_DICE
     )
@@ -367,6 +372,42 @@ def test_probabilities_are_no_masks(truth: Path, tmp_path: Path) -> None:
     found = find_pairs(tmp_path / "found", truth)
     assert [pair.id for pair in found.pairs] == [ONE]
     assert not found.extra
+
+
+def test_masks_behind_links_are_found_and_what_is_no_mask_is_listed(truth: Path, tmp_path: Path) -> None:
+    """A linked case folder is looked into as any other, and no file is passed over without being listed."""
+    elsewhere = tmp_path / "annex" / TWO
+    elsewhere.parent.mkdir()
+    (truth / TWO).rename(elsewhere)
+    try:
+        (truth / TWO).symlink_to(elsewhere, target_is_directory=True)
+    except OSError:
+        pytest.skip("links are not allowed here")
+    other = write_mask(truth / ONE / "notes.nii.gz", mask_of(1, convention="brats2021"))
+    for case in (ONE, TWO):
+        write_mask(tmp_path / "found" / f"{case}.nii.gz", mask_of(1, convention="brats2021"))
+    found = find_pairs(tmp_path / "found", truth)
+    assert [pair.id for pair in found.pairs] == [ONE, TWO]
+    assert [problem.where for problem in found.passed_over] == [str(other)]
+
+
+def test_a_folder_that_cannot_be_read_is_a_problem(
+    truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named beside the masks that are found in the others."""
+    write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
+    scandir = os.scandir
+
+    def refuse(folder: Path) -> object:
+        if Path(folder).name == TWO:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr("gliomask.cases.folders.os.scandir", refuse)
+    found = find_pairs(tmp_path / "found", truth)
+    assert [str(problem) for problem in found.problems] == [
+        f"{truth / TWO}: the folder cannot be read: Permission denied."
+    ]
 
 
 def test_scores_are_in_millimetres_of_the_truths_grid(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import typer
 from rich.progress import BarColumn, Progress
 
 from gliomask.cases import Case, get_modality
-from gliomask.cli.console import err, text_column
+from gliomask.cli.console import INTERRUPTED, err, shows_progress, tell, text_column
 from gliomask.labels import REGIONS
 from gliomask.training.cache import CachedCase
 from gliomask.training.config import TrainConfig
@@ -22,9 +22,6 @@ from gliomask.training.cross_validation import cross_validate
 from gliomask.training.distributed import is_first
 from gliomask.training.loop import Moment, Watcher, train
 from gliomask.training.run import Run
-
-# The exit status of a program that was ended by Ctrl-C, by the convention of shells.
-_INTERRUPTED = 130
 
 
 def train_with_bar(source: Sequence[Case] | Path, output: Path, config: TrainConfig, *, resume: bool = False) -> Run:
@@ -55,7 +52,7 @@ def _watching(source: Sequence[Case] | Path, output: Path) -> Iterator[Bar]:
             signal.signal(number, handler)
     if watcher.stop:
         watcher.say(f"stopped; continue with: gliomask train -o {output} --resume")
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
 
 
 class Bar(Watcher):
@@ -64,7 +61,7 @@ class Bar(Watcher):
     def __init__(self, cases: int) -> None:
         self.is_first = is_first()
         columns = (text_column("{task.description}"), BarColumn(), text_column("{task.fields[facts]}"))
-        hidden = not err.is_terminal or not self.is_first
+        hidden = not shows_progress() or not self.is_first
         self.bar = Progress(*columns, console=err, transient=True, disable=hidden)
         self.task = self.bar.add_task("preparing", total=cases or None, facts="")
         self.stop = False
@@ -116,7 +113,7 @@ class Bar(Watcher):
     def say(self, text: str) -> None:
         """Print a line above the bar; with several processes, only in the first."""
         if self.is_first:
-            err.print(text)
+            tell(text)
 
 
 def _partial(training: Sequence[CachedCase], config: TrainConfig) -> list[str]:

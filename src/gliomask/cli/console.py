@@ -172,10 +172,14 @@ def progress(description: str, total: int) -> Iterator[Progress]:
         text_column("{task.percentage:>3.0f}% of {task.total:.0f}"),
         TimeRemainingColumn(compact=True),
     )
-    hidden = not err.is_terminal or _verbosity < 0
-    with Progress(*columns, console=err, transient=True, disable=hidden) as bar:
+    with Progress(*columns, console=err, transient=True, disable=not shows_progress()) as bar:
         bar.add_task(description, total=total)
         yield bar
+
+
+def shows_progress() -> bool:
+    """Tell whether a progress bar is shown: only on a terminal, and not with `-q`."""
+    return err.is_terminal and _verbosity >= 0
 
 
 def text_column(template: str) -> TextColumn:
@@ -211,21 +215,31 @@ def with_masks(cases: Sequence[Case], folder: Path) -> list[Case]:
 
 
 def show_notes(found: Survey) -> None:
-    """Print what a survey decided, and how many files or folders it passed over; with `-v`, each with the reason."""
+    """Print what a survey decided, and what it passed over (see `show_passed_over`)."""
     for each in found.notes:
         note(str(each))
+    show_passed_over(found.passed_over, f"gliomask check {found.folder} -v")
+
+
+def show_passed_over(passed_over: Sequence[Problem], command: str) -> None:
+    """Print how many files or folders were passed over and which command lists them, or with `-v` the list itself."""
     if verbose():
-        for each in found.passed_over:
+        for each in passed_over:
             note(f"passed over: {each}")
-    elif found.passed_over:
-        what = "file or folder" if len(found.passed_over) == 1 else "files or folders"
-        note(f"{found.folder}: {len(found.passed_over)} {what} passed over; gliomask check FOLDER -v lists them")
+    elif passed_over:
+        what = "file or folder" if len(passed_over) == 1 else "files or folders"
+        note(f"{len(passed_over)} {what} passed over; {command} lists them with the reasons")
+
+
+def tell(text: str, style: str | None = None) -> None:
+    """Print how far the work is to stderr; not with `-q`."""
+    if _verbosity >= 0:
+        err.print(text, style=style)
 
 
 def note(text: str) -> None:
     """Print a remark to stderr; not with `-q`."""
-    if _verbosity >= 0:
-        err.print(text, style="dim")
+    tell(text, style="dim")
 
 
 def warn(text: str) -> None:

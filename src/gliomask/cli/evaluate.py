@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import advance, end_batch, listed, out, progress, warn
+from gliomask.cli.console import advance, end_batch, listed, out, progress, show_passed_over, warn
 from gliomask.cli.options import Labels
 from gliomask.errors import InputError
 
@@ -85,6 +85,7 @@ def evaluate(
 
         require_matplotlib()
     matched = find_pairs(prediction, truth)
+    show_passed_over(matched.passed_over, "gliomask evaluate -v")
     total = len(matched.pairs) + len(matched.missing)
     with progress("scoring", total) as bar:
         found: Evaluation | ProtocolComparison = (compare_protocols if compare else score)(
@@ -96,7 +97,7 @@ def evaluate(
             ignore_extra=ignore_extra,
             on_case=lambda _: advance(bar),
         )
-    if total == 1 and found.problems:
+    if total == 1 and found.problems and not matched.problems:
         raise InputError(str(found.problems[0]))
     _show(found)
     for path in output or ():
@@ -113,7 +114,7 @@ def evaluate(
 
         gallery = find_worst(shown, prediction, truth, labels=labels, truth_labels=truth_labels, count=worst)
         _draw_all(shown, gallery, pictures)
-    end_batch(found.problems, len(shown.scores))
+    end_batch([*matched.problems, *found.problems], len(shown.scores))
 
 
 def _draw_all(found: Evaluation, worst: list[WorstCase], folder: Path) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gliomask.cases import classify
+from gliomask.cases import Problem, classify
+from gliomask.cases.folders import list_folder
 from gliomask.errors import InputError
-from gliomask.volume import NIFTI_ENDINGS
 
 # The number by which the challenge identifies a case in a submission, whatever precedes it: BraTS-GLI-00001-000 is
 # 00001-000.nii.gz; in 2026 also 0001-1.nii.gz.
@@ -34,6 +34,10 @@ class MatchedMasks:
     """True masks without a prediction."""
     extra: Mapping[str, Path] = field(default_factory=dict)
     """Predictions without a truth."""
+    passed_over: tuple[Problem, ...] = ()
+    """Files and folders that are no mask, and why."""
+    problems: tuple[Problem, ...] = ()
+    """Folders that cannot be read."""
 
 
 def find_pairs(prediction: Path, truth: Path) -> MatchedMasks:
@@ -50,7 +54,8 @@ def find_pairs(prediction: Path, truth: Path) -> MatchedMasks:
     """
     if prediction.is_file() and truth.is_file():
         return MatchedMasks((MaskPair(_id(truth), prediction, truth),))
-    predicted, true = _masks(prediction), _masks(truth)
+    places = _look_into(prediction), _look_into(truth)
+    predicted, true = (place.masks for place in places)
     names = _matches(predicted, true)
     if not names:
         raise InputError(
@@ -60,7 +65,13 @@ def find_pairs(prediction: Path, truth: Path) -> MatchedMasks:
     pairs = tuple(MaskPair(case, predicted[name], true[case]) for case, name in sorted(names.items()))
     missing = {case: path for case, path in sorted(true.items()) if case not in names}
     extra = {name: path for name, path in sorted(predicted.items()) if name not in names.values()}
-    return MatchedMasks(pairs, {} if prediction.is_file() else missing, {} if truth.is_file() else extra)
+    return MatchedMasks(
+        pairs,
+        {} if prediction.is_file() else missing,
+        {} if truth.is_file() else extra,
+        tuple(dict.fromkeys(each for place in places for each in place.passed_over)),
+        tuple(dict.fromkeys(each for place in places for each in place.problems)),
+    )
 
 
 def mask_stem(path: Path) -> str:
@@ -96,30 +107,51 @@ def _number(name: str) -> str:
     return found.group(1) if found else ""
 
 
-def _masks(place: Path) -> dict[str, Path]:
-    if place.is_file():
-        return {_id(place): place}
-    if not place.is_dir():
-        raise InputError(f"{place}: no such file or folder.")
-    folder = place / "labelsTr" if (place / "labelsTr").is_dir() else place
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.name.lower().endswith(NIFTI_ENDINGS) and not path.name.startswith(".") and path.is_file()
-    ]
-    told = {path: classify(path) for path in files}
-    masks = [path for path, what in told.items() if what and what[1] == "mask"]
-    if not masks:  # masks named by the id alone, as predict and nnU-Net write them
-        masks = [path for path, what in told.items() if what is None and "probabilities" not in path.name]
-    found: dict[str, Path] = {}
-    for path in masks:
-        case = _id(path)
-        if case in found:
-            raise InputError(f"{place}: two masks for {case}: {found[case]} and {path}. Remove one.")
-        found[case] = path
-    if not found:
-        raise InputError(f"{place}: no mask found. Looked for ID.nii.gz and ID_seg.nii.gz in this folder and below.")
-    return found
+@dataclass
+class _Place:
+    """The masks of a place by id, and what of it is not used."""
+
+    masks: dict[str, Path] = field(default_factory=dict)
+    passed_over: list[Problem] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def _look_into(path: Path) -> _Place:
+    if path.is_file():
+        return _Place({_id(path): path})
+    if not path.is_dir():
+        raise InputError(f"{path}: no such file or folder.")
+    files, place = _list_masks(path)
+    told = {file: classify(file) for file in files}
+    masks = [file for file, what in told.items() if what and what[1] == "mask"]
+    unnamed = [file for file, what in told.items() if what is None and "probabilities" not in file.name]
+    if masks:
+        place.passed_over += [Problem(str(file), "its name is that of no tumour mask") for file in unnamed]
+    for file in masks or unnamed:  # named by the id alone, as predict and nnU-Net write them
+        case = _id(file)
+        if case in place.masks:
+            raise InputError(f"{path}: two masks for {case}: {place.masks[case]} and {file}. Remove one.")
+        place.masks[case] = file
+    if not place.masks:
+        reasons = "".join(f" {problem}" for problem in place.problems)
+        raise InputError(
+            f"{path}: no mask found. Looked for ID.nii.gz and ID_seg.nii.gz in this folder and below.{reasons}"
+        )
+    return place
+
+
+def _list_masks(path: Path) -> tuple[list[Path], _Place]:
+    """Return the NIfTI files at any depth, of data sets with `labelsTr` only those in there, and what is not read."""
+    waiting, files, place = [path], list[Path](), _Place()
+    while waiting:
+        folder = waiting.pop()
+        labels = folder / "labelsTr"
+        listing = list_folder(labels if labels.is_dir() else folder)
+        files += listing.files
+        waiting += [dataset for dataset in listing.datasets if (dataset / "labelsTr").is_dir()]
+        place.passed_over += listing.passed_over
+        place.problems += listing.problems
+    return sorted(files), place
 
 
 def _id(path: Path) -> str:

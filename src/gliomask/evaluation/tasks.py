@@ -64,6 +64,7 @@ def plan_tasks(
         raise InputError(
             f"{prediction}: {counted} no truth in {truth}: {shown}. Is it the right folder? "
             "Remove the files that do not belong there, or skip them with --ignore-extra."
+            + "".join(f" {problem}" for problem in matched.problems)
         )
     truths = {pair.id: pair.truth for pair in matched.pairs} | dict(matched.missing)
     truth_conventions = find_conventions(truths, truth_labels)
