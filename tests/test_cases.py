@@ -678,7 +678,7 @@ def test_what_keeps_a_case_from_being_used_is_a_problem(write_case: WriteCase) -
     assert "labels {4} are not in msd" in problem
     write_volume(case.mask, Volume(read_volume(case.mask).data, moved(4)))
     (problem,) = check_case(case).problems
-    assert problem.startswith(f"{case.mask}: its grid differs from that of the images in origin")
+    assert problem.startswith(f"the grid of {case.mask} differs from that of the images in origin")
     case.images["t2f"].path.write_bytes(b"")
     write_volume(case.mask, some_image())
     problems = check_case(case).problems

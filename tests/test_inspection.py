@@ -170,8 +170,8 @@ def test_intensities_may_be_scaled_in_any_way() -> None:
     [
         (MM, None),
         ((2.9, 3.1, 3.3), None),
-        ((1.0, 1.0, 1.0), "guess"),
-        ((3.0, 3.0, 6.0), "3 x 3 x 3 mm; the model knows 3 x 3 x 6"),
+        ((1.0, 1.0, 1.0), "interpolated"),
+        ((3.0, 3.0, 6.0), "3 x 3 x 3 mm; the model expects 3 x 3 x 6"),
     ],
 )
 def test_another_voxel_size_is_said(known: tuple[float, float, float], words: str | None) -> None:

@@ -128,7 +128,7 @@ def changed(**changes: object) -> Grid:
         (Grid(SHAPE, AFFINE @ np.diag([-1, 1, 1, 1])), "orientation LPS and RPS"),
         (changed(scale=1.01), "spacing "),
         (changed(move=2), "origin 20 x 25 x -30 mm and 22 x 27 x -28 mm"),
-        (changed(turn=0.1), "orientation (the axes are tilted against each other)"),
+        (changed(turn=0.1), "orientation (the axes are tilted by 5.7 degrees against each other)"),
     ],
 )
 def test_grids_that_differ_say_in_what(other: Grid, difference: str | None) -> None:

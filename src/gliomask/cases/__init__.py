@@ -9,7 +9,7 @@ from gliomask.cases.find import Survey, case_of_files, find_cases, survey
 from gliomask.cases.layouts import LAYOUTS, Layout, candidates_of, get_layout, layout_of
 from gliomask.cases.naming import classify
 from gliomask.cases.patients import describe_patients, find_patient
-from gliomask.cases.read import read_case, read_mask
+from gliomask.cases.read import mask_on_grid, merge_notes, read_case, read_mask
 
 __all__ = [
     "LAYOUTS",
@@ -34,6 +34,8 @@ __all__ = [
     "get_layout",
     "get_modality",
     "layout_of",
+    "mask_on_grid",
+    "merge_notes",
     "read_case",
     "read_mask",
     "resolve_conventions",

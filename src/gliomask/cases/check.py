@@ -1,30 +1,25 @@
-"""One case looked at closely: what it holds and everything wrong with it, as facts."""
+"""One case read whole: what it holds, and everything that is wrong with it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.cases.case import MODALITIES, Case
-from gliomask.cases.read import read_channels
+from gliomask.cases.read import mask_on_grid, merge_notes, read_channels
 from gliomask.errors import InputError
-from gliomask.labels import (
-    CONVENTIONS,
-    check_labels,
-    count_labels,
-    get_convention,
-    oedema_is_outermost,
-)
+from gliomask.labels import CONVENTIONS, check_labels, count_labels, get_convention, oedema_is_outermost
 from gliomask.volume import Grid, Volume, read_volume
 
 # A skull-stripped brain fills 14-20 % of BraTS's grid and about half of its tightest box; air around a head is noise.
 _MOST_NONZERO = 0.6
-# Fewer voxels than this are said: a score on them is all or nothing.
+# Fewer voxels of a tissue than this are noted: a score on them is all or nothing.
 _FEW_VOXELS = 50
-# Brains are 60-200 mm across, child's to adult's; the field of view around one may be much wider.
+# Brains are 60-200 mm across, children's and adults'; the field of view around one may be much wider.
 _FIELD_MM = (60.0, 500.0)
 
 
@@ -41,18 +36,18 @@ class CaseReport:
     problems: tuple[str, ...] = ()
     """What keeps the case from being used."""
     notes: tuple[str, ...] = ()
-    """What is odd, and does not."""
+    """What is unusual and does not keep the case from being used."""
 
 
 def check_case(
     case: Case, *, inspect: Callable[[Case, Mapping[str, Volume]], Sequence[str]] | None = None
 ) -> CaseReport:
-    """Read a case whole and return what it holds and all that is wrong with it; raises nothing for bad input.
+    """Read a case whole and return what it holds and everything that is wrong with it; bad input raises nothing.
 
     Args:
         case: The case.
-        inspect: Says what is odd about its sequences, given them as volumes of one channel; by default it is only told
-            whether the skull may be there.
+        inspect: Returns what is unusual about its sequences, given as volumes of one channel. By default the files'
+            own notes are returned, and whether the skull may be there.
     """
     problems: list[str] = []
     notes: list[str] = []
@@ -62,7 +57,8 @@ def check_case(
         by_modality = read_channels(case, tuple(MODALITIES))
         channels = list(by_modality.values())
         grid, brain = channels[0].grid, _nonzero(channels)
-        notes += [*(inspect(case, by_modality) if inspect else _skull(brain)), *_odd_grid(grid)]
+        about_images = inspect(case, by_modality) if inspect else (*merge_notes(case, by_modality), *_skull(brain))
+        notes += [*about_images, *_unusual_grid(grid)]
     except InputError as error:
         problems.append(str(error).removeprefix(f"{case.id}: "))
     voxels: dict[str, int] = {}
@@ -73,10 +69,11 @@ def check_case(
             counts = count_labels(mask.data)
             values = tuple(int(value) for value in np.flatnonzero(counts))
             voxels = _tissue_voxels(case, counts)
-            notes += _odd_mask(case, mask, voxels, values)
-            notes += _odd_places(case, mask, grid, brain)
+            notes += [f"{case.mask.name}: {note}" for note in mask.notes]
+            notes += _unusual_mask(case, mask, voxels, values)
+            notes += _unusual_places(case, case.mask, mask, grid, brain)
         except InputError as error:
-            problems.append(str(error))
+            problems.append(str(error).removeprefix(f"{case.id}: "))
     return CaseReport(case, grid, voxels, values, tuple(problems), tuple(notes))
 
 
@@ -100,18 +97,20 @@ def _skull(brain: NDArray[np.bool_]) -> list[str]:
     return [f"{filled:.0%} of the voxels are not zero: is the skull still there?"] if filled > _MOST_NONZERO else []
 
 
-def _odd_grid(grid: Grid) -> list[str]:
+def _unusual_grid(grid: Grid) -> list[str]:
     notes = []
     extent = [n * mm for n, mm in zip(grid.shape, grid.spacing_mm, strict=True)]
     if not all(_FIELD_MM[0] <= mm <= _FIELD_MM[1] for mm in extent):
         notes.append("the field of view is " + " x ".join(f"{mm:.0f}" for mm in extent) + " mm: is the spacing right?")
     if not np.allclose(grid.spacing_mm, 1, atol=0.01):
         spacing = " x ".join(f"{mm:.3g}" for mm in grid.spacing_mm)
-        notes.append(f"voxels of {spacing} mm; BraTS has 1 mm (resampled on the way to the network, and back)")
+        notes.append(
+            f"voxels of {spacing} mm; BraTS has 1 mm (images are resampled for the network, and its answer back)"
+        )
     return notes
 
 
-def _odd_mask(case: Case, mask: Volume, voxels: dict[str, int], values: Sequence[int]) -> list[str]:
+def _unusual_mask(case: Case, mask: Volume, voxels: dict[str, int], values: Sequence[int]) -> list[str]:
     notes = []
     if not any(values):
         return ["the mask is empty: no tumour"]
@@ -125,13 +124,17 @@ def _odd_mask(case: Case, mask: Volume, voxels: dict[str, int], values: Sequence
     return notes
 
 
-def _odd_places(case: Case, mask: Volume, grid: Grid | None, brain: NDArray[np.bool_] | None) -> list[str]:
+def _unusual_places(
+    case: Case, path: Path, mask: Volume, grid: Grid | None, brain: NDArray[np.bool_] | None
+) -> list[str]:
     if grid is None or brain is None:
         return []
-    if difference := grid.difference(mask.grid):
-        raise InputError(f"{case.mask}: its grid differs from that of the images in {difference}.")
-    outside = int(np.count_nonzero((mask.data[0] != 0) > brain))
-    return [f"{_voxels(outside)} of the mask where every image is zero"] if outside else []
+    turned = mask_on_grid(case, mask, grid)
+    notes = []
+    if turned is not mask:
+        notes.append(f"{path.name}: stored as {mask.grid.axes}, the images as {grid.axes}; it was reoriented.")
+    outside = int(np.count_nonzero((turned.data[0] != 0) > brain))
+    return [*notes, f"{_voxels(outside)} of the mask where every image is zero"] if outside else notes
 
 
 def _voxels(count: int) -> str:

@@ -1,9 +1,11 @@
-"""A case's files -> voxels on one grid."""
+"""The voxels of a case, all on one grid."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,13 @@ import numpy as np
 from gliomask.cases.case import Case, get_modality
 from gliomask.errors import InputError
 from gliomask.labels import check_labels, get_convention, label_values
-from gliomask.volume import Volume, read_volume
+from gliomask.volume import Grid, Volume, match_axes, read_volume
 
 
 def read_case(case: Case, modalities: Sequence[str]) -> Volume:
     """Return a case's sequences as the channels of one volume, in the order asked for.
 
-    A sequence that the case does not have is a channel of zeros.
+    A sequence that the case does not have is a channel of zeros. The volume's `notes` say what is odd about the files.
 
     Args:
         case: The case; its files are opened now.
@@ -34,13 +36,14 @@ def read_case(case: Case, modalities: Sequence[str]) -> Volume:
     for number, modality in enumerate(modalities):
         if modality in channels:
             data[number] = channels[modality].data[0]
-    return Volume(data, first.affine)
+    return Volume(data, first.affine, merge_notes(case, channels))
 
 
 def read_channels(case: Case, modalities: Sequence[str]) -> dict[str, Volume]:
-    """Return those of a case's sequences that it has, a volume of one channel each, all on one grid.
+    """Return those of a case's sequences that it has, a volume of one channel each, all on the grid of the first.
 
-    The files are read side by side in two threads.
+    A sequence that is stored with its axes in another order is reoriented, which changes no voxel. The files are read
+    in two threads.
 
     Raises:
         InputError: The case has none of the sequences, a file is bad (see `read_volume`) or has another number of
@@ -59,23 +62,49 @@ def read_channels(case: Case, modalities: Sequence[str]) -> dict[str, Volume]:
     channels = {
         modality: _channel(volumes[source.path], source.path, source.channel) for modality, source in wanted.items()
     }
-    _check_grids(case, channels)
-    return channels
+    return _on_one_grid(case, channels)
 
 
-def read_mask(case: Case) -> Volume:
+def merge_notes(case: Case, channels: Mapping[str, Volume]) -> tuple[str, ...]:
+    """Return the notes of several sequences, each once, with the names of the files it is about."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for modality, volume in channels.items():
+        for note in volume.notes:
+            files[note].append(f"{modality} ({case.images[modality].path.name})")
+    return tuple(f"{', '.join(names)}: {note}" for note, names in files.items())
+
+
+def read_mask(case: Case, grid: Grid | None = None) -> Volume:
     """Return a case's mask, one uint8 channel in the numbers of the case's convention (see `resolve_conventions`).
 
+    Args:
+        case: The case; its mask is opened now.
+        grid: The grid of its images, if the mask is to lie on it: a mask that is stored with its axes in another order
+            is reoriented.
+
     Raises:
-        InputError: The case has no mask, the file is bad, or holds numbers outside the convention.
+        InputError: The case has no mask, the file is bad, holds numbers outside the convention, or lies on another grid
+            than the one given.
     """
     if case.mask is None:
         raise InputError(f"{case.id}: has no mask (a file such as {case.id}_seg.nii.gz).")
     volume = read_volume(case.mask, mask=True)
     if case.convention is None:
-        raise InputError(f"{case.id}: the label convention of {case.mask} is not known. Say it with --labels.")
+        raise InputError(f"{case.id}: the label convention of {case.mask} is not known. Name it with --labels.")
     check_labels(label_values(volume.data), get_convention(case.convention), str(case.mask))
-    return volume
+    return volume if grid is None else mask_on_grid(case, volume, grid)
+
+
+def mask_on_grid(case: Case, mask: Volume, grid: Grid) -> Volume:
+    """Return a case's mask with its axes in the order of its images.
+
+    Raises:
+        InputError: It lies on another grid than the images.
+    """
+    turned = match_axes(mask, grid)
+    if difference := grid.difference(turned.grid):
+        raise InputError(f"{case.id}: the grid of {case.mask} differs from that of the images in {difference}.")
+    return turned
 
 
 def _read_or_error(path: Path) -> Volume | InputError:
@@ -90,22 +119,31 @@ def _channel(volume: Volume | InputError, path: Path, channel: int | None) -> Vo
     count = len(volume.data)
     if channel is None and count > 1:
         raise InputError(
-            f"{path}: a 4-D file of {count} volumes where one sequence is expected. Split it, or give dataset.json."
+            f"{path}: a 4-D file of {count} volumes where one sequence is expected. Split it, or provide a "
+            "dataset.json that says which volume is which sequence."
         )
     if channel is not None and channel >= count:
         raise InputError(f"{path}: has {count} channels; channel {channel} is asked for (see dataset.json).")
-    return Volume(volume.data[channel or 0][None], volume.affine)
+    return Volume(volume.data[channel or 0][None], volume.affine, volume.notes)
 
 
-def _check_grids(case: Case, channels: dict[str, Volume]) -> None:
-    first, *others = channels
-    differences = [
-        f"{first} and {other} differ in {difference}"
-        for other in others
-        if (difference := channels[first].grid.difference(channels[other].grid))
-    ]
+def _on_one_grid(case: Case, channels: Mapping[str, Volume]) -> dict[str, Volume]:
+    first = next(iter(channels))
+    grid = channels[first].grid
+    matched: dict[str, Volume] = {}
+    differences = []
+    for modality, volume in channels.items():
+        turned = match_axes(volume, grid)
+        if turned is not volume:
+            note = f"stored as {volume.grid.axes}, {first} as {grid.axes}; it was reoriented, no voxel changed."
+            turned = replace(turned, notes=(*turned.notes, note))
+        if difference := grid.difference(turned.grid):
+            # Where turning the axes does not help, the difference is said as the files have it.
+            differences.append(f"{first} and {modality} differ in {grid.difference(volume.grid) or difference}")
+        matched[modality] = turned
     if differences:
         raise InputError(
             f"{case.id}: all sequences must share one grid; {'; '.join(differences)}. "
             "Register and resample them first (see docs/data.md)."
         )
+    return matched

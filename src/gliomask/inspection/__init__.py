@@ -1,4 +1,4 @@
-"""Inspection: does an examination look like what a model knows, before it answers?"""
+"""Inspection: warnings about examinations that differ from what models are trained on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gliomask.cases import Case
+from gliomask.cases import Case, merge_notes
 from gliomask.inspection import geometry, values
 from gliomask.inspection.naming import misnamed, recognise
 from gliomask.inspection.outliers import find_outliers, spikes
@@ -25,45 +25,50 @@ def inspect(
     spacing_mm: Spacing = (1.0, 1.0, 1.0),
     axes: str = "LPS",
 ) -> tuple[str, ...]:
-    """Return a sentence for each thing about an examination that a model trained on BraTS does not expect.
+    """Return warnings about an examination that is unlike the cases of BraTS, a sentence each.
 
-    Each says what, in which file, and what to do; none keeps the model from answering. What follows from another (the
-    orientation of a head with its skull, say) is not said.
+    Each names what is unusual, the file, and what to do. Warnings stop nothing. Checks that another finding makes
+    meaningless (the orientation of a head with its skull) are left out.
 
     Args:
-        volume: One channel a modality, in any orientation; an absent one is all zero (`read_case`).
+        volume: One channel per sequence, in any orientation; an absent sequence is all zero (`read_case`). Its notes
+            are returned first.
         modalities: The channels' names, `t1n t1c t2w t2f`.
         files: The file of each, for the sentences.
-        spacing_mm, axes: The voxel size that the model knows and the axes along which it is meant (`Plan`).
+        spacing_mm, axes: The voxel size of the model and the axes along which it is given (`Plan`).
     """
-    look = take_samples(volume, modalities, files)
-    if not look.images:
-        return ("every image is empty: nothing to find.",)
-    about_voxels = geometry.voxels(look, reorient(volume, axes).spacing_mm, spacing_mm)
-    about_spikes = spikes(volume, modalities, look)
-    return tuple(text for text in (about_voxels, about_spikes, *_findings(look)) if text is not None)
+    samples = take_samples(volume, modalities, files)
+    if not samples.images:
+        return (*volume.notes, "every image is empty: nothing to find.")
+    about_voxels = geometry.voxels(samples, reorient(volume, axes).spacing_mm, spacing_mm)
+    findings = (about_voxels, spikes(volume, modalities, samples), *_findings(samples))
+    return (*volume.notes, *(text for text in findings if text is not None))
 
 
 def inspect_channels(case: Case, channels: Mapping[str, Volume]) -> tuple[str, ...]:
-    """Return what `inspect` says of a case's sequences, a volume of one channel each on one grid, of any voxel size."""
+    """Return the warnings of `inspect` for a case's sequences, given as volumes of one channel on one grid.
+
+    The voxel size may be any: a model's is not known here.
+    """
     first = next(iter(channels.values()))
-    volume = Volume(np.concatenate([one.data for one in channels.values()]), first.affine)
+    data = np.concatenate([channel.data for channel in channels.values()])
+    volume = Volume(data, first.affine, merge_notes(case, channels))
     files = {modality: source.path for modality, source in case.images.items()}
     oriented = reorient(volume, "LPS")
     return inspect(volume, tuple(channels), files, spacing_mm=oriented.spacing_mm)
 
 
-def _findings(look: Samples) -> Iterable[str | None]:
-    background = geometry.background(look)
-    skull = None if background else geometry.skull(look)
-    copies = values.copies(look)
-    yield from (background, skull, copies, None if background else values.scaled(look))
+def _findings(samples: Samples) -> Iterable[str | None]:
+    background = geometry.background(samples)
+    skull = None if background else geometry.skull(samples)
+    copies, masks = values.copies(samples), values.masks(samples)
+    yield from (background, skull, copies, masks, None if background else values.scaled(samples))
     if background or skull:
         return
-    yield geometry.size(look)
-    if geometry.is_too_large(look):
+    yield geometry.size(samples)
+    if geometry.is_too_large(samples):
         return
-    torn = values.coverage(look)
-    yield from (geometry.field_of_view(look), geometry.orientation(look), torn)
-    if not (torn or copies):
-        yield misnamed(look)
+    incomplete = values.coverage(samples)
+    yield from (geometry.field_of_view(samples), geometry.orientation(samples), incomplete)
+    if not (incomplete or copies or masks):
+        yield misnamed(samples)

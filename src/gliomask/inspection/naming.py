@@ -20,26 +20,26 @@ _FEW_SAMPLES = 2000
 _DARKEST, _BRIGHTEST = 0.05, 0.97
 
 
-def misnamed(look: Samples) -> str | None:
-    """Say which images look like other sequences than they are given as.
+def misnamed(samples: Samples) -> str | None:
+    """Name the images that look like another sequence than the one they are given as.
 
-    How the intensities of each image are spread, and how those of any two go together (what is darkest in the one and
-    brightest in the other is CSF in T1 and T2), give each way to name the images a score, and the scores odds. The
+    Every arrangement of sequence names is scored by the distribution of each image's intensities and by how those of
+    two images go together (what is darkest in T1 and brightest in T2 is CSF). Differences of scores are log odds. The
     numbers were fitted by `recipes/fit_sequences.py`.
     """
-    names = list(look.images)
-    if len(names) not in _ODDS or np.count_nonzero(look.brain) < _FEW_SAMPLES:
+    names = list(samples.images)
+    if len(names) not in _ODDS or np.count_nonzero(samples.brain) < _FEW_SAMPLES:
         return None
-    shapes, relations = describe(look)
+    shapes, relations = describe(samples)
     given = tuple(MODALITIES.index(name) for name in names)
     scores = {ways: score(shapes, relations, ways) for ways in permutations(range(4), len(names))}
     swapped, best = (max(ways, key=lambda one: scores[one]) for ways in (list(permutations(given)), scores))
-    # Files that are there were swapped sooner than one is of a sequence that is not.
+    # Two files that were swapped are more likely than one file of a sequence that is not there.
     likely = swapped if scores[swapped] - scores[given] > _ODDS[len(names)] else best
     if scores[likely] - scores[given] <= _ODDS[len(names)]:
         return None
     found = [
-        f"{look.named([name])} looks like {MODALITIES[way]}"
+        f"{samples.named([name])} looks like {MODALITIES[way]}"
         for name, way, ours in zip(names, likely, given, strict=True)
         if way != ours
     ]
@@ -47,25 +47,25 @@ def misnamed(look: Samples) -> str | None:
 
 
 def recognise(volume: Volume, given: Sequence[str | None]) -> tuple[str | None, ...]:
-    """Return the sequences of images of which some are not named: for each the given name, or the likeliest one left.
+    """Return the sequence of every image, where only some are named: the given name, or the likeliest name left.
 
-    A guess for a person to confirm, the less sure the fewer images there are: one alone shows little. Where it cannot
-    be told (too little of a brain, too many images), None stays.
+    A guess for the user to confirm; the fewer images there are, the less certain it is. None stays where nothing can be
+    told (too little of a brain, too many images).
 
     Args:
-        volume: One channel an image, all on one grid, in any orientation.
-        given: A name of `t1n t1c t2w t2f`, or None, for each channel; a name that is given twice is no longer left.
+        volume: One channel per image, all on one grid, in any orientation.
+        given: For each channel a name of `t1n t1c t2w t2f`, or None. A name that is given is not used again.
     """
     unknown = [number for number, name in enumerate(given) if name is None]
     known = [(number, name) for number, name in enumerate(given) if name is not None]
     left = [number for number, name in enumerate(MODALITIES) if name not in dict(known).values()]
     channels = [str(number) for number in range(len(given))]
-    look = take_samples(volume, channels, {})
-    if not unknown or len(unknown) > len(left) or len(look.images) < len(given):
+    samples = take_samples(volume, channels, {})
+    if not unknown or len(unknown) > len(left) or len(samples.images) < len(given):
         return tuple(given)
-    if np.count_nonzero(look.brain) < _FEW_SAMPLES:
+    if np.count_nonzero(samples.brain) < _FEW_SAMPLES:
         return tuple(given)
-    shapes, relations = describe(look)
+    shapes, relations = describe(samples)
     fixed = [MODALITIES.index(name) for _, name in known]
     order = [number for number, _ in known] + unknown
     shapes, relations = shapes[order], relations[:, order][:, :, order]
@@ -74,18 +74,19 @@ def recognise(volume: Volume, given: Sequence[str | None]) -> tuple[str | None, 
     return tuple(found.get(number, name) for number, name in enumerate(given))
 
 
-def describe(look: Samples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what tells the sequences apart, whatever the intensities' scale.
+def describe(samples: Samples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the numbers by which sequences are told apart; they do not depend on the intensities' scale.
 
     Returns:
-        For each image four numbers, `(N, 4)`: the upper and lower tail of its intensities and the very top over the
-        quartiles' distance, as logarithms, and the mean rank of the brain's outermost 6 mm; standardised. For each
-        pair of images three numbers, `(3, N, N)`: their rank correlation, and the mean rank of the first where the
-        second is darkest and brightest, from -.5 to .5.
+        Four numbers for each image, `(N, 4)`, standardised: the lengths of the upper and of the lower tail of its
+        intensities and of the topmost part of the upper tail, each divided by the interquartile range, as logarithms,
+        and the mean rank of the brain's outermost 6 mm. Three numbers for each pair of images, `(3, N, N)`: their rank
+        correlation, and the mean rank of the first where the second is darkest and where it is brightest, from -.5 to
+        .5.
     """
-    brain = look.brain
-    rim = look.rim(_RIM_MM)[brain]
-    values = [image[brain] for image in look.images.values()]
+    brain = samples.brain
+    rim = samples.rim(_RIM_MM)[brain]
+    values = [image[brain] for image in samples.images.values()]
     ranks = np.stack([_ranks(one) for one in values])
     shapes = np.array([_shape(one, rank[rim]) for one, rank in zip(values, ranks, strict=True)])
     inner = ranks[:, ~rim]
@@ -97,7 +98,7 @@ def describe(look: Samples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def score(shapes: NDArray[np.float64], relations: NDArray[np.float64], ways: Sequence[int]) -> float:
-    """Return how well the images are named by these sequences (places in `MODALITIES`); differences are log odds."""
+    """Return how well these sequence names (indices of `MODALITIES`) fit the images; differences are log odds."""
     alone = sum(float(shape @ SHAPES[way]) for shape, way in zip(shapes, ways, strict=True))
     chosen = RELATIONS[:, ways][:, :, ways]
     apart = ~np.eye(len(ways), dtype=bool)

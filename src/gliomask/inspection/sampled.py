@@ -1,7 +1,8 @@
-"""What the checks look at: images sampled every three millimetres, within the brain."""
+"""The images at every third millimetre within the brain, which is all that the checks look at."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,28 +19,31 @@ _CORNERS = np.ix_((0, -1), (0, -1), (0, -1))
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """An examination as the checks see it: axes grow to L, P, S; the images are those that are there."""
+    """The samples of an examination; axes increase towards L, P, S, and absent sequences are left out."""
 
     images: Mapping[str, NDArray[np.float32]]
-    """By sequence, `(x, y, z)`: samples within the box around every voxel that is not zero in some image."""
+    """By sequence, `(x, y, z)`: the samples in the bounding box of all voxels that are not zero in some image."""
     files: Mapping[str, Path]
-    """Where they came from; a sequence may lack here."""
+    """The file of each; some may be missing."""
     whole_floats: Mapping[str, bool]
-    """Whether the file stores fractions, not the integers of a scanner."""
+    """By sequence: whether some values are fractions, where a scanner writes integers."""
     filled: Mapping[str, float]
-    """The share of each image's whole field of view that is not zero."""
+    """By sequence: the share of the whole field of view that is not zero."""
     corners: Mapping[str, NDArray[np.float32]]
-    """The eight corner voxels of each image."""
+    """By sequence: the eight corner voxels."""
     cut: Mapping[str, float]
-    """By face (`left right front back bottom top`): the brain's area there, as a share of its largest parallel one."""
+    """By face of the field of view (`left right front back bottom top`): the brain's area in it.
+
+    As a share of the brain's largest parallel slice.
+    """
     spacing_mm: Spacing
-    """Between samples."""
+    """The distance between samples."""
     grid: Grid
-    """Of the examination."""
+    """The grid of the examination, with all voxels."""
 
     @cached_property
     def brain(self) -> NDArray[np.bool_]:
-        """Where some image is not zero."""
+        """The samples that are not zero in some image."""
         found: NDArray[np.bool_] = np.logical_or.reduce([image != 0 for image in self.images.values()])
         return found
 
@@ -57,19 +61,19 @@ class Samples:
 
     @property
     def volume_ml(self) -> float:
-        """Of all that is not zero in some image."""
-        return float(np.count_nonzero(self.brain) * np.prod(self.spacing_mm) / 1000)
+        """The volume of what is not zero in some image."""
+        return float(np.count_nonzero(self.brain) * math.prod(self.spacing_mm) / 1000)
 
     def named(self, modalities: Sequence[str]) -> str:
-        """Return sequences with their files, for a sentence."""
+        """Return the names of sequences with their files, for a sentence."""
         return ", ".join(f"{m} ({self.files[m].name})" if m in self.files else m for m in modalities)
 
 
 def take_samples(volume: Volume, modalities: Sequence[str], files: Mapping[str, Path]) -> Samples:
-    """Return what the checks look at.
+    """Return the samples of an examination.
 
     Args:
-        volume: One channel a modality, in any orientation; an absent one is all zero.
+        volume: One channel per sequence, in any orientation; an absent sequence is all zero.
         modalities: The channels' names.
         files: The file of each, for the sentences.
     """
@@ -96,7 +100,7 @@ def take_samples(volume: Volume, modalities: Sequence[str], files: Mapping[str, 
 
 
 def _cut(data: NDArray[np.generic], sampled: NDArray[np.bool_]) -> dict[str, float]:
-    """How much of the brain lies in each face of the field of view, which is looked at whole."""
+    """Return the share of the brain in each face of the field of view; of these, every voxel is looked at."""
     shares = {}
     for axis, faces in enumerate((("right", "left"), ("front", "back"), ("bottom", "top"))):
         largest = float(sampled.mean(axis=tuple(other for other in range(3) if other != axis)).max())

@@ -1,4 +1,4 @@
-"""Checks of single images: scaled already, one twice, slices missing."""
+"""Checks of the images' values: already normalized, the same image twice, a mask, missing slices."""
 
 from __future__ import annotations
 
@@ -9,50 +9,60 @@ import numpy as np
 from gliomask.inspection.sampled import Samples
 
 _NEGATIVE = 0.05
-# Two sequences of one brain correlate by .79 at the most on 53 cases of BraTS; a copy, also one scaled anew, by 1.
+# Two sequences of one brain correlate by .79 at most on 53 cases of BraTS; a copy correlates by 1, rescaled or not.
 _SAME = 0.99
-# One of 53 cases of BraTS has a FLAIR of two thirds of the brain; in all others an image covers .965 and more.
+# One of 53 cases of BraTS has a FLAIR of two thirds of the brain; in all others each image covers .965 or more.
 _COVERED = 0.9
 
 
-def scaled(look: Samples) -> str | None:
-    """Say which images were normalized already: around zero, or fractions from 0 to 1."""
-    around = [m for m, image in look.images.items() if np.mean(image[look.brain] < 0) > _NEGATIVE]
+def scaled(samples: Samples) -> str | None:
+    """Name the images that were normalized before: values around zero, or fractions from 0 to 1."""
+    around = [m for m, image in samples.images.items() if np.mean(image[samples.brain] < 0) > _NEGATIVE]
     if around:
         return (
-            f"{look.named(around)}: negative intensities, as if normalized already; voxels of exactly 0 count as "
-            "background. Give the images as they were before."
+            f"{samples.named(around)}: negative intensities, as in an image that was normalized before; voxels of "
+            "exactly 0 count as background. Use the images as they were before normalization."
         )
-    fractions = [m for m, image in look.images.items() if look.whole_floats[m] and 0 <= image.min() <= image.max() <= 1]
+    fractions = [
+        m for m, image in samples.images.items() if samples.whole_floats[m] and 0 <= image.min() <= image.max() <= 1
+    ]
     if fractions:
         return (
-            f"{look.named(fractions)}: intensities from 0 to 1, as if normalized already; the darkest voxels may count "
-            "as background. Give the images as they were before."
+            f"{samples.named(fractions)}: intensities from 0 to 1, as in an image that was normalized before; the "
+            "darkest voxels may count as background. Use the images as they were before normalization."
         )
     return None
 
 
-def copies(look: Samples) -> str | None:
-    """Say which two images are one."""
+def copies(samples: Samples) -> str | None:
+    """Name the images that are the same."""
     found = []
-    for one, other in combinations(look.images, 2):
-        first, second = look.images[one][look.brain], look.images[other][look.brain]
+    for one, other in combinations(samples.images, 2):
+        first, second = samples.images[one][samples.brain], samples.images[other][samples.brain]
         if np.array_equal(first, second) or _correlation(first, second) > _SAME:
-            found.append(f"{look.named([one])} and {look.named([other])}")
+            found.append(f"{samples.named([one])} and {samples.named([other])}")
     if not found:
         return None
-    return f"{'; '.join(found)}: the same image twice. Give each sequence its own file."
+    return f"{'; '.join(found)}: the same image twice. Use a file of its own for each sequence."
 
 
-def coverage(look: Samples) -> str | None:
-    """Say which images lack a part of the brain that others have."""
-    shares = {m: float(np.mean(image[look.brain] != 0)) for m, image in look.images.items()}
+def masks(samples: Samples) -> str | None:
+    """Name the images that have a single value beside 0, as a mask has."""
+    found = [m for m, image in samples.images.items() if np.ptp(image[image != 0]) == 0]
+    if not found:
+        return None
+    return f"{samples.named(found)}: a single value beside 0, as in a mask. Use the image itself."
+
+
+def coverage(samples: Samples) -> str | None:
+    """Name the images that lack a part of the brain that others show."""
+    shares = {m: float(np.mean(image[samples.brain] != 0)) for m, image in samples.images.items()}
     found = {m: share for m, share in shares.items() if share < _COVERED}
     if not found:
         return None
     least = min(found.values())
     return (
-        f"{look.named(list(found))}: zero in {1 - least:.0%} of the brain that the other sequences show. Are slices "
+        f"{samples.named(list(found))}: zero in {1 - least:.0%} of the brain that the other sequences show. Are slices "
         "missing, or are the sequences not registered to each other?"
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,13 +46,18 @@ class Grid:
         if self.axes != other.axes:
             return f"orientation {self.axes} and {other.axes}"
         if not np.allclose(self.spacing_mm, other.spacing_mm, rtol=1e-3, atol=0):
-            return f"spacing {_by(self.spacing_mm)} mm and {_by(other.spacing_mm)} mm"
-        corners = np.array([[0, 0, 0, 1], [*(n - 1 for n in self.shape), 1]], dtype=float).T
-        if np.abs((self.affine - other.affine) @ corners).max() <= _GRID_TOLERANCE_MM:
+            return _two("spacing", self.spacing_mm, other.spacing_mm)
+        if np.abs((self.affine - other.affine) @ corner_indices(self.shape)).max() <= _GRID_TOLERANCE_MM:
             return None
-        if np.allclose(self.affine[:3, :3], other.affine[:3, :3], atol=1e-3):
-            return f"origin {_by(self.affine[:3, 3])} mm and {_by(other.affine[:3, 3])} mm"
-        return "orientation (the axes are tilted against each other)"
+        extent = np.array(self.shape) - 1
+        sizes, others = np.array(self.spacing_mm), np.array(other.spacing_mm)
+        if (np.abs(sizes - others) * extent).max() > _GRID_TOLERANCE_MM / 2:
+            return _two("spacing", sizes, others)
+        cosines = np.clip((self.affine[:3, :3] * other.affine[:3, :3]).sum(axis=0) / (sizes * others), -1, 1)
+        angles = np.arccos(cosines)
+        if (angles * sizes * extent).max() > _GRID_TOLERANCE_MM / 2:
+            return f"orientation (the axes are tilted by {np.rad2deg(angles.max()):.2g} degrees against each other)"
+        return _two("origin", self.affine[:3, 3], other.affine[:3, 3])
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class Volume:
 
     data: NDArray[Any]
     affine: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
+    """What is odd about the file that it was read from, a sentence each."""
 
     @property
     def grid(self) -> Grid:
@@ -116,7 +123,16 @@ def reorient(volume: Volume, axes: str) -> Volume:
     flips = tuple(slice(None, None, int(change[axis, 1])) for axis in spatial)
     affine = volume.affine @ orientations.inv_ornt_aff(change, volume.data.shape[1:])
     index: tuple[slice, ...] = (slice(None), *flips)
-    return Volume(data[index], affine)
+    return Volume(data[index], affine, volume.notes)
+
+
+def match_axes(volume: Volume, grid: Grid) -> Volume:
+    """Return the volume with its axes in the order and direction of a grid's; itself where they are already.
+
+    Voxels keep their values and places (see `reorient`), so two files that store one grid in different orders become
+    comparable. Whether the grids agree afterwards is for `Grid.difference` to say.
+    """
+    return volume if volume.grid.axes == grid.axes else reorient(volume, grid.axes)
 
 
 def resample(volume: Volume, grid: Grid, *, nearest: bool = False) -> Volume:
@@ -144,7 +160,7 @@ def resample(volume: Volume, grid: Grid, *, nearest: bool = False) -> Volume:
         )
         for channel in volume.data
     ]
-    return Volume(np.stack(channels), grid.affine)
+    return Volume(np.stack(channels), grid.affine, volume.notes)
 
 
 def grid_at_spacing(grid: Grid, spacing_mm: Spacing) -> Grid:
@@ -158,5 +174,20 @@ def grid_at_spacing(grid: Grid, spacing_mm: Spacing) -> Grid:
     return Grid((x, y, z), grid.affine @ change)
 
 
-def _by(values: Any) -> str:
-    return " x ".join(f"{value:g}" for value in values)
+def corner_indices(shape: Sequence[int]) -> NDArray[np.float64]:
+    """Return the indices of a grid's eight corners, `(4, 8)`, each with a 1 below, for a product with an affine."""
+    far = [n - 1 for n in shape]
+    corners = [[*(end * n for end, n in zip(at, far, strict=True)), 1] for at in np.ndindex(2, 2, 2)]
+    return np.asarray(np.array(corners, dtype=np.float64).T)
+
+
+def _by(values: Iterable[float], digits: int = 6) -> str:
+    return " x ".join(f"{value:.{digits}g}" for value in values)
+
+
+def _two(what: str, first: Iterable[float], second: Iterable[float]) -> str:
+    """Return a sentence part about two triples in mm, with as many digits as it takes to see that they differ."""
+    one, other = list(first), list(second)
+    texts = ((_by(one, digits), _by(other, digits)) for digits in range(3, 13))
+    shown = next(((a, b) for a, b in texts if a != b), (_by(one, 12), _by(other, 12)))
+    return f"{what} {shown[0]} mm and {shown[1]} mm"

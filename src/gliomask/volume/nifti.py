@@ -1,31 +1,35 @@
-"""NIfTI files: read whole, checked, and written."""
+"""NIfTI files: read whole and checked, and written."""
 
 from __future__ import annotations
 
-import math
-import zlib
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from isal import igzip
-from isal.isal_zlib import error as IsalError
+from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 from zlib_ng import gzip_ng
 
 from gliomask.errors import InputError
 from gliomask.files import write_bytes
-from gliomask.volume.grid import Grid, Volume
+from gliomask.volume.grid import Grid, Volume, match_axes
+from gliomask.volume.header import Header, check_size, read_header
+from gliomask.volume.inflate import longest_content, read_content, read_head
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 
-_DAMAGED: tuple[type[Exception], ...] = (OSError, EOFError, IsalError)  # type: ignore[assignment]  # its stub gives an instance
+# The longest header, NIfTI-2's, and the four bytes after it.
+_HEADER_BYTES = 544
 
-_GZIP = b"\x1f\x8b"
+# How far a label may be off by rounding: 3.0000001. In integers that are stored with a scale, as nibabel stores floats,
+# it is off by up to half the scale, which is small where the numbers are those of a label map.
+_ROUNDING = 1e-3
+_LARGEST_SCALE = 0.05
 
-# What a header says of where the voxels lie, beside the voxel's size.
+_NO_LABELS = "{}: a mask holds whole numbers from 0 to 255. Is this a tumour mask?"
+
+# The header's fields that say where the voxels lie, beside the voxel size.
 _PLACE_FIELDS = (
     *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("sform_code", "srow_x", "srow_y", "srow_z", "xyzt_units"),
@@ -33,32 +37,35 @@ _PLACE_FIELDS = (
 
 
 def read_grid(path: Path) -> tuple[Grid, int]:
-    """Return a NIfTI file's grid and its number of channels, reading no voxel.
+    """Return a NIfTI file's grid and its number of channels; no voxel is read.
 
     Raises:
-        InputError: As for `read_volume`, save what only the voxels show.
+        InputError: As for `read_volume`, except for what only the voxels show.
     """
-    return _grid(path, _header(path, _head(path)))
+    header = read_header(path, read_head(path, _HEADER_BYTES))
+    return header.grid, header.channels
 
 
 def read_volume(path: Path, *, mask: bool = False) -> Volume:
     """Return all channels of a NIfTI-1 or NIfTI-2 file, `.nii` or `.nii.gz`.
 
     Integers without a scale stay integers, everything else becomes float32. The last axis of a 4-D file is the channel.
+    No more is inflated or read than the header promises, and the volume's `notes` say what is odd about the header.
 
     Args:
         path: The file.
-        mask: It is a map of labels: may be all zero, must hold whole numbers from 0 to 255, and comes as uint8.
+        mask: It is a label map: it may be all zero, must hold whole numbers from 0 to 255, up to the rounding of some
+            writers, and is returned as uint8.
 
     Raises:
-        InputError: The file is missing, cut, damaged, not a NIfTI, not 3-D or 4-D, all zero, or holds NaN or infinity.
+        InputError: The file is missing, cut, damaged, not a NIfTI, not 3-D or 4-D, larger than 512 x 512 x 512 voxels,
+            has no usable orientation or an impossible voxel size, is all zero, or holds NaN or infinity.
     """
-    content = _content(path)
-    header = _header(path, content)
-    grid, channels = _grid(path, header)
-    data = np.moveaxis(_stored(path, header, content).reshape(*grid.shape, channels), -1, 0)
-    data = _as_labels(path, data) if mask else _as_intensities(path, data)
-    return Volume(data, grid.affine)
+    header = read_header(path, read_head(path, _HEADER_BYTES))
+    stored = _read_voxels(path, header, mask)
+    data = np.moveaxis(stored.reshape(*header.grid.shape, header.channels), -1, 0)
+    data = _as_labels(path, data, _rounding(header)) if mask else _as_intensities(path, data)
+    return Volume(data, header.grid.affine, header.notes)
 
 
 def write_volume(path: Path, volume: Volume, *, like: Path | None = None) -> None:
@@ -67,11 +74,12 @@ def write_volume(path: Path, volume: Volume, *, like: Path | None = None) -> Non
     Args:
         path: Ends in .nii or .nii.gz; an older file is replaced.
         volume: One channel is written as 3-D, several as 4-D.
-        like: The input's file, whose qform, sform, their codes and units are kept as they stand. Free-text fields are
-            not: they may name a patient.
+        like: A file of the same grid whose qform, sform, their codes and units are kept as they stand. If its axes are
+            stored in another order, the volume is written in that order. Free-text fields are not kept: they may name
+            a patient.
 
     Raises:
-        InputError: Another ending, or the place cannot be written to.
+        InputError: Another ending, the place cannot be written to, or `like` lies on another grid.
     """
     if not path.name.lower().endswith(NIFTI_ENDINGS):
         raise InputError(f"{path}: a mask or volume is written as .nii or .nii.gz.")
@@ -81,123 +89,61 @@ def write_volume(path: Path, volume: Volume, *, like: Path | None = None) -> Non
 
 def nifti_bytes(volume: Volume, *, like: Path | None = None) -> bytes:
     """Return a volume as the content of a NIfTI-1 file: voxels and place, and no text; see `write_volume`."""
-    data = volume.data[0] if len(volume.data) == 1 else np.moveaxis(volume.data, 0, -1)
     header: Any = nib.Nifti1Header()
     if like is None:
         header.set_xyzt_units("mm")
         header.set_qform(volume.affine, code=1)
         header.set_sform(volume.affine, code=1)
     else:
-        source = _header(like, _head(like))
+        source = read_header(like, read_head(like, _HEADER_BYTES))
+        volume = match_axes(volume, source.grid)
+        if difference := source.grid.difference(volume.grid):
+            raise InputError(f"{like}: what is written as on its grid differs from it in {difference}.")
         for field in _PLACE_FIELDS:
-            header[field] = source[field]
-        header["pixdim"][:4] = source["pixdim"][:4]  # the quaternion's handedness and the voxel's size
+            header[field] = source.raw[field]
+        header["pixdim"][:4] = source.raw["pixdim"][:4]  # the quaternion's handedness and the voxel size
+    data = volume.data[0] if len(volume.data) == 1 else np.moveaxis(volume.data, 0, -1)
     return bytes(nib.Nifti1Image(data, None, header, dtype=data.dtype).to_bytes())
 
 
 def gzip_nifti(content: bytes, level: int = 6) -> bytes:
-    """Return the same, gzipped; the same bytes each time."""
+    """Return the same, gzipped; equal content gives equal bytes."""
     # Level 6 of zlib-ng: 16 ms for a BraTS mask against 72 ms with zlib, and smaller. mtime=0: same mask, same bytes.
     return bytes(gzip_ng.compress(content, level, mtime=0))
 
 
-def _head(path: Path) -> bytes:
-    """The first bytes of a file, inflated: enough for a header."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if head[:2] != _GZIP:
-        return head
-    try:
-        return zlib.decompressobj(wbits=31).decompress(head, 1024)
-    except zlib.error as error:
-        raise InputError(f"{path}: the gzip stream is damaged. Copy or download the file again.") from error
-
-
-def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if content[:2] != _GZIP:
-        return content
-    try:
-        return bytes(igzip.decompress(content))
-    except _DAMAGED as error:
-        raise InputError(f"{path}: the gzip stream is cut or damaged. Copy or download the file again.") from error
-
-
-def _unreadable(path: Path, error: OSError) -> InputError:
-    if isinstance(error, FileNotFoundError) and path.is_symlink():
-        return InputError(f"{path}: a link to {path.readlink()}, which is not there. Get it first (datalad get).")
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"{path}: no such file.")
-    return InputError(f"{path}: cannot be read: {error.strerror}.")
-
-
-def _header(path: Path, content: bytes) -> Any:
-    # Both are told by their first number, the length of the header, in either order of bytes.
-    kind: Any
-    kind, length = (nib.Nifti2Header, 540) if 540 in _first_numbers(content) else (nib.Nifti1Header, 348)
-    try:
-        header = kind(content[:length])
-    except Exception as error:  # nibabel raises several kinds of its own, of no common ancestor
-        raise InputError(f"{path}: not a NIfTI file (.nii or .nii.gz).") from error
-    if not bytes(header["magic"]).startswith(b"n+"):
-        raise InputError(f"{path}: not a single-file NIfTI (.nii or .nii.gz).")
-    return header
-
-
-def _first_numbers(content: bytes) -> tuple[int, int]:
-    return int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big")
-
-
-def _grid(path: Path, header: Any) -> tuple[Grid, int]:
-    try:
-        shape = tuple(int(n) for n in header.get_data_shape())
-    except Exception as error:  # as in _header; a number of axes that is none
-        raise InputError(f"{path}: its header is damaged: {error}. Copy or export the file again.") from error
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) not in (3, 4) or min(shape[:3]) < 2:
-        raise InputError(f"{path}: a 3-D volume is needed; this one is {_by(shape)}.")
-    affine = _affine(header)
-    if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+def _read_voxels(path: Path, header: Header, mask: bool) -> NDArray[Any]:
+    """Return the voxels as they are stored, scaled where the header has a scale, in native byte order."""
+    if header.dtype.kind not in "iuf":
         raise InputError(
-            f"{path}: its header has no usable orientation (singular affine). Convert it again from DICOM."
+            _NO_LABELS.format(path)
+            if mask
+            else f"{path}: voxels of type {header.dtype} (colour or complex); grey values are needed."
         )
-    x, y, z = shape[:3]
-    return Grid((x, y, z), affine), shape[3] if len(shape) == 4 else 1
-
-
-def _affine(header: Any) -> NDArray[np.float64] | None:
     try:
-        with np.errstate(all="ignore"):  # a NaN is said by the caller
-            return np.asarray(header.get_best_affine(), dtype=np.float64)
-    except Exception:  # as in _header; a quaternion that is none
-        return None
-
-
-def _stored(path: Path, header: Any, content: bytes) -> NDArray[Any]:
-    try:
-        shape, kind = header.get_data_shape(), header.get_data_dtype()
-        # Asked first: for a damaged header's billions of voxels nibabel would take the memory before it reads.
-        whole = header.get_data_offset() + math.prod(shape) * kind.itemsize <= len(content)
-        stored: NDArray[Any] | None = header.data_from_fileobj(BytesIO(content)) if whole else None
-    except Exception as error:  # as in _header; where the voxels begin or how they are scaled makes no sense
+        slope, intercept = header.raw.get_slope_inter()
+    except Exception as error:  # nibabel raises several kinds of its own, of no common ancestor
         raise InputError(f"{path}: its header is damaged: {error}. Copy or export the file again.") from error
-    if stored is None:
-        raise InputError(f"{path}: cut short: fewer voxels than its header promises. Copy it again.")
-    return stored
+    needed = header.offset + header.voxel_bytes
+    cut_short = InputError(f"{path}: cut short: fewer voxels than its header promises. Copy it again.")
+    if needed > longest_content(path):
+        raise cut_short
+    check_size(path, header)
+    content = read_content(path, needed)
+    if len(content) < needed:
+        raise cut_short
+    count = header.voxel_bytes // header.dtype.itemsize
+    stored = np.frombuffer(content, header.dtype, count, header.offset).reshape(header.shape, order="F")
+    if slope is not None:
+        with np.errstate(all="ignore"):  # what becomes infinite is refused by the caller
+            return np.asarray(apply_read_scaling(stored, slope, intercept))
+    native = stored.dtype.newbyteorder("=")
+    return stored.astype(native, order="F", copy=native.kind != "f")  # floats are copied by the caller
 
 
 def _as_intensities(path: Path, data: NDArray[Any]) -> NDArray[Any]:
-    if not np.issubdtype(data.dtype, np.integer):
-        if not np.issubdtype(data.dtype, np.floating):
-            raise InputError(f"{path}: voxels of type {data.dtype} (colour or complex); grey values are needed.")
-        with np.errstate(over="ignore"):  # too large for float32 is infinite, and said below
+    if data.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused below
             data = data.astype(np.float32)
         bad = int(np.size(data) - np.count_nonzero(np.isfinite(data)))
         if bad:
@@ -207,17 +153,22 @@ def _as_intensities(path: Path, data: NDArray[Any]) -> NDArray[Any]:
     return data
 
 
-def _as_labels(path: Path, data: NDArray[Any]) -> NDArray[np.uint8]:
+def _rounding(header: Header) -> float:
+    """Return by how much a number in a label map may differ from a whole one."""
+    slope = abs(header.raw.get_slope_inter()[0] or 0.0)
+    scaled = header.dtype.kind in "iu" and slope <= _LARGEST_SCALE
+    return max(_ROUNDING, 0.501 * slope) if scaled else _ROUNDING
+
+
+def _as_labels(path: Path, data: NDArray[Any], rounding: float) -> NDArray[np.uint8]:
     if len(data) > 1:
         raise InputError(f"{path}: a mask has one channel; this one has {len(data)}.")
     if data.dtype == np.uint8:
         return data
-    with np.errstate(invalid="ignore"):  # what does not fit is seen by the comparison
-        labels = data.astype(np.uint8, casting="unsafe") if data.dtype.kind in "iuf" else np.zeros_like(data, np.uint8)
-    if data.dtype.kind not in "iuf" or (labels != data).any():  # fractions, NaN, below 0 or above 255
-        raise InputError(f"{path}: a mask holds whole numbers from 0 to 255. Is this a tumour mask?")
+    whole = np.rint(data) if data.dtype.kind == "f" else data
+    with np.errstate(invalid="ignore"):  # NaN and what is too large differ from what they become
+        labels = whole.astype(np.uint8, casting="unsafe")
+        fits = np.array_equal(labels, whole) and (whole is data or bool(np.abs(data - whole).max() <= rounding))
+    if not fits:  # fractions, NaN, below 0 or above 255
+        raise InputError(_NO_LABELS.format(path))
     return labels
-
-
-def _by(values: Any) -> str:
-    return " x ".join(f"{value:g}" for value in values)
