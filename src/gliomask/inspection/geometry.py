@@ -42,7 +42,7 @@ def background(samples: Samples) -> str | None:
     if not found:
         return None
     return (
-        f"{samples.named(found)}: the background is {samples.corners[found[0]][0]:g}, not 0, and would count as brain. "
+        f"{samples.named(found)}: the background is {samples.corners[found[0]][0]:g}, not 0, and is taken for brain. "
         "Set it to 0."
     )
 
