@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,18 +94,19 @@ def take_samples(volume: Volume, modalities: Sequence[str], files: Mapping[str, 
         whole_floats={name: bool(samples.dtype.kind == "f" and (samples[n] % 1).any()) for name, n in by_name.items()},
         filled={name: float(nonzero[number].mean()) for name, number in by_name.items()},
         corners={name: oriented.data[number][_CORNERS].ravel().astype(np.float32) for name, number in by_name.items()},
-        cut=_cut(oriented.data[there], nonzero.any(axis=0)),
+        cut=_cut(oriented.data, there, nonzero.any(axis=0)),
         spacing_mm=(x, y, z),
         grid=oriented.grid,
     )
 
 
-def _cut(data: NDArray[np.generic], sampled: NDArray[np.bool_]) -> dict[str, float]:
+def _cut(data: NDArray[Any], there: list[int], sampled: NDArray[np.bool_]) -> dict[str, float]:
     """Return the share of the brain in each face of the field of view; of these, every voxel is looked at."""
     shares = {}
     for axis, faces in enumerate((("right", "left"), ("front", "back"), ("bottom", "top"))):
         largest = float(sampled.mean(axis=tuple(other for other in range(3) if other != axis)).max())
         for face, plane in zip(faces, (0, -1), strict=True):
-            touched = float((data.take(plane, axis=axis + 1) != 0).any(axis=0).mean())
+            # Not `take`, which copies an array whole when it is not in C order, as those of NIfTI files are not.
+            touched = float((np.moveaxis(data, axis + 1, 0)[plane][there] != 0).any(axis=0).mean())
             shares[face] = touched / largest if largest else 0.0
     return shares
