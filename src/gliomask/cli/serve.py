@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -57,6 +58,9 @@ def serve(
     ] = 2.0,
     max_waiting: Annotated[int, typer.Option("--max-waiting", min=1, help="Limit of unfinished jobs.")] = 20,
     keep: Annotated[float, typer.Option("--keep", min=0, help="Days after which a finished job is deleted.")] = 30,
+    max_minutes: Annotated[
+        float, typer.Option("--max-minutes", min=0.1, help="Minutes after which the computation of a job is ended.")
+    ] = 60,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -90,10 +94,18 @@ def serve(
             address=Address(host, port, tuple(allow_host or ())),
             secret=_secret(token, token_file),
             settings=Settings(paths, device, engine, threads, labels),
-            limits=Limits(upload_bytes=int(max_upload_gb * 1024**3), waiting=max_waiting, keep_days=keep),
+            limits=Limits(
+                upload_bytes=_bytes(max_upload_gb), waiting=max_waiting, keep_days=keep, job_minutes=max_minutes
+            ),
         ),
         _print_address,
     )
+
+
+def _bytes(gigabytes: float) -> int:
+    if not math.isfinite(gigabytes):
+        raise InputError(f"--max-upload-gb must be a finite number, not {gigabytes}.")
+    return int(gigabytes * 1024**3)
 
 
 def _secret(token: str | None, file: Path | None) -> str | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import secrets
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.concurrency import run_in_threadpool
 
 from gliomask.cases import SEQUENCE_NAMES
 from gliomask.labels import LONG_NAMES
@@ -17,7 +18,7 @@ from gliomask.service.ingest import Ingested, check_images, ingest_uploads
 from gliomask.service.jobs import TITLE, Accepted, Image, Job, JobView, SequenceName, State, now
 from gliomask.service.limits import RefusedError
 from gliomask.service.receive import Form, receive_form, too_large
-from gliomask.service.routing import NO_JOB, JobId, Service, ServiceOf, refusals
+from gliomask.service.routing import DISK_FULL, NO_JOB, JobId, Service, ServiceOf, refusals
 from gliomask.version import VERSION
 
 
@@ -58,7 +59,7 @@ router = APIRouter(prefix="/api")
 
 
 @router.get("/about", responses=refusals(), tags=["server"])
-def about(service: ServiceOf, request: Request) -> About:
+async def about(service: ServiceOf, request: Request) -> About:
     """Return the server's version, model and limits."""
     limits = service.store.limits
     return About(
@@ -125,8 +126,8 @@ _FILES = {
             "413": "The upload exceeds a limit of the server.",
             "415": "The upload is not multipart/form-data.",
             "422": "A file cannot be used; `problems` lists which and why.",
-            "429": "Too many unfinished jobs or uploads.",
-            "507": "The disk is full.",
+            "429": "Too many unfinished jobs, uploads or wrong tokens.",
+            **DISK_FULL,
         }
     ),
 )
@@ -137,11 +138,12 @@ async def upload(service: ServiceOf, request: Request) -> Accepted:
     """
     limits = service.store.limits
     declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > limits.upload_bytes:
+    if declared.isdecimal() and float(declared) > limits.upload_bytes:
         raise too_large(limits)
-    with service.store.upload() as folder:
-        form = await receive_form(request.stream(), request.headers.get("content-type", ""), folder, limits)
-        return await run_in_threadpool(_accept, service, form, folder)
+    with service.transfers.open() as transfer, service.store.upload() as folder:
+        chunks = service.transfers.chunks(request.stream(), transfer)
+        form = await receive_form(chunks, request.headers.get("content-type", ""), folder, limits)
+        return await run_sync(partial(_accept, service, form, folder), limiter=service.reading)
 
 
 @router.get("/jobs/{job_id}", responses=refusals(**NO_JOB), tags=["jobs"])
@@ -150,9 +152,18 @@ def show_job(service: ServiceOf, job_id: JobId) -> JobView:
     return _view(service, service.store.get(job_id))
 
 
-@router.patch("/jobs/{job_id}", responses=refusals(**NO_JOB, **{"409": "The job was already started."}), tags=["jobs"])
-def correct_job(service: ServiceOf, job_id: JobId, changes: Changes) -> JobView:
+@router.patch(
+    "/jobs/{job_id}",
+    responses=refusals(**NO_JOB, **DISK_FULL, **{"409": "The job was already started."}),
+    tags=["jobs"],
+)
+async def correct_job(service: ServiceOf, job_id: JobId, changes: Changes) -> JobView:
     """Correct the sequences or the title of a job before it is started. The images are then checked again."""
+    limiter = service.reading if changes.sequences is not None else None  # a new title alone reads no image
+    return await run_sync(partial(_correct, service, job_id, changes), limiter=limiter)
+
+
+def _correct(service: Service, job_id: str, changes: Changes) -> JobView:
     job = service.store.get(job_id)
     images = job.images
     if changes.sequences is not None:
@@ -161,8 +172,7 @@ def correct_job(service: ServiceOf, job_id: JobId, changes: Changes) -> JobView:
     only: tuple[State, ...] = ("uploaded", "checked")
     if job.state not in only or images == job.images:
         return _view(service, service.store.change(job_id, only=only, title=title))
-    with service.reading:
-        problems, notes = check_images(images, service.store.folder_of(job_id), service.plans)
+    problems, notes = check_images(images, service.store.folder_of(job_id), service.plans)
     changed = service.store.change(
         job_id,
         only=only,
@@ -177,11 +187,14 @@ def correct_job(service: ServiceOf, job_id: JobId, changes: Changes) -> JobView:
 
 @router.post(
     "/jobs/{job_id}/start",
-    responses=refusals(**NO_JOB, **{"409": "The job has problems, or was already started."}),
+    responses=refusals(**NO_JOB, **DISK_FULL, **{"409": "The job has problems, or was already started."}),
     tags=["jobs"],
 )
 def start_job(service: ServiceOf, job_id: JobId) -> JobView:
-    """Add a job to the end of the queue. A failed, cancelled or interrupted job can be started again."""
+    """Add a job to the end of the queue. A failed, cancelled or interrupted job can be started again.
+
+    Of a job that is done but has no report, only the report is made again.
+    """
     return _view(service, service.queue.submit(job_id))
 
 
@@ -198,7 +211,7 @@ def cancel_job(service: ServiceOf, job_id: JobId) -> JobView:
 @router.delete(
     "/jobs/{job_id}",
     status_code=204,
-    responses=refusals(**NO_JOB, **{"409": "The job is queued or running: cancel it first."}),
+    responses=refusals(**NO_JOB, **DISK_FULL, **{"409": "The job is queued or running: cancel it first."}),
     tags=["jobs"],
 )
 def delete_job(service: ServiceOf, job_id: JobId) -> Response:
@@ -213,9 +226,8 @@ def _accept(service: Service, form: Form, folder: Path) -> Accepted:
         raise RefusedError(
             422, "A title has up to 60 letters, digits, spaces, and the characters _ . - (and no patient's name)."
         )
-    with service.reading:
-        ingested = ingest_uploads(form.files, folder, service.store.limits)
-        problems, notes = check_images(ingested.images, folder, service.plans)
+    ingested = ingest_uploads(form.files, folder, service.store.limits)
+    problems, notes = check_images(ingested.images, folder, service.plans)
     job = service.store.add(_new_job(ingested, title, problems, notes), folder)
     if form.fields.get("start") == "true" and job.state == "checked":
         job = service.queue.submit(job.id)
@@ -227,13 +239,17 @@ def _new_job(ingested: Ingested, title: str, problems: list[str], notes: list[st
     job_id = secrets.token_hex(16)
     return Job(
         id=job_id,
-        title=title or ingested.case_id or f"job-{job_id[:8]}",
+        title=title or _title(ingested.case_id) or f"job-{job_id[:8]}",
         state="uploaded" if problems else "checked",
         created=now(),
         images=ingested.images,
         problems=tuple(problems),
         notes=tuple(notes),
     )
+
+
+def _title(case_id: str | None) -> str | None:
+    return case_id if case_id is not None and re.fullmatch(TITLE, case_id) else None
 
 
 def _corrected(job: Job, sequences: dict[str, SequenceName | None]) -> tuple[Image, ...]:

@@ -7,11 +7,13 @@ beyond the size that its header declares.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from isal import isal_zlib
 
 from gliomask.errors import InputError
@@ -25,6 +27,7 @@ _LONGEST_EXTENSION = 1 << 24
 _LONGEST_TAIL = 1 << 16
 
 # Bytes per voxel by NIfTI datatype code. Colour and complex types are missing: they are not grey values.
+_FLOAT32, _FLOAT64 = 16, 64
 _VOXEL_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8}
 
 
@@ -36,19 +39,23 @@ class _Format:
     kept: tuple[tuple[int, int], ...]
     """Byte ranges that are copied; all other bytes become zero."""
     kind: int
-    """Position of the datatype code, 16 bits."""
+    """Position of datatype and bitpix, 16 bits each."""
     offset: int
     """Position of vox_offset, the position of the voxels in the file."""
     offset_code: str
     """Type of vox_offset as a `struct` format character."""
+    scale: int
+    """Position of scl_slope and scl_inter."""
+    scale_code: str
+    """Their type as a `struct` format character."""
 
 
 # dim; datatype, bitpix; pixdim; scl_slope, scl_inter; xyzt_units; qform_code to srow_z; magic
 _NIFTI_1 = _Format(
-    348, ((0, 4), (40, 56), (70, 74), (76, 108), (112, 120), (123, 124), (252, 328), (344, 348)), 70, 108, "f"
+    348, ((0, 4), (40, 56), (70, 74), (76, 108), (112, 120), (123, 124), (252, 328), (344, 348)), 70, 108, "f", 112, "f"
 )
 # sizeof_hdr, magic, datatype, bitpix, dim; pixdim; scl_slope, scl_inter; qform_code to srow_z; xyzt_units
-_NIFTI_2 = _Format(540, ((0, 80), (104, 168), (176, 192), (344, 496), (500, 504)), 12, 168, "q")
+_NIFTI_2 = _Format(540, ((0, 80), (104, 168), (176, 192), (344, 496), (500, 504)), 12, 168, "q", 176, "d")
 
 
 def deidentify(source: Path, target: Path, *, most_voxels: int, most_bytes: int) -> tuple[Grid, int]:
@@ -58,10 +65,11 @@ def deidentify(source: Path, target: Path, *, most_voxels: int, most_bytes: int)
         source: The uploaded file: NIfTI, gzipped or not, under any name.
         target: The file to write; it must not exist.
         most_voxels: Largest permitted number of voxels.
-        most_bytes: Largest permitted size of the voxels in bytes, decompressed.
+        most_bytes: Largest permitted size of the written voxels in bytes, before compression.
 
     Returns:
-        The grid, and the size of the voxels in bytes, decompressed.
+        The grid, and the size of the written voxels in bytes, before compression. Voxels of type float64 are written as
+        float32, as which they are read in any case (see `read_volume`), unless the header scales them.
 
     Raises:
         InputError: The file is not a NIfTI file with one 3-D image of grey values, is truncated or damaged, has an
@@ -81,19 +89,32 @@ def deidentify(source: Path, target: Path, *, most_voxels: int, most_bytes: int)
         raise InputError(f"has {shape} voxels, more than this server accepts ({most_voxels / 1e6:.0f} million).")
     with source.open("rb") as file:
         stream = _Stream(_inflated(file.read))
-        head, start, size = _clean_header(stream, voxels)
+        head = _clean_header(stream)
+        size = voxels * (4 if head.narrowed else head.voxel_bytes)
         if size > most_bytes:
             raise InputError(
                 f"holds {size / 1e6:.0f} MB of voxels, more than this server accepts ({most_bytes / 1e6:.0f} MB)."
             )
-        stream.skip(start)
-        _write(target, head, stream, size)
+        stream.skip(head.gap)
+        chunks = stream.chunks(voxels * head.voxel_bytes)
+        _write(target, head.content, _narrow(chunks, head.narrowed) if head.narrowed else chunks)
         stream.end(_LONGEST_TAIL)
     return grid, size
 
 
-def _clean_header(stream: _Stream, voxels: int) -> tuple[bytes, int, int]:
-    """Return the new header, the bytes to skip between the old header and the voxels, and the size of the voxels."""
+@dataclass(frozen=True)
+class _Head:
+    """The header to write, and how the voxels behind the old one are read."""
+
+    content: bytes
+    gap: int
+    """Bytes between the old header and the voxels."""
+    voxel_bytes: int
+    narrowed: str
+    """The byte order, `<` or `>`, if the voxels are float64 and are written as float32; else empty."""
+
+
+def _clean_header(stream: _Stream) -> _Head:
     first = stream.take(4)
     order = next((code for code in "<>" if struct.unpack(f"{code}i", first)[0] in (348, 540)), None)
     if order is None:
@@ -104,8 +125,7 @@ def _clean_header(stream: _Stream, voxels: int) -> tuple[bytes, int, int]:
     if kind not in _VOXEL_BYTES:
         raise InputError("does not hold grey values (its voxels are colours, complex numbers or of an unknown type).")
     begin: float = struct.unpack_from(f"{order}{form.offset_code}", old, form.offset)[0]
-    least = form.length
-    if not least <= begin <= _LONGEST_EXTENSION:  # NaN too
+    if not form.length <= begin <= _LONGEST_EXTENSION:  # NaN too
         raise InputError(
             "has a damaged header: the position of the voxels (vox_offset) is invalid. Export the file again."
         )
@@ -113,14 +133,29 @@ def _clean_header(stream: _Stream, voxels: int) -> tuple[bytes, int, int]:
     for low, high in form.kept:
         new[low:high] = old[low:high]
     struct.pack_into(f"{order}{form.offset_code}", new, form.offset, len(new))
-    return bytes(new), int(begin) - form.length, voxels * _VOXEL_BYTES[kind]
+    slope, offset = struct.unpack_from(f"{order}2{form.scale_code}", old, form.scale)
+    narrows = kind == _FLOAT64 and (slope == 0 or math.isnan(slope) or (slope, offset) == (1, 0))
+    if narrows:
+        struct.pack_into(f"{order}2h", new, form.kind, _FLOAT32, 32)
+    return _Head(bytes(new), int(begin) - form.length, _VOXEL_BYTES[kind], order if narrows else "")
 
 
-def _write(target: Path, head: bytes, stream: _Stream, size: int) -> None:
+def _narrow(chunks: Iterator[bytes], order: str) -> Iterator[bytes]:
+    """Turn float64 into float32 of the same byte order; too large values become infinite, as in `read_volume`."""
+    left = b""
+    for chunk in chunks:
+        content = left + chunk
+        whole = len(content) // 8 * 8
+        left = content[whole:]
+        with np.errstate(all="ignore"):
+            yield np.frombuffer(content[:whole], f"{order}f8").astype(f"{order}f4").tobytes()
+
+
+def _write(target: Path, head: bytes, chunks: Iterator[bytes]) -> None:
     pack = isal_zlib.compressobj(1, isal_zlib.DEFLATED, 31)
     with target.open("xb") as file:
         file.write(pack.compress(head))
-        for chunk in stream.chunks(size):
+        for chunk in chunks:
             file.write(pack.compress(chunk))
         file.write(pack.flush())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +21,17 @@ from gliomask.model.plan import Plan
 from gliomask.report.pixels import GREYS, to_grey, to_png
 from gliomask.service.deidentify import deidentify
 from gliomask.service.jobs import Image
-from gliomask.service.limits import Limits, RefusedError
+from gliomask.service.limits import Limits, RefusedError, storage_error
+from gliomask.service.paths import without_paths
 from gliomask.service.receive import Upload
 from gliomask.service.unpack import is_zip, unpack
 from gliomask.volume import Grid, Volume, read_volume, reorient
 
+log = logging.getLogger(__name__)
+
 _PREVIEW_PIXELS = 160
+# Integers of 64 bits count twice against the limit on voxels.
+_BYTES_PER_VOXEL = 4
 
 
 @dataclass(frozen=True)
@@ -55,17 +62,14 @@ def ingest_uploads(uploads: Sequence[Upload], folder: Path, limits: Limits) -> I
     files = _files(uploads, folder, limits, problems, passed_over)
     (folder / "images").mkdir()
     grids: list[Grid] = []
-    left = limits.inflated_bytes
-    for number, file in enumerate(files, start=1):
-        target = folder / "images" / f"image-{number}.nii.gz"
+    budget = _Budget(limits)
+    for number, file in enumerate(files[: limits.files], start=1):
         try:
-            grid, size = deidentify(file.path, target, most_voxels=limits.voxels, most_bytes=left)
-            left -= size
-            picture = _preview(read_volume(target))
-            write_bytes(folder / "images" / f"image-{number}.png", picture)
-            grids.append(grid)
+            grids.append(_ingest(file, folder / "images" / f"image-{number}.nii.gz", budget))
         except InputError as error:
-            problems.append(f"{file.name}: {str(error).removeprefix(f'{target}: ')}")
+            if storage_error(error) is not None:
+                raise
+            problems.append(f"{file.name}: {without_paths(str(error), folder / 'images')}")
         file.path.unlink()
     if problems:
         raise RefusedError(422, "The upload was refused because not every file can be used.", problems)
@@ -104,7 +108,7 @@ def check_images(images: Sequence[Image], folder: Path, plans: Sequence[Plan]) -
             check_sequences(plan, case)
         except InputError as error:
             problems.append(str(error))
-    return [_without_paths(text, folder) for text in problems], [_without_paths(text, folder) for text in report.notes]
+    return [_for_client(text, folder) for text in problems], [_for_client(text, folder) for text in report.notes]
 
 
 def make_case(case_id: str, images: Sequence[Image], folder: Path) -> Case:
@@ -121,8 +125,56 @@ def image_path(folder: Path, name: str) -> Path:
     return folder / "images" / f"{name}.nii.gz"
 
 
-def _without_paths(text: str, folder: Path) -> str:
-    return text.replace(f"{folder / 'images'}/", "").replace("images: ", "").replace(".nii.gz", "")
+@dataclass
+class _Budget:
+    """What remains of the limits of an upload for its further images."""
+
+    limits: Limits
+    voxels: int = 0
+    """Voxels of the images so far."""
+    bytes: int = 0
+    """Bytes of the images so far, before compression."""
+
+
+def _ingest(file: Upload, target: Path, budget: _Budget) -> Grid:
+    """Write one image and its preview, and return its grid.
+
+    Raises:
+        InputError: The image cannot be used, or the upload exceeds a limit with it.
+    """
+    limits = budget.limits
+    try:
+        grid, size = deidentify(
+            file.path,
+            target,
+            most_voxels=min(limits.voxels, limits.upload_voxels - budget.voxels),
+            most_bytes=_BYTES_PER_VOXEL * limits.upload_voxels - budget.bytes,
+        )
+        budget.voxels += math.prod(grid.shape)
+        budget.bytes += size
+        _check_extent(grid, limits)
+        write_bytes(target.with_name(target.name.replace(".nii.gz", ".png")), _preview(read_volume(target)))
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # a kind of damage that nobody has thought of must not end the request
+        log.error("an uploaded image cannot be read: %s", type(error).__name__)
+        log.debug("traceback", exc_info=error)
+        raise InputError("cannot be read; the file is damaged. Export it again.") from error
+    return grid
+
+
+def _check_extent(grid: Grid, limits: Limits) -> None:
+    """Refuse an image that would become too large when it is resampled to voxels of 1 mm."""
+    extent = [float(n) * mm for n, mm in zip(grid.shape, grid.spacing_mm, strict=True)]
+    if not math.prod(extent) <= limits.covered_mm3:  # NaN too
+        sides, voxel = (" x ".join(f"{mm:.4g}" for mm in lengths) for lengths in (extent, grid.spacing_mm))
+        raise InputError(
+            f"covers {sides} mm with voxels of {voxel} mm, more than this server accepts. Is the voxel size right?"
+        )
+
+
+def _for_client(text: str, folder: Path) -> str:
+    return without_paths(text, folder / "images", folder).replace("images: ", "").replace(".nii.gz", "")
 
 
 def _files(
@@ -143,7 +195,9 @@ def _files(
         try:
             unpacked, others = unpack(upload, place, limits, limits.files - len(files))
         except InputError as error:
-            problems.append(f"{upload.name}: {error}")
+            if storage_error(error) is not None:
+                raise
+            problems.append(f"{upload.name}: {without_paths(str(error), folder)}")
             continue
         files += unpacked
         passed_over += others

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 
 from gliomask.errors import InputError
+from gliomask.service.brake import Brake
 from gliomask.service.limits import RefusedError
-from gliomask.service.security import AccessPolicy
+from gliomask.service.security import AccessPolicy, client_address
 from gliomask.viewer.assets import ASSETS, read_asset
 
 _FOLDER = Path(__file__).parent / "assets"
@@ -44,6 +45,7 @@ PAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
 """The file and media type of each address."""
 
 _LONGEST_FORM = 4096
+_PIECE = 1 << 16
 
 router = APIRouter(include_in_schema=False)
 
@@ -56,7 +58,7 @@ class _File:
     tag: str
 
 
-def _page(request: Request) -> Response:
+async def _page(request: Request) -> Response:
     name, kind = PAGES[request.url.path]
     return _send(request, _page_file(name, kind))
 
@@ -66,7 +68,7 @@ for _address in PAGES:
 
 
 @router.get("/viewer/{name}")
-def viewer_file(request: Request, name: str) -> Response:
+async def viewer_file(request: Request, name: str) -> Response:
     """Return a file of the viewer."""
     if name not in ASSETS:
         raise RefusedError(404, "There is no such file.")
@@ -77,7 +79,7 @@ def viewer_file(request: Request, name: str) -> Response:
 
 
 @router.get("/login")
-def login_page(request: Request) -> Response:
+async def login_page(request: Request) -> Response:
     """Return the form that asks for the token."""
     if _access(request).token is None:
         return RedirectResponse("/", 303)
@@ -95,9 +97,12 @@ async def login(request: Request) -> Response:
         body += chunk
         if len(body) > _LONGEST_FORM:
             raise RefusedError(413, "The form is too long.")
-    [secret] = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[:1]
-    if not access.token.matches(secret.strip()):
-        return _login(401, "That is not the token. The server printed it when it started.")
+    matches = partial(access.token.matches, _token_in(body))
+    try:
+        if not _brake(request).admits(client_address(request.scope), matches):
+            return _login(401, "That is not the token. The server printed it when it started.")
+    except RefusedError as refused:
+        return _login(refused.status, str(refused))
     answer = RedirectResponse("/", 303)
     answer.set_cookie(
         access.cookie,
@@ -110,11 +115,24 @@ async def login(request: Request) -> Response:
 
 
 @router.post("/logout")
-def logout(request: Request) -> Response:
+async def logout(request: Request) -> Response:
     """Delete the session cookie."""
     answer = RedirectResponse("/login", 303)
     answer.delete_cookie(_access(request).cookie, httponly=True, samesite="strict")
     return answer
+
+
+def _token_in(body: bytes) -> str:
+    """Return the token in the body of a form, or an empty string."""
+    try:
+        return parse_qs(body.decode("utf-8", "replace"), max_num_fields=20).get("token", [""])[0]
+    except ValueError:  # too many fields
+        return ""
+
+
+def _brake(request: Request) -> Brake:
+    brake: Brake = request.app.state.brake
+    return brake
 
 
 def _access(request: Request) -> AccessPolicy:
@@ -134,9 +152,20 @@ def _send(request: Request, file: _File) -> Response:
     if request.headers.get("if-none-match") == file.tag:
         return Response(status_code=304, headers=headers)
     if "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(file.packed, headers={**headers, "content-encoding": "gzip"}, media_type=file.media_type)
-    content = file.content or gzip.decompress(file.packed)
-    return Response(content, headers=headers, media_type=file.media_type)
+        return _response(file.packed, {**headers, "content-encoding": "gzip"}, file.media_type)
+    return _response(file.content, headers, file.media_type)
+
+
+def _response(content: bytes, headers: dict[str, str], media_type: str) -> Response:
+    """Return content in pieces, so that a client that reads slowly does not have all of it kept in memory."""
+    pieces = (content[start : start + _PIECE] for start in range(0, len(content), _PIECE))
+    headers = {**headers, "content-length": str(len(content))}
+    return StreamingResponse(_each(pieces), headers=headers, media_type=media_type)
+
+
+async def _each(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
 
 
 @cache
@@ -148,8 +177,8 @@ def _page_file(name: str, kind: str) -> _File:
 @cache
 def _viewer_asset(name: str) -> _File:
     asset = read_asset(name)
-    if asset.encoding == "gzip":  # niivue, the largest file: decompressed only for clients that do not accept gzip
-        return _File(b"", asset.content, asset.media_type, _tag(asset.content))
+    if asset.encoding == "gzip":
+        return _File(gzip.decompress(asset.content), asset.content, asset.media_type, _tag(asset.content))
     return _File(asset.content, gzip.compress(asset.content, 9, mtime=0), asset.media_type, _tag(asset.content))
 
 

@@ -5,27 +5,25 @@ Each job runs in its own process, so a crash or a cancellation affects only that
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gliomask.cases import MODALITIES
-from gliomask.errors import InputError
 from gliomask.service.ingest import image_path
-from gliomask.service.jobs import STAGES, STARTABLE, Job, now
+from gliomask.service.jobs import STARTABLE, Job, now
 from gliomask.service.limits import RefusedError
+from gliomask.service.messages import Result
+from gliomask.service.process import WORKER_COMMAND, WorkerProcess
 from gliomask.service.progress import Estimate, Progress, read_expected, write_expected
 from gliomask.service.store import Store
-from gliomask.service.worker import PARTIAL, REPORT, RESULTS, Request, Settings
+from gliomask.service.worker import MASK, PARTIAL, REPORT, RESULTS, Request, Settings
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +31,9 @@ MOST_ATTEMPTS = 2
 """A job during which the server ended this many times is not restarted automatically."""
 
 _SWEEP_SECONDS = 600.0
+_DURATIONS = "durations.json"
+_OUTPUTS = (RESULTS, PARTIAL, REPORT)
+_NO_RESULTS: dict[str, Any] = {"volumes_ml": None, "warnings": ()}
 
 
 class Queue:
@@ -42,7 +43,7 @@ class Queue:
         self,
         store: Store,
         settings: Settings | None = None,
-        command: Sequence[str] = (sys.executable, "-m", "gliomask.service.worker"),
+        command: Sequence[str] = WORKER_COMMAND,
     ) -> None:
         """Create a queue that is not running yet.
 
@@ -56,20 +57,28 @@ class Queue:
         self._settings = settings or Settings()
         self._change = threading.Condition(threading.RLock())
         self._stopping = False
-        self._running: _WorkerProcess | None = None
+        self._running: WorkerProcess | None = None
         self._thread = threading.Thread(target=self._run, name="queue", daemon=True)
 
     def start(self) -> None:
         """Recover the jobs of an earlier server, and start the queue's thread.
 
         A job that was running when the server ended is run again first; after `MOST_ATTEMPTS` it is marked interrupted.
+        A job whose results were complete keeps them, and only its report is made again.
         """
         for job in self._store.jobs():
-            if job.state == "running" and job.attempts >= MOST_ATTEMPTS:
+            if job.state != "running":
+                continue
+            if job.attempts < MOST_ATTEMPTS:
+                self._store.change(job.id, must_store=False, state="queued")
+            elif self._has_results(job):
+                text = f"The report is missing: the server ended {job.attempts} times during this job."
+                self._store.change(job.id, must_store=False, state="done", error=text, finished=now())
+            else:
                 text = f"The server ended {job.attempts} times during this job. Perhaps there is too little memory."
-                self._store.change(job.id, state="interrupted", error=text, finished=now(), **_NO_RESULTS)
-            elif job.state == "running":
-                self._store.change(job.id, state="queued", **_NO_RESULTS)
+                self._store.change(
+                    job.id, must_store=False, state="interrupted", error=text, finished=now(), **_NO_RESULTS
+                )
         self._thread.start()
 
     def stop(self) -> None:
@@ -82,36 +91,40 @@ class Queue:
         self._thread.join(timeout=30)
 
     def submit(self, job_id: str) -> Job:
-        """Add a job to the end of the queue.
+        """Add a job to the end of the queue. Of a job that is done but has no report, only the report is made again.
 
         Raises:
-            RefusedError: 404, there is no such job; 409, it has problems or was already started.
+            RefusedError: 404, there is no such job; 409, it has problems or was already started; 507, the disk is full.
         """
         with self._change:
+            job = self._store.get(job_id)
+            only_report = job.state == "done" and job.error is not None
             job = self._store.change(
                 job_id,
-                only=STARTABLE,
+                only=(job.state,) if only_report else STARTABLE,
                 state="queued",
                 queued=now(),
                 attempts=0,
                 error=None,
                 started=None,
                 finished=None,
-                **_NO_RESULTS,
+                **({} if only_report else _NO_RESULTS),
             )
             self._change.notify_all()
             return job
 
     def cancel(self, job_id: str) -> Job:
-        """Remove a job from the queue, or kill its process.
+        """Remove a job from the queue, or kill its process. Results that are complete are kept, without a report.
 
         Raises:
             RefusedError: 404, there is no such job; 409, it is neither queued nor running.
         """
         with self._change:
-            job = self._store.change(
-                job_id, only=("queued", "running"), state="cancelled", finished=now(), **_NO_RESULTS
-            )
+            if self._has_results(self._store.get(job_id)):
+                changes: dict[str, Any] = {"state": "done", "error": "The report was cancelled."}
+            else:
+                changes = {"state": "cancelled", **_NO_RESULTS}
+            job = self._store.change(job_id, only=("queued", "running"), must_store=False, finished=now(), **changes)
             if self._running is not None and self._running.job.id == job_id:
                 self._running.kill()
             self._change.notify_all()
@@ -137,7 +150,7 @@ class Queue:
         place = self.position(job)
         if place is None:
             return None
-        each = sum(read_expected(self._store.folder / "durations.json").values())
+        each = sum(read_expected(self._store.folder / _DURATIONS).values())
         running = self._running
         return (running.progress.estimate().seconds_left if running is not None else 0.0) + place * each
 
@@ -149,141 +162,104 @@ class Queue:
     def _run(self) -> None:
         swept = 0.0
         while True:
-            if time.monotonic() - swept > _SWEEP_SECONDS or not swept:
-                swept = time.monotonic()
-                self._store.sweep(now())
-            with self._change:
-                if self._stopping:
-                    return
-                running = self._start_next()
-                if running is None:
-                    self._change.wait(timeout=_SWEEP_SECONDS)
-                    continue
-            for message in running.messages():
-                if "ready" in message:
-                    self._store_results(running, message["ready"])
+            try:
+                if time.monotonic() - swept > _SWEEP_SECONDS or not swept:
+                    swept = time.monotonic()
+                    self._store.sweep(now())
+                with self._change:
+                    if self._stopping:
+                        return
+                    running = self._start_next()
+                    if running is None:
+                        self._change.wait(timeout=_SWEEP_SECONDS)
+                        continue
+                self._follow(running)
+            except Exception:  # the thread must go on, or no later job would ever be computed
+                log.exception("the queue continues after an unexpected error")
+                time.sleep(1)
+
+    def _follow(self, running: WorkerProcess) -> None:
+        """Wait until a process ends, and store what it reports."""
+        try:
+            with closing(running.messages()) as messages:
+                for message in messages:
+                    if message.ready is not None:
+                        self._store_results(running, message.ready)
+        finally:
             with self._change:
                 self._running = None
                 self._finish(running)
 
-    def _start_next(self) -> _WorkerProcess | None:
+    def _start_next(self) -> WorkerProcess | None:
         """Start the next job; a job that cannot be started is marked as failed and skipped."""
         for job in sorted((job for job in self._store.jobs() if job.state == "queued"), key=_queue_order):
             try:
                 self._running = self._start_worker(job)
                 return self._running
-            except (InputError, OSError) as error:  # no process can be started, or the disk is full
+            except Exception as error:  # no process can be started, or the disk is full
                 log.warning("job %s: could not be started: %s", job.id, error)
-                with suppress(InputError):
-                    self._store.change(job.id, state="failed", error="The job could not be started.", finished=now())
+                text = "The job could not be started. See the messages of the server."
+                with suppress(RefusedError):
+                    self._fail(job, text)
         return None
 
-    def _start_worker(self, job: Job) -> _WorkerProcess:
-        job = self._store.change(job.id, only=["queued"], state="running", started=now(), attempts=job.attempts + 1)
-        _remove_outputs(self._store.folder_of(job.id))
-        progress = Progress(read_expected(self._store.folder / "durations.json"))
-        return _WorkerProcess(job, self._command, _request(self._store, job, self._settings), progress)
+    def _start_worker(self, job: Job) -> WorkerProcess:
+        only_report = self._has_results(job)
+        job = self._store.change(
+            job.id,
+            only=["queued"],
+            state="running",
+            started=now(),
+            attempts=job.attempts + 1,
+            **({} if only_report else _NO_RESULTS),
+        )
+        _remove_outputs(self._store.folder_of(job.id), (PARTIAL, REPORT) if only_report else (RESULTS, PARTIAL, REPORT))
+        request = replace(_request(self._store, job, self._settings), only_report=only_report)
+        progress = Progress(read_expected(self._store.folder / _DURATIONS))
+        return WorkerProcess(job, self._command, request, progress, minutes=self._store.limits.job_minutes)
 
-    def _store_results(self, running: _WorkerProcess, found: dict[str, Any]) -> None:
+    def _has_results(self, job: Job) -> bool:
+        """Return whether the mask and the other results of a job are complete."""
+        return job.volumes_ml is not None and (self._store.folder_of(job.id) / RESULTS / MASK).is_file()
+
+    def _store_results(self, running: WorkerProcess, found: Result) -> None:
         """Store the volumes and warnings, so that the result is visible while the report is made."""
         try:
-            self._store.change(running.job.id, only=["running"], **found)
-        except InputError:  # the job was cancelled, or the disk is full
+            self._store.change(running.job.id, only=["running"], must_store=False, **found.model_dump())
+        except RefusedError:  # the job was cancelled or deleted
             running.kill()
 
-    def _finish(self, running: _WorkerProcess) -> None:
+    def _finish(self, running: WorkerProcess) -> None:
         """Store the final state of a job whose process has ended."""
-        job_id = running.job.id
-        try:
-            state = self._store.get(job_id).state
-            if not (state == "running" and running.done):
-                _remove_outputs(self._store.folder_of(job_id))
-            if state == "running" and running.done:
+        with suppress(RefusedError):  # the job was deleted
+            job = self._store.get(running.job.id)
+            if job.state != "running":
+                _remove_outputs(self._store.folder_of(job.id), (PARTIAL,) if self._has_results(job) else _OUTPUTS)
+            elif self._stopping and not running.is_done:
+                self._store.change(job.id, must_store=False, state="queued", attempts=running.job.attempts - 1)
+            elif not self._has_results(job):
+                self._fail(job, running.failure_reason())
+            elif running.is_done:
                 taken = running.progress.finish()
-                write_expected(self._store.folder / "durations.json", taken)
+                write_expected(self._store.folder / _DURATIONS, taken)
                 seconds = round(sum(taken.values()), 2)
-                self._store.change(job_id, state="done", finished=now(), seconds=seconds)
-            elif state == "running" and self._stopping:
-                self._store.change(job_id, state="queued", attempts=running.job.attempts - 1, **_NO_RESULTS)
-            elif state == "running":
-                self._store.change(
-                    job_id, state="failed", error=running.failure_reason(), finished=now(), **_NO_RESULTS
-                )
-        except RefusedError:
-            pass  # the job was deleted
-        except (InputError, OSError) as error:
-            log.warning("job %s: its final state could not be stored: %s", job_id, error)
-            with suppress(InputError):
-                self._store.change(job_id, state="failed", error="The results could not be stored.", finished=now())
+                self._store.change(job.id, must_store=False, state="done", finished=now(), seconds=seconds)
+            else:
+                _remove_outputs(self._store.folder_of(job.id), (PARTIAL, REPORT))
+                text = f"The report could not be made. {running.failure_reason()}"
+                self._store.change(job.id, must_store=False, state="done", error=text, finished=now())
+
+    def _fail(self, job: Job, reason: str) -> None:
+        self._store.change(job.id, must_store=False, state="failed", error=reason, finished=now(), **_NO_RESULTS)
+        _remove_outputs(self._store.folder_of(job.id), _OUTPUTS)
 
 
-class _WorkerProcess:
-    """A running job and its worker process."""
-
-    def __init__(self, job: Job, command: Sequence[str], request: Request, progress: Progress) -> None:
-        self.job = job
-        self.progress = progress
-        self.done = False
-        self._failed: str | None = None
-        environment = {name: value for name, value in os.environ.items() if name != "GLIOMASK_TOKEN"}
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            text=True,
-            encoding="utf-8",
-        )
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):
-            self.process.stdin.write(request.to_json() + "\n")
-            self.process.stdin.flush()
-
-    def messages(self) -> Iterator[dict[str, Any]]:
-        """Yield the messages of the process until it ends."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            try:
-                message = json.loads(line)
-            except ValueError:  # truncated because the process was killed
-                continue
-            self._record(message)
-            yield message
-        self.process.wait()
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
-        self.process.stdout.close()
-
-    def kill(self) -> None:
-        self.process.kill()
-
-    def failure_reason(self) -> str:
-        """Return the reason for the failure, for the user."""
-        if self._failed is not None:
-            return self._failed
-        if self.process.returncode < 0:
-            return (
-                f"The computation was ended from outside (signal {-self.process.returncode}); perhaps there is too "
-                "little memory."
-            )
-        return "The computation ended unexpectedly. See the messages of the server."
-
-    def _record(self, message: dict[str, Any]) -> None:
-        if message.get("stage") in STAGES:
-            self.progress.update(message["stage"], float(message.get("share", 0.0)))
-        self.done = bool(message.get("done", self.done))
-        self._failed = message.get("failed", self._failed)
-
-
-_NO_RESULTS: dict[str, Any] = {"volumes_ml": None, "warnings": ()}
-
-
-def _remove_outputs(folder: Path) -> None:
-    """Remove the results and the report of an earlier attempt."""
-    for name in (RESULTS, PARTIAL):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / REPORT).unlink(missing_ok=True)
+def _remove_outputs(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if name == REPORT:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _request(store: Store, job: Job, settings: Settings) -> Request:
@@ -291,7 +267,8 @@ def _request(store: Store, job: Job, settings: Settings) -> Request:
     names = {str(image.sequence): image.name for image in job.images}
     images = {m: str(image_path(folder, names[m])) for m in MODALITIES if m in names}
     volumes = f"/api/jobs/{job.id}/volumes/"
-    return Request(str(folder), job.title, volumes, images, settings)
+    models = tuple(str(Path(path).absolute()) for path in settings.models)
+    return Request(str(folder), job.title, volumes, images, replace(settings, models=models))
 
 
 def _queue_order(job: Job) -> tuple[Any, str]:

@@ -10,7 +10,7 @@ from typing import IO
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from gliomask.service.limits import Limits, RefusedError
+from gliomask.service.limits import Limits, RefusedError, storage_error
 
 _LONGEST_FIELD = 1000
 _MOST_FIELDS = 20
@@ -58,7 +58,7 @@ async def receive_form(chunks: AsyncIterator[bytes], content_type: str, folder: 
     except FormParserError as error:
         raise RefusedError(400, "The upload is incomplete or malformed. Send it again.") from error
     except OSError as error:
-        raise RefusedError(507, f"The upload could not be stored: {error.strerror or 'no room'}.") from error
+        raise storage_error(error) or RefusedError(507, "The server cannot store the upload.") from error
     finally:
         parts.close()
     if not parts.ended:

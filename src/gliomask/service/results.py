@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -85,7 +86,7 @@ def volume(service: ServiceOf, job_id: JobId, name: Annotated[str, Field(max_len
         return _result(service, job_id, MASK, "application/gzip", "_mask.nii.gz")
     for image in job.images:
         if image.sequence is not None and name == f"{image.sequence}.nii.gz":
-            return FileResponse(image_path(service.store.folder_of(job_id), image.name), media_type="application/gzip")
+            return _file(image_path(service.store.folder_of(job_id), image.name), "application/gzip")
     raise RefusedError(404, "The job has no such volume.")
 
 
@@ -99,8 +100,7 @@ def preview(service: ServiceOf, job_id: JobId, image: Annotated[str, Field(max_l
     """Return one slice of an image as a PNG."""
     if image not in {one.name for one in service.store.get(job_id).images}:
         raise RefusedError(404, "The job has no such image.")
-    path = service.store.folder_of(job_id) / "images" / f"{image}.png"
-    return FileResponse(path, media_type="image/png")
+    return _file(service.store.folder_of(job_id) / "images" / f"{image}.png", "image/png")
 
 
 def _result(service: Service, job_id: str, name: str, kind: str, ending: str) -> FileResponse:
@@ -109,4 +109,9 @@ def _result(service: Service, job_id: str, name: str, kind: str, ending: str) ->
     path = folder / name if name == REPORT else folder / RESULTS / name
     if job.volumes_ml is None or not path.is_file():
         raise RefusedError(404, "The job has no results (yet).")
-    return FileResponse(path, media_type=kind, filename=job.title.replace(" ", "_") + ending)
+    return _file(path, kind, job.title.replace(" ", "_") + ending)
+
+
+def _file(path: Path, kind: str, name: str | None = None) -> FileResponse:
+    """Return the response with a file; raises FileNotFoundError if the job was deleted meanwhile."""
+    return FileResponse(path, media_type=kind, filename=name, stat_result=path.stat())

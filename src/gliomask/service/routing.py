@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from pydantic import BaseModel, Field
 
@@ -13,6 +13,7 @@ from gliomask.model.file import SHIPPED
 from gliomask.model.plan import Plan
 from gliomask.service.queue import Queue
 from gliomask.service.store import Store
+from gliomask.service.transfers import Transfers
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,15 @@ class Service:
     queue: Queue
     plans: tuple[Plan, ...]
     model: str = SHIPPED
-    reading: Lock = field(default_factory=Lock)
-    """Held while images are read, so that the images of only one upload are in memory at a time."""
+    transfers: Transfers = field(init=False)
+    reading: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
+    """Held while images are read, so that the images of only one upload are in memory at a time.
+
+    Requests wait for it without taking a thread, so that others are answered meanwhile.
+    """
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "transfers", Transfers(self.store.limits))
 
 
 class Refusal(BaseModel):
@@ -44,11 +52,15 @@ def refusals(**reasons: str) -> dict[int | str, dict[str, Any]]:
     always = {
         "401": "The token is missing or wrong.",
         "403": "The request comes from a page of another site.",
+        "408": "The request was sent too slowly.",
+        "413": "The request is larger than the server accepts.",
         "421": "The host name in the request is not one of this server.",
+        "429": "Too many wrong tokens came from this address.",
     }
     return {int(code): {"model": Refusal, "description": text} for code, text in {**always, **reasons}.items()}
 
 
+DISK_FULL = {"507": "The disk of the server is full."}
 NO_JOB = {"404": "There is no such job.", "422": "The request is invalid."}
 NO_FILE = {"404": "There is no such job, or it has no results yet.", "422": "The request is invalid."}
 ServiceOf = Annotated[Service, Depends(_service)]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
 import json
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+import time
+import unicodedata
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.requests import ClientDisconnect
+
+from gliomask.service.brake import Brake
 from gliomask.service.limits import RefusedError
 from gliomask.viewer.headers import security_headers
 
@@ -31,6 +37,7 @@ OPEN_PATHS = frozenset({"/login", "/login/login.js", "/login/login.css"})
 
 UPLOADS = ("POST", "/api/jobs")
 _SMALL_BODY = 64 * 1024
+_SMALL_BODY_SECONDS = 8.0
 
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -59,16 +66,16 @@ class Token:
     @classmethod
     def of(cls, secret: str) -> Token:
         """Return the token for a secret."""
-        session = hmac.new(secret.encode(), b"gliomask browser session", "sha256").hexdigest()
-        return cls(hashlib.sha256(secret.encode()).digest(), session)
+        session = hmac.new(_encoded(secret), b"gliomask browser session", "sha256").hexdigest()
+        return cls(_digest(secret), session)
 
     def matches(self, secret: str) -> bool:
         """Compare a string with the secret in constant time."""
-        return hmac.compare_digest(hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest(), self._digest)
+        return hmac.compare_digest(_digest(secret), self._digest)
 
     def matches_session(self, session: str) -> bool:
         """Compare the value of a cookie with the session value in constant time."""
-        return hmac.compare_digest(session.encode("utf-8", "surrogateescape"), self.session.encode())
+        return hmac.compare_digest(_encoded(session), self.session.encode())
 
 
 @dataclass(frozen=True)
@@ -96,9 +103,10 @@ class SecurityMiddleware:
     forgery), and the token. An unexpected exception becomes status 500 without details.
     """
 
-    def __init__(self, app: App, access: AccessPolicy, most_bytes: int) -> None:
+    def __init__(self, app: App, access: AccessPolicy, brake: Brake, most_bytes: int) -> None:
         self._app = app
         self._access = access
+        self._brake = brake
         self._most_bytes = most_bytes
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -124,7 +132,11 @@ class SecurityMiddleware:
             self._check(scope)
             await self._app(scope, self._limit_body(scope, receive), answer)
         except RefusedError as refused:
+            if started:  # the connection is closed, as no second response can be sent
+                raise
             await _refuse(scope, answer, refused)
+        except ClientDisconnect:
+            log.debug("a client disconnected during its request")
         except Exception as error:
             log.error("%s %s: %s", scope["method"], _shown(scope["path"]), type(error).__name__)
             log.debug("traceback", exc_info=error)
@@ -143,8 +155,8 @@ class SecurityMiddleware:
                 "The host name is not one of this server. Use its address, or start it with --allow-host.",
             )
         _check_origin(scope, headers, host)
-        if self._access.token is not None and scope["path"] not in OPEN_PATHS and not self._has_token(headers):
-            raise RefusedError(401, "The token is missing or wrong.")
+        if self._access.token is not None and scope["path"] not in OPEN_PATHS:
+            self._check_token(headers, client_address(scope))
 
     def _knows(self, host: str) -> bool:
         try:
@@ -153,36 +165,51 @@ class SecurityMiddleware:
             return False
         return name in self._access.names or (self._access.any_address and _is_address(name))
 
-    def _has_token(self, headers: dict[str, str]) -> bool:
+    def _check_token(self, headers: dict[str, str], address: str) -> None:
         assert self._access.token is not None
+        if self._access.token.matches_session(read_cookie(headers.get("cookie", ""), self._access.cookie)):
+            return
         kind, _, secret = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and self._access.token.matches(secret.strip()):
-            return True
-        return self._access.token.matches_session(read_cookie(headers.get("cookie", ""), self._access.cookie))
+        matches = partial(self._access.token.matches, _decoded(secret))
+        if kind.lower() == "bearer" and self._brake.admits(address, matches):
+            return
+        raise RefusedError(401, "The token is missing or wrong.")
 
     def _limit_body(self, scope: Message, receive: Receive) -> Receive:
-        """Return `receive` with a limit on the size of the request body."""
-        most = self._most_bytes if (scope["method"], scope["path"]) == UPLOADS else _SMALL_BODY
-        size = 0
+        """Return `receive` with a limit on the size of the request body and, except for uploads, on the time for it."""
+        is_upload = (scope["method"], scope["path"]) == UPLOADS
+        most = self._most_bytes if is_upload else _SMALL_BODY
+        end = time.monotonic() + _SMALL_BODY_SECONDS
+        size, complete = 0, is_upload
 
-        async def count() -> Message:
-            nonlocal size
-            message = await receive()
+        async def receive_limited() -> Message:
+            nonlocal size, complete
+            try:
+                message = await (receive() if complete else asyncio.wait_for(receive(), max(end - time.monotonic(), 0)))
+            except asyncio.TimeoutError:
+                raise RefusedError(408, "The request was not sent in time.") from None
+            complete = complete or not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > most:
                 raise RefusedError(413, "The request is larger than this server accepts.")
             return message
 
-        return count
+        return receive_limited
+
+
+def client_address(scope: Mapping[str, Any]) -> str:
+    """Return the address of the client, or an empty string if it is not known."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def read_cookie(header: str, name: str) -> str:
-    """Return the value of a cookie, or an empty string."""
-    try:
-        found = SimpleCookie(header).get(name)
-    except CookieError:
-        return ""
-    return found.value if found is not None else ""
+    """Return the value of a cookie, or an empty string. Cookies of other servers at the same host are skipped."""
+    for part in header.split(";"):
+        found, _, value = part.strip().partition("=")
+        if found == name:
+            return value
+    return ""
 
 
 def refusal_body(refused: RefusedError) -> dict[str, Any]:
@@ -193,13 +220,21 @@ def refusal_body(refused: RefusedError) -> dict[str, Any]:
 def _check_origin(scope: Message, headers: dict[str, str], host: str) -> None:
     """Refuse requests from pages of other sites, by the two headers in which browsers send the origin."""
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+    if origin is not None and _host_of(origin) != host.lower():
         raise RefusedError(403, "The request comes from a page of another site. Open the server's own page.")
     site = headers.get("sec-fetch-site", "none")
     follows_a_link = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
     harmless = follows_a_link and not scope["path"].startswith("/api/")
     if site not in ("same-origin", "none") and not harmless:
         raise RefusedError(403, "The request comes from a page of another site. Open the server's own page.")
+
+
+def _host_of(origin: str) -> str | None:
+    """Return the host and port of an origin, or None if it is malformed."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _single(scope: Message) -> dict[str, str]:
@@ -209,6 +244,23 @@ def _single(scope: Message) -> dict[str, str]:
         key = name.decode("latin-1").lower()
         found[key] = f"{found[key]}, {value.decode('latin-1')}" if key in found else value.decode("latin-1")
     return found
+
+
+def _digest(secret: str) -> bytes:
+    """Return the digest of a token; spaces around it and the composition of accents make no difference."""
+    return hashlib.sha256(_encoded(unicodedata.normalize("NFC", secret.strip()))).digest()
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _decoded(header: str) -> str:
+    """Return a header's value, which ASGI servers decode as Latin-1, as the UTF-8 text that most clients send."""
+    try:
+        return header.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return header
 
 
 def _is_address(name: str) -> bool:

@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -17,6 +18,7 @@ from gliomask.errors import InputError
 from gliomask.labels import get_convention
 from gliomask.model.file import SHIPPED, read_plan
 from gliomask.service.app import create_app
+from gliomask.service.connections import TimedProtocol, raise_file_limit
 from gliomask.service.limits import Limits
 from gliomask.service.queue import Queue
 from gliomask.service.routing import Service
@@ -79,6 +81,8 @@ def serve(options: ServeOptions, on_ready: Callable[[str, str | None], None]) ->
         # At their lowest level these log the content of uploads.
         for name in ("python_multipart", "multipart", "uvicorn", "asyncio"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a warning for each malformed request
+        raise_file_limit()
         _run(app, listening, lambda: on_ready(_url(options.address, port), secret))
     finally:
         listening.close()
@@ -88,10 +92,12 @@ def choose_secret(address: Address, secret: str | None) -> str | None:
     """Return the given token; without one, a random token for addresses that other machines can reach, else None.
 
     Raises:
-        InputError: The given token is too short.
+        InputError: The given token is too short, or contains characters that are not printable.
     """
-    if secret is not None and len(secret) < LEAST_TOKEN:
-        raise InputError(f"a token must have at least {LEAST_TOKEN} characters; this one has {len(secret)}.")
+    if secret is not None and len(secret.strip()) < LEAST_TOKEN:
+        raise InputError(f"a token must have at least {LEAST_TOKEN} characters; this one has {len(secret.strip())}.")
+    if secret is not None and not secret.isprintable():
+        raise InputError("a token must consist of printable characters; this one contains others.")
     return secret or (None if address.is_local else secrets.token_urlsafe(24))
 
 
@@ -110,7 +116,7 @@ def _listen(address: Address) -> socket.socket:
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _reserve(listening)
         listening.bind(place)
     except OSError as error:
         if listening is not None:
@@ -122,6 +128,14 @@ def _listen(address: Address) -> socket.socket:
     return listening
 
 
+def _reserve(listening: socket.socket) -> None:
+    """Set the option with which an address can be bound again at once after a restart, but not by two servers."""
+    if sys.platform == "win32":  # there SO_REUSEADDR would let other programs bind the same address
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+    else:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
 def _run(app: FastAPI, listening: socket.socket, on_ready: Callable[[], None]) -> None:
     config = uvicorn.Config(
         app,
@@ -129,7 +143,7 @@ def _run(app: FastAPI, listening: socket.socket, on_ready: Callable[[], None]) -
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=3,
-        limit_concurrency=200,
+        http=TimedProtocol,
         ws="none",
     )
     _Server(config, on_ready).run(sockets=[listening])

@@ -7,25 +7,23 @@ deleted are in `DIR/partial/`, which is emptied at each start. So a job exists c
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import shutil
-import sys
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import IO, Any
-
-from pydantic import ValidationError
+from typing import Any
 
 from gliomask.errors import InputError
-from gliomask.files import write_text
+from gliomask.files import clear_partials, one_writer, write_text
 from gliomask.service.jobs import JOB_ID, UNFINISHED, Job, State
-from gliomask.service.limits import Limits, RefusedError
+from gliomask.service.limits import Limits, RefusedError, storage_error
 
 log = logging.getLogger(__name__)
+
+_LARGEST_JOB_FILE = 1 << 20
 
 
 class Store:
@@ -41,19 +39,23 @@ class Store:
         self.folder = folder
         self._jobs_folder, self._partial = folder / "jobs", folder / "partial"
         self._guard = threading.RLock()
+        self._held = ExitStack()
         try:
-            for place in (folder, self._jobs_folder, self._partial):
-                place.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = _lock(folder / "lock")
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._held.enter_context(one_writer(folder))
+            for place in (self._jobs_folder, self._partial):
+                place.mkdir(exist_ok=True, mode=0o700)
+            for left in self._partial.iterdir():
+                _remove(left)
+            clear_partials(folder)
+            self._jobs = self._load()
         except OSError as error:
+            self._held.close()
             raise InputError(f"{folder}: cannot be used as a store: {error.strerror or error}.") from error
-        for left in self._partial.iterdir():
-            _remove(left)
-        self._jobs = self._load()
 
     def close(self) -> None:
         """Release the folder for other servers."""
-        self._lock.close()
+        self._held.close()
 
     def jobs(self) -> list[Job]:
         """Return all jobs, newest first."""
@@ -96,23 +98,30 @@ class Store:
             _remove(place)
 
     def add(self, job: Job, built: Path) -> Job:
-        """Add a job whose images are in `built/images`; the folder becomes the job's."""
+        """Add a job whose images are in `built/images`; the folder becomes the job's.
+
+        Raises:
+            RefusedError: 429, too many jobs are unfinished; 507, the job cannot be stored.
+        """
         with self._guard:
-            _write(built, job)
-            built.rename(self._jobs_folder / job.id)
+            self._check_waiting()
+            with _storing():
+                _write(built, job)
+                built.rename(self._jobs_folder / job.id)
             self._jobs[job.id] = job
         return job
 
-    def change(self, job_id: str, *, only: Collection[State] = (), **changes: Any) -> Job:
+    def change(self, job_id: str, *, only: Collection[State] = (), must_store: bool = True, **changes: Any) -> Job:
         """Change fields of a job, first on the disk and then in memory.
 
         Args:
             job_id: The job's id.
             only: The states in which the change is permitted; none: in any state.
+            must_store: If false, the change is made in memory even if the disk is full. A restart then undoes it.
             changes: The new values by field.
 
         Raises:
-            RefusedError: 404, there is no such job; 409, its state is not one of `only`.
+            RefusedError: 404, there is no such job; 409, its state is not one of `only`; 507, it cannot be stored.
         """
         with self._guard:
             job = self.get(job_id)
@@ -121,7 +130,13 @@ class Store:
                     409, f"The job is {job.state}; this is possible only when it is {' or '.join(only)}."
                 )
             changed = Job.model_validate({**job.model_dump(), **changes})
-            _write(self._jobs_folder / job_id, changed)
+            try:
+                with _storing():
+                    _write(self._jobs_folder / job_id, changed)
+            except InputError as error:
+                if must_store:
+                    raise
+                log.warning("job %s: its state %s could not be stored: %s", job_id, changed.state, error)
             self._jobs[job_id] = changed
             return changed
 
@@ -136,16 +151,20 @@ class Store:
             if only and job.state not in only:
                 raise RefusedError(409, f"The job is {job.state}: cancel it first.")
             gone = self._partial / f"deleted-{secrets.token_hex(8)}"
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError), _storing():
                 (self._jobs_folder / job_id).rename(gone)
             del self._jobs[job_id]
         _remove(gone)
 
     def deleted_on(self, job: Job) -> datetime:
         """Return when a job will be deleted automatically."""
+        days, since = self.limits.keep_days, job.finished or job.created
         if job.state in ("uploaded", "checked"):
-            return job.created + timedelta(days=min(self.limits.keep_unstarted_days, self.limits.keep_days))
-        return (job.finished or job.created) + timedelta(days=self.limits.keep_days)
+            days, since = min(self.limits.keep_unstarted_days, days), job.created
+        try:
+            return since + timedelta(days=days)
+        except OverflowError:
+            return datetime.max.replace(tzinfo=timezone.utc)
 
     def sweep(self, moment: datetime) -> int:
         """Delete the expired jobs that are neither queued nor running, and return their number.
@@ -157,10 +176,12 @@ class Store:
         for job in old:
             try:
                 self.remove(job.id, only=[job.state])
-            except RefusedError:  # it was started again or deleted meanwhile
+            except RefusedError as error:  # 404 or 409: it was started again or deleted meanwhile
+                if error.status == 507:
+                    log.warning("job %s cannot be deleted: %s", job.id, error)
                 continue
             except OSError as error:
-                log.warning("%s cannot be deleted: %s", self.folder_of(job.id), error)
+                log.warning("job %s cannot be deleted: %s", job.id, error)
                 continue
             deleted += 1
         return deleted
@@ -171,13 +192,44 @@ class Store:
             if not JOB_ID.fullmatch(folder.name):
                 continue
             try:
-                job = Job.model_validate_json((folder / "job.json").read_bytes())
-            except (OSError, ValidationError):
-                log.warning("%s: its job.json cannot be read; the folder is ignored and left as it is", folder)
+                job = _read(folder)
+            except (OSError, ValueError, RecursionError) as error:  # a ValidationError is a ValueError
+                log.warning("%s: its job.json is damaged; the folder is ignored and left as it is", folder)
+                log.debug("%s: %s", folder, error)
                 continue
-            if job.id == folder.name:
-                found[job.id] = job
+            clear_partials(folder)
+            found[job.id] = job
         return found
+
+    def _check_waiting(self) -> None:
+        with self._guard:
+            waiting = sum(job.state in UNFINISHED for job in self._jobs.values())
+        if waiting >= self.limits.waiting:
+            raise RefusedError(429, f"{waiting} jobs are already waiting. Try again when some are done or deleted.")
+
+
+@contextmanager
+def _storing() -> Iterator[None]:
+    """Turn an error that a full or read-only disk caused into a refusal with status 507."""
+    try:
+        yield
+    except (InputError, OSError) as error:
+        refused = storage_error(error)
+        if refused is None:
+            raise
+        raise refused from error
+
+
+def _read(folder: Path) -> Job:
+    """Return the job of a folder; raises OSError or ValueError if its `job.json` is damaged or of another job."""
+    with (folder / "job.json").open("rb") as file:
+        content = file.read(_LARGEST_JOB_FILE + 1)
+    if len(content) > _LARGEST_JOB_FILE:
+        raise ValueError("the file is too large")
+    job = Job.model_validate_json(content)
+    if job.id != folder.name:
+        raise ValueError(f"the file belongs to job {job.id}")
+    return job
 
 
 def _write(folder: Path, job: Job) -> None:
@@ -189,23 +241,3 @@ def _remove(place: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
     else:
         place.unlink(missing_ok=True)
-
-
-def _lock(path: Path) -> IO[bytes]:
-    """Lock a file until this process ends, by whatever cause."""
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "rb+")
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise InputError(
-            f"{path.parent}: another gliomask serve uses this store. Stop it, or choose another folder with --store."
-        ) from error
-    return file

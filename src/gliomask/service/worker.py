@@ -1,4 +1,4 @@
-"""The worker process, which computes one job: `python -m gliomask.service.worker`.
+"""The worker process, which computes one job; `process.WORKER_COMMAND` starts it.
 
 It reads a request as one line of JSON from its standard input and writes its progress as lines of JSON to its standard
 output. It ends when its input ends, so that it does not outlive the server.
@@ -7,15 +7,21 @@ output. It ends when its input ends, so that it does not outlive the server.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gliomask.errors import InputError
+from gliomask.service.limits import storage_error
+from gliomask.service.paths import without_paths
+
+if TYPE_CHECKING:
+    from gliomask.cases import Case
 
 RESULTS = "results"
 PARTIAL = "results-partial"
@@ -52,6 +58,8 @@ class Request:
     images: dict[str, str]
     """The image file of each sequence, in the order of `MODALITIES`."""
     settings: Settings
+    only_report: bool = False
+    """The results exist already, and only the report is made."""
 
     def to_json(self) -> str:
         """Return the request as one line of JSON."""
@@ -77,8 +85,11 @@ def main() -> None:
     threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         run(request, emit)
-    except InputError as error:
-        emit(failed=str(error).replace(f"{request.folder}/images/", "").removeprefix(f"{request.case_id}: "))
+    except (InputError, OSError) as error:
+        refused = storage_error(error)
+        if refused is None and not isinstance(error, InputError):
+            raise
+        emit(failed=str(refused) if refused is not None else _for_client(str(error), request))
     except MemoryError:
         emit(failed="This computer has too little memory for these images.")
 
@@ -90,21 +101,31 @@ def run(request: Request, emit: Emit) -> None:
         InputError: As for `predict`.
     """
     emit(stage="start")
-    import logging
-
     from gliomask.cases import Case, Source
-    from gliomask.inference.loading import load_model
-    from gliomask.inference.prediction import predict
     from gliomask.report import write_prediction_report
-    from gliomask.viewer import read_scene, scene_content
 
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+    folder = Path(request.folder)
+    case = Case(request.case_id, {modality: Source(Path(path)) for modality, path in request.images.items()})
+    if not request.only_report:
+        _predict(request, case, emit)
+    emit(stage="report")
+    write_prediction_report(
+        case, folder / RESULTS / MASK, folder / REPORT, labels=_convention(folder / RESULTS / FACTS)
+    )
+    emit(done=True)
+
+
+def _predict(request: Request, case: Case, emit: Emit) -> None:
+    from gliomask.inference.loading import load_model
+    from gliomask.inference.prediction import predict
+    from gliomask.viewer import read_scene, scene_content
+
     settings = request.settings
     models = [
         load_model(path, device=settings.device, engine=settings.engine, threads=settings.threads)  # type: ignore[arg-type]
         for path in settings.models or [None]
     ]
-    case = Case(request.case_id, {modality: Source(Path(path)) for modality, path in request.images.items()})
     emit(stage="predict")
     found = predict(
         models, case, convention=settings.labels, on_part=lambda share: emit(stage="predict", share=round(share, 4))
@@ -115,16 +136,26 @@ def run(request: Request, emit: Emit) -> None:
     found.save(results / MASK, probabilities=True)
     scene = scene_content(read_scene(case, [results / MASK], labels=found.convention), request.volumes)
     (results / SCENE).write_text(json.dumps(scene), "utf-8")
-    warnings = [text.replace(".nii.gz", "") for text in found.warnings]
-    volumes = found.volumes_ml()
-    convention = found.convention
-    del found  # frees the probabilities before the report is made
+    results.rename(Path(request.folder) / RESULTS)
+    warnings = [_for_client(text, request).replace(".nii.gz", "") for text in found.warnings]
+    emit(ready={"volumes_ml": found.volumes_ml(), "warnings": warnings})
+
+
+def _convention(facts: Path) -> str | None:
+    """Return the label convention of a mask from the facts beside it, or None if they do not say."""
+    try:
+        return str(json.loads(facts.read_text("utf-8"))["labels"]["convention"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _for_client(text: str, request: Request) -> str:
+    """Return a message without the server's paths and without the case's id, which the page shows already."""
     folder = Path(request.folder)
-    results.rename(folder / RESULTS)
-    emit(ready={"volumes_ml": volumes, "warnings": warnings})
-    emit(stage="report")
-    write_prediction_report(case, folder / RESULTS / MASK, folder / REPORT, labels=convention)
-    emit(done=True)
+    models = [Path(path).parent for path in request.settings.models]
+    return without_paths(text, folder / "images", folder / RESULTS, folder, *models).replace(
+        f"{request.case_id}: ", "", 1
+    )
 
 
 def _end_with_input() -> None:

@@ -26,7 +26,7 @@ export async function showJob(id, about) {
     if (phase !== shown) {
       view?.end?.();
       shown = phase;
-      view = { check: () => showCheck(job, about, again), wait: () => showProgress(job, again), result: () => showResult(job, about), ended: () => showEnd(job, again) }[phase]();
+      view = { check: () => showCheck(job, about, again), wait: () => showProgress(job, again), result: () => showResult(job, about, again), ended: () => showEnd(job, again) }[phase]();
     }
     view?.update?.(job);
     if (["queued", "running"].includes(job.state)) timer = setTimeout(() => step().catch(() => {}), 700);
@@ -84,7 +84,7 @@ function showProgress(job, again) {
   };
 }
 
-function showResult(job, about) {
+function showResult(job, about, again) {
   let viewer = null;
   let over = false;
   const report = make("div", { class: "report" });
@@ -122,8 +122,8 @@ function showResult(job, about) {
   return {
     update: (now) => {
       document.getElementById("kept").textContent = now.state === "done"
-        ? `Finished ${day(now.finished)}. The computation took ${duration(now.seconds)}. The images and results are kept until ${day(now.deleted_on)}.` : "";
-      report.replaceChildren(reportPart(now, address));
+        ? `Finished ${day(now.finished)}.${now.seconds === null ? "" : ` The computation took ${duration(now.seconds)}.`} The images and results are kept until ${day(now.deleted_on)}.` : "";
+      report.replaceChildren(reportPart(now, address, again));
     },
     end: () => {
       over = true;
@@ -132,9 +132,14 @@ function showResult(job, about) {
   };
 }
 
-function reportPart(job, address) {
-  if (job.state === "running") return make("p", { class: "faint" }, "The report is being made…");
-  if (job.state !== "done") return make("p", { class: "problem" }, job.error ?? "There is no report.");
+function reportPart(job, address, again) {
+  if (["queued", "running"].includes(job.state)) return make("p", { class: "faint" }, "The report is being made…");
+  if (job.error !== null) return make("div", {}, make("p", { class: "problem" }, withNames(job, job.error)),
+    make("button", { onclick: async (event) => {
+      event.target.disabled = true;
+      await ask(`${address}/start`, { method: "POST" }).catch((error) => announce(error.message));
+      again();
+    } }, "Make the report again"));
   return make("p", {}, make("a", { href: `${address}/report`, target: "_blank", rel: "noopener", class: "button" }, "Open the report"),
     " ", make("a", { href: `${address}/report`, download: `${job.title.replaceAll(" ", "_")}_report.html` }, "Save it"));
 }
