@@ -29,7 +29,7 @@ from gliomask.cases import (
 )
 from gliomask.errors import InputError
 from gliomask.labels import convert_labels, get_convention, label_values
-from gliomask.volume import Volume, read_volume, write_volume
+from gliomask.volume import Volume, read_volume, reorient, write_volume
 
 WriteCase = Callable[..., Case]
 
@@ -489,6 +489,25 @@ def test_sequences_on_different_grids_are_refused(
     assert f"; t1n and t2f differ in {what}" in message
     assert "Register and resample" in message
     assert read_case(case, ("t1n", "t1c")).data.shape == (2, *SHAPE)
+
+
+def test_a_sequence_stored_in_another_orientation_is_on_the_same_grid(write_case: WriteCase) -> None:
+    """With the affine that belongs to it; so is a mask. It is said, and no voxel changes."""
+    case = write_case()
+    before, mask = read_case(case, tuple(MODALITIES)), read_mask(case)
+    for path, is_mask in ((case.images["t2f"].path, False), (case.mask, True)):
+        write_volume(path, reorient(read_volume(path, mask=is_mask), "SAR"))
+    after = read_case(case, tuple(MODALITIES))
+    np.testing.assert_array_equal(after.data, before.data)
+    assert before.notes == ()
+    assert after.notes == (
+        f"t2f ({case.images['t2f'].path.name}): stored as SAR, t1n as LPS; it was reoriented, no voxel changed.",
+    )
+    np.testing.assert_array_equal(read_mask(case, after.grid).data, mask.data)
+    report = check_case(case)
+    assert report.problems == ()
+    assert f"{case.mask.name}: stored as SAR, the images as LPS; it was reoriented." in report.notes
+    assert after.notes[0] in report.notes
 
 
 def test_a_file_of_another_number_of_channels_is_refused(write_case: WriteCase) -> None:

@@ -308,7 +308,9 @@ def test_a_damaged_case_is_told_and_the_others_are_scored(tmp_path: Path, names:
     ("change", "message"),
     [
         pytest.param(lambda v: replace(v, data=v.data[:, 1:]), "shape 16 x 18 x 14 and 15 x 18 x 14", id="shape"),
-        pytest.param(lambda v: reorient(v, "RPS"), "orientation LPS and RPS", id="orientation"),
+        pytest.param(
+            lambda v: replace(v, affine=v.affine @ np.diag([-1, 1, 1, 1])), "orientation LPS and RPS", id="orientation"
+        ),
         pytest.param(lambda v: replace(v, affine=v.affine * [[1], [1], [1.5], [1]]), "spacing", id="spacing"),
         pytest.param(
             lambda v: replace(v, affine=v.affine + np.array([[0, 0, 0, 5], *[[0] * 4] * 3])), "origin", id="origin"
@@ -327,6 +329,16 @@ def test_another_grid_is_a_problem(
     (problem,) = found.problems
     assert problem.where == TWO
     assert all(part in problem.what for part in (str(moved), f"{TWO}_seg.nii.gz", message))
+
+
+def test_the_order_of_a_files_axes_does_not_matter(truth: Path, tmp_path: Path) -> None:
+    """A prediction that is stored in another orientation, with the affine that belongs to it, has the same scores."""
+    for folder, axes in (("as it was", None), ("turned", "SAR")):
+        for number, case in ((1, ONE), (2, TWO), (3, THREE)):
+            mask = mask_of(number, convention="brats2021")
+            mask = replace(mask, data=np.roll(mask.data, 1, axis=1))
+            write_mask(tmp_path / folder / f"{case}.nii.gz", reorient(mask, axes) if axes else mask)
+    assert evaluate(tmp_path / "turned", truth).scores == evaluate(tmp_path / "as it was", truth).scores
 
 
 def test_two_masks_of_one_id_are_refused(truth: Path, tmp_path: Path) -> None:
@@ -459,7 +471,8 @@ def test_a_case_is_scored_as_its_masks_are(truth: Path, tmp_path: Path) -> None:
 def test_when_no_case_can_be_scored_nothing_breaks(tmp_path: Path) -> None:
     """Every prediction on another grid: problems, no row, and a CSV with its head alone."""
     write_mask(tmp_path / "truth" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
-    write_mask(tmp_path / "found" / f"{ONE}.nii.gz", reorient(mask_of(1, convention="brats2021"), "RAS"))
+    mask = mask_of(1, convention="brats2021")
+    write_mask(tmp_path / "found" / f"{ONE}.nii.gz", replace(mask, affine=mask.affine @ np.diag([-1, 1, 1, 1])))
     found = evaluate(tmp_path / "found", tmp_path / "truth")
     assert [problem.where for problem in found.problems] == [ONE]
     assert found.summary() == []

@@ -16,6 +16,7 @@ from gliomask.volume import (
     Volume,
     bounding_box,
     grid_at_spacing,
+    match_axes,
     reorient,
     resample,
     round_up_to_multiple,
@@ -53,6 +54,48 @@ def test_voxels_keep_their_places_when_axes_are_turned(axes: str) -> None:
     back = reorient(turned, volume.grid.axes)
     np.testing.assert_array_equal(back.data, volume.data)
     np.testing.assert_allclose(back.affine, AFFINE, atol=1e-12)
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_axes_are_matched_where_that_makes_grids_agree(axes: str) -> None:
+    """In whatever order a file stores them; a mirrored or moved grid is left for its difference to be said."""
+    volume = some_volume()
+    matched = match_axes(reorient(volume, axes), volume.grid)
+    assert volume.grid.difference(matched.grid) is None
+    np.testing.assert_array_equal(matched.data, volume.data)
+    moved = reorient(Volume(volume.data, changed(move=3).affine), axes)
+    assert match_axes(moved, volume.grid) is moved
+    assert volume.grid.difference(moved.grid) is not None
+
+
+def test_a_rotation_about_the_diagonal_is_a_difference() -> None:
+    """It leaves two opposite corners where they are; all eight are compared, and the angle is named."""
+    axis = np.ones(3) / np.sqrt(3)
+    angle = np.deg2rad(15)
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    turn = np.eye(4)
+    turn[:3, :3] = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    grid = Grid((155, 155, 155), np.diag([1.0, 1, 1, 1]))
+    corners = np.array([[0, 0, 0, 1], [154, 154, 154, 1]]).T
+    np.testing.assert_allclose(turn @ corners, corners, atol=1e-9)
+    difference = grid.difference(Grid(grid.shape, turn @ grid.affine))
+    assert difference is not None
+    assert "orientation (the axes are tilted by 12 degrees" in difference
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        (np.diag([1.0008, 1, 1, 1]), "spacing 1 x 1 x 1 mm and 1.0008 x 1 x 1 mm"),
+        (np.diag([1.0, 1, 1, 1]) + np.array([[0, 0, 0, -0.12], *[[0] * 4] * 3]), "origin 0 x 0 x 0 mm and -0.12 x"),
+        (np.array([[1, -0.002, 0, 0], [0.002, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), "tilted by 0.11 degrees"),
+    ],
+)
+def test_a_small_difference_is_said_with_enough_digits(other: np.ndarray, difference: str) -> None:
+    """Two numbers that are shown as different are written differently, and the reason is the true one."""
+    found = Grid((240, 240, 155), np.eye(4)).difference(Grid((240, 240, 155), other))
+    assert found is not None
+    assert difference in found
 
 
 def test_turning_copies_no_voxel() -> None:

@@ -138,8 +138,7 @@ def _on_one_grid(case: Case, channels: Mapping[str, Volume]) -> dict[str, Volume
             note = f"stored as {volume.grid.axes}, {first} as {grid.axes}; it was reoriented, no voxel changed."
             turned = replace(turned, notes=(*turned.notes, note))
         if difference := grid.difference(turned.grid):
-            # Where turning the axes does not help, the difference is said as the files have it.
-            differences.append(f"{first} and {modality} differ in {grid.difference(volume.grid) or difference}")
+            differences.append(f"{first} and {modality} differ in {difference}")
         matched[modality] = turned
     if differences:
         raise InputError(

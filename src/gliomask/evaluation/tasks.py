@@ -18,7 +18,7 @@ from gliomask.evaluation.conventions import find_conventions
 from gliomask.evaluation.pairs import MatchedMasks, find_pairs
 from gliomask.labels import REGIONS, LabelConvention, check_labels, label_values
 from gliomask.metrics import Mask, Spacing, joint_box
-from gliomask.volume import Volume, read_volume
+from gliomask.volume import Volume, match_axes, read_volume
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def read_masks(task: Task) -> tuple[Volume, Volume | None]:
     check_labels(label_values(truth.data), task.truth_convention, str(task.truth))
     if task.prediction is None or task.prediction_convention is None:
         return truth, None
-    prediction = read_volume(task.prediction, mask=True)
+    prediction = match_axes(read_volume(task.prediction, mask=True), truth.grid)
     if difference := truth.grid.difference(prediction.grid):
         raise InputError(f"{task.prediction}: its grid differs from that of {task.truth} in {difference}.")
     check_labels(label_values(prediction.data), task.prediction_convention, str(task.prediction))

@@ -16,6 +16,7 @@ from gliomask.errors import InputError
 from gliomask.evaluation.results import Evaluation
 from gliomask.evaluation.tasks import Task, plan_tasks, read_masks, regions_of
 from gliomask.metrics import Mask, Mistake, find_mistakes
+from gliomask.volume import match_axes
 
 # The sequences that show a region, best first: enhancement in T1 with contrast, oedema in T2-FLAIR.
 _CORE = ("t1c", "t2f", "t2w", "t1n")
@@ -99,7 +100,7 @@ def _inspect(task: Task, found: Evaluation, dice: Mapping[str, float], case: Cas
     for sequence in _WHOLE if region in ("WT", "ED") else _CORE:
         if case is not None and sequence in case.images:
             with suppress(InputError):  # the masks can be drawn without an image
-                image = read_case(case, [sequence])
+                image = match_axes(read_case(case, [sequence]), truth.grid)
                 if not truth.grid.difference(image.grid):
                     return replace(found_case, image=image.data[0], sequence=sequence)
     return found_case

@@ -63,10 +63,7 @@ def draw_case(
     volume = read_case(case, shown)
     truth = None
     if case.mask is not None and case.convention is not None:
-        mask = read_mask(case)
-        if difference := volume.grid.difference(mask.grid):
-            raise InputError(f"{case.mask}: its grid differs from that of the images in {difference}.")
-        truth = _regions(mask, case.convention)
+        truth = _regions(read_mask(case, volume.grid), case.convention)
     view = CaseView(
         title=title or case.id,
         affine=volume.affine,

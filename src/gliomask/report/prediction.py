@@ -22,7 +22,7 @@ from gliomask.report.case_content import resample_case, stills, strip, surfaces,
 from gliomask.report.chart import threshold_chart
 from gliomask.report.measure import Measures, MidPlane, measure, mid_plane, volumes_above
 from gliomask.report.page import MOST_BYTES, render
-from gliomask.volume import NIFTI_ENDINGS, Volume, read_volume, voxel_volume_ml
+from gliomask.volume import NIFTI_ENDINGS, Volume, match_axes, read_volume, voxel_volume_ml
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(4, 17))
 """Thresholds of the chart; volumes below .2 include every voxel with a small probability and have no clear border."""
@@ -103,6 +103,7 @@ def measure_case(case: Case, mask: Path, *, labels: str | None = None, sequences
     convention = find_conventions({case.id: mask}, labels)[case.id]
     check_labels(label_values(found.data), convention, str(mask))
     volume = read_case(case, shown)
+    found = match_axes(found, volume.grid)
     if difference := volume.grid.difference(found.grid):
         raise InputError(f"{mask}: its grid differs from that of {case.id}'s images in {difference}.")
     names = tuple(convention.regions)
@@ -180,7 +181,7 @@ def _read_probabilities(mask: Path, labels: Volume, facts: Mapping[str, Any]) ->
             break
     else:
         return {}
-    volume = read_volume(path)
+    volume = match_axes(read_volume(path), labels.grid)
     names = facts.get("regions") or ["WT", "TC", "ET"]
     if len(names) != len(volume.data) or not set(names) <= REGIONS.keys():
         raise InputError(f"{path}: has {len(volume.data)} channels for the regions {', '.join(map(str, names))}.")

@@ -204,10 +204,8 @@ def _make(case: Case, folder: Path, plan: Plan) -> CachedCase:
     if _stored_stamp(folder) == stamp:
         with suppress(InputError):  # a damaged case is prepared again
             return _of_patient(_read_cached(folder, plan.modalities), case, stamp)
-    mask = read_mask(case)
     volume = read_case(case, plan.modalities)
-    if difference := volume.grid.difference(mask.grid):
-        raise InputError(f"{case.id}: the grid of {case.mask} differs from that of the images in {difference}.")
+    mask = read_mask(case, volume.grid)
     framed = frame(volume, plan)
     for modality, count in zip(plan.modalities, framed.replaced, strict=True):
         if count:

@@ -104,10 +104,8 @@ def central_cube(brain: NDArray[np.bool_], edge: int) -> Box:
 
 
 def _make(case: Case, folder: Path, plan: Plan, edge: int) -> Crop:
-    mask = read_mask(case)
     volume = read_case(case, plan.modalities)
-    if difference := volume.grid.difference(mask.grid):
-        raise InputError(f"{case.id}: the grid of {case.mask} differs from that of the images in {difference}.")
+    mask = read_mask(case, volume.grid)
     data = onto_plan(replace_outliers(volume)[0], plan).data
     source = get_convention(case.convention or plan.convention)
     labels = onto_plan(mask, plan, nearest=True).data[0]

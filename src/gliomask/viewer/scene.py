@@ -20,7 +20,7 @@ from gliomask.figures import AGREEMENT_COLOURS, FOOTER, REGION_COLOURS
 from gliomask.figures.case import brain_box, display_window
 from gliomask.labels import LONG_NAMES, LabelConvention, check_labels, count_labels, label_values, to_regions
 from gliomask.metrics import Mask, dice
-from gliomask.volume import Box, Volume, gzip_nifti, nifti_bytes, read_volume, voxel_volume_ml
+from gliomask.volume import Box, Volume, gzip_nifti, match_axes, nifti_bytes, read_volume, voxel_volume_ml
 
 Role = Literal["truth", "prediction", "mask"]
 
@@ -102,16 +102,17 @@ def read_scene(case: Case, masks: Sequence[Path] = (), *, labels: str | None = N
     if not shown:
         raise InputError(f"{case.id}: has no sequence to show its mask on (t1, t1ce, t2 or flair).")
     images = read_channels(case, shown)
+    grid = next(iter(images.values())).grid
     masks = [path for path in masks if case.mask is None or path.resolve() != case.mask.resolve()]
     read = []
     for number, path in enumerate(masks, 1):
         convention = find_conventions({case.id: path}, labels)[case.id]
         name, role, label = _place(number, path)
-        read.append(ShownMask(name, role, label, _read_labels(path, convention), convention))
+        read.append(ShownMask(name, role, label, match_axes(_read_labels(path, convention), grid), convention))
     if case.mask is not None:
         convention = find_conventions({case.id: case.mask}, case.convention or labels)[case.id]
-        read.append(ShownMask("truth", "truth", "truth", _read_labels(case.mask, convention), convention))
-    grid = next(iter(images.values())).grid
+        labels_on_grid = match_axes(_read_labels(case.mask, convention), grid)
+        read.append(ShownMask("truth", "truth", "truth", labels_on_grid, convention))
     for mask, file in zip(read, [*masks, case.mask], strict=False):
         if difference := grid.difference(mask.labels.grid):
             raise InputError(

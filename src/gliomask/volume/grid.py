@@ -127,12 +127,15 @@ def reorient(volume: Volume, axes: str) -> Volume:
 
 
 def match_axes(volume: Volume, grid: Grid) -> Volume:
-    """Return the volume with its axes in the order and direction of a grid's; itself where they are already.
+    """Return the volume with its axes in the order and direction of a grid's, if it then lies on that grid.
 
-    Voxels keep their values and places (see `reorient`), so two files that store one grid in different orders become
-    comparable. Whether the grids agree afterwards is for `Grid.difference` to say.
+    Voxels keep their values and places (see `reorient`), so files that store one grid in different orders become
+    comparable. A volume on another grid is returned as it is, for `Grid.difference` to describe.
     """
-    return volume if volume.grid.axes == grid.axes else reorient(volume, grid.axes)
+    if volume.grid.axes == grid.axes:
+        return volume
+    turned = reorient(volume, grid.axes)
+    return volume if grid.difference(turned.grid) else turned
 
 
 def resample(volume: Volume, grid: Grid, *, nearest: bool = False) -> Volume:
@@ -188,6 +191,5 @@ def _by(values: Iterable[float], digits: int = 6) -> str:
 def _two(what: str, first: Iterable[float], second: Iterable[float]) -> str:
     """Return a sentence part about two triples in mm, with as many digits as it takes to see that they differ."""
     one, other = list(first), list(second)
-    texts = ((_by(one, digits), _by(other, digits)) for digits in range(3, 13))
-    shown = next(((a, b) for a, b in texts if a != b), (_by(one, 12), _by(other, 12)))
-    return f"{what} {shown[0]} mm and {shown[1]} mm"
+    digits = next((digits for digits in range(3, 12) if _by(one, digits) != _by(other, digits)), 11) + 1
+    return f"{what} {_by(one, digits)} mm and {_by(other, digits)} mm"
