@@ -79,6 +79,9 @@ class Bar(Watcher):
     def on_prepared(self, case: str) -> None:
         self.bar.advance(self.task)
 
+    def on_split(self, patients: str) -> None:
+        self.say(patients)
+
     def on_start(
         self, run: Run, config: TrainConfig, training: Sequence[CachedCase], validation: Sequence[CachedCase]
     ) -> None:

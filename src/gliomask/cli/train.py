@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gliomask.cli.console import out, show_notes, warn, with_masks
+from gliomask.cli.console import note, out, show_notes, warn, with_masks
 from gliomask.cli.options import Device, Labels, Modalities, Output, Threads
 from gliomask.cli.train_options import add_options
 from gliomask.errors import InputError
@@ -94,7 +94,7 @@ def train(
     if cases is not None:
         values["cases"] = str(cases.resolve())
     config = make_config(**(_of_run(output, values) if resume else {}) | values)
-    source = _source(output, config, labels)
+    source = _source(output, config, labels, given=cases is not None)
     if config.folds is None:
         _print_result(train_with_bar(source, output, config, resume=resume))
         return
@@ -133,15 +133,23 @@ def _of_model(path: Path) -> dict[str, Any]:
     return kind | ({} if norm == "own" else {"norm": norm or "none"})
 
 
-def _source(output: Path, config: TrainConfig, labels: str | None) -> Sequence[Case] | Path:
-    """Return the cases to train on. A run started from Python may have a cache in its folder and no folder of cases."""
+def _source(output: Path, config: TrainConfig, labels: str | None, *, given: bool) -> Sequence[Case] | Path:
+    """Return the cases to train on: a folder that is given or known from the run, or else the run's own cache.
+
+    A run that was started from Python may have no folder of cases, and the folder may have moved since.
+    """
     from gliomask.cases import resolve_conventions, survey
     from gliomask.training.cache import is_cache
 
-    kept = output / "cache"  # holds all cases once the split has been written
-    if config.cases is None and not (is_cache(kept) and (output / "splits_final.json").is_file()):
+    kept = output / "cache"
+    # The cache holds all cases once a split has been written, here or, in a cross-validation, by a fold.
+    complete = is_cache(kept) and any(output.glob(f"{place}splits_final.json") for place in ("", "fold*/"))
+    if config.cases is None and not complete:
         raise InputError("name the folder of cases: gliomask train CASES -o run.")
     folder = kept if config.cases is None else Path(config.cases)
+    if complete and not given and not folder.exists():
+        note(f"{folder}: no longer exists; the cases prepared in {kept} are used")
+        folder = kept
     if is_cache(folder):
         return folder
     found = survey(folder)

@@ -160,6 +160,11 @@ class TrainConfig(BaseModel):
         float, Field(ge=0, lt=1), Option("Fraction of the patients to validate on; 0: none.", Panel.HELD_OUT)
     ] = 0.25
     """Not used with folds or a split file."""
+    patients: Annotated[
+        str | None,
+        Option("A CSV table (case,patient), if names do not tell patients apart.", Panel.HELD_OUT, metavar="<path>"),
+    ] = None
+    """See `patients.read_patients`. The table is read when the split is drawn, not when a run is resumed."""
     split: Annotated[
         str | None,
         Option("A JSON file with the ids to train and to validate on.", Panel.HELD_OUT, metavar="<path>"),

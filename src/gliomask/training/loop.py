@@ -15,7 +15,7 @@ import torch
 from gliomask.cases import Case
 from gliomask.errors import InputError
 from gliomask.files import one_writer
-from gliomask.inference.loading import Model, load_weights, new_model
+from gliomask.inference.loading import Model, load_weights
 from gliomask.inference.torch_engine import get_device
 from gliomask.model.plan import Plan
 from gliomask.networks.checkpointing import recompute
@@ -28,8 +28,9 @@ from gliomask.training.distributed import ProcessGroup, join_process_group
 from gliomask.training.learner import Learner
 from gliomask.training.losses import build_loss
 from gliomask.training.patches import Batch, Order, Patches, PatchSettings, is_fully_labelled
+from gliomask.training.patients import read_patients
 from gliomask.training.record import best_row
-from gliomask.training.run import Run, RunState, make_plan, open_run, split_cases
+from gliomask.training.run import Run, RunState, make_plan, new_run_model, open_run, split_cases
 from gliomask.training.schedule import Schedule, learning_rate
 from gliomask.training.validation import validate
 
@@ -54,6 +55,9 @@ class Watcher:
 
     def on_prepared(self, case: str) -> None:
         """Called after a case has been prepared or has failed."""
+
+    def on_split(self, patients: str) -> None:
+        """Called before a split is drawn, with how the patients of the cases were told apart."""
 
     def on_start(self, run: Run, config: TrainConfig, train: Sequence[CachedCase], val: Sequence[CachedCase]) -> None:
         """Called when everything is ready and the loop begins."""
@@ -113,7 +117,9 @@ def train(
         if group.device.type == "cpu":
             keep_memory()
         plan = group.once(lambda: make_plan(config, cases))
-        model = new_model(plan, seed=config.seed)
+        if not resume:
+            group.once(lambda: _check_patients(config, cases))
+        model = new_run_model(plan, config.seed, Path(run) / "config.json" if resume else None)
         if config.start_from is not None and not (Path(run) / "checkpoint.pt").is_file():
             load_weights(model, config.start_from)
         model = Model(fitted_plan(plan, model), model.network.to(group.device), model.name)
@@ -123,11 +129,19 @@ def train(
         group.once(lambda: held.enter_context(one_writer(Path(run))))
         folder = group.once(lambda: open_run(Path(run), config, resume=resume))
         prepared = group.once(lambda: folder.prepare(cases, model.plan, on_case=watcher.on_prepared))
-        training, validation = group.once(lambda: split_cases(prepared, config, folder, model.plan))
+        training, validation = group.once(
+            lambda: split_cases(prepared, config, folder, model.plan, on_split=watcher.on_split)
+        )
         watcher.on_start(folder, config, training, validation)
         training = repeated(training, config.repeat_faint)
         _loop(_Job(model, training, validation, config, folder, watcher, group), started)
     return folder
+
+
+def _check_patients(config: TrainConfig, cases: Sequence[Case] | Path) -> None:
+    """Read the table of patients before the cases are prepared, which may take long."""
+    if config.patients and not isinstance(cases, Path):
+        read_patients(Path(config.patients), [case.id for case in cases])
 
 
 def _with_place(config: TrainConfig, cases: Sequence[Case] | Path, run: Path) -> TrainConfig:

@@ -12,17 +12,18 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 
-from gliomask.cases import Case, common_convention, get_modality
+from gliomask.cases import Case, common_convention, describe_patients, get_modality
 from gliomask.errors import InputError
 from gliomask.figures import SCREEN_DPI, curves_figure, figure_png, save_figure
 from gliomask.files import clear_partials, replacing, write_text
-from gliomask.inference.loading import Model, save_model
+from gliomask.inference.loading import Model, new_model, save_model
 from gliomask.inference.preprocessing import common_spacing
 from gliomask.labels import get_convention
 from gliomask.model.plan import Plan
 from gliomask.training.cache import CachedCase, build_cache, cache_plan, open_cache
 from gliomask.training.config import FREE, TrainConfig
 from gliomask.training.own_files import reading
+from gliomask.training.patients import with_patients
 from gliomask.training.record import check_row, read_config, read_log, read_run_split, write_log
 from gliomask.training.split import Split, hold_out, make_folds, read_split
 
@@ -229,20 +230,30 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
     )
 
 
+def new_run_model(plan: Plan, seed: int, config_file: Path | None) -> Model:
+    """Return an untrained model; an error about the network's arguments names the file from which they were read."""
+    if config_file is None:
+        return new_model(plan, seed=seed)
+    with reading(config_file, "Restore the file from a copy, or start a new run."):
+        return new_model(plan, seed=seed)
+
+
 def split_cases(
-    cases: Sequence[CachedCase], config: TrainConfig, run: Run, plan: Plan
+    cases: Sequence[CachedCase], config: TrainConfig, run: Run, plan: Plan, *, on_split: Callable[[str], None]
 ) -> tuple[list[CachedCase], list[CachedCase]]:
     """Return the cases to train on and to validate on; see `split`. The split is written to the run once and then kept.
 
-    Cases whose tumour is smaller than `min_tumour` are left out of training but not of validation.
+    Cases whose tumour is smaller than `min_tumour` are left out of training but not of validation. When a split is
+    drawn, `on_split` is called with how patients were told apart.
 
     Raises:
         InputError: There are too few patients, no case is left to train on, or a case of the run's split is missing.
     """
     path = run.folder / "splits_final.json"
     if not path.is_file():
-        splits = _splits(cases, config)
-        write_text(path, json.dumps(splits, indent=2) + "\n")
+        of_patients = with_patients(cases, Path(config.patients) if config.patients else None)
+        on_split(describe_patients(of_patients))
+        write_text(path, json.dumps(_splits(of_patients, config), indent=2) + "\n")
     ids = {side: set(names) for side, names in run.split().items()}
     if missing := sorted((ids["train"] | ids["val"]) - {case.id for case in cases}):
         raise InputError(

@@ -1,26 +1,27 @@
-"""Which cases are trained on and which are held out: by patient, and evenly over what matters."""
+"""Splits into training and held-out cases: by patient, and balanced by source, enhancement and size."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from gliomask.errors import InputError
 from gliomask.training.cache import CachedCase
+from gliomask.training.own_files import read_json, reading
 
 Split = dict[str, list[str]]
 """Case ids under `train` and `val`, as in nnU-Net's `splits_final.json`."""
 
 
 def hold_out(cases: Sequence[CachedCase], fraction: float, seed: int) -> Split:
-    """Return one split that holds out a share of the patients, one at least; 0 holds out none.
+    """Return one split that holds out a fraction of the patients, but at least one; 0 holds out none.
 
-    Patients are sorted by which regions their masks label, where they come from, whether their tumour enhances and how
-    large it is, and one is drawn from each of as many equal runs of that order as are to be held out.
+    Patients are sorted by the regions that their masks label, their source, whether their tumour enhances, and its
+    size. The sorted list is divided into as many equal parts as patients are held out, and one is drawn from each part.
 
     Raises:
         InputError: There are too few patients.
@@ -37,10 +38,10 @@ def hold_out(cases: Sequence[CachedCase], fraction: float, seed: int) -> Split:
 
 
 def make_folds(cases: Sequence[CachedCase], count: int, seed: int) -> list[Split]:
-    """Return the splits of a cross-validation: every patient is held out in one fold, and the folds are alike.
+    """Return the splits of a cross-validation: every patient is held out in one fold, and the folds are similar.
 
-    Patients are sorted as in `hold_out` and dealt out by the handful, each handful in an order of its own; so the
-    sizes of two folds differ by one patient at most.
+    Patients are sorted as in `hold_out`. Each group of `count` successive patients is distributed over the folds in
+    random order, so the sizes of the folds differ by one patient at most.
 
     Raises:
         InputError: There are fewer patients than folds.
@@ -51,8 +52,8 @@ def make_folds(cases: Sequence[CachedCase], count: int, seed: int) -> list[Split
     generator = np.random.default_rng([seed, 0])
     folds: list[set[str]] = [set() for _ in range(count)]
     for start in range(0, len(patients), count):
-        handful = patients[start : start + count]
-        for fold, patient in zip(generator.permutation(count), handful, strict=False):
+        group = patients[start : start + count]
+        for fold, patient in zip(generator.permutation(count), group, strict=False):
             folds[fold].add(patient)
     return [_split(cases, held_out) for held_out in folds]
 
@@ -64,11 +65,11 @@ def read_split(path: Path, cases: Sequence[CachedCase]) -> Split:
         InputError: The file cannot be read or holds no split, names a case that is not there, names none to train on,
             or has cases of one patient on both sides.
     """
-    try:
-        first = json.loads(path.read_text("utf-8"))[0]
-        split: Split = {side: [str(name) for name in first[side]] for side in ("train", "val")}
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f'{path}: cannot be read as a list of {{"train": [...], "val": [...]}}: {error}.') from error
+    remedy = 'Write a list of {"train": [...], "val": [...]}.'
+    splits = read_json(path, remedy)
+    with reading(path, remedy):
+        first = TypeAdapter(list[Split]).validate_python(splits)[0]
+        split: Split = {side: first[side] for side in ("train", "val")}
     patients = {case.id: case.patient for case in cases}
     missing = sorted({name for names in split.values() for name in names} - patients.keys())
     if missing:
