@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from gliomask.cases import MODALITIES, Case, get_layout
+from gliomask.cases import MODALITIES, Case, find_cases, get_layout
 from gliomask.cli import main
 from gliomask.labels import convert_labels, get_convention
 from gliomask.volume import Volume, write_volume
@@ -117,6 +117,24 @@ def folder_of(write_case: Callable[..., Case], tmp_path: Path) -> Callable[..., 
         return tmp_path / "data"
 
     return write
+
+
+@pytest.fixture
+def model_file(folder_of: Callable[..., Path], tmp_path: Path) -> Path:
+    """Save a small untrained model that fits the cases of `folder_of`, and return its path."""
+    from gliomask.inference.loading import new_model, save_model
+    from gliomask.inference.preprocessing import common_spacing
+    from gliomask.model.plan import Plan
+
+    cases = find_cases(folder_of(2))
+    plan = Plan(
+        modalities=("t2f", "t1c", "t2w"),
+        spacing_mm=common_spacing(cases, "LPS"),
+        patch_size=(16, 16, 16),
+        network_arguments={"channels": [4, 6, 8, 8, 8]},
+    )
+    save_model(new_model(plan, seed=1), tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
 
 
 @pytest.fixture

@@ -17,26 +17,9 @@ from typer.main import get_command
 
 from gliomask.cases import LAYOUTS, Case, find_cases
 from gliomask.cli import app
-from gliomask.inference.loading import new_model, save_model
-from gliomask.inference.preprocessing import common_spacing
-from gliomask.model.plan import Plan
 from gliomask.volume import Volume, read_volume, write_volume
 
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
-
-
-@pytest.fixture
-def model_file(folder_of: Callable[..., Path], tmp_path: Path) -> Path:
-    """Save a small untrained model that fits the cases of `folder_of`, and return its path."""
-    cases = find_cases(folder_of(2))
-    plan = Plan(
-        modalities=("t2f", "t1c", "t2w"),
-        spacing_mm=common_spacing(cases, "LPS"),
-        patch_size=(16, 16, 16),
-        network_arguments={"channels": [4, 6, 8, 8, 8]},
-    )
-    save_model(new_model(plan, seed=1), tmp_path / "model.safetensors")
-    return tmp_path / "model.safetensors"
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

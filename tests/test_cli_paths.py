@@ -80,3 +80,31 @@ def test_an_odd_path_is_a_message(gliomask, tmp_path: Path, monkeypatch: pytest.
         assert "fault of gliomask" not in said, (name, said)
         assert all(character.isprintable() or character in "\n " for character in said), (name, said)
         assert len(said.splitlines()) <= 12, (name, said)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that takes any bytes as a name")
+def test_odd_case_ids_go_all_the_way(gliomask, model_file: Path, tmp_path: Path) -> None:
+    """Every command that reads cases or writes their ids does so, and prints nothing that acts on a terminal."""
+    data, masks = tmp_path / "odd", tmp_path / "masks"
+    for number, case in enumerate(("P\udcff\udce9", "=[b]\x1b[31m$\\x{}"), 1):
+        (data / case).mkdir(parents=True)
+        for path in (tmp_path / "data" / f"BraTS2021_0000{number}").iterdir():
+            path.rename(data / case / path.name.replace(f"BraTS2021_0000{number}", case))
+    train = ("--network", "fcn", "--patch-size", 16, "--steps", 2, "--labels", "brats2021", "--val-fraction", 0.5)
+    for words in (
+        ("check", data, "-v", "--labels", "brats2021"),
+        ("check", data, "--json", "--labels", "brats2021"),
+        ("prepare", data, "-o", tmp_path / "cache", "--labels", "brats2021"),
+        ("train", data, "-o", tmp_path / "run", *train),
+        ("predict", "-m", model_file, "-i", data, "-o", masks, "--picture"),
+        ("evaluate", masks, data, "-o", tmp_path / "a.csv", "-o", tmp_path / "c.json", "--truth-labels", "brats2021"),
+        ("compare-scores", tmp_path / "a.csv", tmp_path / "c.json", "-o", tmp_path / "b.csv"),
+        ("report", data, masks, "--labels", "brats2021"),
+        ("report", tmp_path / "a.csv"),
+        ("report", tmp_path / "run"),
+    ):
+        status, said = gliomask(*words)
+        assert status == 0, (words, said)
+        assert all(character.isprintable() or character in "\n " for character in said), (words, said)
+    for path in (*tmp_path.glob("*.csv"), *tmp_path.glob("*.json"), *tmp_path.rglob("*.html")):
+        assert path.read_text("utf-8")

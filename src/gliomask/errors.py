@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
@@ -54,3 +55,20 @@ def describe(error: BaseException) -> str:
         f"{type(error).__name__}{f': {text}' if text else ''}. This is a fault of gliomask, not of your input: please "
         "report it with the output of the same command with -v."
     )
+
+
+def visible(text: str) -> str:
+    r"""Return the text with everything that could act on a terminal written as an escape, such as `\x1b` or `\u202e`.
+
+    These are control characters, line breaks among them, characters that change the direction of text or have no
+    width, and the bytes of a file name that are not UTF-8.
+    """
+    return text if text.isprintable() else "".join(map(_visible_character, text))
+
+
+def _visible_character(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    if "\udc80" <= character <= "\udcff":  # how Python spells a byte of a file name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")

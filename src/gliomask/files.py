@@ -151,5 +151,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a UTF-8 text file whole or not at all (see `replacing`)."""
-    write_bytes(path, content.encode())
+    r"""Write a UTF-8 text file whole or not at all (see `replacing`).
+
+    A byte of a file name that is not UTF-8, which Python holds as a lone surrogate, is written as `\udcXX`; in a JSON
+    string this is the escape that is read back as the same character.
+    """
+    write_bytes(path, content.encode("utf-8", "backslashreplace"))

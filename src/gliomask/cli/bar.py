@@ -14,7 +14,7 @@ import typer
 from rich.progress import BarColumn, Progress
 
 from gliomask.cases import Case, get_modality
-from gliomask.cli.console import INTERRUPTED, err, shows_progress, tell, text_column
+from gliomask.cli.console import INTERRUPTED, counted, err, shows_progress, tell, text_column
 from gliomask.labels import REGIONS
 from gliomask.training.cache import CachedCase
 from gliomask.training.config import TrainConfig
@@ -87,7 +87,7 @@ class Bar(Watcher):
     ) -> None:
         left_out = len(run.split()["train"]) - len(training)
         self.say(
-            f"{config.network} on {len(training)} cases, validated on {len(validation)}"
+            f"{config.network} on {counted(len(training), 'case')}, validated on {len(validation)}"
             + (f"; {left_out} left out: tumour under {config.min_tumour:.1%} of a patch" if left_out else "")
         )
         for text in _partial(training, config):

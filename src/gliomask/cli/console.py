@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
-from gliomask.errors import InputError
+from gliomask.errors import InputError, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,23 +33,6 @@ FAULT = 3
 """Exit status of an error that gliomask did not expect, which is a fault of its own."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as a shell reports it."""
-
-
-def visible(text: str) -> str:
-    r"""Return the text with everything that could act on a terminal written as an escape, such as `\x1b` or `\u202e`.
-
-    These are control characters, line breaks among them, characters that change the direction of text or have no
-    width, and the bytes of a file name that are not UTF-8.
-    """
-    return text if text.isprintable() else "".join(map(_visible_character, text))
-
-
-def _visible_character(character: str) -> str:
-    if character.isprintable() or unicodedata.category(character) == "Zs":
-        return character
-    if "\udc80" <= character <= "\udcff":  # how Python spells a byte of a file name that is not UTF-8
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
 
 
 class PlainConsole(Console):
@@ -148,6 +130,8 @@ def set_verbosity(verbosity: int) -> None:
     logging.basicConfig(handlers=[_LogHandler()], format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger().setLevel(level)
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # its findings are in gliomask's own messages
+    logging.captureWarnings(True)  # Python's, which libraries issue to developers: shown as facts, with -v
+    logging.getLogger("py.warnings").setLevel(logging.ERROR if verbosity < 1 else logging.NOTSET)
 
 
 def verbose() -> bool:

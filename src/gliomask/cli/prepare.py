@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gliomask.cli.console import advance, end_batch, out, progress, show_notes, with_masks
+from gliomask.cli.console import advance, counted, end_batch, out, progress, show_notes, with_masks
 from gliomask.cli.options import Labels, Modalities, Output, Threads
 
 EXAMPLES = """
@@ -59,9 +59,9 @@ def prepare(
             crops, problems = write_crops(usable, output, plan, crop, threads=threads, on_case=lambda _: advance(bar))
             done = len(crops)
     if crop is None:
-        out.print(f"{done} cases in {output}. Train from it: gliomask train {output} -o run")
+        out.print(f"{counted(done, 'case')} in {output}. Train from it: gliomask train {output} -o run")
     else:
         for made in crops:
             out.print(f"{made.id}: {made.tumour_cut:.1%} of the tumour cut off, {made.brain_cut:.1%} of the brain")
-        out.print(f"{done} cases in {output}, CASE_image.npy and CASE_mask.npy each; crops.csv lists what was cut off")
+        out.print(f"{counted(done, 'case')} in {output}, CASE_image.npy and CASE_mask.npy each; crops.csv has the cuts")
     end_batch([*found.problems, *problems], done)

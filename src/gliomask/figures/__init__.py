@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gliomask.errors import InputError
+from gliomask.errors import InputError, visible
 from gliomask.figures.case import FOOTER, PLANES, REGION_COLOURS, REGION_NAMES, CaseView, case_figure
 from gliomask.figures.curves import curves_figure
 from gliomask.figures.gallery import AGREEMENT_COLOURS, GalleryCase, gallery_figure
@@ -95,5 +95,9 @@ def figure_png(figure: Figure, *, dpi: int = FILE_DPI) -> bytes:
 
 def _print(figure: Figure, where: Path | BytesIO, dpi: int) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
 
+    for text in figure.findobj(Text):  # ids and file names are shown as they are: no formulas, no control characters
+        text.set_parse_math(False)
+        text.set_text("\n".join(map(visible, text.get_text().split("\n"))))
     FigureCanvasAgg(figure).print_figure(where, dpi=dpi, facecolor=figure.get_facecolor(), format="png")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gliomask.errors import visible
 from gliomask.figures.scores import spread_distances
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def score_comparison_figure(
     for row, (metric, by_region) in zip(panels, scores.items(), strict=True):
         for axes, (region, by_name) in zip(row, by_region.items(), strict=True):
             _draw(axes, np.array(list(by_name.values()), dtype=float), more_is_better[metric])
-            axes.set_xticks(range(len(names)), [_short(name) for name in names], rotation=20, ha="right")
+            axes.set_xticks(range(len(names)), [visible(_short(name)) for name in names], rotation=20, ha="right")
             if axes in panels[0]:
                 axes.set_title(region, fontsize=10, loc="left")
         row[0].set_ylabel(metric, fontsize=9)

@@ -146,7 +146,7 @@ def prediction_page(measured: MeasuredCase) -> str:
             above={name: dict(zip(THRESHOLDS, volumes, strict=True)) for name, volumes in above.items()},
             chart=threshold_chart(THRESHOLDS, above) if above else None,
         )
-        if len(page.encode()) <= MOST_BYTES:
+        if len(page.encode("utf-8", "backslashreplace")) <= MOST_BYTES:
             break
     return page
 

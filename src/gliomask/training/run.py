@@ -172,7 +172,7 @@ def open_run(folder: Path, config: TrainConfig, *, resume: bool) -> Run:
     if config.tensorboard:
         _event_writer(folder / "tensorboard").close()
     clear_partials(folder)  # of a process that was killed while it wrote
-    write_text(path, config.model_dump_json(indent=2) + "\n")
+    write_text(path, json.dumps(config.model_dump(), indent=2) + "\n")
     return Run(folder, config)
 
 
