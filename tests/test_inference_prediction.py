@@ -1,4 +1,4 @@
-"""Predicting: the mask lies where the images lie, says what it holds, and refuses what it cannot know."""
+"""Laws of prediction: the mask is on the images' grid, its JSON describes it, and missing input is refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def model_for(case: Case, *, can_miss: bool = False) -> Model:
 
 
 def test_the_mask_has_the_inputs_grid_and_header(case: Case, tmp_path: Path) -> None:
-    """Shape, affine, qform, sform and their codes, spacing."""
+    """Shape, affine, qform, sform, their codes and the spacing are the same."""
     predict(model_for(case), case).save(tmp_path / "mask.nii.gz")
     mask = nib.load(tmp_path / "mask.nii.gz")
     image = nib.load(case.images["t2f"].path)
@@ -54,22 +54,22 @@ def test_the_mask_has_the_inputs_grid_and_header(case: Case, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "SAL"])
-def test_the_answer_does_not_depend_on_the_order_of_the_voxels(case: Case, tmp_path: Path, axes: str) -> None:
-    """The same examination stored in another orientation gets the same mask, stored in that orientation."""
+def test_the_mask_does_not_depend_on_the_orientation_of_the_file(case: Case, tmp_path: Path, axes: str) -> None:
+    """The same images stored in another orientation give the same mask, stored in that orientation."""
     images = {}
     for modality, source in case.images.items():
         write_volume(tmp_path / f"{modality}.nii", reorient(read_volume(source.path), axes))
         images[modality] = Source(tmp_path / f"{modality}.nii")
     first = predict(model_for(case), case)
-    turned = predict(model_for(case), Case("turned", images))
-    assert turned.labels.grid.axes == axes
-    back = reorient(turned.labels, first.labels.grid.axes)
+    reoriented = predict(model_for(case), Case("reoriented", images))
+    assert reoriented.labels.grid.axes == axes
+    back = reorient(reoriented.labels, first.labels.grid.axes)
     np.testing.assert_array_equal(back.data, first.labels.data)
     np.testing.assert_allclose(back.affine, first.labels.affine, atol=1e-6)
 
 
 def test_conventions_differ_in_numbers_only(case: Case) -> None:
-    """4 in 2021 is 3 in 2023, and the volumes are the same."""
+    """ET is 4 in brats2021 and 3 in brats2023, and the volumes are the same."""
     old, new = (predict(model_for(case), case, convention=name) for name in ("brats2021", "brats2023"))
     np.testing.assert_array_equal(np.where(old.labels.data == 4, 3, old.labels.data), new.labels.data)
     assert old.volumes_ml() == new.volumes_ml()
@@ -77,18 +77,18 @@ def test_conventions_differ_in_numbers_only(case: Case) -> None:
         predict(model_for(case), case, convention="brats2023x")
 
 
-def test_volumes_are_voxels_times_their_size(case: Case) -> None:
-    """In mL, and the parts add up."""
+def test_volumes_are_the_number_of_voxels_times_their_volume(case: Case) -> None:
+    """Volumes are in mL, and those of the tissues add up to those of the regions."""
     found = predict(model_for(case), case)
     volumes = found.volumes_ml()
-    voxel_ml = abs(np.linalg.det(found.labels.affine[:3, :3])) / 1000  # its axes are not quite at right angles
+    voxel_ml = abs(np.linalg.det(found.labels.affine[:3, :3])) / 1000  # the axes are not exactly orthogonal
     assert volumes["WT"] == pytest.approx(np.count_nonzero(found.labels.data) * voxel_ml, abs=0.002)
     assert volumes["WT"] == pytest.approx(volumes["NCR"] + volumes["ED"] + volumes["ET"], abs=0.003)
     assert volumes["TC"] == pytest.approx(volumes["NCR"] + volumes["ET"], abs=0.002)
 
 
-def test_the_json_says_what_was_done(case: Case, tmp_path: Path) -> None:
-    """Volumes, model, versions, which sequences were there, how long it took."""
+def test_the_json_describes_the_prediction(case: Case, tmp_path: Path) -> None:
+    """It has volumes, model, versions, the sequences used and the time needed."""
     predict(model_for(case), case).save(tmp_path / "out" / "x.nii.gz", probabilities=True)
     facts = json.loads((tmp_path / "out" / "x.json").read_text())
     assert set(facts["volumes_ml"]) == {"NCR", "ED", "ET", "WT", "TC"}
@@ -103,15 +103,15 @@ def test_the_json_says_what_was_done(case: Case, tmp_path: Path) -> None:
 
 
 def test_the_mask_is_the_probabilities_above_one_half(case: Case) -> None:
-    """WT is everything over .5 in any region, ET what is over .5 in its own."""
+    """WT is every voxel above .5 in any region, and ET those above .5 in its own."""
     found = predict(model_for(case), case)
     over = found.probabilities.data > 0.5
     np.testing.assert_array_equal(found.labels.data[0] != 0, over.any(axis=0))
     np.testing.assert_array_equal(found.labels.data[0] == 4, over[2])
 
 
-def test_the_plans_rules_make_the_mask_and_stand_in_the_facts(case: Case) -> None:
-    """Probabilities by the temperature, the mask by the threshold, and what is too small is not there."""
+def test_the_plans_rules_determine_the_mask_and_are_in_the_facts(case: Case) -> None:
+    """Temperatures change probabilities, thresholds the mask, and regions that are too small are removed."""
     plain = model_for(case)
     bare = predict(plain, case)
 
@@ -143,8 +143,8 @@ def test_the_plans_rules_make_the_mask_and_stand_in_the_facts(case: Case) -> Non
     assert not labels.any()
 
 
-def test_what_is_odd_about_the_images_is_said(case: Case, tmp_path: Path) -> None:
-    """In the prediction and its JSON; of several models once."""
+def test_unusual_images_are_reported(case: Case, tmp_path: Path) -> None:
+    """Warnings are in the prediction and its JSON, once for several models."""
     one = read_volume(case.images["t2f"].path)
     write_volume(tmp_path / "flair.nii", Volume(one.data + 7, one.affine))
     images = {**case.images, "t2f": Source(tmp_path / "flair.nii")}
@@ -155,8 +155,8 @@ def test_what_is_odd_about_the_images_is_said(case: Case, tmp_path: Path) -> Non
     assert json.loads((tmp_path / "out.json").read_text())["warnings"] == list(found.warnings)
 
 
-def test_without_contrast_the_answer_says_what_it_is_worth(case: Case) -> None:
-    """A model that can miss t1c keeps its doubtful enhancement, and says so; the facts have the rules it went by."""
+def test_without_contrast_the_prediction_warns(case: Case) -> None:
+    """Without t1c a model keeps uncertain enhancement, and warns; the facts have the rules that were applied."""
     model = model_for(case, can_miss=True)
     rules = Postprocessing(regions={"ET": RegionRule(threshold=0.3, least_probability=0.99)})
     plan = model.plan.model_copy(update={"postprocessing": rules})
@@ -168,8 +168,8 @@ def test_without_contrast_the_answer_says_what_it_is_worth(case: Case) -> None:
     assert without.facts()["postprocessing"]["regions"]["ET"]["least_probability"] == 0
 
 
-def test_a_missing_sequence_is_refused_with_the_way_out(case: Case) -> None:
-    """Unless the model was trained to miss some; then the facts say which was not there."""
+def test_a_missing_sequence_is_refused(case: Case) -> None:
+    """Unless the model was trained with missing sequences; then the facts name the missing ones."""
     without = Case(case.id, {m: s for m, s in case.images.items() if m != "t1c"})
     with pytest.raises(InputError, match=r"missing: t1c.*--drop-modalities"):
         predict(model_for(case), without)
@@ -182,22 +182,22 @@ def test_a_missing_sequence_is_refused_with_the_way_out(case: Case) -> None:
 
 
 def test_an_extra_sequence_changes_nothing(case: Case) -> None:
-    """The plan names its channels; what else lies in the folder is not looked at."""
+    """Only the sequences in the plan are read."""
     without = Case(case.id, {m: s for m, s in case.images.items() if m != "t1n"})
     one, other = (predict(model_for(case), c) for c in (case, without))
     np.testing.assert_array_equal(one.labels.data, other.labels.data)
 
 
-def test_other_spacings_are_resampled_there_and_back(case: Case) -> None:
-    """A model for 2 mm voxels answers on the input's anisotropic grid."""
+def test_other_spacings_are_resampled_and_restored(case: Case) -> None:
+    """The mask of a model for 2 mm voxels is on the input's anisotropic grid."""
     plan = model_for(case).plan.model_copy(update={"spacing_mm": (2.0, 2.0, 2.0)})
     found = predict(new_model(plan, seed=1), case, inference=Inference(window="whole"))
     assert found.labels.grid.difference(read_volume(case.images["t2f"].path).grid) is None
     assert isinstance(found.labels, Volume)
 
 
-def test_several_models_answer_with_the_mean_of_their_probabilities(case: Case) -> None:
-    """Of each voxel; the names and the sequences are those of all."""
+def test_the_probabilities_of_several_models_are_averaged(case: Case) -> None:
+    """The mean is taken for each voxel; the facts have the names and the sequences of all models."""
     one = model_for(case)
     plan = one.plan.model_copy(update={"modalities": ("t1c", "t1n"), "normalization": "minmax"})
     other = new_model(plan, seed=2, name="other")
@@ -206,24 +206,24 @@ def test_several_models_answer_with_the_mean_of_their_probabilities(case: Case) 
     np.testing.assert_allclose(both.probabilities.data, (alone[0] + alone[1]) / 2, atol=1e-6)
     assert both.facts()["model"] == "untrained, other"
     assert list(both.facts()["sequences"]) == ["t2f", "t1c", "t2w", "t1n"]
-    shares: list[float] = []
-    predict([one, other], case, on_part=shares.append)
-    assert shares == sorted(shares)
-    assert shares[-1] == 1.0
+    fractions: list[float] = []
+    predict([one, other], case, on_part=fractions.append)
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
 
 
 def test_models_that_cannot_be_averaged_are_refused(case: Case) -> None:
-    """Other regions, or none at all."""
+    """Models with different regions, and no model at all."""
     one = model_for(case)
     other = new_model(one.plan.model_copy(update={"regions": ("WT",)}), name="other")
-    with pytest.raises(InputError, match="other: answers in WT"):
+    with pytest.raises(InputError, match="other: predicts WT"):
         predict([one, other], case)
     with pytest.raises(InputError, match="no model"):
         predict([], case)
 
 
-def test_many_cases_are_answered_in_order_as_each_alone(folder_of: Callable[..., Path]) -> None:
-    """Reading ahead changes nothing; a bad case gives its error in its place."""
+def test_many_cases_are_predicted_in_order_like_each_alone(folder_of: Callable[..., Path]) -> None:
+    """Reading ahead changes nothing; a bad case gives an error in its place."""
     cases = find_cases(folder_of(3))
     model = model_for(cases[0])
     cases[1].images["t1c"].path.write_bytes(b"no NIfTI")

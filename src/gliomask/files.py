@@ -103,7 +103,7 @@ def one_writer(folder: Path, name: str = "", *, wait_seconds: float = 0.0) -> It
 
 
 def clear_partials(folder: Path) -> int:
-    """Remove the partial files that killed processes left in a folder, and return how many there were.
+    """Remove the partial files and locks that killed processes left in a folder, and return how many files there were.
 
     Those of processes that are writing now are left alone. A folder that does not exist has none.
     """
@@ -112,6 +112,10 @@ def clear_partials(folder: Path) -> int:
         with suppress(InputError, OSError), one_writer(folder, partial.name.removeprefix(_PARTIAL).partition("-")[2]):
             partial.unlink(missing_ok=True)
             cleared += 1
+    for lock in folder.glob(".writing*.lock"):
+        name = lock.name.removeprefix(".writing").removeprefix("-").removesuffix(".lock")
+        with suppress(InputError, OSError), one_writer(folder, name):
+            pass  # a lock that can be taken belongs to no process, and its files are removed when it is given back
     return cleared
 
 

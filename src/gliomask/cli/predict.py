@@ -1,16 +1,17 @@
-"""gliomask predict: images -> masks, facts and pictures."""
+"""The command `predict`: from images to masks, with facts as JSON and pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import end_batch, out, progress, show_notes, warn
+from gliomask.cli.console import end_batch, out, show_notes, warn
 from gliomask.cli.options import Device, Threads
 from gliomask.cli.raw import (
     PANEL,
@@ -26,10 +27,9 @@ from gliomask.cli.raw import (
 from gliomask.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from gliomask.cases import Case, Problem
     from gliomask.inference.prediction import Prediction
+    from gliomask.inference.record import Wanted
     from gliomask.inference.windows import Inference, Predictor
 
 EXAMPLES = """
@@ -44,16 +44,21 @@ EXAMPLES = """
 `gliomask predict -i patients -o predictions -m run/fold*/best.safetensors`  (the mean of several models)
 """
 
-_Output = Annotated[Path, typer.Option("-o", "--output", help="A folder, or for one case a .nii.gz file.")]
+_Output = Annotated[
+    Path, typer.Option("-o", "--output", help="Output folder, or for a single case a file ending in .nii.gz.")
+]
 _Models = Annotated[
     list[Path] | None,
     typer.Option(
-        "-m", "--model", help="RUN/best.safetensors or .onnx; by default the one inside. Of several, the mean."
+        "-m",
+        "--model",
+        help="Model file, RUN/best.safetensors or .onnx; default: the model inside the package. The probabilities of "
+        "several models are averaged.",
     ),
 ]
 _More = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="[MODEL]...", help="More models: what a shell makes of -m RUN/*/best.*"),
+    typer.Argument(metavar="[MODEL]...", help="More model files, as a shell expands -m RUN/*/best.*"),
 ]
 _Source = Annotated[Path | None, typer.Option("-i", "--input", help="A case, or a folder of cases in any layout.")]
 _T1n = Annotated[Path | None, typer.Option("--t1", "--t1n", help="T1-weighted, native.")]
@@ -62,22 +67,36 @@ _T2w = Annotated[Path | None, typer.Option("--t2", "--t2w", help="T2-weighted.")
 _T2f = Annotated[Path | None, typer.Option("--flair", "--t2f", help="T2-FLAIR.")]
 _Labels = Annotated[
     str | None,
-    typer.Option("--labels", help="Numbers to write: brats2021 (0,1,2,4), brats2023 (0,1,2,3), ...; the model's."),
+    typer.Option(
+        "--labels", help="Label values to write: brats2021 (0,1,2,4), brats2023 (0,1,2,3), ...; default: the model's."
+    ),
 ]
-_Picture = Annotated[bool, typer.Option("--picture", help="Also draw CASE.png: three planes.")]
-_Show = Annotated[str, typer.Option("--show", help="Sequences in the picture: flair,t1ce.")]
+_Picture = Annotated[bool, typer.Option("--picture", help="Also draw CASE.png with three planes.")]
+_Show = Annotated[str, typer.Option("--show", help="Sequences in the picture, such as flair,t1ce.")]
 _Probabilities = Annotated[
-    bool, typer.Option("--save-probabilities", help="Also write CASE_probabilities.nii.gz, a channel a region.")
+    bool, typer.Option("--save-probabilities", help="Also write CASE_probabilities.nii.gz, a channel for each region.")
 ]
 _Window = Annotated[
-    str, typer.Option("--window", help="whole: one pass; sliding: overlapping windows; auto: what suits the model.")
+    str,
+    typer.Option("--window", help="whole: one pass; sliding: overlapping windows; auto: whichever suits the model."),
 ]
-_Mirrors = Annotated[bool, typer.Option("--tta/--no-tta", help="Average over 8 mirror images.")]
-_Precision = Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 (GPU), fp32.")]
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace masks that are there already.")]
+_Mirrors = Annotated[
+    bool, typer.Option("--tta/--no-tta", help="Average over the 8 mirror images; takes 8 times as long.")
+]
+_Precision = Annotated[
+    str, typer.Option("--precision", help="Floating-point type: auto, bf16, fp16 (GPU only) or fp32.")
+]
+_Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Compute every mask again. Without it a mask is kept if the same model made it from the same images with "
+        "the same options, or if it was edited since; all others are computed again.",
+    ),
+]
 _Engine = Annotated[
     str,
-    typer.Option("--engine", help="auto: PyTorch on a GPU, else OpenVINO where it knows the network; openvino; torch."),
+    typer.Option("--engine", help="auto: PyTorch on a GPU, else OpenVINO if it supports the network; openvino; torch."),
 ]
 _Raw = Annotated[
     bool,
@@ -126,54 +145,113 @@ def predict(
     register: Register = "greedy",
     strict: Strict = False,
 ) -> None:
-    """Find the tumour: one mask a case on the input's own grid, with CASE.json (volumes in mL, model, versions).
+    """Predict the tumour: one mask for each case on its own grid, with CASE.json (volumes in mL, model, versions).
 
     Research use only, not a medical device.
     """
     files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
     sequences = _check_wishes(labels, show, picture=picture)
+    paths: list[Path | None] = [*(model or []), *(more or [])]
+    how = _How(tuple(paths or [None]), window, tta, precision, device, engine, threads)
     if raw:
         settings = make_settings(atlas, skull_strip, register, threads)
         wishes = Wishes(space, probabilities=save_probabilities, overwrite=overwrite, strict=strict, labels=labels)
-        studies = find_raw(source, files, output)
-
-        def load() -> tuple[list[Predictor], Inference]:
-            from gliomask.inference.loading import load_model
-            from gliomask.inference.windows import Inference
-
-            how = Inference(_choice("--window", window), tta, _choice("--precision", precision))  # type: ignore[arg-type]
-            paths: list[Path | None] = [*(model or []), *(more or [])]
-            kind = _choice("--engine", engine)
-            return [load_model(path, device=device, engine=kind, threads=threads) for path in paths or [None]], how  # type: ignore[arg-type]
-
-        predict_studies(studies, output, settings, load, wishes)
+        predict_studies(find_raw(source, files, output), output, settings, how.load, wishes)
         return
     cases, problems = _cases(source, files)
-    to_do = _targets(cases, output, overwrite=overwrite)
-    if not to_do and cases:
-        out.print(f"all {len(cases)} masks are in {output} already (--overwrite makes them again)")
-        end_batch(problems, 0)
-        return
-    from gliomask.cases import Problem
-    from gliomask.files import check_writable
-    from gliomask.inference.loading import load_model
-    from gliomask.inference.windows import Inference
+    wanted = how.wanted(labels, probabilities=save_probabilities, picture=picture, redraw=bool(show))
+    problems += _predict(cases, output, how, wanted, sequences, overwrite=overwrite, alone=not problems)
+    end_batch(problems, len(cases) - len(problems))
 
-    check_writable(to_do[0][1].parent)
-    inference = Inference(_choice("--window", window), tta, _choice("--precision", precision))  # type: ignore[arg-type]
-    kind = _choice("--engine", engine)
-    paths: list[Path | None] = [*(model or []), *(more or [])]
-    models = [load_model(path, device=device, engine=kind, threads=threads) for path in paths or [None]]  # type: ignore[arg-type]
-    finish = partial(_finish, picture=picture, sequences=sequences, probabilities=save_probabilities)
-    failed = _predict_all(models, to_do, inference, labels, finish)
-    if failed and len(cases) == 1 and not problems:
+
+@dataclass(frozen=True)
+class _How:
+    """How masks are computed, as the options say."""
+
+    paths: tuple[Path | None, ...]
+    window: str
+    mirror: bool
+    precision: str
+    device: str
+    engine: str
+    threads: int | None
+
+    def inference(self) -> Inference:
+        from gliomask.inference.windows import Inference
+
+        window, precision = _choice("--window", self.window), _choice("--precision", self.precision)
+        return Inference(window, self.mirror, precision)  # type: ignore[arg-type]
+
+    def load(self) -> tuple[list[Predictor], Inference]:
+        from gliomask.inference.loading import load_model
+
+        engine = _choice("--engine", self.engine)
+        models = [
+            load_model(path, device=self.device, engine=engine, threads=self.threads)  # type: ignore[arg-type]
+            for path in self.paths
+        ]
+        return models, self.inference()
+
+    def wanted(self, labels: str | None, *, probabilities: bool, picture: bool, redraw: bool) -> Wanted:
+        """Return what makes an existing mask the right one; reads the model files, but no weights."""
+        from gliomask.inference.record import Wanted, describe_settings
+        from gliomask.labels import get_convention
+        from gliomask.model.file import find_model, model_digest, read_plan
+
+        inference, files = self.inference(), [find_model(path) for path in self.paths]
+        plans = [read_plan(file) for file in files]
+        convention = get_convention(labels or plans[0].convention).name
+        modalities = tuple(dict.fromkeys(name for plan in plans for name in plan.modalities))
+        settings = describe_settings([model_digest(file) for file in files], inference, convention)
+        return Wanted(settings, modalities, probabilities, picture, redraw)
+
+
+def _predict(
+    cases: Sequence[Case],
+    output: Path,
+    how: _How,
+    wanted: Wanted,
+    sequences: tuple[str, ...],
+    *,
+    overwrite: bool,
+    alone: bool,
+) -> list[Problem]:
+    """Predict the cases whose mask is missing or out of date, and return those that failed.
+
+    Raises:
+        InputError: The options do not fit each other or the model, or the only case of all failed (`alone`).
+    """
+    from gliomask.cases import Problem
+    from gliomask.cli.predict_batch import draw_missing, find_work, predict_all, report_work
+    from gliomask.files import check_writable, clear_partials
+    from gliomask.inference.record import is_mask_name
+    from gliomask.model.file import read_plan
+
+    work = find_work(cases, output, wanted, overwrite=overwrite)
+    report_work(work, output)
+    actions = {each.state.action for each in work}
+    if actions <= {"keep"}:
+        return []
+    folder = work[0].path.parent
+    is_new = not folder.exists()
+    check_writable(folder)
+    if not is_mask_name(output):
+        clear_partials(output)
+    failed = draw_missing(work, read_plan(how.paths[0]), partial(_draw, sequences=sequences))
+    if "predict" in actions:
+        models, inference = how.load()
+        finish = partial(_finish, wanted=wanted, sequences=sequences)
+        failed += predict_all(models, work, inference, wanted, finish, overwrite=overwrite)
+    if is_new:
+        with suppress(OSError):  # it is removed only if it is empty, because no case could be predicted
+            folder.rmdir()
+    if failed and len(cases) == 1 and alone:
         raise failed[0][1]
-    problems += [Problem(case.id, str(error).removeprefix(f"{case.id}: ")) for case, error in failed]
-    end_batch(problems, len(to_do) - len(failed))
+    return [Problem(case.id, str(error).removeprefix(f"{case.id}: ")) for case, error in failed]
 
 
 def _check_wishes(labels: str | None, show: str, *, picture: bool) -> tuple[str, ...]:
-    """The sequences to show; a name that is not known, or what is missing for pictures, is said before any work."""
+    """Return the sequences to show; refuse unknown names, and pictures without matplotlib, before any work is done."""
     from gliomask.cases import get_modality
     from gliomask.labels import get_convention
 
@@ -186,53 +264,21 @@ def _check_wishes(labels: str | None, show: str, *, picture: bool) -> tuple[str,
     return tuple(get_modality(name) for name in show.split(",") if name)
 
 
-def _predict_all(
-    models: Sequence[Predictor],
-    to_do: Sequence[tuple[Case, Path]],
-    inference: Inference,
-    labels: str | None,
-    finish: Callable[[Prediction, Path], None],
-) -> list[tuple[Case, InputError]]:
-    """Predict and write every case, and return what failed; one is written and one read while another computes."""
-    from gliomask.inference.prediction import predict_cases
-
-    failed: list[tuple[Case, InputError]] = []
-    written: list[tuple[Case, Future[None]]] = []
-
-    def wait() -> None:
-        for case, result in written:
-            if isinstance(error := result.exception(), InputError):
-                failed.append((case, error))
-            elif error is not None:
-                raise error
-        written.clear()
-
-    with progress("predicting", len(to_do)) as bar, ThreadPoolExecutor(1) as writer:
-        cases = [case for case, _ in to_do]
-        on_part = partial(_advance_to, bar)
-        answers = predict_cases(models, cases, inference=inference, convention=labels, on_part=on_part)
-        for number, ((case, path), found) in enumerate(zip(to_do, answers, strict=True)):
-            wait()  # so that at most one finished case is held in memory beside the one that is computed
-            if isinstance(found, InputError):
-                failed.append((case, found))
-            else:
-                written.append((case, writer.submit(finish, found, path)))
-            del found
-            _advance_to(bar, number, 1.0)
-        wait()
-    return failed
-
-
-def _finish(found: Prediction, path: Path, *, picture: bool, sequences: tuple[str, ...], probabilities: bool) -> None:
-    """Write what was asked for, and say so."""
+def _finish(found: Prediction, path: Path, *, wanted: Wanted, sequences: tuple[str, ...]) -> None:
+    """Write the files that are wanted and print a line about them."""
     for warning in found.warnings:
         warn(f"{found.case.id}: {warning}")
-    found.save(path, probabilities=probabilities)
-    if picture:
-        _draw(found, path, sequences)
+    draw = partial(_draw, found, sequences=sequences) if wanted.picture else None
+    found.save(path, probabilities=wanted.probabilities, draw=draw)
     volumes = found.volumes_ml()
     text = ", ".join(f"{region} {volumes[region]:.1f} mL" for region in found.plan.regions)
     out.print(f"{path}: {text} ({found.seconds:.1f} s)")
+
+
+def _draw(found: Prediction, path: Path, *, sequences: tuple[str, ...]) -> None:
+    from gliomask.report.pictures import draw_prediction
+
+    draw_prediction(found, path, sequences=sequences)
 
 
 _CHOICES = {
@@ -262,31 +308,3 @@ def _cases(source: Path | None, files: Mapping[str, Path]) -> tuple[list[Case], 
     if not found.cases:
         end_batch(found.problems, 0)
     return list(found.cases), list(found.problems)
-
-
-def _targets(cases: Sequence[Case], output: Path, *, overwrite: bool) -> list[tuple[Case, Path]]:
-    """The cases still to do, each with the file of its mask."""
-    from gliomask.volume import NIFTI_ENDINGS
-
-    if output.name.lower().endswith(NIFTI_ENDINGS):
-        if len(cases) != 1:
-            raise InputError(f"{output}: one file for {len(cases)} cases. Name a folder with -o.")
-        if output.exists() and not overwrite:
-            raise InputError(f"{output}: is there already. Replace it with --overwrite, or choose another name.")
-        return [(cases[0], output)]
-    if output.is_file():
-        raise InputError(f"{output}: is a file; name a folder, or a mask ending in .nii.gz.")
-    targets = [(case, output / f"{case.id}.nii.gz") for case in cases]
-    return [(case, path) for case, path in targets if overwrite or not path.exists()]
-
-
-def _advance_to(bar: Progress, number: int, share: float) -> None:
-    bar.update(bar.tasks[0].id, completed=number + share)
-
-
-def _draw(found: Prediction, path: Path, sequences: tuple[str, ...]) -> None:
-    from gliomask.report.pictures import draw_prediction
-
-    draw_prediction(
-        found, path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".png"), sequences=sequences
-    )

@@ -1,11 +1,13 @@
-"""A model and an examination -> where the tumour is."""
+"""Prediction: from a model and an examination to the mask of the tumour."""
 
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,36 +18,51 @@ from numpy.typing import NDArray
 
 from gliomask.cases import MODALITIES, Case, read_case
 from gliomask.errors import InputError
-from gliomask.files import write_text
+from gliomask.files import replacing
+from gliomask.inference.memory import is_lack_of_memory
 from gliomask.inference.plausibility import describe_unusual, measure_pieces
 from gliomask.inference.postprocessing import clean, to_probabilities
 from gliomask.inference.preprocessing import Prepared, prepare, restore
+from gliomask.inference.record import beside, describe_images, describe_settings, digest_of
 from gliomask.inference.windows import Inference, OnPart, Predictor, Window, report_part
 from gliomask.inspection import inspect
 from gliomask.labels import REGIONS, count_labels, get_convention, to_labels
 from gliomask.model.plan import Plan
 from gliomask.version import VERSION
-from gliomask.volume import Spacing, Volume, write_volume
+from gliomask.volume import (
+    NIFTI_ENDINGS,
+    Spacing,
+    Volume,
+    gzip_nifti,
+    nifti_bytes,
+    read_volume,
+    reorient,
+    voxel_volume_ml,
+)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one case, on the grid its images came on."""
+    """The predicted mask of one case, on the grid of its images."""
 
     case: Case
     labels: Volume
     """One uint8 channel in the numbers of `convention`."""
     probabilities: Volume
-    """One float32 channel for each of the plan's regions; zero outside the brain's box."""
+    """One float32 channel for each of the plan's regions; zero outside the brain's bounding box."""
     plan: Plan
     convention: str
     model: str
     engine: str
-    """The library that computed, and its version."""
+    """The library that ran the network, and its version."""
     window: Window
     seconds: float
     warnings: tuple[str, ...] = ()
-    """What about the images is not what the model knows; see `inspect`."""
+    """Differences between the images and those that models are trained on; see `inspect`."""
+    settings: dict[str, Any] | None = None
+    """What determined the mask beside the images; see `describe_settings`."""
 
     @property
     def missing(self) -> list[str]:
@@ -56,32 +73,53 @@ class Prediction:
         """Return the volume in mL of each tissue and region that the convention can express."""
         convention = get_convention(self.convention)
         counts = count_labels(self.labels.data)
-        voxel_ml = abs(float(np.linalg.det(self.labels.affine[:3, :3]))) / 1000
+        voxel_ml = voxel_volume_ml(self.labels.affine)
         parts = {tissue: [value] for value, tissue in convention.tissues.items() if tissue not in REGIONS}
         parts |= {region: list(values) for region, values in convention.regions.items()}
         return {name: round(float(counts[values].sum()) * voxel_ml, 3) for name, values in parts.items()}
 
-    def save(self, path: Path | str, *, probabilities: bool = False) -> None:
-        """Write the mask as NIfTI with the input's grid and header, and its facts as JSON beside it.
+    def save(
+        self, path: Path | str, *, probabilities: bool = False, draw: Callable[[Path], object] | None = None
+    ) -> None:
+        """Write the mask as NIfTI with the input's grid and header, and the facts about it as JSON beside it.
+
+        The mask is written last, so that its presence means that all other files are complete. Probabilities and a
+        picture of an older prediction that are not written again are removed.
 
         Args:
             path: `CASE.nii.gz` or `.nii`; the facts go to `CASE.json`.
-            probabilities: Also write `CASE_probabilities.nii.gz`, 4-D, a channel a region.
+            probabilities: Also write `CASE_probabilities.nii.gz`, 4-D, with a channel for each region.
+            draw: Writes a picture to the path it is given, which becomes `CASE.png`.
 
         Raises:
-            InputError: The place cannot be written to.
+            InputError: A file cannot be written; then older files stay as they were.
         """
         path = Path(path)
-        stem = path.name.removesuffix(".gz").removesuffix(".nii")
-        like = next(iter(self.case.images.values())).path
-        write_volume(path, self.labels, like=like)
-        if probabilities:
-            rounded = Volume(self.probabilities.data.round(4), self.probabilities.affine)
-            write_volume(path.with_name(f"{stem}_probabilities.nii.gz"), rounded, like=like)
-        write_text(path.with_name(f"{stem}.json"), json.dumps(self.facts(), indent=2) + "\n")
+        if not path.name.lower().endswith(NIFTI_ENDINGS):
+            raise InputError(f"{path}: a mask is written as .nii or .nii.gz.")
+        like = next(self.case.images[name].path for name in self.plan.modalities if name in self.case.images)
+        content = nifti_bytes(self.labels, like=like)
+        content = gzip_nifti(content) if path.name.lower().endswith(".gz") else content
+        facts = {**self.facts(), "mask": digest_of(content)}
+        replaced = beside(path, ".json").exists()
+        with ExitStack() as files:
+            # Each file gets its name when the stack is left, in reverse order: the mask last.
+            files.enter_context(replacing(path)).write_bytes(content)
+            _enter(files, path, ".json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
+            if probabilities:
+                rounded = Volume(self.probabilities.data.round(4), self.probabilities.affine)
+                _enter(files, path, "_probabilities.nii.gz").write_bytes(gzip_nifti(nifti_bytes(rounded, like=like)))
+            if draw is not None:
+                draw(_enter(files, path, ".png"))
+            # From here on the files of an older prediction are replaced. Without a mask they do not count as complete.
+            path.unlink(missing_ok=True)
+            if replaced and not probabilities:
+                beside(path, "_probabilities.nii.gz").unlink(missing_ok=True)
+            if replaced and draw is None:
+                beside(path, ".png").unlink(missing_ok=True)
 
     def facts(self) -> dict[str, Any]:
-        """Return what a reader of the mask needs to know, ready for JSON."""
+        """Return the facts that a reader of the mask needs, ready for JSON."""
         convention = get_convention(self.convention)
         return {
             "case": self.case.id,
@@ -91,6 +129,8 @@ class Prediction:
             "model": self.model,
             "network": self.plan.network,
             "window": self.window,
+            "settings": self.settings,
+            "images": describe_images(self.case, self.plan.modalities),
             "regions": list(self.plan.regions),
             "postprocessing": self.plan.postprocessing.model_dump(mode="json"),
             "warnings": list(self.warnings),
@@ -100,10 +140,33 @@ class Prediction:
         }
 
 
+def read_prediction(path: Path, case: Case, plan: Plan) -> Prediction:
+    """Return a saved prediction, without its probabilities.
+
+    Raises:
+        InputError: The mask or its JSON is missing or damaged.
+    """
+    facts_path = beside(path, ".json")
+    labels = read_volume(path, mask=True)
+    try:
+        facts = json.loads(facts_path.read_text("utf-8"))
+        convention = get_convention(facts["labels"]["convention"]).name
+        settings, model, window, seconds = (facts.get(name) for name in ("settings", "model", "window", "seconds"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{facts_path}: missing or damaged. Predict the case again with --overwrite.") from error
+    nothing = Volume(np.zeros((0, *labels.grid.shape), np.float32), labels.affine)
+    return Prediction(case, labels, nothing, plan, convention, str(model), "", window, seconds, settings=settings)
+
+
+def _enter(files: ExitStack, mask: Path, ending: str) -> Path:
+    """Return the partial file of one that belongs to a mask; it gets its name when the stack is left."""
+    return files.enter_context(replacing(beside(mask, ending)))
+
+
 _DEFAULT = Inference()
 _NO_CONTRAST = (
-    "no t1c: enhancement shows in that sequence alone, so ET is a guess and TC not much more. "
-    "Rely on WT only, or give t1c."
+    "no t1c: only that sequence shows contrast enhancement, so {regions} cannot be predicted reliably. "
+    "Rely on the other regions only, or give t1c."
 )
 
 
@@ -115,23 +178,23 @@ def predict(
     convention: str | None = None,
     on_part: OnPart = lambda _: None,
 ) -> Prediction:
-    """Return where the tumour is in a case.
+    """Return the predicted mask of a case.
 
     Args:
-        model: What `load_model` returned. Of several (the folds of a cross-validation, say) the probabilities are
-            averaged, each calibrated by its own plan; they must have the same regions, and the first one's plan names
-            the rest.
-        case: With the sequences that the model's plan names; one may lack only if the plan says `can_miss`.
-        inference: How to run the network.
-        convention: The numbers to answer in; by default the plan's.
-        on_part: Called with the share of the network's work that is done, for a progress bar.
+        model: The value that `load_model` returned, or several such values (the folds of a cross-validation, for
+            example). Of several models, which must have the same regions, the probabilities are averaged, each
+            calibrated by its own plan; all other rules are those of the first model's plan.
+        case: A case with the sequences in the model's plan; sequences may be missing only if the plan says `can_miss`.
+        inference: How the network is run.
+        convention: The label convention of the mask; by default that of the plan.
+        on_part: Called with the completed fraction of the network's work, for a progress bar.
 
     Raises:
         InputError: A needed sequence is missing, a file is bad (see `read_case`), the convention is unknown, the
-            models have other regions from one another, or there is none.
+            models have different regions, or there is no model.
     """
     [found] = predict_cases(
-        model, [case], inference=inference, convention=convention, on_part=lambda _, share: on_part(share)
+        model, [case], inference=inference, convention=convention, on_part=lambda _, fraction: on_part(fraction)
     )
     if isinstance(found, InputError):
         raise found
@@ -140,46 +203,53 @@ def predict(
 
 def predict_cases(
     model: Predictor | Sequence[Predictor],
-    cases: Sequence[Case],
+    cases: Iterable[Case],
     *,
     inference: Inference = _DEFAULT,
     convention: str | None = None,
     on_part: Callable[[int, float], None] = lambda _, __: None,
 ) -> Iterator[Prediction | InputError]:
-    """Yield what `predict` would return for each case, in order; for a bad one its error, and the others go on.
+    """Yield the result of `predict` for each case, in order, or an error for a case that cannot be predicted.
 
-    While one case is computed, the next one is read; while the first is read, the models get ready.
+    Whatever goes wrong with one case, lack of memory included, the others are still predicted. While one case is
+    computed the next one is read, and while the first is read the models are prepared.
 
     Args:
         model, inference, convention: As for `predict`.
-        cases: As for `predict`.
-        on_part: Called with the case's number, from 0, and the share of the network's work on it that is done.
+        cases: The cases; each is taken from the iterable just before it is read.
+        on_part: Called with the case's number, from 0, and the completed fraction of the network's work on it.
 
     Raises:
-        InputError: What is wrong for all cases: the convention, the precision, the models.
+        InputError: The convention, the precision or the models are not valid, which concerns all cases.
     """
     models = list(model) if isinstance(model, Sequence) else [model]
     plan = _common_plan(models)
     name = get_convention(convention or plan.convention).name
+    remaining = iter(cases)
     with ThreadPoolExecutor(1) as reader:
-        coming = [reader.submit(_read, models, case) for case in cases[:1]]
+
+        def read_next() -> Future[_Ready | InputError] | None:
+            case = next(remaining, None)
+            return None if case is None else reader.submit(_read, models, case)
+
+        coming = read_next()
         for member in models:
             member.get_ready(inference)
-        for number in range(len(cases)):
-            ready = coming.pop().result()
-            coming += [reader.submit(_read, models, case) for case in cases[number + 1 : number + 2]]
+        number = 0
+        while coming is not None:
+            ready = coming.result()
+            coming = read_next()
             if isinstance(ready, InputError):
                 yield ready
-                continue
-            try:
-                yield _answer(models, plan, ready, inference, name, partial(on_part, number))
-            except InputError as error:
-                yield error
+            else:
+                yield _answer_or_error(models, plan, ready, inference, name, partial(on_part, number))
+            del ready
+            number += 1
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """A case as each of some models sees it."""
+    """A case that is prepared for each of the models."""
 
     case: Case
     prepared: list[Prepared]
@@ -188,41 +258,38 @@ class _Ready:
 
 
 def _read(models: Sequence[Predictor], case: Case) -> _Ready | InputError:
-    """Read and prepare a case; once for models that see it alike, as the folds of a cross-validation do."""
+    """Read and prepare a case, only once for models whose plans prepare it in the same way."""
     started = time.perf_counter()
-    seen: dict[tuple[object, ...], Prepared] = {}
-    views = []
+    by_view: dict[tuple[object, ...], Prepared] = {}
+    prepared = []
     warnings: dict[str, None] = {}
     try:
         for member in models:
             check_sequences(member.plan, case)
             plan = member.plan
             view = (plan.modalities, plan.axes, plan.spacing_mm, plan.normalization)
-            if view not in seen:
+            if view not in by_view:
                 images = read_case(case, plan.modalities)
                 warnings |= dict.fromkeys(_inspect(case, images, plan))
-                seen[view] = prepare(images, plan)
-            views.append(seen[view])
-    except InputError as error:
-        return error
-    return _Ready(case, views, tuple(warnings), time.perf_counter() - started)
+                by_view[view] = prepare(images, plan)
+            prepared.append(by_view[view])
+    except Exception as error:
+        return case_error(case, error)
+    return _Ready(case, prepared, tuple(warnings), time.perf_counter() - started)
 
 
-def _answer(
+def _answer_or_error(
     models: Sequence[Predictor], plan: Plan, ready: _Ready, inference: Inference, convention: str, on_part: OnPart
-) -> Prediction:
+) -> Prediction | InputError:
     started = time.perf_counter()
-    total: Volume | None = None
-    for number, (member, prepared) in enumerate(zip(models, ready.prepared, strict=True)):
-        part = partial(report_part, on_part, number, len(models))
-        logits, window = member.run(prepared.data, inference, part)
-        answer = restore(prepared, to_probabilities(logits, member.plan.regions, member.plan.postprocessing))
-        total = answer if total is None else Volume(total.data + answer.data, total.affine)
-    assert total is not None
-    probabilities = total if len(models) == 1 else Volume(total.data / len(models), total.affine)
-    rules = plan.postprocessing.given(ready.case.images)
-    masks = clean(probabilities.data, plan.regions, rules, probabilities.spacing_mm)
-    labels = to_labels(masks, plan.regions, get_convention(convention))
+    try:
+        probabilities, window = _mean_probabilities(models, ready, inference, on_part)
+        rules = plan.postprocessing.given(ready.case.images)
+        masks = clean(probabilities.data, plan.regions, rules, probabilities.spacing_mm)
+        labels = to_labels(masks, plan.regions, get_convention(convention))
+        unusual = _unusual(masks, plan, probabilities.spacing_mm)
+    except Exception as error:
+        return case_error(ready.case, error)
     return Prediction(
         case=ready.case,
         labels=Volume(labels[None], probabilities.affine),
@@ -233,7 +300,8 @@ def _answer(
         engine=models[0].engine,
         window=window,
         seconds=ready.seconds + time.perf_counter() - started,
-        warnings=(*ready.warnings, *_unusual(masks, plan, probabilities.spacing_mm)),
+        warnings=(*ready.warnings, *unusual),
+        settings=describe_settings([member.digest for member in models], inference, convention),
     )
 
 
@@ -245,15 +313,57 @@ def _unusual(masks: NDArray[np.bool_], plan: Plan, spacing_mm: Spacing) -> list[
     return [warning] if warning else []
 
 
+def _mean_probabilities(
+    models: Sequence[Predictor], ready: _Ready, inference: Inference, on_part: OnPart
+) -> tuple[Volume, Window]:
+    """Return the mean of the models' calibrated probabilities on the images' grid, and the last model's window."""
+    total: Volume | None = None
+    for number, (member, prepared) in enumerate(zip(models, ready.prepared, strict=True)):
+        part = partial(report_part, on_part, number, len(models))
+        logits, window = member.run(prepared.data, inference, part)
+        _check_finite(logits, member)
+        answer = restore(prepared, to_probabilities(logits, member.plan.regions, member.plan.postprocessing))
+        # The models may read different sequences first, which may be stored in different orientations.
+        total = answer if total is None else Volume(total.data + reorient(answer, total.grid.axes).data, total.affine)
+    assert total is not None
+    return (total if len(models) == 1 else Volume(total.data / len(models), total.affine)), window
+
+
+def _check_finite(logits: NDArray[np.float32], model: Predictor) -> None:
+    """Refuse logits that are NaN or infinite, which would otherwise give a mask that looks like any other."""
+    with np.errstate(all="ignore"):
+        total = logits.sum()  # NaN or infinite if any of them is, and much faster than a test of each
+    if not np.isfinite(total):
+        raise InputError(
+            f"{model.name} returned values that are NaN or infinite. Try --precision fp32; if that does not help, the "
+            "model file or the images are damaged."
+        )
+
+
+def case_error(case: Case, error: Exception) -> InputError:
+    """Return any exception as an error that names the case."""
+    if isinstance(error, InputError):
+        text = str(error)
+        found = error if text.startswith(case.id) else InputError(f"{case.id}: {text}")
+    elif is_lack_of_memory(error):
+        found = InputError(f"{case.id}: not enough memory for images of this size. Close other programs.")
+    else:
+        log.debug("%s", case.id, exc_info=error)
+        found = InputError(f"{case.id}: failed unexpectedly ({type(error).__name__}: {error}).")
+    if found is not error:
+        found.__cause__ = error
+    return found
+
+
 def _common_plan(models: Sequence[Predictor]) -> Plan:
-    """The first one's plan, with every sequence that any of them takes."""
+    """Return the first model's plan with all sequences that any of the models uses."""
     if not models:
         raise InputError("no model was given.")
     first, *others = models
     for other in others:
         if other.plan.regions != first.plan.regions:
             raise InputError(
-                f"{other.name}: answers in {', '.join(other.plan.regions)}, {first.name} in "
+                f"{other.name}: predicts {', '.join(other.plan.regions)}, but {first.name} predicts "
                 f"{', '.join(first.plan.regions)}. Only models with the same regions can be averaged."
             )
     modalities = tuple(dict.fromkeys(m for member in models for m in member.plan.modalities))
@@ -263,15 +373,15 @@ def _common_plan(models: Sequence[Predictor]) -> Plan:
 def _inspect(case: Case, images: Volume, plan: Plan) -> tuple[str, ...]:
     files = {modality: source.path for modality, source in case.images.items()}
     found = inspect(images, plan.modalities, files, spacing_mm=plan.spacing_mm, axes=plan.axes)
-    blind = "ET" in plan.regions and "t1c" in plan.modalities and "t1c" not in case.images
-    return (*found, _NO_CONTRAST) if blind else found
+    unreliable = plan.needs_contrast(case.images)
+    return (*found, _NO_CONTRAST.format(regions=" and ".join(unreliable))) if unreliable else found
 
 
 def check_sequences(plan: Plan, case: Case) -> None:
-    """Refuse a case that lacks a sequence which the model was not trained to miss.
+    """Refuse a case without a sequence that the model needs.
 
     Raises:
-        InputError: As said, or the case has none of the plan's sequences.
+        InputError: The case has none of the plan's sequences, or lacks one and the model was not trained for that.
     """
     missing = [modality for modality in plan.modalities if modality not in case.images]
     if not missing or (plan.can_miss and len(missing) < len(plan.modalities)):
@@ -279,5 +389,5 @@ def check_sequences(plan: Plan, case: Case) -> None:
     raise InputError(
         f"{case.id}: the model needs {', '.join(plan.modalities)}; missing: {', '.join(missing)} "
         f"(there: {', '.join(m for m in MODALITIES if m in case.images) or 'none'}). "
-        "Give the missing files, or take a model that was trained to miss sequences (train --drop-modalities 0.3)."
+        "Give the missing files, or use a model that was trained with missing sequences (train --drop-modalities 0.3)."
     )

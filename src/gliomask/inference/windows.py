@@ -76,6 +76,10 @@ class Predictor(Protocol):
     def engine(self) -> str:
         """The library that runs the network and its version, such as `torch 2.13.0`."""
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the model's file; empty if it was not loaded from a file."""
+
     def run(
         self, data: NDArray[np.float32], inference: Inference, on_part: OnPart = ...
     ) -> tuple[NDArray[np.float32], Window]:

@@ -1,0 +1,201 @@
+"""Predicting many cases into a folder: what is still to do, one writer for each case, and what failed."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gliomask.cli.console import listed, note, out, progress, warn
+from gliomask.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from gliomask.cases import Case
+    from gliomask.inference.prediction import Prediction
+    from gliomask.inference.record import State, Wanted
+    from gliomask.inference.windows import Inference, Predictor
+    from gliomask.model.plan import Plan
+
+
+@dataclass(frozen=True)
+class Work:
+    """A case, the file of its mask, and what is to be done for it."""
+
+    case: Case
+    path: Path
+    state: State
+
+
+Failure = tuple["Case", InputError]
+
+
+def find_work(cases: Sequence[Case], output: Path, wanted: Wanted, *, overwrite: bool) -> list[Work]:
+    """Return what is to be done for each case.
+
+    Raises:
+        InputError: The output is one file for several cases, a file that exists and may not be replaced, or a file that
+            is no mask.
+    """
+    from gliomask.cases import usable_cores
+    from gliomask.inference.record import State, find_state, is_mask_name
+
+    if is_mask_name(output):
+        if len(cases) != 1:
+            raise InputError(f"{output}: one file for {len(cases)} cases. Name a folder with -o.")
+        if output.exists() and not overwrite:
+            raise InputError(f"{output}: exists already. Replace it with --overwrite, or choose another name.")
+        return [Work(cases[0], output, State("predict"))]
+    if output.is_file():
+        raise InputError(f"{output}: is a file; name a folder, or a mask ending in .nii.gz.")
+    paths = [output / f"{case.id}.nii.gz" for case in cases]
+    if overwrite:
+        return [Work(case, path, State("predict")) for case, path in zip(cases, paths, strict=True)]
+
+    def look(case: Case, path: Path) -> Work:
+        try:
+            return Work(case, path, find_state(path, case, wanted))
+        except (InputError, OSError):  # its images cannot be read, which predicting it will report
+            return Work(case, path, State("predict"))
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return list(pool.map(look, cases, paths))
+
+
+def report_work(work: Sequence[Work], output: Path) -> None:
+    """Print which masks are kept, and which are computed again and why."""
+    kept = [each for each in work if each.state.action != "predict"]
+    if kept:
+        which = f"all {len(work)} masks" if len(kept) == len(work) else f"{len(kept)} of {len(work)} masks"
+        out.print(f"{which} in {output} are up to date and kept (--overwrite makes them again)")
+    for each in kept:
+        if each.state.reason:
+            warn(f"{each.case.id}: {each.state.reason}")
+    again: dict[str, list[str]] = defaultdict(list)
+    for each in work:
+        if each.state.action == "predict" and each.state.reason:
+            again[each.state.reason].append(each.case.id)
+    for reason, ids in again.items():
+        note(f"computed again: {listed(ids)} ({reason})")
+
+
+def draw_missing(work: Sequence[Work], plan: Plan, draw: Callable[[Prediction, Path], object]) -> list[Failure]:
+    """Draw the pictures of masks that are kept, and return the cases that failed."""
+    from gliomask.files import one_writer, replacing
+    from gliomask.inference.prediction import case_error, read_prediction
+    from gliomask.inference.record import beside
+
+    failed: list[Failure] = []
+    for each in work:
+        if each.state.action != "draw":
+            continue
+        try:
+            with one_writer(each.path.parent, each.case.id), replacing(beside(each.path, ".png")) as partial_file:
+                draw(read_prediction(each.path, each.case, plan), partial_file)
+            out.print(f"{beside(each.path, '.png')}: drawn from the mask")
+        except Exception as error:
+            failed.append((each.case, case_error(each.case, error)))
+    return failed
+
+
+def predict_all(
+    models: Sequence[Predictor],
+    work: Sequence[Work],
+    inference: Inference,
+    wanted: Wanted,
+    finish: Callable[[Prediction, Path], None],
+    *,
+    overwrite: bool,
+) -> list[Failure]:
+    """Predict and write the cases that are to be predicted, and return those that failed.
+
+    One case is read and one is written while another is computed. Each is locked from before it is read until it is
+    written, so that no other process works on it.
+    """
+    from gliomask.inference.prediction import case_error, predict_cases
+
+    to_do = [each for each in work if each.state.action == "predict"]
+    failed: list[Failure] = []
+    claimed: deque[tuple[Work, ExitStack]] = deque()
+    written: deque[tuple[Work, Future[None]]] = deque()
+
+    def wait() -> None:
+        while written:
+            each, result = written.popleft()
+            if isinstance(error := result.exception(), Exception):
+                failed.append((each.case, case_error(each.case, error)))
+
+    cases = _claim(to_do, claimed, failed, None if overwrite else wanted)
+    with progress("predicting", len(to_do)) as bar, ThreadPoolExecutor(1) as writer:
+        try:
+            answers = predict_cases(
+                models,
+                cases,
+                inference=inference,
+                convention=wanted.settings["labels"],
+                on_part=partial(_advance_to, bar),
+            )
+            for number, found in enumerate(answers):
+                each, lock = claimed.popleft()
+                wait()  # so that at most one finished case is in memory beside the one that is computed
+                if isinstance(found, InputError):
+                    failed.append((each.case, found))
+                    lock.close()
+                else:
+                    written.append((each, writer.submit(_finish_and_release, finish, found, each.path, lock)))
+                del found
+                _advance_to(bar, number, 1.0)
+            wait()
+        finally:
+            for _, lock in claimed:
+                lock.close()
+    return failed
+
+
+def _claim(
+    work: Sequence[Work],
+    claimed: deque[tuple[Work, ExitStack]],
+    failed: list[Failure],
+    wanted: Wanted | None,
+) -> Iterator[Case]:
+    """Lock and yield one case after the other; leave out those that another process holds or has finished meanwhile.
+
+    Args:
+        work: The cases to be predicted.
+        claimed: Gets each case that is yielded, with its lock.
+        failed: Gets the cases that another process holds.
+        wanted: What makes a mask that another process wrote the right one; None to replace it in any case.
+    """
+    from gliomask.files import one_writer
+    from gliomask.inference.record import find_state
+
+    for each in work:
+        lock = ExitStack()
+        try:
+            lock.enter_context(one_writer(each.path.parent, each.path.name.partition(".nii")[0]))
+            if wanted is not None and find_state(each.path, each.case, wanted).action == "keep":
+                lock.close()
+                continue
+        except (InputError, OSError) as error:
+            lock.close()
+            failed.append((each.case, error if isinstance(error, InputError) else InputError(str(error))))
+            continue
+        claimed.append((each, lock))
+        yield each.case
+
+
+def _finish_and_release(
+    finish: Callable[[Prediction, Path], None], found: Prediction, path: Path, lock: ExitStack
+) -> None:
+    with lock:
+        finish(found, path)
+
+
+def _advance_to(bar: Progress, number: int, fraction: float) -> None:
+    bar.update(bar.tasks[0].id, completed=number + fraction)

@@ -1,0 +1,175 @@
+"""What the JSON beside a mask records, and whether a mask is still the answer that would be computed today."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gliomask.cases import Case
+from gliomask.errors import InputError
+from gliomask.inference.windows import Inference
+from gliomask.volume import NIFTI_ENDINGS, read_volume
+
+_GZIP = b"\x1f\x8b"
+
+# What each setting is called in a message.
+_OPTIONS = {"window": "--window", "mirror": "--tta", "precision": "--precision", "labels": "--labels"}
+
+Action = Literal["predict", "draw", "keep"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a prediction is made with, and which files are wanted."""
+
+    settings: Mapping[str, Any]
+    """See `describe_settings`."""
+    modalities: tuple[str, ...]
+    """The sequences that the models use."""
+    probabilities: bool = False
+    picture: bool = False
+    redraw: bool = False
+    """Draw the picture again although there is one, because the sequences to show were named."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What remains to be done for a case, and why."""
+
+    action: Action
+    reason: str = ""
+    """Why an existing mask is replaced, or what is special about one that is kept; may be empty."""
+
+
+def beside(mask: Path, ending: str) -> Path:
+    """Return the path of a file that belongs to a mask, such as `CASE.json` for the ending `.json`."""
+    return mask.with_name(mask.name.removesuffix(".gz").removesuffix(".nii") + ending)
+
+
+def describe_settings(digests: Sequence[str], inference: Inference, convention: str) -> dict[str, Any]:
+    """Return the settings that determine a mask, beside the images, ready for JSON.
+
+    Engine and device are not among them: they change a few voxels at most.
+
+    Args:
+        digests: The SHA-256 of each model file.
+        inference: How the networks are run.
+        convention: The label convention of the mask.
+    """
+    return {
+        "models": list(digests),
+        "window": inference.window,
+        "mirror": inference.mirror,
+        "precision": inference.precision,
+        "labels": convention,
+    }
+
+
+def describe_images(case: Case, modalities: Sequence[str]) -> dict[str, str]:
+    """Return a fingerprint of each sequence's file, from its size and its checksum; no name or header is in it.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    return {
+        modality: f"{_fingerprint(source.path)}" + (f":{source.channel}" if source.channel is not None else "")
+        for modality, source in case.images.items()
+        if modality in modalities
+    }
+
+
+def digest_of(content: bytes) -> str:
+    """Return the SHA-256 of some bytes in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def find_state(mask: Path, case: Case, wanted: Wanted) -> State:
+    """Return what remains to be done for a case whose mask may exist already.
+
+    A mask is kept if its JSON says that it was made by the same models with the same settings from the same images, and
+    if all files that are wanted exist and are whole. A mask that was changed since, by hand for example, is kept too.
+    """
+    if not mask.exists():
+        return State("predict")
+    facts = _read_facts(beside(mask, ".json"))
+    if facts is None:
+        return State("predict", "there is no readable JSON beside the mask")
+    if not _is_readable(mask, mask=True):
+        return State("predict", "the mask is damaged")
+    if "mask" in facts and facts["mask"] != digest_of(mask.read_bytes()):
+        return State("keep", "the mask was changed after it was written; it is kept (--overwrite replaces it)")
+    if difference := _difference(facts, case, wanted):
+        return State("predict", difference)
+    if wanted.probabilities and not _is_readable(beside(mask, "_probabilities.nii.gz")):
+        return State("predict", "its probabilities are missing or damaged")
+    if wanted.picture and (wanted.redraw or not is_whole_png(beside(mask, ".png"))):
+        return State("draw")
+    return State("keep")
+
+
+def is_whole_png(path: Path) -> bool:
+    """Return whether a file begins and ends as a PNG does."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return content.startswith(b"\x89PNG\r\n\x1a\n") and content.endswith(b"IEND\xaeB`\x82")
+
+
+def is_mask_name(path: Path) -> bool:
+    """Return whether an output path names a mask, not a folder."""
+    return path.name.lower().endswith(NIFTI_ENDINGS)
+
+
+def _read_facts(path: Path) -> dict[str, Any] | None:
+    try:
+        facts = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return facts if isinstance(facts, dict) else None
+
+
+def _is_readable(path: Path, *, mask: bool = False) -> bool:
+    try:
+        read_volume(path, mask=mask)
+    except InputError:
+        return False
+    return True
+
+
+def _difference(facts: Mapping[str, Any], case: Case, wanted: Wanted) -> str:
+    """Return how a recorded prediction differs from one that would be made now; empty if it does not."""
+    before, images = facts.get("settings"), facts.get("images")
+    if not isinstance(before, dict) or not isinstance(images, dict):
+        return "made by an older gliomask, which did not record model, settings and images"
+    if before.get("models") != wanted.settings["models"]:
+        return f"made by another model ({str(facts.get('model'))[:200]})"
+    options = [option for name, option in _OPTIONS.items() if before.get(name) != wanted.settings[name]]
+    if options:
+        return f"made with another value of {', '.join(options)}"
+    now = describe_images(case, wanted.modalities)
+    if set(now) != set(images):
+        return "made from other sequences"
+    changed = [modality for modality in now if now[modality] != images[modality]]
+    return f"made from other images ({', '.join(changed)} changed)" if changed else ""
+
+
+def _fingerprint(path: Path) -> str:
+    """Return the size and a checksum of a file; a gzip file ends with that of its content."""
+    try:
+        with path.open("rb") as file:
+            checksum = 0
+            if file.read(2) == _GZIP:
+                file.seek(-8, 2)
+                return f"{file.tell() + 8}-{file.read().hex()}"
+            file.seek(0)
+            while block := file.read(1 << 20):
+                checksum = zlib.crc32(block, checksum)
+            return f"{file.tell()}-{checksum:08x}"
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
