@@ -48,9 +48,9 @@ def resolve_conventions(cases: Sequence[Case], labels: str | None = None) -> lis
     cases with a known layout, masks are read until one holds another number than 1.
 
     Raises:
-        InputError: `labels` is no convention, a mask is bad, or all masks together do not settle it. This is also
-            raised where no convention was given and no mask holds another number than 1: a BraTS convention reads that
-            as necrosis, but such a mask is more likely one of the whole tumour (`wt-only`).
+        InputError: `labels` is no convention, no mask can be read, or all masks that can be read do not settle it.
+            This is also raised where no convention was given and no mask holds another number than 1: a BraTS
+            convention reads that as necrosis, but such a mask is more likely one of the whole tumour (`wt-only`).
     """
     if labels is not None:
         name = get_convention(labels).name
@@ -98,10 +98,22 @@ def _proved_convention(cases: Sequence[Case]) -> str:
     candidates = candidates_of(case.id for case in cases)
     # All of them: one mask of BraTS 2024 with a cavity and no enhancing tumour looks like BraTS 2021.
     with ThreadPoolExecutor(usable_cores()) as pool:
-        values = set().union(*pool.map(_mask_values, cases))
+        found = list(pool.map(_mask_values_or_error, cases))
+    readable = [values for values in found if not isinstance(values, InputError)]
+    if not readable:
+        raise next(error for error in found if isinstance(error, InputError))
+    values = set().union(*readable)
     where = cases[0].id if len(cases) == 1 else f"{cases[0].id} and {len(cases) - 1} more"
     convention = detect_convention(values, where, candidates)
     return convention.name if convention else "brats2021"  # every mask is empty: any convention says the same
+
+
+def _mask_values_or_error(case: Case) -> list[int] | InputError:
+    """Return the numbers in a mask; what is wrong with a bad one is also reported where its case is read."""
+    try:
+        return _mask_values(case)
+    except InputError as error:
+        return error
 
 
 def _mask_values(case: Case) -> list[int]:

@@ -83,10 +83,7 @@ class _Checked:
 
 
 def _settle_conventions(cases: Sequence[Case], labels: str | None) -> tuple[list[Case], str | None]:
-    """Return the cases with the label convention of each where it is known, and why it is not known of the others.
-
-    A mask that cannot be read does not keep the conventions of the other cases from being known.
-    """
+    """Return the cases with the label convention of each where it is known, and why it is not known of the others."""
     from gliomask.cases import resolve_conventions
     from gliomask.labels import get_convention
 
@@ -94,22 +91,8 @@ def _settle_conventions(cases: Sequence[Case], labels: str | None) -> tuple[list
         get_convention(labels)
     try:
         return resolve_conventions(cases, labels), None
-    except Exception:
-        readable = [case for case in cases if _has_readable_mask(case)]
-    try:
-        settled = {case.id: case for case in resolve_conventions(readable, labels)}
-    except Exception as error:
+    except Exception as error:  # masks that do not tell their convention; the cases are checked all the same
         return list(cases), describe(error)
-    return [settled.get(case.id, case) for case in cases], None
-
-
-def _has_readable_mask(case: Case) -> bool:
-    from gliomask.volume import read_volume
-
-    try:
-        return case.mask is None or bool(read_volume(case.mask, mask=True).data.size)
-    except Exception:  # the report of the case says what it is
-        return False
 
 
 def _check_or_fault(check_case: Callable[[Case], CaseReport], case: Case) -> CaseReport:

@@ -120,12 +120,20 @@ def restore(prepared: Prepared, channels: NDArray[np.float32]) -> Volume:
 def common_spacing(cases: Sequence[Case], axes: str) -> Spacing:
     """Return the median voxel size of some cases along each of the axes, rounded to 0.01 mm; reads headers only.
 
+    A file whose header is bad is skipped; what is wrong with it is reported where its case is read.
+
     Raises:
-        InputError: There is no case with images, or a file is bad.
+        InputError: There is no case with images, or no header can be read.
     """
-    grids = [read_grid(next(iter(case.images.values())).path)[0] for case in cases if case.images]
+    grids, problems = [], []
+    for case in cases:
+        if case.images:
+            try:
+                grids.append(read_grid(next(iter(case.images.values())).path)[0])
+            except InputError as error:
+                problems.append(str(error))
     if not grids:
-        raise InputError("no case with images: nothing to prepare.")
+        raise InputError("; ".join(problems) or "no case with images: nothing to prepare.")
     x, y, z = np.median([_oriented(grid, axes).spacing_mm for grid in grids], axis=0).round(2).tolist()
     return x, y, z
 
