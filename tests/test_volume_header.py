@@ -226,7 +226,7 @@ def test_what_is_written_as_on_a_files_grid_lies_on_it(tmp_path: Path) -> None:
     other = reorient(Volume((image.data > 99).astype(np.uint8), image.affine), "RAS")
     write_volume(tmp_path / "mask.nii", other, like=path)
     np.testing.assert_array_equal(read_volume(tmp_path / "mask.nii").data, image.data > 99)
-    moved = other.affine.copy()
+    moved = image.affine.copy()
     moved[2, 3] += 1
     with pytest.raises(InputError, match=r"image\.nii: what is written as on its grid differs from it in origin"):
-        write_volume(tmp_path / "mask.nii", Volume(other.data, moved), like=path)
+        write_volume(tmp_path / "mask.nii", Volume(image.data, moved), like=path)

@@ -27,6 +27,9 @@ _HEADER_BYTES = 544
 _ROUNDING = 1e-3
 _LARGEST_SCALE = 0.05
 
+# An intensity beyond this is damage; the squares of smaller ones can be added up in float32.
+_LARGEST = 1e15
+
 _NO_LABELS = "{}: a mask holds whole numbers from 0 to 255. Is this a tumour mask?"
 
 # The header's fields that say where the voxels lie, beside the voxel size.
@@ -59,7 +62,8 @@ def read_volume(path: Path, *, mask: bool = False) -> Volume:
 
     Raises:
         InputError: The file is missing, cut, damaged, not a NIfTI, not 3-D or 4-D, larger than 512 x 512 x 512 voxels,
-            has no usable orientation or an impossible voxel size, is all zero, or holds NaN or infinity.
+            has no usable orientation or an impossible voxel size, is all zero, or holds NaN, infinity or values beyond
+            1e15.
     """
     header = read_header(path, read_head(path, _HEADER_BYTES))
     stored = _read_voxels(path, header, mask)
@@ -142,13 +146,14 @@ def _read_voxels(path: Path, header: Header, mask: bool) -> NDArray[Any]:
 
 
 def _as_intensities(path: Path, data: NDArray[Any]) -> NDArray[Any]:
-    if data.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused below
+    with np.errstate(all="ignore"):  # NaN and infinity are looked for
+        if data.dtype.kind == "f":
             data = data.astype(np.float32)
-        bad = int(np.size(data) - np.count_nonzero(np.isfinite(data)))
-        if bad:
-            raise InputError(f"{path}: {bad} voxels are NaN or infinite. Repair or export the volume again.")
-    if not data.any():
+        lowest, highest = data.min(), data.max()
+        if not (lowest >= -_LARGEST and highest <= _LARGEST):
+            bad = data.size - np.count_nonzero((data >= -_LARGEST) & (data <= _LARGEST))
+            raise InputError(f"{path}: {bad} voxels are NaN or infinite, or beyond {_LARGEST:g}. Export it again.")
+    if lowest == highest == 0:
         raise InputError(f"{path}: every voxel is zero. Was the export cut short?")
     return data
 
@@ -165,8 +170,8 @@ def _as_labels(path: Path, data: NDArray[Any], rounding: float) -> NDArray[np.ui
         raise InputError(f"{path}: a mask has one channel; this one has {len(data)}.")
     if data.dtype == np.uint8:
         return data
-    whole = np.rint(data) if data.dtype.kind == "f" else data
-    with np.errstate(invalid="ignore"):  # NaN and what is too large differ from what they become
+    with np.errstate(all="ignore"):  # NaN and what is too large differ from what they become
+        whole = np.rint(data) if data.dtype.kind == "f" else data
         labels = whole.astype(np.uint8, casting="unsafe")
         fits = np.array_equal(labels, whole) and (whole is data or bool(np.abs(data - whole).max() <= rounding))
     if not fits:  # fractions, NaN, below 0 or above 255
