@@ -35,6 +35,12 @@ def test_text_is_utf_8_whatever_the_machine_speaks(tmp_path: Path) -> None:
     assert (tmp_path / "table.csv").read_bytes() == b"a,\xc2\xb5m\nb,\xc3\xa9\r\n"
 
 
+def test_names_that_are_not_utf_8_do_not_end_a_table(tmp_path: Path) -> None:
+    """Their bytes are written so that they can be seen, and the file stays UTF-8."""
+    write_text(tmp_path / "table.csv", f"{os.fsdecode(bytes([112, 255]))},1\n")
+    assert (tmp_path / "table.csv").read_text("utf-8") in ("p\\udcff,1\n", "p\xff,1\n")
+
+
 def test_the_name_to_write_to_keeps_the_ending_and_the_folder(tmp_path: Path) -> None:
     """Writers choose a format by the ending; a rename is atomic within one disk only."""
     with replacing(tmp_path / "image.npz") as partial:

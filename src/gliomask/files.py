@@ -24,24 +24,23 @@ _LONGEST_WRITE = 300.0
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write to, and move it over `path` once the block has ended well.
+    """Yield a temporary path to write to, which replaces `path` when the block ends without an error.
 
-    The name keeps `path`'s ending, for writers that choose a format by it. If the block fails, nothing is left of the
-    attempt and an older file at `path` stays as it was.
+    The temporary name has the ending of `path`, for writers that choose a format by it. If the block fails, the
+    temporary file is removed and an older file at `path` is left as it was.
 
     Raises:
         InputError: The folder cannot be made or written to, or the disk is full.
     """
     partial = path.with_name(f"{_PARTIAL}{uuid4().hex[:12]}-{path.name}")
     with one_writer(path.parent, path.name, wait_seconds=_LONGEST_WRITE):
-        for left in path.parent.glob(
-            f"{_PARTIAL}{'[0-9a-f]' * 12}-{escape(path.name)}"
-        ):  # by a process that was killed
+        # Left by processes that were killed.
+        for left in path.parent.glob(f"{_PARTIAL}{'[0-9a-f]' * 12}-{escape(path.name)}"):
             with suppress(OSError):
                 left.unlink()
         try:
             yield partial
-            with partial.open("rb+") as written:  # on the disk before it takes the old one's name
+            with partial.open("rb+") as written:  # on the disk before it replaces the old file
                 os.fsync(written.fileno())
             partial.replace(path)
         except OSError as error:
@@ -56,10 +55,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def one_writer(folder: Path, name: str = "", *, wait_seconds: float = 0.0) -> Iterator[None]:
-    """Hold a folder, or what `name` stands for in it, so that no other thread, process or host writes there meanwhile.
+    """Lock a folder, or one name in it, against writing by any other thread, process or host.
 
-    The lock is the operating system's and ends with the process, so one that a crash left behind is taken over. Its two
-    small files, `.writing*.lock` and `.writing*.json`, are removed at the end.
+    The operating system releases the lock when the process ends, so a crash leaves nothing locked. Two small files,
+    `.writing*.lock` and `.writing*.json`, are removed at the end.
 
     Args:
         folder: Made if it does not exist.
@@ -67,7 +66,8 @@ def one_writer(folder: Path, name: str = "", *, wait_seconds: float = 0.0) -> It
         wait_seconds: How long to wait for another writer before giving up.
 
     Raises:
-        InputError: Somebody else holds it (who, and since when, is said), or the folder cannot be written to.
+        InputError: Another writer holds the lock (the message names it and since when), or the folder cannot be written
+            to.
     """
     stem = f".writing-{name}" if name else ".writing"
     lock = FileLock(folder / f"{stem}.lock", timeout=wait_seconds, thread_local=False)
@@ -96,16 +96,16 @@ def one_writer(folder: Path, name: str = "", *, wait_seconds: float = 0.0) -> It
     finally:
         with suppress(OSError):
             holder.unlink(missing_ok=True)
-            # Removed while it is held: whoever opened it before finds that it has no name any more, and tries again.
-            # Windows refuses to remove an open file, and it stays there, empty.
+            # Removed while the lock is held: a process that has opened it notices that it was removed, and tries again.
+            # Windows does not remove an open file; there it remains, empty.
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
 def clear_partials(folder: Path) -> int:
-    """Remove the partial files and locks that killed processes left in a folder, and return how many files there were.
+    """Remove the partial files and locks that killed processes left in a folder; return the number of files.
 
-    Those of processes that are writing now are left alone. A folder that does not exist has none.
+    Files that a running process is writing are left alone. The folder need not exist.
     """
     cleared = 0
     for partial in folder.glob(f"{_PARTIAL}*"):
@@ -128,10 +128,10 @@ def _describe(holder: Path) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be made or written to, before any work is done; leaves nothing behind.
+    """Refuse a folder that cannot be made or written to, before any work is done; nothing is left behind.
 
     Raises:
-        InputError: As said.
+        InputError: The folder cannot be made or written to.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:

@@ -1,4 +1,4 @@
-"""What each number in a mask means: label conventions, tissues, regions, and the way from one to the other."""
+"""Label conventions: which number in a mask stands for which tissue, and which tissues make up each region."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ LONG_NAMES: Mapping[str, str] = MappingProxyType(
         "CC": "cystic component",
     }
 )
-"""Regions and tissues in a few words, as pages name them."""
+"""Regions and tissues in a few words, for pages and pictures."""
 
-# Painted in this order, a later region over an earlier one, a nested set of regions becomes one map of tissues.
+# Region masks become one label map by painting them in this order, each over the ones before.
 _PAINT_ORDER = (("WT", "ED"), ("TC", "NCR"), ("ET", "ET"), ("RC", "RC"))
 
 
 @dataclass(frozen=True)
 class LabelConvention:
-    """The numbers one family of masks uses; 0 is always background."""
+    """The meaning of the numbers in one family of masks; 0 is always background."""
 
     name: str
     tissues: Mapping[int, str]
@@ -62,12 +62,12 @@ class LabelConvention:
 
     @property
     def values(self) -> frozenset[int]:
-        """The numbers a mask may hold, background included."""
+        """The numbers that a mask may hold, including 0 for background."""
         return frozenset({0, *self.tissues})
 
     @property
     def regions(self) -> dict[str, frozenset[int]]:
-        """The numbers of each region that this convention can express."""
+        """The numbers that make up each region, for the regions that this convention can express."""
         numbers = {
             region: frozenset(value for value, tissue in self.tissues.items() if tissue in members)
             for region, members in REGIONS.items()
@@ -107,49 +107,49 @@ def get_convention(name: str) -> LabelConvention:
         InputError: The name is not in `CONVENTIONS`.
     """
     if name not in CONVENTIONS:
-        # The nearest name may be another year's: which years each is for stands beside.
+        # The most similar name may be that of another year, so the message says what each is for.
         uses = "; ".join(f"{convention.name} for {convention.used_by}" for convention in CONVENTIONS.values())
         raise InputError(f"{unknown_name('label convention', name, CONVENTIONS)}: {uses}.")
     return CONVENTIONS[name]
 
 
 def check_labels(values: Collection[int], convention: LabelConvention, where: str) -> None:
-    """Refuse numbers that the convention does not know.
+    """Refuse a mask with numbers that its convention does not define.
 
     Args:
         values: The numbers found in a mask.
-        convention: What they should mean.
+        convention: The convention of the mask.
         where: The file or case, for the message.
 
     Raises:
-        InputError: A number is not in the convention; the ones that would fit are named.
+        InputError: A number is not in the convention; the message names the conventions that fit.
     """
-    strange = sorted(set(values) - convention.values)
-    if not strange:
+    undefined = sorted(set(values) - convention.values)
+    if not undefined:
         return
     fitting = [other.name for other in CONVENTIONS.values() if set(values) <= other.values]
     way_out = (
         f"The conventions that fit: {', '.join(fitting)}; choose with --labels."
         if fitting
-        else ("No known convention fits: is this a tumour mask?")
+        else "No known convention fits: is this a tumour mask?"
     )
     raise InputError(
-        f"{where}: labels {_listed(strange)} are not in {convention}; found {_listed(sorted(values))}. {way_out}"
+        f"{where}: labels {_listed(undefined)} are not in {convention}; found {_listed(sorted(values))}. {way_out}"
     )
 
 
 def detect_convention(
     values: Collection[int], where: str, candidates: Sequence[str] = tuple(CONVENTIONS)
 ) -> LabelConvention | None:
-    """Return the convention that the numbers of one or more masks prove, or None if there are no numbers but 0.
+    """Return the only convention that fits the numbers of one or more masks, or None if there is no number but 0.
 
-    {1, 2, 4} and its subsets with a 4 are BraTS 2021. {1, 2, 3} is BraTS 2023 or MSD and nnU-Net, {1, 2, 3, 4} is
-    BraTS 2024 or PED: these are refused, not guessed, as the numbers alone cannot tell.
+    {1, 2, 4} and its subsets with a 4 are BraTS 2021. {1, 2, 3} may be BraTS 2023, MSD or nnU-Net, and {1, 2, 3, 4}
+    BraTS 2024 or PED: these are refused, because a wrong guess would go unnoticed.
 
     Args:
         values: The numbers found.
         where: The file or case, for the message.
-        candidates: The conventions it can be; a layout may leave fewer (`Layout.candidates`).
+        candidates: The possible conventions; a layout may allow only some (`Layout.candidates`).
 
     Raises:
         InputError: Nothing fits, or several fit and would give a number different meanings.
@@ -178,13 +178,13 @@ def detect_convention(
 def to_regions(
     labels: NDArray[np.integer], convention: LabelConvention, regions: Sequence[str] = ("WT", "TC", "ET")
 ) -> NDArray[np.bool_]:
-    """Return one boolean channel a region.
+    """Return a boolean channel for each region.
 
     Args:
-        labels: A map of the convention's numbers, `(X, Y, Z)`; see `check_labels`.
-        convention: What they mean.
-        regions: Names from `REGIONS`, in the order wanted. A region the convention cannot express is empty, whether it
-            is known to be absent or not known at all (`LabelConvention.known`).
+        labels: A label map in the convention's numbers, `(X, Y, Z)`; see `check_labels`.
+        convention: The convention of the labels.
+        regions: Names from `REGIONS`, in the order of the channels. A region that the convention cannot express is
+            empty, whether it is known to be absent or not known at all (`LabelConvention.known`).
 
     Returns:
         `(R, X, Y, Z)`, new memory.
@@ -197,16 +197,16 @@ def to_regions(
 
 
 def to_labels(masks: NDArray[np.bool_], regions: Sequence[str], convention: LabelConvention) -> NDArray[np.uint8]:
-    """Return the map of numbers for region channels; the way back from `to_regions`.
+    """Return the label map of region channels; the inverse of `to_regions`.
 
     The regions are painted from the outermost inwards (WT as ED, TC as NCR, ET as ET, RC as RC), so a voxel of ET that
-    its TC lacks belongs to both afterwards: the answer is nested whatever came in.
+    its TC lacks belongs to both afterwards: the result is nested, whatever the input is.
 
     Args:
-        masks: `(R, X, Y, Z)`, one channel a region.
+        masks: `(R, X, Y, Z)`, one channel per region.
         regions: The channels' names.
-        convention: The numbers to write. A tissue without a number there takes that of the region around it; a region
-            that it cannot express is left out (a cavity is no tumour: RC before 2024).
+        convention: The convention of the result. A tissue without a number there gets the number of the surrounding
+            region. A region that it cannot express is left out (RC before 2024, as a cavity is no tumour).
 
     Returns:
         `(X, Y, Z)`, uint8.
@@ -242,26 +242,29 @@ def convert_labels(
 
 
 def count_labels(labels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Return how many voxels of a map of labels hold each number from 0 to 255."""
+    """Return how many voxels of a label map hold each number from 0 to 255."""
     flat = labels.ravel(order="K")
-    tumour = flat[flat != 0]  # few of many: counting these alone is ten times faster
+    tumour = flat[flat != 0]  # few of all voxels; counting only these is ten times faster
     counts = np.bincount(tumour, minlength=256)
     counts[0] = labels.size - len(tumour)
     return counts
 
 
 def label_values(labels: NDArray[np.integer]) -> list[int]:
-    """Return the numbers that a map of labels holds, sorted."""
+    """Return the numbers that occur in a label map, sorted."""
     return [int(value) for value in np.flatnonzero(count_labels(labels))]
 
 
 def oedema_is_outermost(labels: NDArray[np.integer], convention: LabelConvention) -> bool:
-    """Tell whether ED lies farther from the centre of ET than NCR does, as anatomy has it.
+    """Tell whether ED lies farther from the centre of ET than NCR does, as it does in almost all tumours.
 
-    A mask read in the wrong convention (MSD's 1 is oedema, BraTS's 1 is necrosis) mostly answers no. A mask that lacks
-    one of the three tissues, or has under 50 voxels of one, answers yes: it proves nothing.
+    The result is mostly False for a mask that is read in the wrong convention (1 is oedema in MSD and necrosis in
+    BraTS). It is True for a mask without one of the three tissues or with fewer than 50 voxels of one, which proves
+    nothing.
     """
-    in_order = labels.T if labels.flags.f_contiguous else labels  # as it lies in memory; distances do not mind
+    in_order = (
+        labels.T if labels.flags.f_contiguous else labels
+    )  # in the order of memory, which is faster; distances are the same
     places = np.argwhere(in_order)
     values = in_order[tuple(places.T)]
     points = {tissue: places[values == convention.value_of(tissue)] for tissue in ("NCR", "ED", "ET")}

@@ -1,7 +1,7 @@
-"""A synthetic glioma examination: a cartoon of a brain with a tumour whose outline is known exactly.
+"""Synthetic glioma examinations: a simplified brain with a tumour whose outline is known exactly.
 
-For the demo, the tests and a rehearsal before access to data is granted. No patient's image has gone into it: the
-anatomy is geometry and noise, and a seed says which.
+They are used in the demo, in the tests, and to try commands before access to real data is granted. They contain no
+patient's data: the anatomy consists of geometric shapes and noise, all drawn from a seed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A head without a skull: folded cortex, white matter, deep grey, ventricles, cerebellum, brain stem, vessels.
 
-Everything is placed in millimetres from the middle of the head (x to the left, y to the back, z to the top) and bent
-afterwards by smooth noise. Solids are given by their depth, `> 0` inside, so that a voxel's share of a tissue follows
-from the depth of its middle and the voxel's size: thin sulci fade at coarse voxels instead of breaking up.
+Positions are in millimetres from the centre of the head (x to the left, y to the back, z to the top) and are deformed
+afterwards by smooth noise. A solid is given by the depth below its surface, `> 0` inside, so that the share of a voxel
+that a tissue fills follows from the depth of the voxel's centre and the voxel size: at coarse voxels thin sulci become
+fainter instead of breaking up.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _FOLIA_MM = 1.3
 
 @dataclass(frozen=True)
 class Push:
-    """Mass effect: what lies around `centre` is pushed away from it over `reach_mm`, by up to `shift_mm`."""
+    """Mass effect: tissue within about `reach_mm` of `centre` is displaced away from it, by up to `shift_mm`."""
 
     centre: Point
     reach_mm: float
@@ -33,11 +34,11 @@ class Push:
 
 @dataclass(frozen=True)
 class Head:
-    """The anatomy of the voxels inside the brain: `mask` `(X, Y, Z)` over the frame's box, all else one value a voxel.
+    """The anatomy inside the brain: `mask` is `(X, Y, Z)` over the frame's box, all else has a value per voxel of it.
 
-    `csf`, `grey`, `white`, `deep` and `ventricle` are shares that add up to 1; `vessel` (whatever takes up contrast:
-    sinus, veins, choroid plexus) lies on top of them. `cerebrum` and `ventricles` are depths in mm below the surface;
-    `cerebrum` is negative in the cerebellum and the brain stem.
+    `csf`, `grey`, `white`, `deep` and `ventricle` are shares of the voxel that add up to 1; `vessel` (everything that
+    takes up contrast agent: sinuses, veins, choroid plexus) overlies them. `cerebrum` and `ventricles` are depths in mm
+    below the surface; `cerebrum` is negative in the cerebellum and the brain stem.
     """
 
     mask: NDArray[np.bool_]
@@ -65,13 +66,13 @@ class _Parts:
 
 
 def make_head(seed: int, frame: Frame, pushes: tuple[Push, ...]) -> Head:
-    """Return the head that belongs to a seed, deformed by the mass effect of its tumours."""
+    """Return the head of a seed, deformed by the mass effect of its tumours."""
     rng = np.random.default_rng([seed, 1])
     place = _bent(rng, frame, pushes)
     solid = _parts(*place, frame.spacing_mm)
     rim = np.float32(0.4) + np.float32(0.6) * noise(rng, frame, 25)
     mask = join(join(solid.cerebrum, solid.cerebellum, 9), solid.stem, 5) > -np.clip(rim, -0.5, 2)
-    # The pools of CSF between the parts: in front of the pons and behind it.
+    # The cisterns between the parts: in front of the pons and behind it.
     mask |= ellipsoid(*place, (0, -2, -21), (30, 30, 15)) > 0
     mask |= ellipsoid(*place, (0, 23, -33), (19, 13, 15)) > 0
     mask = _filled(mask)
@@ -102,13 +103,13 @@ def make_head(seed: int, frame: Frame, pushes: tuple[Push, ...]) -> Head:
 
 
 def _bent(rng: np.random.Generator, frame: Frame, pushes: tuple[Push, ...]) -> Place:
-    """Return the place in the model head of every voxel: a person's proportions, crookedness, and mass effect."""
+    """Return the position of every voxel in the model head: individual proportions, asymmetry and mass effect."""
     sizes = rng.uniform(0.95, 1.02, 3).astype(np.float32)
     place = frame.places
     for push in pushes:
         away = [axis - np.float32(c) for axis, c in zip(place, push.centre, strict=True)]
         distance = np.sqrt(sum(np.square(a) for a in away))
-        # The skull does not give way: no shift at the surface.
+        # There is no displacement at the surface, because the skull is rigid.
         give = np.clip(ellipsoid(*place, (0, 0, 5), (66, 86, 66)) / 25, 0, 1)
         ratio = distance / np.float32(push.reach_mm)
         shift = np.float32(push.shift_mm) * give * np.exp(-np.square(ratio)) * ratio * np.float32(2.33)
@@ -121,7 +122,10 @@ def _bent(rng: np.random.Generator, frame: Frame, pushes: tuple[Push, ...]) -> P
 
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the largest piece of a mask, its holes filled: what cannot be reached from the box's corner is inside."""
+    """Return the largest component of a mask with its holes filled.
+
+    What cannot be reached from the corner of the box counts as inside.
+    """
     pieces = label(mask)[0]
     outside = label(pieces != np.bincount(pieces[mask]).argmax())[0]
     filled: NDArray[np.bool_] = outside != outside[0, 0, 0]
@@ -131,7 +135,7 @@ def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _parts(x: Field, y: Field, z: Field, h: float) -> _Parts:
     """Return the large parts: cerebrum (frontal to occipital lobe, and temporal lobes), cerebellum, brain stem."""
     ax = np.abs(x)
-    # Narrower in front, with a flat base that rises behind, where the cerebellum lies under it.
+    # Narrower at the front, with a flat base that rises towards the back, above the cerebellum.
     front = ellipsoid(x, y, z, (0, -25, 12), (59, 60, 49))
     main = join(front, ellipsoid(x, y, z, (0, 12, 15), (66, 75, 55)), 14)
     base = z + 23 - np.float32(0.10) * np.maximum(y + 20, 0) + np.float32(0.1) * np.maximum(ax - 20, 0)
@@ -168,7 +172,7 @@ def _cerebral_cortex(
     """Return the shares of CSF, and of CSF and cortex together, in the cerebrum; `width` is half that of a sulcus."""
     x, y, z = place
     ax = np.abs(x)
-    # Walls that wind on their way down, and do not all point at one line.
+    # The walls of sulci wind as they go deeper and do not all point to the same line.
     wx, wy, wz = (axis + wind for axis, wind in zip(place, winds, strict=True))
     callosum = ellipsoid(np.zeros_like(y), y, z, (0, 2, 3), (1e3, 41, 25))
     fissure = np.hypot(ax, np.maximum(callosum, 0))
@@ -181,21 +185,21 @@ def _cerebral_cortex(
     wall = np.minimum(wall, fissure)
     wall = np.minimum(wall, _sylvian(ax, y, z, parts))
     surface = np.minimum(parts.cerebrum - np.float32(0.6) * width, parts.tentorium - np.float32(0.8))
-    # Sulci gape at the surface; the upper side of the corpus callosum is bare.
+    # Sulci are wider at the surface; the upper side of the corpus callosum has no cortex.
     width = width * (1 + np.exp(np.minimum(-depth / 5, 0)))
     thick = np.where((callosum > 0.5) & (ax < 9) & (z > -4), np.float32(0.2), np.float32(_CORTEX_MM))
     return _sheet(wall, surface, width, h), _sheet(wall, surface - thick, width + thick, h)
 
 
 def _sheet(wall: Field, surface: Field, half: Field, h: float) -> Field:
-    """Return the share of a voxel within `half` mm of a wall (a sheet, both sides count) or outside of a surface."""
+    """Return the share of a voxel that lies within `half` mm of a wall, on either side, or outside a surface."""
     sheet = share(half - wall, h) - share(-half - wall, h)
     covered: Field = np.maximum(sheet, share(-surface, h))
     return covered
 
 
 def _sylvian(ax: Field, y: Field, z: Field, parts: _Parts) -> Field:
-    """Return the distance to the lateral fissure: the cleft over the temporal lobe, and the insula at its bottom."""
+    """Return the distance to the lateral fissure: the cleft above the temporal lobe, with the insula at its bottom."""
     deep = np.clip(np.float32(25) - np.float32(0.7) * np.maximum(y - 5, 0), 0, 25)
     cleft = np.hypot(parts.sylvian, np.maximum(parts.cerebrum - deep, 0))
     cleft = np.where(ax > 20, cleft + np.float32(0.2), np.float32(DEEPEST_MM))
@@ -209,7 +213,7 @@ def _sylvian(ax: Field, y: Field, z: Field, parts: _Parts) -> Field:
 def _cerebellar_cortex(
     rng: np.random.Generator, place: Place, parts: _Parts, ripple: Field, h: float
 ) -> tuple[Field, Field]:
-    """Return the shares of CSF, and of CSF and cortex together, in the cerebellum: fissures and folia like a fan."""
+    """Return the shares of CSF, and of CSF and cortex together, in the cerebellum, whose folia form a fan."""
     ax, y, z = place
     hinge = 24 - np.float32(0.010) * np.square(ax)
     fan = np.float32(30) * np.arctan2(z + 38, y - hinge) + np.float32(0.4) * ax + np.float32(1.5) * ripple
@@ -228,14 +232,14 @@ def _cerebellar_cortex(
 
 
 def _stalk(ax: Field, y: Field, z: Field, stem: Field, h: float) -> Field:
-    """Return the share of what has no cortex: brain stem, its arms to the cerebellum, what is around the thalami."""
+    """Return the share of parts without cortex: brain stem, cerebellar peduncles, surroundings of the thalami."""
     peduncles = tube(ax, y, z, ((0, 14, -31, 9), (18, 34, -37, 7), (24, 46, -38, 5)))
     middle = ellipsoid(ax, y, z, (0, 6, 0), (24, 27, 20))
     return share(np.maximum(np.maximum(stem - np.float32(0.8), peduncles), middle), h)
 
 
 def _cisterns(ax: Field, y: Field, z: Field, h: float) -> Field:
-    """Return the share of the pools of CSF at the base and behind the midbrain."""
+    """Return the share of the cisterns at the base of the brain and behind the midbrain."""
     base = ellipsoid(ax, y, z, (0, -14, -22), (11, 9, 5))
     behind = ellipsoid(ax, y, z, (0, 33, -8), (9, 5, 6))
     pontine = ellipsoid(ax, y, z, (0, -9, -36), (13, 4, 14))
@@ -254,7 +258,7 @@ def _ventricles(rng: np.random.Generator, x: Field, y: Field, z: Field) -> Field
     behind = tube(ax, y, z, ((25, 34, 5, 6.4), (23, 44, 2, 4.2), (21, 56, 0, 2.2)))
     below = tube(ax, y, z, ((26, 34, 3, 6.0), (33, 22, -10, 3.2), (33, 4, -17, 2.6), (28, -9, -19, 2.4)))
     lateral = join(join(body, behind, 2), below, 2) + np.float32(plump) + np.sign(x) * np.float32(lopsided)
-    # A thin septum keeps the two apart.
+    # A thin septum separates the two.
     lateral = np.minimum(lateral, ax - np.float32(0.7))
     third = ellipsoid(ax, y, z, (0, 5, -3), (2.0 + max(plump, -0.8), 13, 11))
     fourth = ellipsoid(ax, y, z, (0, 29, -36), (6.8, 5, 9)) + np.float32(0.3 * plump)

@@ -1,4 +1,4 @@
-"""What a scanner makes of a head: four sequences with their contrast, blur, shading, noise and arbitrary scale."""
+"""The simulated scanner: four sequences with their contrasts, blur, shading, noise and arbitrary intensity scale."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gliomask.phantom.tumour import Tumour, TumourPlan
 
 @dataclass(frozen=True)
 class _Sequence:
-    """Signal of each tissue relative to white matter, and the usual number of the latter in a file."""
+    """The signal of each tissue relative to white matter, and the intensity of white matter in a typical file."""
 
     csf: float
     grey: float
@@ -29,8 +29,9 @@ class _Sequence:
     white_level: float
 
 
-# Typical of preoperative 1.5 T and 3 T examinations: T1 darkens and T2 brightens with water, FLAIR suppresses free
-# water, contrast agent brightens what has no blood-brain barrier. `solid` is the core of a glioma that takes up none.
+# Typical of preoperative examinations at 1.5 T and 3 T: water is dark on T1 and bright on T2, FLAIR suppresses free
+# water, and contrast agent brightens tissue without a blood-brain barrier. `solid` is the core of a glioma that takes
+# up no contrast agent.
 _SEQUENCES: Mapping[str, _Sequence] = {
     "t1n": _Sequence(0.42, 0.80, 0.87, 0.85, 0.60, 0.68, 0.82, 0.80, 780),
     "t1c": _Sequence(0.44, 0.83, 0.88, 2.60, 0.55, 0.68, 0.80, 1.90, 1900),
@@ -40,7 +41,7 @@ _SEQUENCES: Mapping[str, _Sequence] = {
 
 
 def scan(seed: int, frame: Frame, head: Head, plan: TumourPlan, tumour: Tumour) -> dict[str, NDArray[np.int16]]:
-    """Return the four sequences on the whole grid: `>= 1` in the brain and exactly 0 outside of it."""
+    """Return the four sequences on the whole grid: at least 1 inside the brain and exactly 0 outside."""
     rng = np.random.default_rng([seed, 4])
     texture = 1 + np.float32(0.025) * noise(rng, frame, 5)[head.mask]
     images = {}
@@ -55,21 +56,21 @@ def scan(seed: int, frame: Frame, head: Head, plan: TumourPlan, tumour: Tumour) 
 def _signal(
     rng: np.random.Generator, name: str, sequence: _Sequence, head: Head, plan: TumourPlan, tumour: Tumour
 ) -> Field:
-    """Return the signal of each voxel of the mask, relative to white matter, before the scanner touches it."""
-    sure = rng.uniform(0.94, 1.06, 5).astype(np.float32)
-    csf, grey, deep = sequence.csf * sure[0], sequence.grey * (1 + (sure[1] - 1) / 3), sequence.deep
+    """Return the signal of each voxel of the mask relative to white matter, before blur, shading and noise."""
+    variation = rng.uniform(0.94, 1.06, 5).astype(np.float32)
+    csf, grey, deep = sequence.csf * variation[0], sequence.grey * (1 + (variation[1] - 1) / 3), sequence.deep
     fluid = head.csf + head.ventricle
     signal = head.white + csf * fluid + grey * head.grey + deep * head.deep
     if name == "t2f":
-        # Caps and bands: the thin bright lining of the ventricles.
+        # The thin bright lining of the ventricles ("caps and bands").
         signal += np.float32(0.45) * np.exp(-np.abs(head.ventricles) / 2) * head.white
     signal += (sequence.vessel - signal) * head.vessel
     signal += (
-        (sequence.oedema * sure[2] - signal) * tumour.oedema * (np.float32(0.85) + np.float32(0.08) * tumour.grain)
+        (sequence.oedema * variation[2] - signal) * tumour.oedema * (np.float32(0.85) + np.float32(0.08) * tumour.grain)
     )
     necrosis = sequence.solid if plan.kind == "non_enhancing" else sequence.necrosis
-    signal += (necrosis * sure[3] * (1 + np.float32(0.06) * tumour.grain) - signal) * tumour.core
-    enhancing = sequence.enhancing * sure[4] * (1 + np.float32(0.15) * tumour.grain)
+    signal += (necrosis * variation[3] * (1 + np.float32(0.06) * tumour.grain) - signal) * tumour.core
+    enhancing = sequence.enhancing * variation[4] * (1 + np.float32(0.15) * tumour.grain)
     whole: Field = signal + (enhancing - signal) * tumour.rim
     return whole
 
@@ -77,7 +78,7 @@ def _signal(
 def _acquire(
     rng: np.random.Generator, frame: Frame, mask: NDArray[np.bool_], signal: Field, sequence: _Sequence
 ) -> NDArray[np.int16]:
-    """Return the box as a scanner stores it: blurred, shaded by its coil, with Rician noise, in its own units."""
+    """Return the box as a scanner stores it: blurred, with coil shading and Rician noise, in arbitrary units."""
     h = frame.spacing_mm
     blur = rng.uniform(0.55, 0.85) / h
     level = sequence.white_level * float(np.exp(rng.normal(0, 0.25)))

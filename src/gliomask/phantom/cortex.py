@@ -1,4 +1,4 @@
-"""The folding of the cortex: sulci as walls that stand on the surface and go down as far as each one does."""
+"""The folding of the cortex: sulci are walls that start at the surface and end at individual depths."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from scipy.ndimage import map_coordinates
 
 from gliomask.phantom.fields import Field, Place
 
-# Sulci stand half a wave apart; the depth to which they go changes over the longer wave.
+# Sulci are half a wavelength apart; their depth varies with the longer wavelength.
 _FOLD_WAVE_MM = 20.0
 _DEPTH_WAVE_MM = 48.0
 _WAVES = 40
 _STEP_MM = 2.0
 
-# No sulcus goes deeper than this under the surface of the brain.
+# No sulcus is deeper than this below the surface of the brain.
 DEEPEST_MM = 24.0
 
 
 @dataclass(frozen=True)
 class _Lobe:
-    """A capsule to unroll the surface of a lobe on: an axis from front to back at `(x, z)`, and radii around it."""
+    """The capsule on which the surface of a lobe is unrolled: an axis from front to back at `(x, z)` with its radii."""
 
     x: float
     z: float
@@ -42,12 +42,12 @@ _LAYERS = (_MAIN, _MAIN, _TEMPORAL, _TEMPORAL)
 def sulci(rng: np.random.Generator, place: Place, temporal: NDArray[np.bool_]) -> tuple[Field, Field]:
     """Return, for points of the cerebrum, the distance to the nearest sulcal wall and that wall's depth, both in mm.
 
-    The surface of each lobe is unrolled on a capsule, where band-limited noise is drawn: its zero lines, which wind
-    about like the folds of a cortex, are the sulci. Points inside the brain belong to the place on the capsule that
-    is straight above them, so that the walls go down along the surface's normal.
+    The surface of each lobe is unrolled on a capsule, on which band-limited noise is drawn. The zero lines of the noise
+    wind like the folds of a cortex and are the sulci. A point inside the brain belongs to the point of the capsule that
+    lies above it along the normal of the surface, so the walls follow the normals.
 
     Args:
-        rng: The source of the pattern; four independent ones are drawn (left, right; main lobe, temporal lobe).
+        rng: The generator; four independent patterns are drawn (left and right, main lobe and temporal lobe).
         place: The x, y and z of the points in mm, flat arrays of one length; x > 0 is the left hemisphere.
         temporal: Whether a point belongs to the temporal lobe.
     """
@@ -74,7 +74,7 @@ def _rows(lobe: _Lobe) -> int:
 
 
 def _unroll(lobe: _Lobe, x: Field, y: Field, z: Field) -> tuple[Field, Field]:
-    """Return the place on the capsule above a point: the turn around the axis and the way from pole to pole, 0 to 1."""
+    """Return the position on the capsule above a point: around the axis and from pole to pole, each from 0 to 1."""
     px, pz = x - np.float32(lobe.x), z - np.float32(lobe.z)
     axis = np.clip(y, np.float32(lobe.front), np.float32(lobe.back))
     turn = np.arctan2(pz, px) / np.float32(2 * np.pi) + np.float32(0.5)
@@ -103,14 +103,14 @@ def _unrolled(rng: np.random.Generator, lobe: _Lobe, rows: int, columns: int) ->
         axis=-1,
     ).astype(np.float32)
     value, slope = _waves(rng, surface, outward, _FOLD_WAVE_MM)
-    # The phase within the local wave, in mm: exact for a plane wave, and never more than a quarter of it.
+    # The phase within the local wave, in mm: exact for a plane wave, and at most a quarter of a wavelength.
     wall = np.float32(_FOLD_WAVE_MM / (2 * np.pi)) * np.arctan2(value, slope * np.float32(_FOLD_WAVE_MM / (2 * np.pi)))
     depth, _ = _waves(rng, surface, outward, _DEPTH_WAVE_MM)
     return wall, np.clip(15 + 6 * depth, 3, min(DEEPEST_MM - 3, 0.6 * lobe.vertical))
 
 
 def _waves(rng: np.random.Generator, points: Field, normals: Field, wave_mm: float) -> tuple[Field, Field]:
-    """Return a sum of plane waves in all directions (mean 0, deviation 1) and the length of its slope per mm."""
+    """Return a sum of plane waves in all directions (mean 0, deviation 1) and the size of its gradient per mm."""
     heading = rng.standard_normal((_WAVES, 3), dtype=np.float32)
     heading /= np.linalg.norm(heading, axis=1, keepdims=True)
     heading *= (2 * np.pi / wave_mm * rng.uniform(0.85, 1.2, (_WAVES, 1))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""One synthetic examination: head, tumour and scanner put together."""
+"""One synthetic examination: a head with a tumour, in four sequences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gliomask.phantom.contrast import scan
 from gliomask.phantom.fields import FULL_SHAPE, Frame, make_frame
 from gliomask.phantom.tumour import KINDS, Kind, grow_tumour, plan_tumour
 
-# The numbers in `Phantom.anatomy`, 0 being background: what each voxel would be without the tumour.
+# The numbers in `Phantom.anatomy`, which is the tissue of each voxel without the tumour; 0 is background.
 ANATOMY = {"csf": 1, "grey": 2, "white": 3, "deep": 4, "ventricle": 5}
 
 _SMALLEST = 32
@@ -24,7 +24,8 @@ class Phantom:
     """A synthetic examination, all on one grid `(X, Y, Z)`.
 
     `images` holds int16 arrays under `t1n t1c t2w t2f`, 0 outside of the brain and >= 1 inside; `tissues` is 0, 1 NCR,
-    2 ED, 3 ET; `anatomy` the healthy tissue underneath, numbered as in `ANATOMY`; `affine` leads to mm (RAS+).
+    2 ED, 3 ET; `anatomy` is the healthy tissue underneath, numbered as in `ANATOMY`; `affine` maps voxel indices to mm
+    (RAS+).
     """
 
     images: dict[str, NDArray[np.int16]]
@@ -34,17 +35,17 @@ class Phantom:
 
 
 def make_phantom(seed: int, *, size: int = FULL_SHAPE[0], kind: Kind | None = None) -> Phantom:
-    """Return the synthetic examination that belongs to a seed.
+    """Return the synthetic examination of a seed.
 
-    The head, its folding and its tumour depend on the seed alone; `size` only says how finely they are sampled, and
-    the same numbers always give the same voxels.
+    The head, its folding and its tumour depend on the seed alone; `size` is only the resolution at which they are
+    sampled. The same arguments always give the same voxels.
 
     Args:
         seed: Any integer >= 0.
         size: Voxels along X and Y, at least 32, and 48 for rims and foci to show well; 240 gives the grid of BraTS,
             240 x 240 x 155 of 1 mm, and 80 one of 80 x 80 x 52 with voxels of 3 mm.
-        kind: `ring`, a ring of enhancing tumour around necrosis, in oedema; `foci`, several of them; `non_enhancing`,
-            a core without contrast uptake, as in low-grade glioma. None draws 65, 20 and 15 in a hundred.
+        kind: `ring`, a ring of enhancing tumour around necrosis, in oedema; `foci`, several rings; `non_enhancing`, a
+            core without contrast uptake, as in low-grade glioma. None draws them with 65, 20 and 15 % probability.
 
     Raises:
         InputError: A negative seed, a size below 32, or an unknown kind.
@@ -71,7 +72,7 @@ def _numbered(head: Head) -> NDArray[np.uint8]:
 
 
 def _on_grid(frame: Frame, head: Head, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return one number a voxel on the whole grid, 0 outside of the brain."""
+    """Return values of the mask on the whole grid, 0 outside the brain."""
     volume: NDArray[np.uint8] = np.zeros(frame.shape, np.uint8)
     volume[frame.box][head.mask] = values
     return volume

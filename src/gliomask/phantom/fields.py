@@ -1,4 +1,4 @@
-"""Ground to build on: a grid in millimetres, smooth noise that does not depend on it, and a few solid shapes."""
+"""A grid in millimetres, smooth noise that does not depend on the voxel size, and a few solid shapes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Field = NDArray[np.float32]
 Point = tuple[float, float, float]
 Place = tuple[Field, Field, Field]
 
-# The BraTS grid, and where the middle of the head lies on it, in voxels of 1 mm.
+# The BraTS grid, and the position of the centre of the head on it, in voxels of 1 mm.
 FULL_SHAPE = (240, 240, 155)
 _CENTRE = (119.5, 124.5, 74.5)
 
-# All that is computed lies in this box around the middle (mm, towards left, back, top); beyond it is background.
+# Everything is computed in this box around the centre (mm, towards left, back, top); beyond it is background.
 _BOX = ((-79.0, 79.0), (-99.0, 99.0), (-72.0, 80.0))
 
 # Standard deviation of a cubic B-spline field with unit normal coefficients, averaged over a cell: (151/315) ** 1.5.
@@ -28,8 +28,8 @@ _SPLINE_STD = 0.332
 class Frame:
     """A grid over the head: its shape, voxel size, the part that can hold brain, and that part's axes in mm.
 
-    `axes` are three 1-D arrays measured from the middle of the head: x towards the left, y towards the back, z
-    towards the top, so that one place in the head has the same coordinates whatever the voxel size.
+    `axes` are three 1-D arrays measured from the centre of the head: x towards the left, y towards the back, z towards
+    the top. A position in the head has the same coordinates at every voxel size.
     """
 
     shape: tuple[int, int, int]
@@ -39,7 +39,7 @@ class Frame:
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """The way to world millimetres (RAS+); at 1 mm that of BraTS, otherwise with the same corner of the volume."""
+        """The affine to world millimetres (RAS+): that of BraTS at 1 mm, else with the same corner of the volume."""
         h = self.spacing_mm
         half = (h - 1) / 2
         return np.array([[-h, 0, 0, -half], [0, -h, 0, 239 - half], [0, 0, h, half], [0, 0, 0, 1]])
@@ -65,7 +65,7 @@ def make_frame(size: int) -> Frame:
 
 
 def noise(rng: np.random.Generator, frame: Frame, scale_mm: float) -> Field:
-    """Return smooth noise over the box, mean 0 and standard deviation 1, with bumps about `scale_mm` apart.
+    """Return smooth noise over the box, mean 0 and standard deviation 1, with maxima about `scale_mm` apart.
 
     A cubic B-spline whose coefficients are drawn on a lattice fixed in the head: the same generator gives the same
     field at every voxel size.
@@ -111,7 +111,7 @@ def join(a: Field, b: Field, blend_mm: float) -> Field:
 
 
 def share(depth: Field, width_mm: float) -> Field:
-    """Return how much of a voxel `width_mm` wide lies inside a solid, 0 to 1, from the depth of its middle."""
+    """Return the share of a voxel `width_mm` wide that lies inside a solid, 0 to 1, from the depth of its centre."""
     inside: Field = np.clip(depth / np.float32(width_mm) + np.float32(0.5), 0, 1)
     return inside
 

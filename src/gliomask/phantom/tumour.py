@@ -1,4 +1,4 @@
-"""A glioma in a head: cores with an enhancing rim, and oedema that follows the white matter."""
+"""A glioma in a head: cores with an enhancing rim, and oedema that spreads along the white matter."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _KIND_ODDS = (0.65, 0.20, 0.15)
 # Label numbers inside gliomask.
 NCR, ED, ET = 1, 2, 3
 
-# With less than a fifth of a voxel, one of five tissues cannot be the one that fills most of it.
+# A tissue that fills less than a fifth of a voxel cannot be the largest of five in it.
 _LITTLE = 0.2
 
-# Where gliomas sit (mm, left side): frontal, precentral, parietal, angular, temporal, insular, occipital.
+# Typical locations of gliomas (mm, left side): frontal, precentral, parietal, angular, temporal, insular, occipital.
 _SITES: tuple[Point, ...] = (
     (31, -40, 18),
     (28, -12, 38),
@@ -49,7 +49,7 @@ class Core:
 
 @dataclass(frozen=True)
 class TumourPlan:
-    """What is decided before anything is drawn: kind, cores, thickness of the rim and reach of the oedema in mm."""
+    """The parameters of a tumour: kind, cores, thickness of the rim and reach of the oedema in mm."""
 
     kind: Kind
     cores: tuple[Core, ...]
@@ -64,7 +64,7 @@ class TumourPlan:
 
 @dataclass(frozen=True)
 class Tumour:
-    """A tumour over the voxels of a head's mask: `tissues`, and how much of each shows in a voxel, 0 to 1."""
+    """A tumour over the voxels of a head's mask: `tissues`, and the visible share of each in a voxel, 0 to 1."""
 
     tissues: NDArray[np.uint8]
     core: Field
@@ -74,7 +74,7 @@ class Tumour:
 
 
 def plan_tumour(seed: int, kind: Kind | None) -> TumourPlan:
-    """Return the plan of the tumour that belongs to a seed; without a kind, the seed draws that too."""
+    """Return the parameters of the tumour of a seed; the kind is drawn too if it is not given."""
     rng = np.random.default_rng([seed, 2])
     drawn = KINDS[int(rng.choice(len(KINDS), p=_KIND_ODDS))]
     kind = drawn if kind is None else kind
@@ -89,7 +89,7 @@ def plan_tumour(seed: int, kind: Kind | None) -> TumourPlan:
 
 
 def grow_tumour(seed: int, frame: Frame, head: Head, plan: TumourPlan) -> Tumour:
-    """Return the planned tumour, fitted into the head: never outside of the cerebrum, never in a ventricle."""
+    """Return the planned tumour, fitted into the head: never outside the cerebrum and never in a ventricle."""
     rng = np.random.default_rng([seed, 3])
     x, y, z = (axis[head.mask] for axis in frame.places)
     lumps, bumps, grain = (noise(rng, frame, scale)[head.mask] for scale in (17, 8, 6))
@@ -123,14 +123,14 @@ def grow_tumour(seed: int, frame: Frame, head: Head, plan: TumourPlan) -> Tumour
 
 
 def _core(rng: np.random.Generator, centre: Point, radius: float) -> Core:
-    """Return a core of about this radius, a little longer one way than the other."""
+    """Return an ellipsoidal core of about this radius."""
     stretch = np.exp(rng.uniform(-0.18, 0.18, 3))
     a, b, c = radius * stretch / np.prod(stretch) ** (1 / 3)
     return Core(centre, (float(a), float(b), float(c)))
 
 
 def _satellites(rng: np.random.Generator, main: Core) -> tuple[Core, ...]:
-    """Return one to three smaller cores that keep clear of the main one and of each other."""
+    """Return one to three smaller cores that touch neither the main one nor each other."""
     wanted = int(rng.integers(1, 4))
     x, y, _ = main.centre
     others: list[Core] = []
@@ -146,12 +146,12 @@ def _satellites(rng: np.random.Generator, main: Core) -> tuple[Core, ...]:
             others.append(_core(rng, (a, b, c), radius))
         if len(others) == wanted:
             break
-    # Nowhere near: then across the midline, as seen when a glioma has followed the corpus callosum.
+    # If there is no room nearby, one across the midline, as if the glioma had spread along the corpus callosum.
     return tuple(others) or (_core(rng, (-30.0 if x > 0 else 30.0, 20.0 if y > 0 else -20.0, 33.0), 9.0),)
 
 
 def _has_room(centre: Point) -> bool:
-    """Return whether a small core fits at a place: deep enough in the cerebrum, off its midline and its ventricles."""
+    """Tell whether a small core fits at a place: deep in the cerebrum, away from the midline and the ventricles."""
     x, _, z = centre
     deep = float(np.linalg.norm((np.array(centre) - (0, 2, 16)) / (62, 82, 48))) < 0.64
     return deep and abs(x) > (20 if z > 28 else 26) and z > -8
@@ -164,14 +164,14 @@ def _rim(rng: np.random.Generator, frame: Frame, head: Head, plan: TumourPlan, b
     uneven = noise(rng, frame, 10)[head.mask]
     thick = np.float32(plan.rim_mm) * (1 + np.float32(0.45) * uneven + np.float32(0.25) * bumps)
     thick += np.float32(4) * np.maximum(uneven - np.float32(0.9), 0)
-    # A rim thinner than a voxel would be a row of dots.
+    # A rim thinner than a voxel would break up into separate voxels.
     thick = np.maximum(thick, np.float32(0.8 * frame.spacing_mm))
     rim: Field = np.where(uneven < -1.6, np.float32(0), thick)
     return rim
 
 
 def _spread(head: Head, plan: TumourPlan, distance: Field, lumps: Field, bumps: Field) -> Field:
-    """Return how far inside of the oedema a voxel is, in mm: far along white matter, hardly into the cortex."""
+    """Return the depth of each voxel inside the oedema in mm; it spreads along white matter, hardly into cortex."""
     reach = np.float32(plan.oedema_mm)
     spread = reach * (np.float32(0.8) + np.float32(0.35) * lumps + np.float32(0.12) * bumps) - distance
     held: Field = spread - reach * (np.float32(0.75) * head.grey + np.float32(0.45) * head.deep)
@@ -179,7 +179,7 @@ def _spread(head: Head, plan: TumourPlan, distance: Field, lumps: Field, bumps: 
 
 
 def _attached(mask: NDArray[np.bool_], tissues: NDArray[np.uint8], solid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which voxels hang together with a core, so that no crumb of oedema lies apart."""
+    """Return which voxels are connected to a core, so that no piece of oedema is isolated."""
     volume = np.zeros(mask.shape, bool)
     volume[mask] = tissues > 0
     parts = label(volume)[0][mask]

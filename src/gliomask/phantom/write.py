@@ -1,4 +1,4 @@
-"""Phantoms as files, in any layout that `find_cases` reads."""
+"""Phantoms written as files, in any layout that `find_cases` reads."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def write_phantoms(
     size: int = 240,
     on_case: Callable[[str], None] = lambda _: None,
 ) -> list[Case]:
-    """Write synthetic examinations with their masks as a release of BraTS would, and return them as cases.
+    """Write synthetic examinations with their masks in the layout of a BraTS release, and return them as cases.
 
     Args:
         folder: New or empty.
-        count: How many; numbered from 1.
+        count: The number of cases; they are numbered from 1.
         layout: A name from `cases.LAYOUTS`.
         missing: Sequences to leave out of every case.
         seed: The same seed gives the same files.
@@ -39,8 +39,8 @@ def write_phantoms(
         on_case: Called with the id after each case, for a progress bar.
 
     Raises:
-        InputError: The folder holds something already or cannot be written to, a name is unknown, or a layout with
-            all sequences in one file is asked to leave one out.
+        InputError: The folder is not empty or cannot be written to, a name is unknown, or a sequence is left out of a
+            layout with all sequences in one file.
     """
     folder = Path(folder)
     table = get_layout(layout)
@@ -50,7 +50,7 @@ def write_phantoms(
             f"layout {layout!r} holds all sequences in one file; none can be missing. Choose another layout."
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: is there already and not empty. Choose another folder.")
+        raise InputError(f"{folder}: exists already and is not empty. Choose another folder.")
     modalities = [modality for modality in MODALITIES if modality not in left_out]
     cases = [table.case(folder, number, modalities) for number in range(1, count + 1)]
     for number, case in enumerate(cases):

@@ -31,6 +31,8 @@ _PLAUSIBLE_FIELD_MM = (5.0, 2000.0)
 
 # Columns of an affine that enclose less than this share of the volume of their box are no axes of an image.
 _LEAST_VOLUME = 0.05
+# No number in an affine that can be computed with is larger.
+_LARGEST = 1e100
 # Two voxel sizes of one file that differ by more than this share contradict each other.
 _OTHER_SPACING = 5e-3
 
@@ -181,7 +183,7 @@ def _usable(found: Any) -> Affine | None:
     if found is None:
         return None
     affine = np.asarray(found, dtype=np.float64)
-    if not np.isfinite(affine).all():
+    if not (np.abs(affine) < _LARGEST).all():  # nor NaN
         return None
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not lengths.all() or abs(np.linalg.det(affine[:3, :3] / lengths)) < _LEAST_VOLUME:
