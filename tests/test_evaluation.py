@@ -1,20 +1,35 @@
-"""Evaluation: every prediction meets its own truth, in whatever numbers each uses, and nothing is left out unsaid."""
+"""Evaluation: predictions are matched with their truth, in the label convention of each, and nothing is lost."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gliomask import evaluation
 from gliomask.cases import Case, get_layout
 from gliomask.errors import InputError
-from gliomask.evaluation import Evaluation, MaskPair, MatchedMasks, evaluate, find_pairs
+from gliomask.evaluation import (
+    Evaluation,
+    MaskPair,
+    MatchedMasks,
+    compare_protocols,
+    evaluate,
+    find_pairs,
+    read_score_table,
+)
+from gliomask.evaluation.table_text import cell_text, csv_text
 from gliomask.labels import convert_labels, get_convention
 from gliomask.metrics import PROTOCOLS, Mask, score_case
 from gliomask.volume import Volume, read_volume, reorient, write_volume
@@ -264,10 +279,19 @@ def test_a_number_of_several_cases_is_refused(tmp_path: Path) -> None:
         find_pairs(short.parent, tmp_path / "truth")
 
 
-def test_what_breaks_in_scoring_costs_its_case_alone(
-    truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(MemoryError, "there is not enough memory"), (OverflowError, "OverflowError: no more")],
+)
+def test_an_exception_in_a_case_does_not_end_the_others(
+    truth: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: type[Exception],
+    message: str,
 ) -> None:
-    """An error of ours, too: the case is named with it, the others are scored, the log has where it came from."""
+    """The case is named with the reason, and the others are scored; the log has the traceback of a defect."""
     for number, case in enumerate((ONE, TWO, THREE), 1):
         write_mask(tmp_path / "found" / f"{case}.nii.gz", mask_of(number, convention="brats2021", shift=case == TWO))
 
@@ -275,14 +299,14 @@ def test_what_breaks_in_scoring_costs_its_case_alone(
         truth: dict[str, Mask], prediction: dict[str, Mask], *rest: object, **more: object
     ) -> dict[str, dict[str, float]]:
         if not np.array_equal(truth["ET"], prediction["ET"]):
-            raise MemoryError("no more")
+            raise error("no more")
         return {}
 
     monkeypatch.setattr(evaluation, "score_case", fails_on_two)
     found = evaluate(tmp_path / "found", truth)
     assert sorted(found.scores) == [ONE, THREE]
-    assert [str(problem) for problem in found.problems] == [f"{TWO}: could not be scored: MemoryError: no more"]
-    assert "fails_on_two" in caplog.text
+    assert [str(problem) for problem in found.problems] == [f"{TWO}: could not be scored: {message}"]
+    assert ("fails_on_two" in caplog.text) == (error is OverflowError)
 
 
 @pytest.mark.parametrize("names", [(ONE, TWO, THREE), ("a", "b", "c")], ids=["BraTS names", "any names"])
@@ -492,3 +516,75 @@ def test_scores_print_as_a_line_a_region(truth: Path) -> None:
     nothing = str(Evaluation(PROTOCOLS["brats2021"], {}, ()))
     assert nothing.splitlines()[0] == "brats2021, 0 cases: mean [95 % interval]"
     assert len(nothing.splitlines()) == 2
+
+
+def test_a_mask_with_its_axes_in_another_order_has_the_same_scores(tmp_path: Path) -> None:
+    """It lies on the same grid once it is reoriented, which changes no voxel."""
+    write_mask(tmp_path / "truth" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
+    shifted = mask_of(1, convention="brats2021", shift=2)
+    plain = write_mask(tmp_path / "plain" / f"{ONE}.nii.gz", shifted)
+    turned = write_mask(tmp_path / "turned" / f"{ONE}.nii.gz", reorient(shifted, "SRP"))
+    assert evaluate(turned, tmp_path / "truth").scores == evaluate(plain, tmp_path / "truth").scores
+
+
+def test_labels_with_rounding_noise_are_those_without(tmp_path: Path) -> None:
+    """A mask stored as floats, such as 3.0000001, has the scores of the mask in whole numbers; 3.4 is refused."""
+    mask = mask_of(1, convention="brats2021")
+    truth = write_mask(tmp_path / "truth" / f"{ONE}.nii.gz", mask)
+    noisy = Volume(mask.data.astype(np.float32) * np.float32(1.00001), mask.affine)
+    found = evaluate(write_mask(tmp_path / "noisy" / f"{ONE}.nii.gz", noisy), truth)
+    assert dice_of(found, ONE) == dict.fromkeys(("WT", "TC", "ET"), 1.0)
+    between = Volume(mask.data.astype(np.float32) * np.float32(1.1), mask.affine)
+    found = evaluate(write_mask(tmp_path / "between" / f"{ONE}.nii.gz", between), truth)
+    assert "whole numbers" in str(found.problems[0])
+
+
+ODD_NAMES = ("=1+1", "+a", "-b", "@c", "'=d", "\x1b[31mred", "caf\udce9", "tab\tbed", "a\\x41", "$^$")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow fewer names")
+def test_odd_ids_are_written_as_text_and_read_back(tmp_path: Path) -> None:
+    """CSV and JSON are valid UTF-8, hold no formula and no control character, and give the same ids when read back."""
+    for name in ODD_NAMES:
+        write_mask(tmp_path / "masks" / f"{name}.nii", mask_of(1, convention="brats2021"))
+    found = evaluate(tmp_path / "masks", tmp_path / "masks", labels="brats2021", truth_labels="brats2021")
+    assert set(found.scores) == set(ODD_NAMES)
+    for ending in ("csv", "json"):
+        path = tmp_path / f"scores.{ending}"
+        found.save(path)
+        text = path.read_text("utf-8")
+        assert all(letter.isprintable() or letter == "\n" for letter in text)
+        assert not re.search(r'(^|[,"])[=+@]', text) or ending == "json"
+        assert set(read_score_table(path).scores) == set(ODD_NAMES)
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_any_text_survives_a_cell(text: str) -> None:
+    """The cell is valid UTF-8, is no formula, has no control character, and gives the text back."""
+    (row,) = list(csv.DictReader(io.StringIO(csv_text(["id", "n"], [{"id": text, "n": 1.5}]), newline="")))
+    assert row["n"] == "1.500000"
+    assert row["id"].isprintable() or not text.isprintable()
+    assert not row["id"].startswith(tuple("=+-@"))
+    row["id"].encode("utf-8")
+    assert cell_text(row["id"]) == text
+
+
+def test_a_folder_that_cannot_be_read_is_a_problem_and_its_case_is_not_missing(
+    truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its prediction is not extra, and it is not scored as the worst: whether it was segmented is not known."""
+    for case in (ONE, TWO, THREE):
+        write_mask(tmp_path / "found" / f"{case}.nii.gz", mask_of(1, convention="brats2021"))
+    scandir = os.scandir
+
+    def refuse_two(path: os.PathLike[str]) -> object:
+        if Path(path).name == TWO:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse_two)
+    for found in (evaluate(tmp_path / "found", truth), compare_protocols(tmp_path / "found", truth)):
+        assert [str(problem) for problem in found.problems] == [
+            f"{truth / TWO}: the folder cannot be read: Permission denied."
+        ]
+    assert sorted(evaluate(tmp_path / "found", truth).scores) == [ONE, THREE]

@@ -1,4 +1,4 @@
-"""Figures of scores: agreement of volumes, entrants case by case, and the gallery of what went wrong."""
+"""Figures of scores: agreement of volumes, score tables case by case, and the gallery of the worst cases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from gliomask.figures import (
     GalleryCase,
     bland_altman_figure,
+    figure_png,
     gallery_figure,
+    run_comparison_curves_figure,
+    run_comparison_scores_figure,
     save_figure,
     score_comparison_figure,
     scores_figure,
@@ -87,6 +90,15 @@ def block(*middle: int) -> NDArray[np.bool_]:
     mask = np.zeros(SHAPE, bool)
     mask[tuple(slice(c - 3, c + 4) for c in middle)] = True
     return mask
+
+
+def test_names_with_dollar_signs_are_not_read_as_mathematics() -> None:
+    """File and folder names may hold them; what is not valid mathematics would end the drawing."""
+    scores = {"dice": {"WT": {"a$^$": [0.5, 0.6], "$b": [0.7, 0.8]}}}
+    assert figure_png(score_comparison_figure(scores, "two", {"dice": True}))
+    runs = {"a$^$": [{"epoch": 1, "hours": 1.0, "val_dice": 0.5}], "$x_$": [{"epoch": 1, "hours": 1.0}]}
+    assert figure_png(run_comparison_curves_figure(runs))
+    assert figure_png(run_comparison_scores_figure({"a$^$": [{"WT": 0.5}], "b": [{"WT": 0.6}]}))
 
 
 def gallery_cases(axes: str = "LPS", *, image: bool = True) -> GalleryCase:

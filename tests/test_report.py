@@ -1,4 +1,4 @@
-"""Pages: what they say is what was computed, and they are whole, safe and alone."""
+"""Report pages: their numbers are the computed ones, and each file is self-contained and safe."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ from gliomask.report import (
     write_run_report,
     write_scores_report,
 )
+from gliomask.report import prediction as prediction_report
 from gliomask.report.case_content import resample_case
 from gliomask.report.page import MOST_BYTES
-from gliomask.report.prediction import THRESHOLDS
+from gliomask.report.prediction import THRESHOLDS, MeasuredCase
 from gliomask.report.training import read_run_record
 from gliomask.training.config import make_config
-from gliomask.volume import Volume, read_volume, write_volume
+from gliomask.volume import Volume, read_volume, reorient, write_volume
 
 EVIL = 'x<script>alert(1)</script>"onload="a&b'
 _VOID = {"meta", "input", "img", "br", "hr", "link"}
@@ -277,8 +278,12 @@ def test_bad_files_are_told(predicted: Callable[..., tuple[Case, Path]], tmp_pat
     facts.write_text("{")
     with pytest.raises(InputError, match=rf"{case.id}\.json: is damaged"):
         measure_case(case, mask)
-    facts.write_text('{"warnings": 3}')
-    with pytest.raises(InputError, match="is not what predict writes"):
+    for odd in ("[]", '{"warnings": 3}', '{"warnings": [1]}', '{"regions": 5}', '{"regions": [["WT"]]}'):
+        facts.write_text(odd)
+        with pytest.raises(InputError, match="is not what predict writes"):
+            measure_case(case, mask)
+    facts.write_text("[" * 100_000)
+    with pytest.raises(InputError, match="is damaged"):
         measure_case(case, mask)
     facts.write_text(good.replace('["WT", "TC", "ET"]', '["WT"]'))
     with pytest.raises(InputError, match="has 3 channels for the regions WT"):
@@ -324,6 +329,49 @@ def test_a_bad_case_is_said_and_the_others_are_done(gliomask, predicted, tmp_pat
     status, said = gliomask("report", bad.images["t2f"].path.parent, tmp_path / "out", "-o", tmp_path / "alone")
     assert status == 2
     assert not (tmp_path / "alone").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError, OverflowError])
+def test_an_exception_in_a_report_does_not_end_the_others(
+    gliomask, predicted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """The case is named, the others have their pages, the status is 1, and no mask is lost."""
+    masks = [predicted(number)[1] for number in (1, 2)]
+    page = prediction_report.prediction_page
+
+    def fail_first(measured: MeasuredCase) -> str:
+        if measured.case.id.endswith("1"):
+            raise error("too much")
+        return page(measured)
+
+    monkeypatch.setattr(prediction_report, "prediction_page", fail_first)
+    status, said = gliomask("report", tmp_path / "data", tmp_path / "out")
+    assert status == 1
+    assert "1 failed, 1 done" in said
+    assert len(list((tmp_path / "out").glob("*.html"))) == 1
+    assert all(mask.is_file() for mask in masks)
+
+
+def test_a_mask_with_its_axes_in_another_order_has_the_same_page(predicted) -> None:
+    """Measures and pictures do not depend on how the voxels are stored."""
+    case, mask = predicted()
+    before = measure_case(case, mask)
+    write_volume(mask, reorient(read_volume(mask, mask=True), "RIA"))
+    after = measure_case(case, mask)
+    for name, found in before.measures.items():
+        assert after.measures[name].volume_ml == pytest.approx(found.volume_ml)
+        assert [(e.first, e.last) for e in after.measures[name].extent] == [(e.first, e.last) for e in found.extent]
+    assert all(np.array_equal(after.regions[name], before.regions[name]) for name in before.regions)
+
+
+def test_control_characters_of_a_file_do_not_reach_the_page(predicted) -> None:
+    """Escape sequences, marks of direction, and bytes that are not UTF-8 are shown as escapes."""
+    case, mask = predicted(warnings=["a \x1b[31mred\x9b \u202e name \udcff"], network="fa\x1bst")
+    text = prediction_page(measure_case(replace(case, id="x\x1by\udcfe"), mask))
+    text.encode("utf-8")
+    assert r"a \x1b[31mred\x9b \u202e name \udcff" in text
+    assert r"x\x1by\udcfe" in text
+    assert all(letter.isprintable() or letter in "\n\t\xa0" for letter in text)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The viewer without a browser: what a scene holds, what is served, and to whom."""
+"""The viewer without a browser: the content of a scene, the files that are served, and who may request them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import gzip
 import http.client
 import json
 import signal
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,7 +40,7 @@ from gliomask.viewer import (
     volume_names,
 )
 from gliomask.viewer import assets as assets_module
-from gliomask.volume import Volume, read_volume, write_volume
+from gliomask.volume import Volume, read_volume, reorient, write_volume
 
 SECRET = "DOE^JANE"
 
@@ -210,6 +213,33 @@ def test_a_mask_of_another_grid_is_refused(case: Case, tmp_path: Path) -> None:
     write_volume(path, Volume(truth.data[:, 1:], truth.affine))
     with pytest.raises(InputError, match=r"other\.nii\.gz: its grid differs .* 23 x 28 x 20"):
         read_scene(case, [path])
+
+
+def test_a_mask_with_its_axes_in_another_order_is_reoriented(case: Case, prediction: Path) -> None:
+    """The scene has the voxels of the images' order."""
+    before = read_scene(case, [prediction]).masks[0].labels
+    write_volume(prediction, reorient(before, "RIA"))
+    after = read_scene(case, [prediction]).masks[0].labels
+    assert np.array_equal(after.data, before.data)
+    np.testing.assert_allclose(after.affine, before.affine, atol=1e-6)
+
+
+def test_malformed_requests_are_answered_without_a_traceback(
+    served: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Requests that are cut, not HTTP, or end early; the page is still served afterwards."""
+    place = urlsplit(served)
+    good = f"GET {place.path}scene.json HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode()
+    odd = [b"", b"\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x00\xff\r\n\r\n", b"A" * 70_000, good[:40]]
+    odd += [b"GET / HTTP/1.1\r\nHost\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 300 + b"\r\n", good * 50]
+    for request in odd:
+        with socket.create_connection((place.hostname, place.port), 5) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # ends with a reset
+            with suppress(OSError):
+                connection.sendall(request)
+    assert ask(f"{served}scene.json")[0] == 200
+    assert "Traceback" not in capsys.readouterr().err
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_without_its_library_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

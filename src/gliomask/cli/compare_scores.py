@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import line, listed, out, warn
+from gliomask.cli.console import clear_stale, line, listed, out, warn
 from gliomask.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def compare_scores(
         from gliomask.figures import require_matplotlib
 
         require_matplotlib()
+    clear_stale(*(output or ()), picture)
     found = compare(files, protocol=protocol, metrics=metric or ())
     for note in found.tables.left_out:
         where, cases = note.where, note.what.partition(": ")[2].split(", ")

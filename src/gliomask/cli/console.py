@@ -247,6 +247,14 @@ def end_batch(problems: Sequence[Problem], done: int) -> None:
     raise typer.Exit(FAILED)
 
 
+def clear_stale(*outputs: Path | None) -> None:
+    """Remove the partial files that killed processes left in the folders of these output files."""
+    from gliomask.files import clear_partials
+
+    for folder in {output.parent for output in outputs if output is not None}:
+        clear_partials(folder)
+
+
 def listed(names: Sequence[str], shown: int = 5) -> str:
     """Return names separated by commas, and the number of those after the first few."""
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import advance, end_batch, listed, out, progress, show_passed_over, warn
+from gliomask.cli.console import advance, clear_stale, end_batch, listed, out, progress, show_passed_over, warn
 from gliomask.cli.options import Labels
 from gliomask.errors import InputError
 
@@ -84,6 +84,7 @@ def evaluate(
         from gliomask.figures import require_matplotlib
 
         require_matplotlib()
+    clear_stale(*(output or ()), picture, pictures and pictures / "scores.png")
     matched = find_pairs(prediction, truth)
     show_passed_over(matched.passed_over, "gliomask evaluate -v")
     total = len(matched.pairs) + len(matched.missing)
@@ -114,7 +115,7 @@ def evaluate(
 
         gallery = find_worst(shown, prediction, truth, labels=labels, truth_labels=truth_labels, count=worst)
         _draw_all(shown, gallery, pictures)
-    end_batch([*matched.problems, *found.problems], len(shown.scores))
+    end_batch(found.problems, len(shown.scores))
 
 
 def _draw_all(found: Evaluation, worst: list[WorstCase], folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gliomask.cli.console import out
+from gliomask.cli.console import clear_stale, out
 
 EXAMPLES = """
 **Examples**
@@ -31,6 +31,7 @@ def export(
     from gliomask.inference.loading import load_torch_model, require_torch
     from gliomask.model.file import SHIPPED, find_model, read_training
 
+    clear_stale(output)
     require_torch()
     from gliomask.inference.onnx_export import export_model
 

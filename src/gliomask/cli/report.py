@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import advance, end_batch, out, progress, warn
+from gliomask.cli.console import advance, clear_stale, end_batch, out, progress, warn
 from gliomask.cli.options import Device, Labels
 from gliomask.errors import InputError
 
 if TYPE_CHECKING:
     from gliomask.cases import Case, Problem
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = """
 **Examples**
@@ -85,6 +88,7 @@ def report(
 def _report_scores(files: Sequence[Path], path: Path, protocol: str | None, predictions: _File, truth: _File) -> None:
     from gliomask.report import write_scores_report
 
+    clear_stale(path)
     write_scores_report(files, path, protocol=protocol, prediction=predictions, truth=truth)
     out.print(f"report: {path}")
 
@@ -92,6 +96,7 @@ def _report_scores(files: Sequence[Path], path: Path, protocol: str | None, pred
 def _report_run(folder: Path, path: Path, *, cases: bool, device: str) -> None:
     from gliomask.report import write_run_report
 
+    clear_stale(path)
     with progress("predicting", 1) as bar:
         task = bar.tasks[0].id
         notes = write_run_report(
@@ -127,6 +132,7 @@ def _report_predictions(
         raise InputError(
             f"{masks}: a single mask cannot belong to {len(cases)} cases. Name one case, or the folder of masks."
         )
+    clear_stale(_page(output, masks / "page.html" if masks.is_dir() else masks, "page.html"))
     failed: list[Problem] = []
     with progress("reporting", len(cases)) as bar:
         for case in cases:
@@ -139,6 +145,11 @@ def _report_predictions(
                 if len(cases) == 1 and not problems:
                     raise
                 failed.append(Problem(case.id, str(error).removeprefix(f"{case.id}: ")))
+            except MemoryError:
+                failed.append(Problem(case.id, "no report could be made: there is not enough memory"))
+            except Exception as error:  # a defect in one case does not end the others
+                log.exception("%s", case.id)
+                failed.append(Problem(case.id, f"no report could be made: {type(error).__name__}: {error}"))
             advance(bar)
     end_batch([*problems, *failed], len(cases) - len(failed))
 

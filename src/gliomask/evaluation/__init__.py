@@ -75,7 +75,8 @@ def evaluate(
 
     Returns:
         The scores. A case without a prediction gets the worst possible scores (`metrics.score_missing`) and is listed
-        as missing. A case whose files are bad, or whose grids differ, is listed as a problem and enters no mean.
+        as missing. A case whose files are bad, or whose grids differ, and a folder that cannot be read are listed as
+        problems and enter no mean.
 
     Raises:
         InputError: A name is unknown, a folder holds no mask, no prediction matches a truth, a prediction has no truth,
@@ -85,7 +86,7 @@ def evaluate(
     tasks, matched = plan_tasks(Path(prediction), Path(truth), labels, truth_labels, ignore_extra=ignore_extra)
     notes = [Problem(case, "has no truth and was skipped") for case in matched.extra]
     found = evaluate_tasks(tasks, protocol=protocol, on_case=on_case)
-    return replace(found, notes=(*notes, *found.notes))
+    return replace(found, problems=(*matched.problems, *found.problems), notes=(*notes, *found.notes))
 
 
 def evaluate_tasks(

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gliomask.cases import candidates_of, dataset_convention, layout_of
+from gliomask.cases.conventions import read_labels_file
 from gliomask.errors import InputError
 from gliomask.evaluation.pairs import mask_stem
 from gliomask.labels import LabelConvention, detect_convention, get_convention, label_values
@@ -18,8 +19,8 @@ def find_conventions(masks: Mapping[str, Path], asked: str | None) -> dict[str, 
     """Return the label convention of each mask.
 
     The requested convention applies to all masks. Otherwise it is taken, for each mask, from the JSON file beside it,
-    from its id, or from dataset.json; for the masks about which none of these says anything, it is inferred from the
-    values of all of them together.
+    from a `labels.txt` in its folder or the one above, from its id, or from dataset.json. For the masks about which
+    none of these says anything, it is inferred from the values of all of them together.
 
     Args:
         masks: The files by case id.
@@ -50,7 +51,9 @@ def _declared(case: str, path: Path) -> LabelConvention | None:
         name = None
     if not isinstance(name, str):  # no such file, or not one that `predict` wrote
         layout = layout_of(case)
-        name = layout.convention if layout else dataset_convention(path.parent.parent)
+        name = read_labels_file(path, path.parent.parent) or (
+            layout.convention if layout else dataset_convention(path.parent.parent)
+        )
         return get_convention(name) if name else None
     try:
         return get_convention(name)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gliomask.cases import Problem, classify
+from gliomask.cases import Problem, classify, survey
 from gliomask.cases.folders import list_folder
 from gliomask.errors import InputError
 
@@ -37,7 +38,7 @@ class MatchedMasks:
     passed_over: tuple[Problem, ...] = ()
     """Files and folders that are no mask, and why."""
     problems: tuple[Problem, ...] = ()
-    """Folders that cannot be read."""
+    """Folders that cannot be read. The cases that are called like them are neither missing nor extra."""
 
 
 def find_pairs(prediction: Path, truth: Path) -> MatchedMasks:
@@ -65,12 +66,14 @@ def find_pairs(prediction: Path, truth: Path) -> MatchedMasks:
     pairs = tuple(MaskPair(case, predicted[name], true[case]) for case, name in sorted(names.items()))
     missing = {case: path for case, path in sorted(true.items()) if case not in names}
     extra = {name: path for name, path in sorted(predicted.items()) if name not in names.values()}
+    problems = tuple(dict.fromkeys(each for place in places for each in place.problems))
+    unread = {Path(problem.where).name for problem in problems}
     return MatchedMasks(
         pairs,
-        {} if prediction.is_file() else missing,
-        {} if truth.is_file() else extra,
+        {} if prediction.is_file() else {case: path for case, path in missing.items() if case not in unread},
+        {} if truth.is_file() else {name: path for name, path in extra.items() if name not in unread},
         tuple(dict.fromkeys(each for place in places for each in place.passed_over)),
-        tuple(dict.fromkeys(each for place in places for each in place.problems)),
+        problems,
     )
 
 
@@ -129,8 +132,12 @@ def _look_into(path: Path) -> _Place:
         place.passed_over += [Problem(str(file), "its name is that of no tumour mask") for file in unnamed]
     for file in masks or unnamed:  # named by the id alone, as predict and nnU-Net write them
         case = _id(file)
-        if case in place.masks:
-            raise InputError(f"{path}: two masks for {case}: {place.masks[case]} and {file}. Remove one.")
+        if case in place.masks or not case:
+            if by_folder := _masks_by_folder(path):
+                place.masks = by_folder
+                break
+            if case in place.masks:
+                raise InputError(f"{path}: two masks for {case}: {place.masks[case]} and {file}. Remove one.")
         place.masks[case] = file
     if not place.masks:
         reasons = "".join(f" {problem}" for problem in place.problems)
@@ -138,6 +145,15 @@ def _look_into(path: Path) -> _Place:
             f"{path}: no mask found. Looked for ID.nii.gz and ID_seg.nii.gz in this folder and below.{reasons}"
         )
     return place
+
+
+def _masks_by_folder(path: Path) -> dict[str, Path]:
+    """Return the masks of cases whose ids are the names of their folders; none if that leaves anything unclear."""
+    with suppress(InputError):
+        found = survey(path)
+        if not found.problems:
+            return {case.id: case.mask for case in found.cases if case.mask is not None}
+    return {}
 
 
 def _list_masks(path: Path) -> tuple[list[Path], _Place]:

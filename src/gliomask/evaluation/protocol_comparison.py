@@ -108,6 +108,7 @@ def compare_protocols(
     tasks, matched = plan_tasks(Path(prediction), Path(truth), labels, truth_labels, ignore_extra=ignore_extra)
     required = tuple(dict.fromkeys(region for row in rows for region in row.required_regions))
     done, failed = run_tasks(tasks, required, lambda masks: _score(masks, rows), on_case)
+    failed = (*matched.problems, *failed)
     missing = tuple(case for case in matched.missing if case in done)
     evaluations = tuple(
         Evaluation(row, {case: scores[row.name] for case, (scores, _) in done.items()}, failed, missing) for row in rows

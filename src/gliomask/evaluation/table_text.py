@@ -13,8 +13,10 @@ _LIKE_FORMULA = re.compile(rf"'*[{_FORMULA}]")
 _QUOTED_FORMULA = re.compile(rf"'+[{_FORMULA}]")
 
 # Control characters, marks that change the direction of text, and the surrogates by which Python keeps the bytes of a
-# file name that is not UTF-8; also the backslash of a text that looks as if it were escaped already.
-_HIDDEN = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]|\\\\(?=[xu][0-9a-f]{2})")
+# file name that is not UTF-8.
+_HIDDEN = "\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff"
+_IN_A_CELL = re.compile(rf"[{_HIDDEN}]|\\(?=[xu][0-9a-f]{{2}})")  # also a backslash that looks like an escape
+_IN_A_PAGE = re.compile(rf"(?![\t\n\r])[{_HIDDEN}]")
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})|\\u([0-9a-f]{4})")
 
 
@@ -24,7 +26,12 @@ def escape_text(text: str) -> str:
     Bytes of a file name that is not UTF-8 become `\udcXX`. Other text is returned unchanged. `unescape_text` is the
     inverse.
     """
-    return _HIDDEN.sub(lambda found: _escape(ord(found[0])), text)
+    return _IN_A_CELL.sub(_escape, text)
+
+
+def escape_page(text: str) -> str:
+    """Return a text of several lines with control characters escaped, but for line ends and tabs; as `escape_text`."""
+    return _IN_A_PAGE.sub(_escape, text)
 
 
 def unescape_text(text: str) -> str:
@@ -59,5 +66,6 @@ def _cell(value: str | float) -> str | int:
     return f"'{text}" if _LIKE_FORMULA.match(text) else text
 
 
-def _escape(code: int) -> str:
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

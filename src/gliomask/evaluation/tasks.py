@@ -95,6 +95,8 @@ def run_tasks(
             return score(_read(task, regions))
         except InputError as error:
             return Problem(task.id, str(error))
+        except MemoryError:
+            return Problem(task.id, "could not be scored: there is not enough memory")
         except Exception as error:
             log.exception("%s", task.id)
             return Problem(task.id, f"could not be scored: {type(error).__name__}: {error}")
@@ -122,6 +124,8 @@ def _read(task: Task, regions: Sequence[str]) -> CaseMasks:
 
 def read_masks(task: Task) -> tuple[Volume, Volume | None]:
     """Return the label maps of truth and prediction on one grid; None for a missing prediction.
+
+    A prediction whose axes are stored in another order is reoriented, which changes no voxel.
 
     Raises:
         InputError: A file is bad, holds values that its label convention does not define, or the grids differ.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,8 @@ from gliomask.evaluation.results import Evaluation
 from gliomask.evaluation.tasks import Task, plan_tasks, read_masks, regions_of
 from gliomask.metrics import Mask, Mistake, find_mistakes
 from gliomask.volume import match_axes
+
+log = logging.getLogger(__name__)
 
 # The sequences that show a region, best first: enhancement in T1 with contrast, oedema in T2-FLAIR.
 _CORE = ("t1c", "t2f", "t2w", "t1n")
@@ -63,7 +66,7 @@ def find_worst(
         count: The largest number of cases to return.
 
     Raises:
-        InputError: As for `evaluate`; or a file has become unreadable since it was scored.
+        InputError: As for `evaluate`. A case that cannot be read any more is left out, and a warning is logged.
     """
     tasks, _ = plan_tasks(Path(prediction), Path(truth), labels, truth_labels, ignore_extra=True)
     by_id = {task.id: task for task in tasks if task.prediction is not None}
@@ -78,7 +81,12 @@ def find_worst(
     for case in sorted(dice, key=lambda case: (_mean(list(dice[case].values())), case)):
         if len(worst) == count:
             break
-        if found_case := _inspect(by_id[case], found, dice[case], images.get(by_id[case].truth.resolve())):
+        try:
+            found_case = _inspect(by_id[case], found, dice[case], images.get(by_id[case].truth.resolve()))
+        except Exception as error:  # the scores are done, and a case that cannot be drawn does not end the others
+            log.warning("%s cannot be shown: %s: %s", case, type(error).__name__, error)
+            continue
+        if found_case is not None:
             worst.append(found_case)
     return worst
 

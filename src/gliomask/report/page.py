@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from gliomask.evaluation.table_text import escape_page
 from gliomask.figures import REGION_COLOURS, figure_png
 from gliomask.labels import LONG_NAMES
 from gliomask.report.pixels import embed
@@ -30,7 +31,7 @@ def render(template: str, scripts: tuple[str, ...] = (), **content: Any) -> str:
         scripts: The names of files in `templates` that the page runs.
         content: The variables of the template.
     """
-    return (
+    page: str = (
         _environment()
         .get_template(template)
         .render(
@@ -43,6 +44,7 @@ def render(template: str, scripts: tuple[str, ...] = (), **content: Any) -> str:
             **content,
         )
     )
+    return escape_page(page)
 
 
 def embed_figure(figure: Figure) -> str:

@@ -85,8 +85,8 @@ def measure_case(case: Case, mask: Path, *, labels: str | None = None, sequences
 
     Args:
         case: The case; its images are read.
-        mask: A mask on the grid of the images. `CASE.json` and `CASE_probabilities.nii.gz` beside it are read if they
-            exist.
+        mask: A mask on the grid of the images, whose axes may be stored in another order. `CASE.json` and
+            `CASE_probabilities.nii.gz` beside it are read if they exist.
         labels: The label convention of the mask; see `find_conventions` for the default.
         sequences: The sequences to show, in any accepted spelling; by default T2-FLAIR and T1 with contrast if the case
             has them.
@@ -135,7 +135,7 @@ def prediction_page(measured: MeasuredCase) -> str:
             ("viewer.js", "surface.js", "strip.js"),
             title=measured.case.id,
             measured=measured,
-            facts=_header(measured),
+            facts=describe_case(measured),
             warnings=measured.facts.get("warnings"),
             strip=strip(resampled),
             stills=stills(resampled),
@@ -167,11 +167,15 @@ def _read_facts(path: Path) -> Mapping[str, Any]:
         return {}
     try:
         facts = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is damaged: {error}. Predict the case again, or move it away.") from error
-    if not isinstance(facts, dict) or not isinstance(facts.get("warnings", []), list):
+    if not isinstance(facts, dict) or not all(_is_text_list(facts.get(key, [])) for key in ("warnings", "regions")):
         raise InputError(f"{path}: is not what predict writes beside a mask. Move it away.")
     return facts
+
+
+def _is_text_list(content: object) -> bool:
+    return isinstance(content, list) and all(isinstance(item, str) for item in content)
 
 
 def _read_probabilities(mask: Path, labels: Volume, facts: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
@@ -200,7 +204,7 @@ def _tissues_ml(mask: Volume, convention: LabelConvention) -> dict[str, float]:
     }
 
 
-def _header(measured: MeasuredCase) -> dict[str, str]:
+def describe_case(measured: MeasuredCase) -> dict[str, str]:
     """Return the facts at the head of the page; model paths are cut to two parts, as folder names may name people."""
     facts = measured.facts
     rows = {"case": measured.case.id}

@@ -90,8 +90,8 @@ def read_scene(case: Case, masks: Sequence[Path] = (), *, labels: str | None = N
 
     Args:
         case: The case; all of its sequences are read.
-        masks: Label maps on the grid of the case. The case's own mask may be among them and keeps the role of the
-            truth.
+        masks: Label maps on the grid of the case; their axes may be stored in another order. The case's own mask may be
+            among them and keeps the role of the truth.
         labels: The label convention of the masks; see `find_conventions` for the default. The case's own mask is read
             by the convention of the case if that is known.
 

@@ -87,6 +87,11 @@ class _Server(ThreadingHTTPServer):
 
     allow_reuse_address = sys.platform != "win32"
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log an exception in a request instead of printing it: most are connections that the browser has closed."""
+        level = logging.DEBUG if isinstance(sys.exc_info()[1], OSError) else logging.ERROR
+        log.log(level, "a request could not be answered", exc_info=True)
+
 
 class _Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD from a table of complete paths; no part of a request is ever used as a file path."""
