@@ -1,4 +1,4 @@
-"""A network as it learns, one batch after the other: forward, loss, gradients, optimizer; on one process of several."""
+"""One training step: forward pass, loss, gradients and optimizer, in one of several processes."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from gliomask.training.distributed import PEER_LOST, ProcessGroup, is_lost_peer
 from gliomask.training.losses import build_loss, supervised
 from gliomask.training.patches import Batch
 
-# Exploding gradients are cut, others never touched; the value is nnU-Net's.
+# Larger gradients are scaled down to this norm; the value is that of nnU-Net.
 _LARGEST_GRADIENT = 12.0
 
 
 class Learner:
-    """A network, its optimizer and its gradient scaler. All processes hold the same weights after each step.
+    """A network, its optimizer and its gradient scaler. All processes have the same weights after each step.
 
     Args:
-        model: Its network is trained in place; on the group' device.
-        config: Says loss, precision, accumulation and the rest.
-        group: The processes that train together; a batch is one process's part.
+        model: Its network, on the group's device, is trained in place.
+        config: The loss, the precision, the accumulation and the other settings.
+        group: The processes that train together; each receives its part of a batch.
     """
 
     def __init__(self, model: Model, config: TrainConfig, group: ProcessGroup) -> None:
@@ -47,7 +47,7 @@ class Learner:
         self.group = group
         self.loss_of = build_loss(config.loss)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=config.lr, weight_decay=1e-4)
-        # only fp16 has so short a range that gradients must be scaled into it
+        # the range of fp16 is so small that gradients must be scaled to fit it
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=config.precision == "fp16")
         self.forward: nn.Module = self.network
         if config.compiled:
@@ -59,7 +59,7 @@ class Learner:
 
     @property
     def parts(self) -> dict[str, Any]:
-        """What of it belongs into a checkpoint; each has a `state_dict`."""
+        """The parts that a checkpoint stores; each has a `state_dict`."""
         parts = {"network": self.network, "optimizer": self.optimizer, "scaler": self.scaler}
         return parts | ({"average": self.average.module} if self.average else {})
 
@@ -69,16 +69,16 @@ class Learner:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def learn(self, batch: Batch, step: int, rate: float) -> tuple[float, NDArray[np.int64]]:
-        """Take one step and return the mean loss and the counts of a `Confusion`, of all processes together.
+        """Take one step and return the mean loss and the counts of a `Confusion`, over all processes.
 
         Args:
             batch: This process's patches.
-            step: Its number, which dropout's draws follow from.
+            step: The number of the step, which seeds dropout.
             rate: The learning rate.
 
         Raises:
-            InputError: A loss or gradient is not finite (the weights stay as they were, the cases are named), the
-                memory is not enough, or another process has gone.
+            InputError: A loss or gradient is not finite (the weights are not changed, and the cases are named), there
+                is too little memory, or another process has ended.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -88,7 +88,7 @@ class Learner:
             loss, counts, bad = self._gradients(batch, step)
             self.scaler.unscale_(self.optimizer)
             norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT))
-        if not np.isfinite(norm) and not self.scaler.is_enabled():  # a scaler skips such a step and scales less
+        if not np.isfinite(norm) and not self.scaler.is_enabled():  # a scaler skips such a step and lowers its scale
             bad = bad or batch.cases
         loss, broken, *sums = self.group.total([loss / self.group.count, len(bad), *counts])
         if broken:
@@ -100,7 +100,7 @@ class Learner:
         return loss, np.array(sums, np.int64).reshape(Confusion().counts.shape)
 
     def _gradients(self, batch: Batch, step: int) -> tuple[float, list[float], tuple[str, ...]]:
-        """Add up a batch's gradients, part by part; return loss, counts, and the cases whose loss is not finite."""
+        """Accumulate a batch's gradients part by part; return loss, counts, and the cases whose loss is not finite."""
         parts, device = self.config.accumulate, self.group.device
         size = len(batch.cases) // parts
         total = 0.0
@@ -122,13 +122,13 @@ class Learner:
         return total, counts.tolist(), tuple(bad)
 
     def _backward(self, images: Tensor, truth: tuple[Tensor, Tensor], number: int, *, last: bool) -> tuple[Any, float]:
-        """Add the gradients of one part of a batch; with the last one they are averaged over the processes.
+        """Accumulate the gradients of one part of a batch; with the last part, average them over the processes.
 
         `truth` is the part's targets and which regions of them are known.
         """
         device = self.group.device
         waits = not last and isinstance(self.forward, nn.parallel.DistributedDataParallel)
-        # Dropout draws from torch's own generator: seeded by the number, a resumed run draws as an unbroken one would.
+        # Dropout uses torch's global generator, which is seeded by the number so that a resumed run draws the same.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed((self.config.seed * 1_000_003 + number) * self.group.count + self.group.rank)
             with self.forward.no_sync() if waits else nullcontext():  # type: ignore[operator]
@@ -140,7 +140,7 @@ class Learner:
 
     @contextmanager
     def _failures_said(self, batch: Batch) -> Iterator[None]:
-        """Say what to lower when the memory is not enough, and when another process has gone."""
+        """Report too little memory, with the options that lower the need, and a process that has ended."""
         try:
             yield
         except (MemoryError, RuntimeError) as error:
@@ -164,14 +164,14 @@ class Learner:
 
 
 def _settle_strides(network: nn.Module) -> None:
-    """Give 1x1x1 kernels the strides of their gradients; both layouts fit them, and DDP warns where the two differ."""
+    """Give 1x1x1 kernels the strides of their gradients; both layouts are valid, and DDP warns if the two differ."""
     for parameter in network.parameters():
         if parameter.ndim == 5 and parameter.shape[2:].numel() == 1:
             parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
 
 
 def _count_classes(truth: Tensor, prediction: Tensor, regions: Sequence[str]) -> Tensor:
-    """What `Confusion.add` counts, on the tensors' device: `(16,)`."""
+    """Return the counts of `Confusion.add`, `(16,)`, computed on the tensors' device."""
     levels = torch.tensor([LEVELS.get(region, 0) for region in regions], dtype=torch.uint8, device=truth.device)
     true, found = ((masks * levels[:, None, None, None]).amax(dim=1) for masks in (truth, prediction))
     return torch.bincount((4 * true + found).flatten(), minlength=16)
@@ -179,7 +179,7 @@ def _count_classes(truth: Tensor, prediction: Tensor, regions: Sequence[str]) ->
 
 def _not_finite(bad: Sequence[str], step: int, rate: float) -> str:
     if not bad:
-        return f"another process met a loss that is no number at step {step + 1}; it says in which case."
+        return f"the loss in another process is not finite at step {step + 1}; that process names the case."
     cases = ", ".join(dict.fromkeys(bad))
     return (
         f"the loss or its gradient is not finite at step {step + 1}, on {cases}. The last checkpoint and models are "

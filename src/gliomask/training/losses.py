@@ -17,7 +17,7 @@ RegionLoss = Callable[["Tensor", "Tensor"], "Tensor"]
 
 
 class Loss(Protocol):
-    """What `build_loss` returns."""
+    """A loss function, as returned by `build_loss`."""
 
     def __call__(self, logits: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
         """Return the loss; see `build_loss`."""
@@ -25,24 +25,24 @@ class Loss(Protocol):
 
 
 SMOOTH = 1.0
-"""Voxels added to both sides of the Dice fraction: a region that is absent and predicted so counts as hit."""
+"""Voxels added to both sides of the Dice fraction, so that an absent region that is not predicted has a Dice of 1."""
 
-# Each coarser answer counts half of the one before it, as in nnU-Net.
+# The weight of each coarser output relative to the next finer one, as in nnU-Net.
 _COARSER = 0.5
 
 
 def build_loss(name: str) -> Loss:
     """Return the loss of that name: `loss(logits, target, known)`, a scalar >= 0.
 
-    Logits `(B, R, X, Y, Z)` are of any floating type and computed on in float32; the target has the same shape and is
-    boolean, or a float in [0, 1]. Regions count alike, whatever their size, and samples too: a batch costs the mean of
-    what its samples cost, however it is shared out over steps or processes.
+    Logits `(B, R, X, Y, Z)` may have any floating type and are converted to float32; the target has the same shape and
+    is boolean, or a float in [0, 1]. All regions have the same weight, whatever their size, and so have all samples:
+    the loss of a batch is the mean over its samples, however they are distributed over steps or processes.
 
-    `known`, `(B, R)` and boolean, marks the regions of each sample that the target labels; None: all. A sample costs
-    the mean of its known regions. The logits of the others do not influence the loss: their gradient is zero.
+    `known`, `(B, R)` and boolean, marks the regions of each sample that the target labels; None: all. The loss of a
+    sample is the mean over its known regions. The logits of other regions do not influence it: their gradient is zero.
 
     Raises:
-        InputError: There is no such loss; or, when it is called, the shapes differ, or nothing of a sample is known.
+        InputError: There is no such loss; or, when it is called, the shapes differ or a sample has no known region.
     """
     if name not in LOSSES:
         raise unknown_name("loss", name, LOSSES)
@@ -61,8 +61,8 @@ def dice_and_cross_entropy(logits: Tensor, target: Tensor, known: Tensor | None 
 def dice_and_focal(logits: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
     """Return soft Dice loss + mean focal loss, for logits and targets as in `build_loss`.
 
-    The focal loss has gamma 2, `(1 - p_t)^2 * cross-entropy`, and no alpha: the paper's .25 takes weight from the rare
-    class, which here is tumour, and Dice balances the two already.
+    The focal loss has gamma 2, `(1 - p_t)^2 * cross-entropy`, and no alpha: the paper's .25 would lower the weight of
+    the rare class, which here is the tumour, and the Dice loss already balances the classes.
 
     Source: Lin et al. 2017, arXiv:1708.02002.
     """
@@ -81,14 +81,15 @@ LOSSES: dict[str, Loss] = {"dice+ce": dice_and_cross_entropy, "dice+focal": dice
 def supervised(
     loss_of: Loss, outputs: Tensor | Sequence[Tensor], target: Tensor, known: Tensor | None = None
 ) -> Tensor:
-    """Return the loss of a network's answer, or of its answers on several grids (deep supervision).
+    """Return the loss of a network's output, or of its outputs on several grids (deep supervision).
 
     Args:
-        loss_of: As `build_loss` returns it.
+        loss_of: A loss function as returned by `build_loss`.
         outputs: Logits `(B, R, X, Y, Z)`; or several, the full grid first, then coarser ones whose sizes divide it.
-            Each coarser one is held against the target averaged over its voxels, and counts half of the one before.
+            Each coarser output is compared with the target averaged over its voxels and has half the weight of the
+            previous one.
         target: `(B, R, X, Y, Z)`, boolean or in [0, 1].
-        known: `(B, R)`, boolean, on any device: as in `build_loss`, on every grid alike.
+        known: `(B, R)`, boolean, on any device, as in `build_loss`; the same for every grid.
 
     Source: Lee et al. 2015, arXiv:1409.5185; weights as in Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
     """
@@ -105,10 +106,10 @@ def supervised(
 
 
 def _mean_over_regions(region_loss: RegionLoss, logits: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
-    """Return the mean of `region_loss(z, t)`, given each sample's and region's logits and target in a row of float32.
+    """Return the mean of `region_loss(z, t)` over samples and regions, with logits and target as flat float32 tensors.
 
-    One region at a time: a loss is taken when every activation is held for the way back, so its own copies add to the
-    peak, and sums of a million bfloat16 voxels would stand still at a few hundred.
+    One region is computed at a time, because all activations are in memory when the loss is computed and its copies add
+    to the peak. In float32, because a sum of a million bfloat16 voxels would stop growing at a few hundred.
     """
     if logits.shape != target.shape or logits.ndim != 5:
         raise InputError(
@@ -118,7 +119,7 @@ def _mean_over_regions(region_loss: RegionLoss, logits: Tensor, target: Tensor, 
     regions = logits.shape[1]
     known_rows = [[True] * regions] * len(logits) if known is None else known.tolist()
     if not all(map(any, known_rows)):
-        raise InputError("of each sample one region at least must be known.")
+        raise InputError("every sample needs at least one known region.")
     losses = [
         region_loss(z.float().flatten(), t.float().flatten()) * (regions / sum(row))  # times 1 where all are known
         for sample, truth, row in zip(logits, target, known_rows, strict=True)
@@ -132,14 +133,15 @@ def _mean_over_regions(region_loss: RegionLoss, logits: Tensor, target: Tensor, 
 def _soft_dice_loss(p: Tensor, t: Tensor) -> Tensor:
     """Return 1 - soft Dice of one region of one sample.
 
-    Squares in the denominator (Milletari et al. 2016, arXiv:1606.04797) let an absent region come to rest: the haze of
-    small probabilities over two million voxels sums to nothing there, whereas their plain sum would keep the loss at 1.
+    The denominator has squares (Milletari et al. 2016, arXiv:1606.04797) so that the loss of an absent region can reach
+    0: small probabilities of two million voxels have a negligible sum of squares, but their plain sum would keep the
+    loss near 1.
     """
     fraction = (2 * (p * t).sum() + SMOOTH) / (p.square().sum() + t.square().sum() + SMOOTH)
     return 1 - fraction
 
 
 def _cross_entropy(z: Tensor, t: Tensor) -> Tensor:
-    from torch.nn import functional as F  # here, so that the names are there without torch
+    from torch.nn import functional as F  # imported here, so that the names of the losses can be read without torch
 
     return F.binary_cross_entropy_with_logits(z, t, reduction="none")

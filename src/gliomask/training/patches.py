@@ -1,4 +1,4 @@
-"""Cached cases -> random patches; the same seed and number give the same patch, whoever asks and when."""
+"""Random patches of cached cases; the same seed and number always give the same patch."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from gliomask.training.distributed import ProcessGroup
 
 Size = tuple[int, int, int]
 
-# Of three patches two are centred on tumour, as nnU-Net and the BraTS winners have it; the third keeps the network
-# honest about the rest of the brain.
+# Two of three patches are centred on tumour, as in nnU-Net and the winning entries of BraTS; the third can be anywhere,
+# so that the network also learns the rest of the brain.
 _ON_TUMOUR = 2 / 3
-# One voxel in 64 of each sequence: enough for a histogram.
+# One voxel in 64 of each sequence, which is enough for a histogram.
 _COARSE = np.s_[:, ::4, ::4, ::4]
 _CPU = torch.device("cpu")
 
@@ -48,27 +48,27 @@ class PatchSettings:
     """How patches are drawn from cases."""
 
     size: Size | None
-    """None: the whole brain, its box rounded up to a `multiple`."""
+    """None: the whole brain, its box rounded up to a multiple of `multiple`."""
     augmentation: Augmentation | None
     drop_modalities: float
-    """The probability with which each sequence is left out of a patch; never all of them."""
+    """The probability of removing each sequence from a patch; never all of them."""
     seed: int
     multiple: int = 1
     transplant: float = 0.0
-    """The probability with which a patch gets the tumour that another case has at the same place of its brain."""
+    """The probability that a patch receives the tumour that another case has at the same place of its brain."""
     histograms: float = 0.0
-    """The probability with which a patch's intensities are moved towards those of another case."""
+    """The probability that a patch's intensities are moved towards those of another case."""
     lesion_contrast: float = 0.0
-    """The probability with which one of a patch's regions stands out less or more from its surroundings."""
+    """The probability that the contrast of a region to its surroundings is lowered or raised."""
     lone_modality: float = 0.0
-    """The probability with which a patch keeps one of its sequences only; otherwise each goes by `drop_modalities`."""
+    """The probability that a patch keeps only one sequence; otherwise `drop_modalities` applies to each."""
     partial_share: float | None = None
-    """The share of an epoch's patches from cases whose masks label some regions only; None: each case comes once."""
+    """The fraction of an epoch's patches from partly labelled cases; None: each case is used once."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one process computes on in one step; on its GPU, if it has one."""
+    """The patches of one process in one step, on its GPU if it has one."""
 
     images: Tensor
     """`(B, C, X, Y, Z)` float32."""
@@ -81,13 +81,14 @@ class Batch:
 
 
 class Patches:
-    """An endless sequence of batches: `patches[step]` depends on the settings and the step, on nothing drawn before.
+    """An endless sequence of batches: `patches[step]` depends only on the settings and the step.
 
-    An epoch goes once through all cases, in an order of its own; with a `partial_share` once through those whose masks
-    label all regions, and through as many of the others as make that share (`Order`). A step's `batch_size` patches are
-    shared out over `group`; together they are the same ones, however many processes there are.
+    An epoch uses every case once, in random order. With a `partial_share` it uses every case whose mask labels all
+    regions once, and as many of the others as that fraction requires (`Order`). The `batch_size` patches of a step are
+    shared among the processes of `group`; they are the same patches for any number of processes.
 
-    A GPU that trains also changes the patches: a core takes a third of a second for each, and would fall behind.
+    On a GPU, augmentation also runs on the GPU, because a CPU core needs a third of a second for each patch and would
+    be too slow.
     """
 
     def __init__(
@@ -116,15 +117,15 @@ class Patches:
             return self._draw_all(numbers)
         if not hasattr(self._own, "stream"):
             self._own.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(self._own.stream):  # beside the network's work, not behind it
+        with torch.cuda.stream(self._own.stream):  # runs in parallel to the network
             batch = self._draw_all(numbers)
         self._own.stream.synchronize()
         return batch
 
     def ahead(self, start: int, workers: int = 1) -> Generator[Batch, None, None]:
-        """Yield the batches from `start` on, drawn in threads while earlier ones are worked on; close it when done.
+        """Yield the batches from `start` on, drawn in threads while earlier ones are used. Close it at the end.
 
-        Threads share the memory: nothing is copied between processes, and none can die of too little shared memory.
+        Threads share memory, so nothing is copied between processes and no shared memory is needed.
         """
         pool = ThreadPoolExecutor(workers, thread_name_prefix="patches")
         try:
@@ -136,7 +137,7 @@ class Patches:
             pool.shutdown(cancel_futures=True)
 
     def _handed_over(self, batch: Batch) -> Batch:
-        """Keep the batch's memory from being used again on a worker's stream while the network still reads it."""
+        """Prevent a worker's stream from reusing the batch's memory while the network still reads it."""
         if self.device.type == "cuda":
             for tensor in (batch.images, batch.targets):
                 tensor.record_stream(torch.cuda.current_stream(self.device))
@@ -159,9 +160,7 @@ class Patches:
         if transplant is not None:
             donors = self._donors(case)
             donor = donors[int(drawn.integers(len(donors)))]
-            there = (
-                start + (np.array(donor.shape) - np.array(case.shape)) // 2
-            )  # their brains' middles lie on each other
+            there = start + (np.array(donor.shape) - np.array(case.shape)) // 2  # aligns the centres of the brains
             donated = cut_patch(donor, self.plan, there, size, self.device)
             data, regions = apply_transplant((data, regions), donated, transplant)
         if self.settings.lesion_contrast:
@@ -175,10 +174,10 @@ class Patches:
         return drop_modalities(data, generator, self.settings.drop_modalities), regions, case
 
     def _donors(self, host: CachedCase) -> list[CachedCase]:
-        """The cases that have every sequence of the host and every region that its mask labels.
+        """Return the cases that have every sequence of the host and every region that its mask labels.
 
-        A tumour in one of the host's sequences and not in the others would be none, and where the donor's mask does not
-        label a region, the host's labels would be lost. The host itself is always one of them.
+        A tumour must appear in all sequences of the host, and a region that the donor's mask does not label would
+        invalidate the labels of the host. The host itself is always included.
         """
         regions = set(self.plan.regions) & set(host.known)
         sequences = _present(host, self.plan)
@@ -202,13 +201,13 @@ class Patches:
 
 
 class Order:
-    """Which case each patch is from, by the patch's number: `order[number]` is a place in the list of cases.
+    """The case of each patch: `order[number]` is the position in the list of cases for the patch of that number.
 
     Args:
-        whole: Of each case, whether its mask labels all regions.
-        share: The share of an epoch's patches that the other cases have; None: each case comes once. Where one of the
-            two kinds is missing it means nothing.
-        seed: Of the orders.
+        whole: For each case, whether its mask labels all regions.
+        share: The fraction of an epoch's patches from the other cases; None: each case is used once. It has no effect
+            if there are cases of one kind only.
+        seed: The seed of the random orders.
     """
 
     def __init__(self, whole: Sequence[bool], share: float | None, seed: int) -> None:
@@ -221,7 +220,7 @@ class Order:
         self._turns = max(1, round(count)) if len(self._in_turns) else 0
 
     def __len__(self) -> int:
-        """How many patches make an epoch in which each whole case gives one."""
+        """Return the number of patches in an epoch that has one patch of each fully labelled case."""
         return len(self._always) + self._turns
 
     def __getitem__(self, number: int) -> int:
@@ -230,7 +229,7 @@ class Order:
         return int(cases[np.random.default_rng([self._seed, 1, epoch]).permutation(len(cases))[place]])
 
     def _turn(self, number: int) -> int:
-        """The case of this number, where all of them come in one random order, then all in another."""
+        """Return the partly labelled case of this number; all are used in random order before any is repeated."""
         times, place = divmod(number, len(self._in_turns))
         return int(
             self._in_turns[np.random.default_rng([self._seed, 4, times]).permutation(len(self._in_turns))[place]]
@@ -238,16 +237,16 @@ class Order:
 
 
 def is_fully_labelled(case: CachedCase, plan: Plan) -> bool:
-    """Return whether the case's mask labels all regions of the plan."""
+    """Tell whether the case's mask labels all regions of the plan."""
     return set(plan.regions) <= set(case.known)
 
 
 def choose_place(case: CachedCase, plan: Plan, size: Size, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return the first voxel of a patch, in the brain's box; two patches in three hold tumour near their middle.
+    """Return the first voxel of a patch in the brain's box; two of three patches contain tumour near their centre.
 
-    Such a patch takes one of the plan's regions that the case has, each as likely, and one of its voxels: so small
-    enhancement is met as often as wide oedema. A patch lies inside the box along an axis where the box is the larger,
-    and around it in the middle where it is not.
+    For such a patch, one of the plan's regions that the case has is drawn with equal probability, and then one of its
+    voxels, so that a small enhancing region is drawn as often as a large oedema. Along an axis where the box is larger
+    than the patch, the patch lies inside the box; otherwise it is centred on the box.
     """
     shape = np.array(case.shape)
     room = shape - size
@@ -259,7 +258,7 @@ def choose_place(case: CachedCase, plan: Plan, size: Size, generator: np.random.
     if on_tumour and regions:
         choices = places[regions[int(generator.integers(len(regions)))]]
         centre = choices[int(generator.integers(len(choices)))].astype(np.int64)
-        shift = (uniform - 0.5) * np.array(size) / 2  # the tumour anywhere in the patch's inner half
+        shift = (uniform - 0.5) * np.array(size) / 2  # the tumour is anywhere in the inner half of the patch
         start = np.clip(np.round(centre + shift - np.array(size) / 2), 0, np.maximum(room, 0)).astype(np.int64)
     return np.where(room < 0, room // 2, start)
 
@@ -267,7 +266,7 @@ def choose_place(case: CachedCase, plan: Plan, size: Size, generator: np.random.
 def cut_patch(
     case: CachedCase, plan: Plan, start: NDArray[np.int64], size: Size, device: torch.device = _CPU
 ) -> tuple[Tensor, Tensor]:
-    """Return a patch `(C, *size)`, normalized, and its regions `(R, *size)`; what lies beyond the brain's box is 0."""
+    """Return a normalized patch `(C, *size)` and its regions `(R, *size)`; both are 0 outside the brain's box."""
     data = _normalized(case, plan, _cut(case.image(), start, size), device)
     mask = _cut(case.labels()[None], start, size)[0]
     convention = get_convention(case.convention)
@@ -278,14 +277,14 @@ def cut_patch(
 
 
 def _present(case: CachedCase, plan: Plan) -> set[str]:
-    """Those of the plan's sequences that the case has."""
+    """Return the plan's sequences that the case has."""
     return {
         name for name, there in zip(case.modalities, case.present, strict=True) if there and name in plan.modalities
     }
 
 
 def _normalized(case: CachedCase, plan: Plan, raw: NDArray[Any], device: torch.device) -> Tensor:
-    """The plan's sequences of a part of the case, normalized by the moments of the whole."""
+    """Return the plan's sequences of a part of a case, normalized by the moments of the whole case."""
     channels = [case.modalities.index(modality) for modality in plan.modalities]
     moments = [case.moments[channel] for channel in channels]
     if device.type == "cpu":
@@ -296,13 +295,13 @@ def _normalized(case: CachedCase, plan: Plan, raw: NDArray[Any], device: torch.d
 
 
 def _around(shape: Size, multiple: int) -> Size:
-    """The smallest size whose edges are multiples and that holds the shape."""
+    """Return the smallest size that contains the shape and whose edges are multiples of `multiple`."""
     x, y, z = (-(-edge // multiple) * multiple for edge in shape)
     return x, y, z
 
 
 def _cut(data: NDArray[Any], start: NDArray[np.int64], size: Size) -> NDArray[Any]:
-    """`data[:, start:start + size]`, zero where that lies outside."""
+    """Return `data[:, start:start + size]`, with zeros outside the data."""
     result = np.zeros((len(data), *size), dtype=data.dtype)
     low = np.maximum(start, 0)
     high = np.minimum(start + size, data.shape[1:])

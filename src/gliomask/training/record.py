@@ -22,6 +22,8 @@ Row = dict[str, float]
 # Keys that every row has. Only the first three must be finite.
 _KEYS = ("epoch", "step", "hours", "learning_rate", "train_loss", "train_seconds", "peak_memory_gb")
 _FINITE = _KEYS[:3]
+# Larger numbers come from damage and overflow where the curves are drawn.
+_LARGEST = 1e300
 _RESTORE = "Restore the file from a copy, or start a new run."
 
 
@@ -77,7 +79,7 @@ def check_row(row: Any) -> Row:
 
     Raises:
         ValueError: It is not a mapping of names to numbers, lacks a key that every row has, or its epoch, step or hours
-            are not finite numbers from 0.
+            are not finite numbers from 0, or a number is as large as only damage makes it.
     """
     if not isinstance(row, dict):
         raise ValueError(f"a row must be an object, not a {type(row).__name__}")
@@ -86,6 +88,7 @@ def check_row(row: Any) -> Row:
     wrong += [key for key in _KEYS if key not in numbers]
     if not wrong:
         wrong += [key for key in _FINITE if not 0 <= numbers[key] < 1e15]
+        wrong += [key for key, value in numbers.items() if _LARGEST < abs(value) < math.inf]
     if wrong:
         raise ValueError(f"no valid number for {', '.join(map(repr, wrong))}")
     return numbers

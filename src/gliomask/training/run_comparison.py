@@ -54,8 +54,11 @@ class ComparedRun:
     def statistics(self) -> dict[str, Statistics]:
         """Return the statistics of the cases' Dice for each region, and of the regions' mean Dice as `mean`."""
         regions = self.model.plan.regions
-        found = {region: describe([score.dice[region] for score in self.scores]) for region in regions}
-        return found | {"mean": describe([float(np.mean(list(score.dice.values()))) for score in self.scores])}
+        dice = {region: [score.dice[region] for score in self.scores] for region in regions}
+        found = {
+            region: describe([value for value in values if not np.isnan(value)]) for region, values in dice.items()
+        }
+        return found | {"mean": describe([_mean_dice(score) for score in self.scores])}
 
     def facts(self) -> dict[str, str | float]:
         """Return the run's row of the table: label, network, cost, length and, if there are scores, mean Dice."""
@@ -205,8 +208,13 @@ def _cost(model: Model, run: Run) -> tuple[float, float, float]:
     return parameters / 1e6, counter.get_total_flops() / 1e9, float(np.median(seconds))
 
 
+def _mean_dice(score: CaseScore) -> float:
+    """Return the mean Dice of the regions that the case's mask labels."""
+    return float(np.nanmean(list(score.dice.values())))
+
+
 def _median_case(compared: Sequence[ComparedRun], cases: Sequence[CachedCase]) -> CachedCase:
-    means = np.mean([[np.mean(list(s.dice.values())) for s in run.scores] for run in compared], axis=0)
+    means = np.mean([[_mean_dice(score) for score in run.scores] for run in compared], axis=0)
     return cases[int(np.argsort(means)[len(means) // 2])]
 
 

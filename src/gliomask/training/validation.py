@@ -1,4 +1,4 @@
-"""Whole cases, predicted as `predict` does and scored: what an epoch is judged by."""
+"""Validation: whole cases are predicted as by `predict`, and scored."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from gliomask.training.losses import Loss
 
 @dataclass(frozen=True)
 class CaseScore:
-    """How a model did on one case."""
+    """The scores of a model on one case."""
 
     case: str
     loss: float
     dice: Mapping[str, float]
-    """Of each region, over the whole mask, also what lies outside the brain's box. Both empty: 1; NaN where the case's
+    """The Dice of each region over the whole mask, including what is outside the brain's box. Both empty: 1; NaN if the
     mask does not label the region."""
     confusion: Confusion
-    """Over the voxels of the brain's box; empty where the mask does not label all regions."""
+    """Counts over the voxels of the brain's box; empty if the mask does not label all regions."""
 
 
 def validate(
@@ -45,11 +45,11 @@ def validate(
     group: ProcessGroup = ProcessGroup(),  # noqa: B008 (frozen)
     on_case: Callable[[str], None] = lambda _: None,
 ) -> dict[str, float]:
-    """Return the means over the cases, as a row of a run's log names them; empty without cases.
+    """Return the means over the cases, with the names used in a run's log; empty without cases.
 
     The mean Dice of a region is over the cases whose masks label it; a region that no mask labels is left out.
-    Accuracy and mean IoU are over all voxels of the brains' boxes together; `all_background_accuracy` is what an empty
-    answer would score there. The cases are shared out over `group`, and all get the same answer.
+    Accuracy and mean IoU are over all voxels of the brains' boxes together; `all_background_accuracy` is the accuracy
+    of an empty mask there. The cases are shared among the processes of `group`, and all return the same values.
     """
     if not cases:
         return {}
@@ -78,7 +78,7 @@ def validate(
 
 
 def score_cached_case(model: Model, case: CachedCase, loss_of: Loss, precision: Precision) -> CaseScore:
-    """Return how a model does on one prepared case; the Dice are those of the mask that `predict` would write."""
+    """Return the scores of a model on one prepared case; the Dice are those of the mask that `predict` would write."""
     truth = to_regions(case.labels(), get_convention(case.convention), model.plan.regions)
     logits = _logits(model, case, precision)
     known = [region in case.known for region in model.plan.regions]
@@ -107,7 +107,7 @@ def _logits(model: Model, case: CachedCase, precision: Precision) -> Tensor:
 
 
 def _nested(model: Model, logits: Tensor) -> NDArray[np.bool_]:
-    """The regions as a mask on the disk would have them: nested."""
+    """Return the regions nested as in a mask that is written to a file."""
     numbers = get_convention(model.plan.convention)
     return to_regions(to_labels((logits > 0).numpy(), model.plan.regions, numbers), numbers, model.plan.regions)
 

@@ -1,10 +1,10 @@
-"""Random changes of a training patch as functions of (arrays, generator): sample first, then apply.
+"""Random changes of a training patch (augmentation): parameters are sampled first and then applied.
 
-Every change is a pair: `sample_x(generator, settings)` draws its parameters, a frozen record or None for "leave it",
-and `apply_x(arrays, parameters)` does what they say and leaves its arguments unchanged.
+Every change is a pair of functions: `sample_x(generator, settings)` draws its parameters, a frozen record, or None for
+no change; `apply_x(arrays, parameters)` returns the changed arrays and leaves its arguments unchanged.
 
-An image is `(C, X, Y, Z)` float32 with the background at exactly 0, a target `(R, X, Y, Z)` bool. The brain is where
-any channel is not 0. Outside it, and in a channel that is 0 throughout (a sequence that is missing), nothing changes.
+An image is `(C, X, Y, Z)` float32 with a background of exactly 0, a target `(R, X, Y, Z)` bool. The brain is where any
+channel is not 0. Nothing changes outside the brain or in a channel that is 0 everywhere (a missing sequence).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A matrix along each axis of a volume: blurring, resampling and smooth fields are all this."""
+"""Multiplication of a volume by a matrix along each axis, for blurring, resampling and smooth fields."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# Rows taken together; of these, a blur over 128 voxels skips 70 % of its products, which are with 0.
+# The number of rows multiplied together. With 32, a blur of 128 voxels skips 70 % of its products, which are with 0.
 _ROWS = 32
 
 
 def multiply_axes(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
-    """Return the volume with each line along X, Y, Z replaced by its product with that axis's matrix; None: as it is.
+    """Return the volume with each line along X, Y and Z multiplied by the matrix of that axis; None: unchanged.
 
     Args:
         volume: `(X, Y, Z)`.
-        matrices: `(X', X)`, `(Y', Y)`, `(Z', Z)`, on any device; on a CPU the quicker the nearer they come to being
-            diagonal.
+        matrices: `(X', X)`, `(Y', Y)`, `(Z', Z)`, on any device. On a CPU, band matrices are faster.
     """
     for axis, matrix in enumerate(matrices):
         if matrix is not None:
@@ -26,7 +25,7 @@ def multiply_axes(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
 
 
 def _multiply(volume: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    if volume.device.type != "cpu":  # where a product with 0 costs less than to find out
+    if volume.device.type != "cpu":  # on a GPU, multiplying by 0 costs less than searching for zeros
         there = matrix.to(volume.device)
         if axis == 0:
             return (there @ volume.flatten(1)).view(len(there), *volume.shape[1:])

@@ -1,4 +1,4 @@
-"""Where the brain is, and what is measured over it."""
+"""The brain in a patch, and statistics over it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def find_brain(image: Tensor) -> Tensor:
-    """Return where any channel is not 0, `(X, Y, Z)` bool."""
+    """Return a mask, `(X, Y, Z)` bool, of the voxels where any channel is not 0."""
     if image.device.type != "cpu":
         return (image != 0).any(0)
-    channels = image.numpy()  # which compares and counts in a third of torch's time
+    channels = image.numpy()  # NumPy compares in a third of the time of torch
     brain = channels[0] != 0
     for channel in channels[1:]:
         brain |= channel != 0
@@ -21,7 +21,7 @@ def find_brain(image: Tensor) -> Tensor:
 
 
 def find_present(image: Tensor) -> list[int]:
-    """Return which channels are there, that is, not 0 throughout."""
+    """Return the indices of the channels that are not 0 everywhere."""
     if image.device.type != "cpu":
         return [index for index, there in enumerate((image != 0).flatten(1).any(1).tolist()) if there]
     return [index for index, channel in enumerate(image.numpy()) if channel.any()]
@@ -33,9 +33,10 @@ def inside(channel: Tensor, brain: Tensor) -> Tensor:
 
 
 def moments(channel: Tensor, brain: Tensor) -> tuple[float, float]:
-    """Return mean and standard deviation over the brain, of a channel that is 0 outside it.
+    """Return the mean and the standard deviation over the brain of a channel that is 0 outside it.
 
-    Outside, each voxel adds the mean's square, which is taken off again: a third of the time of masking it out.
+    Each voxel outside adds the square of the mean to the sum of squares, which is subtracted again. This takes a third
+    of the time of selecting the brain's voxels.
     """
     voxels = np.count_nonzero(brain.numpy()) if brain.device.type == "cpu" else brain.sum()
     count = max(int(voxels), 1)
@@ -45,5 +46,5 @@ def moments(channel: Tensor, brain: Tensor) -> tuple[float, float]:
 
 
 def _total(channel: Tensor) -> float:
-    """The sum, an axis at a time: in one go its last bits would depend on the number of threads."""
+    """Return the sum, computed axis by axis so that its last bits do not depend on the number of threads."""
     return float(channel.sum(-1).double().sum(-1).sum())

@@ -1,4 +1,4 @@
-"""What goes wrong with whole sequences: a bias field, a registration slightly off, a sequence that is missing."""
+"""Faults of whole sequences: a bias field, an inexact registration, a missing sequence."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gliomask.training.augment.brain import find_present, inside
 from gliomask.training.augment.draws import chance, integer, seed, uniform
 from gliomask.training.augment.settings import Augmentation
 
-# Waves of the bias field along each axis: none, half of one and a whole one over the patch.
+# The number of cosines of the bias field along each axis: constant, half a wave and one wave over the patch.
 _WAVES = 3
 
 
 @dataclass(frozen=True)
 class BiasField:
-    """An uneven sensitivity of the coil for one channel: the sd of its logarithm, and the seed of its shape."""
+    """Uneven sensitivity of the coil for one channel: the standard deviation of its logarithm, and the seed."""
 
     strength: float
     seed: int
@@ -28,23 +28,23 @@ class BiasField:
 
 @dataclass(frozen=True)
 class Shift:
-    """One channel lies this many voxels along X, Y, Z from where it should."""
+    """A displacement of one channel along X, Y, Z, in voxels."""
 
     channel: int
     voxels: tuple[int, int, int]
 
 
 def sample_bias_field(generator: torch.Generator, settings: Augmentation) -> BiasField | None:
-    """Draw the strength and a seed."""
+    """Draw the strength and the seed, or None."""
     if not chance(generator, settings.bias_field_probability):
         return None
     return BiasField(uniform(generator, settings.bias_field_range), seed(generator))
 
 
 def apply_bias_field(channel: Tensor, brain: Tensor, bias: BiasField) -> Tensor:
-    """Return the channel times the field, counted from its darkest voxel in the brain.
+    """Return the channel multiplied by the field, with its darkest voxel in the brain as zero.
 
-    Normalized intensities have lost the scanner's zero; the darkest voxel comes near it, and stays as it is.
+    Normalized intensities no longer have the scanner's zero; the darkest voxel is close to it and does not change.
     """
     dark = torch.where(brain, channel, math.inf).amin().item()
     if dark == math.inf:
@@ -53,9 +53,9 @@ def apply_bias_field(channel: Tensor, brain: Tensor, bias: BiasField) -> Tensor:
 
 
 def draw_bias_field(shape: torch.Size, bias: BiasField) -> Tensor:
-    """Return the field itself: above 0, smooth, with a mean of about 1.
+    """Return the field: positive, smooth, with a mean of about 1.
 
-    Its logarithm is a sum of cosines of at most one wave over the patch along each axis, the slower the stronger.
+    Its logarithm is a sum of cosines with at most one wave over the patch along each axis; slower waves are stronger.
 
     Source: Ashburner and Friston 2005, doi:10.1016/j.neuroimage.2005.02.018, where a bias field is that.
     """
@@ -66,12 +66,12 @@ def draw_bias_field(shape: torch.Size, bias: BiasField) -> Tensor:
     power = 0.5 ** (wave > 0).float()  # a cosine's mean square
     sd = (drawn.square() * power[:, None, None] * power[:, None] * power).sum().sqrt().item()
     cosines = [torch.cos(math.pi * (torch.arange(size)[:, None] + 0.5) / size * wave) for size in shape]
-    # Of a Gaussian of this sd, less half its variance, the exponential has mean 1.
+    # The exponential of a Gaussian with this standard deviation has mean 1 after subtracting half its variance.
     return multiply_axes(drawn * (bias.strength / sd), cosines).sub_(bias.strength**2 / 2).exp_()
 
 
 def sample_shift(generator: torch.Generator, settings: Augmentation, present: list[int]) -> Shift | None:
-    """Draw one of the channels that are there, and how far; a single one has nothing to be shifted against."""
+    """Draw one of the present channels and its displacement, or None; a single channel is never shifted."""
     if not chance(generator, settings.shift_probability) or len(present) < 2:
         return None
     least, most = settings.shift_range
@@ -82,9 +82,9 @@ def sample_shift(generator: torch.Generator, settings: Augmentation, present: li
 
 
 def apply_shift(channel: Tensor, brain: Tensor, shift: Shift) -> Tensor:
-    """Return the channel moved; where no brain moves in, at the outline and the patch's faces, it stays as it was.
+    """Return the shifted channel; voxels into which no brain is shifted, at the outline and the faces, do not change.
 
-    So it keeps the common outline, which in BraTS is cut after registration, and has no gap in it.
+    The channel thus keeps the outline that all channels share (BraTS crops after registration) and has no gaps.
     """
     sizes = list(zip(channel.shape, shift.voxels, strict=True))
     into = tuple(slice(max(by, 0), max(size + min(by, 0), 0)) for size, by in sizes)
@@ -95,9 +95,9 @@ def apply_shift(channel: Tensor, brain: Tensor, shift: Shift) -> Tensor:
 
 
 def drop_modalities(image: Tensor, generator: torch.Generator, probability: float) -> Tensor:
-    """Return a copy of the image with each channel set to 0 with this probability, but never with all of them.
+    """Return a copy of the image with each channel set to 0 with this probability, but never all of them.
 
-    Where the draw would leave nothing, one of the channels that are there (not 0 throughout) stays, each as likely.
+    If all present channels (not 0 everywhere) were drawn, one of them is kept, each with the same probability.
 
     Raises:
         InputError: The probability is not in [0, 1].
@@ -110,9 +110,9 @@ def drop_modalities(image: Tensor, generator: torch.Generator, probability: floa
 
 
 def keep_one_modality(image: Tensor, generator: torch.Generator, probability: float) -> Tensor:
-    """Return the image, with this probability with all but one of the channels that are there set to 0.
+    """Return the image, or with this probability a copy in which all present channels but one are set to 0.
 
-    Each that is there (not 0 throughout) is as likely to stay. The image that came in is left unchanged.
+    Each present channel (not 0 everywhere) is kept with the same probability.
 
     Raises:
         InputError: The probability is not in [0, 1].
@@ -129,7 +129,7 @@ def keep_one_modality(image: Tensor, generator: torch.Generator, probability: fl
 
 
 def sample_dropped(generator: torch.Generator, present: list[int], probability: float) -> list[int]:
-    """Draw which of the channels that are there go; at least one of them stays."""
+    """Draw which of the present channels are removed; at least one is kept."""
     dropped = [channel for channel in present if chance(generator, probability)]
     if present and dropped == present:
         dropped.pop(integer(generator, (0, len(present) - 1)))

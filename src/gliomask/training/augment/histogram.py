@@ -1,4 +1,4 @@
-"""The intensities of one patient's scanner in another patient's images."""
+"""Histogram matching: intensities of another patient's scanner."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ _MOST_VOXELS = 40_000
 
 @dataclass(frozen=True)
 class HistogramMix:
-    """How far each channel's histogram goes towards the donor's: 0 not at all, 1 all the way."""
+    """How far each channel's histogram is moved towards the donor's: 0 not at all, 1 completely."""
 
     shares: tuple[float, ...]
 
 
 def sample_histogram_mix(generator: torch.Generator, probability: float, channels: int) -> HistogramMix | None:
-    """Draw whether, and of each channel how far."""
+    """Draw how far each channel is moved, or None."""
     if not chance(generator, probability):
         return None
     return HistogramMix(tuple(uniform(generator, (0.0, 1.0)) for _ in range(channels)))
 
 
 def apply_histogram_mix(image: Tensor, donor: Tensor, mix: HistogramMix) -> Tensor:
-    """Return the image with each channel's quantiles over its brain moved towards those of the donor's.
+    """Return the image with the quantiles of each channel over the brain moved towards those of the donor.
 
-    Brighter stays brighter; what lies beyond the outermost quantiles moves along with them. A channel that either of
-    the two lacks (0 throughout) stays.
+    The order of intensities is kept; values beyond the outermost quantiles move with them. A channel that is 0
+    everywhere in the image or the donor is not changed.
 
     Args:
-        image, donor: `(C, X, Y, Z)`, normalized, 0 outside the brain; of any two grids, on one device. Left unchanged.
-        mix: As sampled.
+        image, donor: `(C, X, Y, Z)`, normalized, 0 outside the brain; on any two grids and the same device.
+        mix: As returned by `sample_histogram_mix`.
 
     Source: Nyul and Udupa 1999, Magnetic Resonance in Medicine 42(6), map quantiles onto those of a template; a random
-        share of the way to a random case is ours.
+        fraction of the way to a random case is our addition.
     """
     mixed = image.clone()
     for channel, other, share in zip(mixed, donor, mix.shares, strict=True):
@@ -51,7 +51,7 @@ def apply_histogram_mix(image: Tensor, donor: Tensor, mix: HistogramMix) -> Tens
 
 
 def _quantiles(channel: Tensor) -> Tensor | None:
-    """The quantiles of the voxels that are not 0, from some of them; None where there are none."""
+    """Return the quantiles of a sample of the voxels that are not 0; None if there are none."""
     values = channel.flatten()
     values = values[:: max(1, len(values) // (4 * _MOST_VOXELS))]
     values = values[values != 0]
@@ -59,7 +59,7 @@ def _quantiles(channel: Tensor) -> Tensor | None:
 
 
 def _moved(values: Tensor, places: Tensor, aims: Tensor) -> Tensor:
-    """Each place goes to its aim, what lies between two of them in proportion, what lies beyond as the outermost."""
+    """Map the quantiles `places` to `aims`: linearly in between, and beyond them shifted like the outermost one."""
     slope = aims.diff() / places.diff().clamp(min=1e-6)
     offset = aims[:-1] - slope * places[:-1]
     beyond = torch.tensor([1.0], device=values.device)

@@ -1,4 +1,4 @@
-"""Changes of one channel's intensities, voxel by voxel: contrast, brightness, gamma, noise."""
+"""Changes of the intensities of one channel: contrast, brightness, gamma, noise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gliomask.training.augment.settings import Augmentation
 
 @dataclass(frozen=True)
 class Contrast:
-    """A linear change of one channel: the distance from its mean times `factor`, and `shift` of its sd added."""
+    """A linear change of one channel: deviations from its mean times `factor`, plus `shift` standard deviations."""
 
     factor: float = 1.0
     shift: float = 0.0
@@ -30,14 +30,14 @@ class Gamma:
 
 @dataclass(frozen=True)
 class Noise:
-    """Gaussian noise for one channel: its sd as a share of the channel's own, and the seed it is drawn with."""
+    """Gaussian noise for one channel: its standard deviation as a fraction of the channel's, and the seed."""
 
     sd: float
     seed: int
 
 
 def sample_contrast(generator: torch.Generator, settings: Augmentation) -> Contrast | None:
-    """Draw the factor and the shift; either may come without the other."""
+    """Draw the factor and the shift, each with its own probability, or None."""
     stretches = chance(generator, settings.contrast_probability)
     shifts = chance(generator, settings.brightness_probability)
     if not stretches and not shifts:
@@ -49,21 +49,22 @@ def sample_contrast(generator: torch.Generator, settings: Augmentation) -> Contr
 
 
 def apply_contrast(channel: Tensor, brain: Tensor, contrast: Contrast) -> Tensor:
-    """Return the channel with its sd over the brain times the factor, and its mean moved by the shift."""
+    """Return the channel with its standard deviation over the brain scaled and its mean shifted."""
     mean, sd = moments(channel, brain)
     return inside((channel * contrast.factor).add_(mean * (1 - contrast.factor) + contrast.shift * sd), brain)
 
 
 def sample_gamma(generator: torch.Generator, settings: Augmentation, *, inverted: bool = False) -> Gamma | None:
-    """Draw the exponent; the negative has a probability of its own."""
+    """Draw the exponent, or None; `inverted` has a probability of its own."""
     probability = settings.inverted_gamma_probability if inverted else settings.gamma_probability
     return Gamma(uniform(generator, settings.gamma_range), inverted) if chance(generator, probability) else None
 
 
 def apply_gamma(channel: Tensor, brain: Tensor, gamma: Gamma) -> Tensor:
-    """Return the channel with its brain's range rescaled to [0, 1], raised, and given its old mean and sd again.
+    """Return the channel with its range over the brain rescaled to [0, 1], raised to the exponent, and scaled back.
 
-    Inverted, the range is rescaled to [1, 0] and turned back afterwards. Either way brighter stays brighter.
+    The mean and the standard deviation are restored. If inverted, the range is rescaled to [1, 0] and turned back
+    afterwards. In both cases the order of intensities is kept.
     """
     mean, sd = moments(channel, brain)
     raised = torch.where(brain, channel, mean)  # the background must not widen the range
@@ -78,7 +79,7 @@ def apply_gamma(channel: Tensor, brain: Tensor, gamma: Gamma) -> Tensor:
 
 
 def sample_noise(generator: torch.Generator, settings: Augmentation) -> Noise | None:
-    """Draw the strength and a seed."""
+    """Draw the strength and the seed, or None."""
     if not chance(generator, settings.noise_probability):
         return None
     return Noise(uniform(generator, settings.noise_range), seed(generator))

@@ -1,4 +1,4 @@
-"""A tumour that stands out less from its surroundings, or more, than the one that was scanned."""
+"""Lower or higher contrast of a tumour region to its surroundings."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from gliomask.training.augment.masks import box_around, grown, smoothed
 from gliomask.training.augment.settings import Range
 
 _FACTORS: Range = (0.15, 1.4)
-# How often enhancement goes altogether, where it is the enhancement's turn.
+# The probability of removing the enhancement completely if the enhancing region is drawn.
 _GONE = 0.25
-# Voxels around a region that it is compared with, and over which the change fades out.
+# The width in voxels of the surroundings that a region is compared with, and of the seam where the change fades out.
 _SURROUNDINGS = 4
 _SEAM = 2
 
 
 @dataclass(frozen=True)
 class LesionContrast:
-    """One region, and for each channel by what its difference from the surroundings is multiplied."""
+    """One region, and for each channel the factor on its difference from the surroundings."""
 
     region: int
     factors: tuple[float, ...]
     gone: bool = False
-    """The region leaves the truth with it."""
+    """Whether the region is also removed from the target."""
 
 
 def sample_lesion_contrast(
@@ -38,14 +38,15 @@ def sample_lesion_contrast(
     channels: int,
     enhancing: tuple[int, int] | None = None,
 ) -> LesionContrast | None:
-    """Draw whether, which of the present regions, and how much of it is left in each channel.
+    """Draw one of the present regions and a factor for each channel, or None.
 
     Args:
-        generator, probability: As everywhere.
-        present: The regions that the patch has; none of them: None is returned.
-        channels: How many.
-        enhancing: The region and the channel of contrast enhancement, where both are known. That one also vanishes at
-            times: it alone is seen in one sequence only, so that what is left is core without enhancement.
+        generator, probability: As in the other `sample_*` functions.
+        present: The indices of the regions in the patch; None is returned if it is empty.
+        channels: The number of channels.
+        enhancing: The indices of the enhancing region and of the channel with contrast agent, if both exist. This
+            region is sometimes removed completely: it is visible in one sequence only, so a core without enhancement
+            remains.
     """
     if not chance(generator, probability) or not present:
         return None
@@ -57,18 +58,18 @@ def sample_lesion_contrast(
 
 
 def apply_lesion_contrast(image: Tensor, target: Tensor, change: LesionContrast) -> tuple[Tensor, Tensor]:
-    """Return the patch with the region in each channel moved to or from the median of what lies around it.
+    """Return the patch with the region's intensities moved towards or away from the median of its surroundings.
 
-    A voxel's difference from that median is multiplied as far as the region's mean nearby goes; what is beyond the mean
-    is texture, and stays. So does what lies on the median's other side, dark gaps in a bright rim for example. Across a
-    seam of some voxels the change fades out. A channel of 0s stays, and so does the outline of the brain.
+    The difference between a voxel and that median is multiplied up to the local mean of the region; the part beyond the
+    mean is texture and is kept, and so are voxels on the other side of the median, such as dark gaps in a bright rim.
+    The change fades out over a seam of a few voxels. Channels of zeros and the outline of the brain do not change.
 
     Args:
-        image, target: `(C, X, Y, Z)`, normalized, 0 outside the brain, and `(R, X, Y, Z)`. Left unchanged.
-        change: As sampled.
+        image, target: `(C, X, Y, Z)`, normalized, 0 outside the brain, and `(R, X, Y, Z)`.
+        change: As returned by `sample_lesion_contrast`.
 
-    Source: ours. Without it, the held-out cases with the faintest enhancement were the ones that were missed; a few
-        dozen cases hold hardly any (recipes/README.md has the figures).
+    Source: our own. Without it, models missed the held-out cases with the faintest enhancement, of which a few dozen
+        training cases contain hardly any (figures in recipes/README.md).
     """
     image, target = image.clone(), target.clone()
     box = box_around(target[change.region], _SURROUNDINGS + 2 * _SEAM)

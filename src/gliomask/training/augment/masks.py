@@ -1,4 +1,4 @@
-"""Shapes around a region of a patch."""
+"""Boxes, dilation and smoothing of masks in a patch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def box_around(mask: Tensor, room: int) -> tuple[slice, ...] | None:
-    """Return all channels of the smallest box around the mask, with so much room on each side; None if it is empty."""
+    """Return the bounding box of a mask with `room` voxels on each side, as slices with all channels; None if empty."""
     rows = [np.flatnonzero(mask.cpu().numpy().any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     if not len(rows[0]):
         return None
@@ -16,7 +16,7 @@ def box_around(mask: Tensor, room: int) -> tuple[slice, ...] | None:
 
 
 def grown(mask: Tensor, margin: int) -> Tensor:
-    """Return the mask and all within so many voxels along each axis."""
+    """Return the mask dilated by `margin` voxels along each axis."""
     soft = mask[None, None].float()
     for axis in range(3):
         kernel, padding = [1, 1, 1], [0, 0, 0]
@@ -26,7 +26,7 @@ def grown(mask: Tensor, margin: int) -> Tensor:
 
 
 def smoothed(weight: Tensor, radius: int) -> Tensor:
-    """Return the mean over a cube, an axis at a time; at the patch's faces, of what is inside it."""
+    """Return the mean over a cube around each voxel; at the faces of the patch, over the part inside it."""
     soft = weight[None, None]
     for axis in range(3):
         kernel, padding = [1, 1, 1], [0, 0, 0]

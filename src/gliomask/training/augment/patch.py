@@ -1,4 +1,4 @@
-"""All changes together, in their order."""
+"""All changes of a patch, in the order in which they are applied."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from gliomask.training.augment.spatial import apply_flip, apply_turn, sample_fli
 
 @dataclass(frozen=True)
 class Intensity:
-    """What happens to one channel, in this order; None: nothing."""
+    """The changes of one channel, in the order in which they are applied; None: no change."""
 
     bias_field: BiasField | None = None
     low_resolution: LowResolution | None = None
@@ -56,15 +56,15 @@ class Intensity:
 def augment(
     image: Tensor, target: Tensor, generator: torch.Generator, settings: Augmentation = DEFAULT
 ) -> tuple[Tensor, Tensor]:
-    """Return a changed patch, image and target alike, in memory of its own.
+    """Return a randomly changed patch, image and target, in new memory.
 
-    The same state of the generator gives the same bits on a CPU. It is done where image and target are; on another
-    device rounding and the noise's draws are others. Some 4 times the image's memory is needed beside it.
+    On a CPU, the same state of the generator gives the same bits. The changes are computed on the device of image and
+    target; on another device rounding and the noise differ. About 4 times the image's memory is needed in addition.
 
     Args:
-        image, target: Of one grid `(X, Y, Z)`, any size, left unchanged; see `gliomask.training.augment`.
-        generator: On the CPU; it moves on.
-        settings: How often and how strongly.
+        image, target: On one grid `(X, Y, Z)` of any size; see `gliomask.training.augment`.
+        generator: A generator on the CPU; its state advances.
+        settings: The probabilities and strengths of the changes.
     """
     assert image.shape[1:] == target.shape[1:], f"one grid is needed; got {image.shape} and {target.shape}"
     flip = sample_flip(generator, settings)
@@ -78,7 +78,7 @@ def augment(
     else:
         image, target = apply_turn(image, target, turn, flip)
     brain = find_brain(image)
-    # From here on `image` is ours: its channels may be overwritten.
+    # From here on `image` is a copy, whose channels may be overwritten.
     if shift is not None:
         image[shift.channel] = apply_shift(image[shift.channel], brain, shift)
     for channel, intensity in zip(image, intensities, strict=True):
@@ -88,7 +88,7 @@ def augment(
 
 
 def sample_intensity(generator: torch.Generator, settings: Augmentation) -> Intensity:
-    """Draw what happens to one channel."""
+    """Draw the changes of one channel."""
     return Intensity(
         bias_field=sample_bias_field(generator, settings),
         low_resolution=sample_low_resolution(generator, settings),
@@ -101,7 +101,7 @@ def sample_intensity(generator: torch.Generator, settings: Augmentation) -> Inte
 
 
 def apply_intensity(channel: Tensor, brain: Tensor, intensity: Intensity) -> Tensor:
-    """Return one channel changed inside the brain; one of 0s stays, for strengths are measured in its own sd."""
+    """Return one channel changed inside the brain; a channel of zeros does not change."""
     if intensity.bias_field is not None:
         channel = apply_bias_field(channel, brain, intensity.bias_field)
     if intensity.low_resolution is not None:

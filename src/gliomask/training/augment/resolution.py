@@ -1,4 +1,4 @@
-"""What makes a sequence less sharp than the grid it is on: blur, large voxels, thick slices."""
+"""Lower resolution of a sequence than that of its grid: blur, large voxels, thick slices."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ class Blur:
 
 @dataclass(frozen=True)
 class LowResolution:
-    """The edges, along X, Y, Z, of the voxels that one channel was taken with, in voxels of the patch."""
+    """The edges, along X, Y, Z, of the voxels in which one channel was acquired, in voxels of the patch."""
 
     edges: tuple[float, float, float]
 
 
 def sample_blur(generator: torch.Generator, settings: Augmentation) -> Blur | None:
-    """Draw the width of the blur."""
+    """Draw the width of the blur, or None."""
     return Blur(uniform(generator, settings.blur_range)) if chance(generator, settings.blur_probability) else None
 
 
 def apply_blur(channel: Tensor, brain: Tensor, blur: Blur) -> Tensor:
-    """Return the channel blurred along all axes; the background counts as 0, the patch's outermost voxels go on."""
+    """Return the channel blurred along all axes, with 0 as background and the outermost voxels repeated."""
     return inside(multiply_axes(channel, [_gaussian(size, blur.sigma_voxels) for size in channel.shape]), brain)
 
 
 def sample_low_resolution(generator: torch.Generator, settings: Augmentation) -> LowResolution | None:
-    """Draw an edge for all axes, a thickness for one of them, or both; where both, the larger counts."""
+    """Draw an edge for all axes, a slice thickness for one axis, or both (then the larger is used), or None."""
     coarse = chance(generator, settings.low_resolution_probability)
     thick = chance(generator, settings.thick_slices_probability)
     if not coarse and not thick:
@@ -52,7 +52,7 @@ def sample_low_resolution(generator: torch.Generator, settings: Augmentation) ->
 
 
 def sample_thick_scan(generator: torch.Generator, settings: Augmentation) -> LowResolution | None:
-    """Draw an axis and how thick the slices of all sequences are along it; nothing is drawn where it is off."""
+    """Draw an axis and the slice thickness of all sequences along it, or None; without drawing if it is off."""
     if not settings.thick_scan_probability or not chance(generator, settings.thick_scan_probability):
         return None
     edges = [1.0, 1.0, 1.0]
@@ -61,7 +61,7 @@ def sample_thick_scan(generator: torch.Generator, settings: Augmentation) -> Low
 
 
 def coarser(one: LowResolution | None, other: LowResolution | None) -> LowResolution | None:
-    """Return the larger edges of the two, either of which may be none."""
+    """Return the larger edges of the two, each of which may be None."""
     if one is None or other is None:
         return one or other
     x, y, z = map(max, one.edges, other.edges)
@@ -69,10 +69,10 @@ def coarser(one: LowResolution | None, other: LowResolution | None) -> LowResolu
 
 
 def apply_low_resolution(channel: Tensor, brain: Tensor, low: LowResolution) -> Tensor:
-    """Return the channel as if taken with larger voxels and brought back to this grid.
+    """Return the channel as if it had been acquired with larger voxels and resampled to this grid.
 
-    A large voxel is the mean over its extent, as in a scanner (nnU-Net picks one voxel of it); the way back is linear.
-    Along each axis a whole number of them fills the patch. The background counts as 0, as in `apply_blur`.
+    A large voxel is the mean over its extent, as in a scanner (nnU-Net takes one voxel of it); the channel is resampled
+    back linearly. Along each axis a whole number of large voxels fills the patch. The background counts as 0.
     """
     sizes = [max(1, round(size / edge)) for size, edge in zip(channel.shape, low.edges, strict=True)]
     matrices = [
@@ -82,7 +82,7 @@ def apply_low_resolution(channel: Tensor, brain: Tensor, low: LowResolution) -> 
 
 
 def _gaussian(size: int, sigma: float) -> Tensor:
-    """The Gaussian cut off at 3 sigma, a row for each voxel; what would reach past the end falls on the end."""
+    """Return a Gaussian blur as a matrix, cut off at 3 sigma; weights beyond an end are added to the end voxel."""
     reach = math.ceil(3 * sigma)
     offsets = torch.arange(-reach, reach + 1)
     weights = torch.exp(-0.5 * (offsets / sigma).square())
@@ -91,7 +91,7 @@ def _gaussian(size: int, sigma: float) -> Tensor:
 
 
 def _there_and_back(size: int, few: int) -> Tensor:
-    """From `size` voxels to `few` larger ones by their means, and back by linear interpolation: `(size, size)`."""
+    """Return the matrix, `(size, size)`, of averaging to `few` larger voxels and of linear interpolation back."""
     ends = torch.arange(few + 1, dtype=torch.float64) * (size / few)
     voxels = torch.arange(size)
     overlap = torch.minimum(ends[1:, None], voxels + 1) - torch.maximum(ends[:-1, None], voxels)

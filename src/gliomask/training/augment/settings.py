@@ -1,4 +1,4 @@
-"""How often and how strongly a training patch is changed."""
+"""The probabilities and strengths of the augmentation."""
 
 from __future__ import annotations
 
@@ -13,61 +13,62 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How often and how strongly a patch is changed; the defaults are about nnU-Net's, and a few of our own.
+    """The probabilities and strengths of the changes of a patch; most defaults are those of nnU-Net.
 
-    Each `*_probability` is in [0, 1], each `*_range` is (least, most), drawn from uniformly unless said. From
-    `bias_field_probability` on, everything but `thick_scan_probability` is drawn for each channel by itself.
+    Each `*_probability` is in [0, 1]. Each `*_range` is (minimum, maximum), from which values are drawn uniformly
+    unless stated otherwise. From `bias_field_probability` on, everything except `thick_scan_probability` is drawn for
+    each channel separately.
 
     Raises:
-        InputError: A probability is not in [0, 1], or a range is upside down or reaches where it makes no sense.
+        InputError: A probability is not in [0, 1], or a range is reversed or outside its limits.
 
-    Source: Isensee et al. 2021, doi:10.1038/s41592-020-01008-z, with the numbers of `nnUNetTrainer` (v2). What that
-        draws for a whole patch and then for half its channels is here one probability of a channel: .2 x .5 = .1. Not
-        from there, for it has none of them: bias field, thick slices, shift, and the strength of elastic.
+    Source: Isensee et al. 2021, doi:10.1038/s41592-020-01008-z, with the numbers of `nnUNetTrainer` (v2). Where nnU-Net
+        draws for a whole patch and then for half of its channels, there is one probability per channel: .2 x .5 = .1.
+        nnU-Net has no bias field, thick slices, shift or strength of elastic deformation; these values are our own.
     """
 
     flip_probability: float = 0.5
-    """Of each axis by itself."""
+    """For each axis separately."""
     rotation_probability: float = 0.2
     rotation_range: Range = (-30.0, 30.0)
     """Degrees about each of the three axes."""
     scaling_probability: float = 0.2
     scaling_range: Range = (0.7, 1.4)
-    """Size after / size before, the same along all axes; log-uniform, shrinking about as likely as growing."""
+    """Size after / size before, the same along all axes; log-uniform, so shrinking is about as likely as growing."""
     elastic_probability: float = 0.0
-    """Off, as in nnU-Net: where nothing else bends the patch, it costs as much as a rotation."""
+    """Off, as in nnU-Net; in a patch that is not rotated it costs as much time as a rotation."""
     elastic_range: Range = (2.0, 8.0)
-    """How far, in voxels, a control point moves at most along an axis; the points stand 32 voxels apart."""
+    """The largest displacement in voxels of a control point along an axis; the points are 32 voxels apart."""
     shift_probability: float = 0.1
-    """Of a patch: one of its sequences lies beside the others, as after a registration that went wrong by a little."""
+    """For a patch: one of its sequences is displaced, as after an inexact registration."""
     shift_range: Range = (1.0, 2.0)
-    """Whole voxels along the axis of the largest shift; along the others up to as many."""
+    """Whole voxels along the axis of the largest shift; along the other axes at most as many."""
     bias_field_probability: float = 0.15
     bias_field_range: Range = (0.05, 0.2)
-    """Standard deviation of the field's logarithm; at 0.2 most of the field lies between 0.67 and 1.5."""
+    """Standard deviation of the field's logarithm; with 0.2, most of the field is between 0.67 and 1.5."""
     low_resolution_probability: float = 0.125
     low_resolution_range: Range = (1.0, 2.0)
-    """Edge of the voxels it was taken with, in those of the patch; the same along all axes."""
+    """Edge of the voxels in which it was acquired, in voxels of the patch; the same along all axes."""
     thick_slices_probability: float = 0.05
     thick_slices_range: Range = (2.0, 5.0)
-    """Likewise, along one axis only: in the clinic, slices are up to 5 mm thick."""
+    """The same along one axis only; clinical slices are up to 5 mm thick."""
     thick_scan_probability: float = 0.0
-    """Of a patch: all of its sequences have thick slices of one thickness along one axis, as in older examinations.
-    Training sets this probability by itself (`TrainConfig.thick_slices`)."""
+    """For a patch: all of its sequences have slices of the same thickness along one axis, as in older examinations.
+    Training sets this probability from `TrainConfig.thick_slices`."""
     blur_probability: float = 0.1
     blur_range: Range = (0.5, 1.0)
     """Standard deviation of the Gaussian in voxels."""
     brightness_probability: float = 0.15
     brightness_range: Range = (-0.25, 0.25)
-    """What is added, in standard deviations of the channel over the brain."""
+    """The offset in standard deviations of the channel over the brain."""
     contrast_probability: float = 0.15
     contrast_range: Range = (0.75, 1.25)
-    """Factor on the distance from the channel's mean over the brain."""
+    """Factor on the deviations from the channel's mean over the brain."""
     inverted_gamma_probability: float = 0.1
-    """Gamma of the negative: it draws the other end of the range out."""
+    """Gamma of the negative image, which stretches the other end of the range."""
     gamma_probability: float = 0.3
     gamma_range: Range = (0.7, 1.5)
-    """Exponent on intensities rescaled to [0, 1], inverted or not."""
+    """Exponent for intensities rescaled to [0, 1], inverted or not."""
     noise_probability: float = 0.1
     noise_range: Range = (0.0, 0.1)
     """Standard deviation, in standard deviations of the channel over the brain."""
@@ -81,22 +82,22 @@ class Augmentation:
                 if not least <= value <= most:
                     problems.append(f"{field.name} must lie in [0, 1]; got {value}")
             elif not least <= value[0] <= value[1] <= most:
-                problems.append(f"{field.name} must be (least, most) within [{least:g}, {most:g}]; got {value}")
+                problems.append(f"{field.name} must be (minimum, maximum) within [{least:g}, {most:g}]; got {value}")
         if problems:
             raise InputError("; ".join(problems))
 
     @classmethod
     def none(cls) -> Augmentation:
-        """Return the settings that change nothing."""
+        """Return settings without any change."""
         return cls().times(0)
 
     def times(self, factor: float) -> Augmentation:
-        """Return the settings with every probability times this: how often patches are changed, not how strongly.
+        """Return the settings with every probability multiplied by a factor; the strengths do not change.
 
-        None comes above 1, and that of a flip not above 0.5, where flipped and not flipped are alike.
+        Probabilities are limited to 1, and that of a flip to 0.5.
 
         Raises:
-            InputError: The factor is below 0, or not a finite number.
+            InputError: The factor is negative or not finite.
         """
         if not 0 <= factor < math.inf:
             raise InputError(f"augmentation can be multiplied by a number of 0 or more; got {factor}")
@@ -109,8 +110,8 @@ class Augmentation:
 _BOUNDS: dict[str, Range] = {
     "rotation_range": (-360.0, 360.0),
     "scaling_range": (0.1, 10.0),
-    # With control points 32 voxels apart, moves of less than 0.4 x 32 fold nothing (Choi and Lee 2000, "Injectivity
-    # conditions of 2D and 3D uniform cubic B-spline functions"); in a patch magnified 1.4 times that is 9.
+    # With control points 32 voxels apart, moves of less than 0.4 x 32 cause no folding (Choi and Lee 2000, "Injectivity
+    # conditions of 2D and 3D uniform cubic B-spline functions"); in a patch magnified 1.4 times, this is 9.
     "elastic_range": (0.0, 9.0),
     "shift_range": (1.0, 10.0),
     "bias_field_range": (0.0, 1.0),
@@ -122,6 +123,6 @@ _BOUNDS: dict[str, Range] = {
     "gamma_range": (0.1, 10.0),
     "noise_range": (0.0, 10.0),
 }
-"""The ranges, and within what each must lie; all other settings are probabilities."""
+"""The limits of each range; all other settings are probabilities."""
 
 DEFAULT = Augmentation()

@@ -1,4 +1,4 @@
-"""Mirror images, rotation, scaling and elastic deformation, of image and target alike."""
+"""Mirror images, rotation, scaling and elastic deformation of image and target together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gliomask.training.augment.brain import find_brain, inside
 from gliomask.training.augment.draws import chance, seed, uniform
 from gliomask.training.augment.settings import Augmentation
 
-# Voxels between two of the points that an elastic deformation moves: it bends a lobe rather than crumple a gyrus.
+# The distance of control points in voxels; the deformation acts on the scale of a lobe, not of a gyrus.
 _CONTROL_SPACING = 32
 
 
@@ -29,7 +29,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Elastic:
-    """A smooth deformation: how far a control point moves at most along an axis, and the seed of the moves."""
+    """A smooth deformation: the largest displacement of a control point along an axis, and the seed."""
 
     voxels: float
     seed: int
@@ -37,9 +37,10 @@ class Elastic:
 
 @dataclass(frozen=True)
 class Turn:
-    """A rotation and a scaling about the patch's centre, in voxels, and a deformation on top.
+    """A rotation and a scaling about the patch's centre, in voxels, followed by a deformation.
 
-    Positive degrees turn Y towards Z, Z towards X, X towards Y; the rotation about Z comes first, that about X last.
+    Positive degrees rotate Y towards Z, Z towards X, X towards Y. The rotation about Z is applied first, that about X
+    last.
     """
 
     degrees: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -57,13 +58,13 @@ def apply_flip(image: Tensor, target: Tensor, flip: Flip) -> tuple[Tensor, Tenso
     axes = tuple(axis + 1 for axis in flip.axes)
     if image.device.type != "cpu":
         return image.flip(axes), target.flip(axes)
-    # Not by torch: of 32 MiB and more, as are 4 x 128^3, it takes memory in pages of 4 KiB, and thrice the time.
+    # NumPy, as torch allocates 32 MiB and more (4 x 128^3) in pages of 4 KiB, which takes three times as long.
     mirrored, regions = (np.flip(array.numpy(), axes).copy() for array in (image, target))
     return torch.from_numpy(mirrored), torch.from_numpy(regions)
 
 
 def sample_turn(generator: torch.Generator, settings: Augmentation) -> Turn | None:
-    """Draw the angles, the scale and the deformation; each may come without the others."""
+    """Draw the angles, the scale and the deformation, each with its own probability, or None."""
     rotates = chance(generator, settings.rotation_probability)
     scales = chance(generator, settings.scaling_probability)
     bends = chance(generator, settings.elastic_probability)
@@ -77,15 +78,15 @@ def sample_turn(generator: torch.Generator, settings: Augmentation) -> Turn | No
 
 
 def apply_turn(image: Tensor, target: Tensor, turn: Turn, flip: Flip = Flip()) -> tuple[Tensor, Tensor]:
-    """Return image and target mirrored, then rotated, scaled about the patch's centre and deformed, in one go.
+    """Return image and target mirrored, rotated, scaled about the patch's centre and deformed in one interpolation.
 
-    The image is interpolated linearly; the target and the brain's outline take the nearest voxel, so that the outline
-    stays as sharp as it was. What comes in from beyond the patch is background.
+    The image is interpolated linearly. The target and the brain's outline use the nearest voxel, so that the outline
+    stays sharp. Voxels from outside the patch are background.
     """
     if turn.elastic is None and not any(turn.degrees):
         return _stretch(image, target, turn.scale, flip)
     grid = _sampling_grid(image.shape[1:], turn, flip, image.device)[None]
-    # With the channels innermost one voxel's neighbours lie together: 4 x 128^3 take 0.14 s instead of 0.6.
+    # Channels last keeps the neighbours of a voxel together in memory: 4 x 128^3 take 0.14 s instead of 0.6 s.
     channels_last = image[None].contiguous(memory_format=torch.channels_last_3d)
     turned = F.grid_sample(channels_last, grid, align_corners=False)[0]
     del channels_last
@@ -96,8 +97,10 @@ def apply_turn(image: Tensor, target: Tensor, turn: Turn, flip: Flip = Flip()) -
 
 
 def _stretch(image: Tensor, target: Tensor, scale: float, flip: Flip) -> tuple[Tensor, Tensor]:
-    """Without an angle each axis can be read by itself, in half the time; the result is the same."""
-    code = F.pad(_encode(find_brain(image), target), (0, 1) * 3)  # the last places are beyond the patch
+    """Apply a turn without rotation and deformation, axis by axis: the same result in half the time."""
+    code = F.pad(
+        _encode(find_brain(image), target), (0, 1) * 3
+    )  # the last positions stand for voxels outside the patch
     matrices = []
     for axis, size in enumerate(image.shape[1:]):
         away = (torch.arange(size) - (size - 1) / 2) / (-scale if axis in flip.axes else scale)
@@ -110,7 +113,7 @@ def _stretch(image: Tensor, target: Tensor, scale: float, flip: Flip) -> tuple[T
 
 
 def _encode(brain: Tensor, target: Tensor) -> Tensor:
-    """Brain and regions as the bits of one number: one channel to look up instead of 1 + R."""
+    """Return brain and regions as the bits of one number, so that one channel is interpolated instead of 1 + R."""
     code = brain.to(torch.int16)
     for bit, region in enumerate(target, 1):
         code.add_(region, alpha=2**bit)
@@ -123,28 +126,28 @@ def _decode(code: Tensor, regions: int) -> tuple[Tensor, Tensor]:
 
 
 def _masked(channels: Iterable[Tensor], count: int, brain: Tensor) -> Tensor:
-    """The channels one after another in memory, 0 outside the brain."""
+    """Return the channels as one array, contiguous in memory, 0 outside the brain."""
     if brain.device.type != "cpu":
         return torch.stack([inside(channel, brain) for channel in channels])
     result = torch.from_numpy(
         np.empty((count, *brain.shape), dtype=np.float32)
-    )  # for its large pages, as in `apply_flip`
+    )  # allocated by NumPy in large pages, as in `apply_flip`
     for channel, place in zip(channels, result, strict=True):
         place.copy_(inside(channel, brain))
     return result
 
 
 def _sampling_grid(shape: torch.Size, turn: Turn, flip: Flip, device: torch.device) -> Tensor:
-    """For each voxel of the result the place to read, `(X, Y, Z, 3)`, as `grid_sample` wants it: Z first, in [-1, 1].
+    """Return the position to read for each voxel, `(X, Y, Z, 3)`, as `grid_sample` needs it: Z first, in [-1, 1].
 
-    The three coordinates are sums of one term an axis; `F.affine_grid` multiplies matrices for them, 0.13 s at 128^3.
+    Each coordinate is computed as a sum of one term per axis; `F.affine_grid` multiplies matrices, 0.13 s at 128^3.
     """
-    back = _rotation(turn.degrees).T / turn.scale  # from a voxel of the result to where it comes from
+    back = _rotation(turn.degrees).T / turn.scale  # from a voxel of the result to its origin
     x, y, z = (torch.arange(size, device=device) - (size - 1) / 2 for size in shape)
     moves = None if turn.elastic is None else _control_moves(shape, turn.elastic).to(device)
     grid = torch.empty(*shape, 3, device=device)
     for axis, size in enumerate(shape):
-        to_unit = (-2 if axis in flip.axes else 2) / size  # read from the other end: mirrored at no cost
+        to_unit = (-2 if axis in flip.axes else 2) / size  # a negative step mirrors the axis
         a, b, c = (back[axis] * to_unit).tolist()
         place = grid[..., 2 - axis]
         torch.add((a * x[:, None] + b * y)[:, :, None], c * z, out=place)
@@ -165,14 +168,14 @@ def _rotation(degrees: tuple[float, float, float]) -> Tensor:
 
 
 def _control_moves(shape: torch.Size, elastic: Elastic) -> Tensor:
-    """The moves of the control points along X, Y, Z, in voxels: `(3, n, m, k)`."""
+    """Return the displacements of the control points along X, Y, Z in voxels, `(3, n, m, k)`."""
     points = [_spline(size).shape[1] for size in shape]
     drawn = torch.rand(3, *points, generator=torch.Generator().manual_seed(elastic.seed))
     return (2 * drawn - 1) * elastic.voxels
 
 
 def _spline(size: int) -> Tensor:
-    """The weight of each control point in each of so many voxels, `(size, points)`: a cubic B-spline, sum 1.
+    """Return the weight of each control point for each voxel, `(size, points)`: a cubic B-spline with sum 1.
 
     Source: Rueckert et al. 1999, doi:10.1109/42.796284.
     """

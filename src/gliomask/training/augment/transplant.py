@@ -1,4 +1,4 @@
-"""A tumour of one patient in the brain of another: few patients, many combinations."""
+"""Transplantation of a tumour into the brain of another patient, to get many combinations from few patients."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from gliomask.training.augment.brain import find_brain, find_present
 from gliomask.training.augment.draws import chance, integer
 from gliomask.training.augment.masks import box_around, grown, smoothed
 
-# Voxels over which the donor's intensities pass into the host's, so that no edge gives the transplant away.
+# The width in voxels of the seam over which the donor's intensities pass into the host's, so that there is no edge.
 _SEAM = 3
 
 
 @dataclass(frozen=True)
 class Transplant:
-    """What is carried over: the donor's first region and so many voxels around it."""
+    """The number of voxels around the donor's first region that are transplanted with it."""
 
     margin: int
 
 
 def sample_transplant(generator: torch.Generator, probability: float) -> Transplant | None:
-    """Draw whether, and how much of the tumour's surroundings goes with it."""
+    """Draw how much of the tumour's surroundings is transplanted, or None."""
     return Transplant(integer(generator, (2, 12))) if chance(generator, probability) else None
 
 
 def apply_transplant(
     host: tuple[Tensor, Tensor], donor: tuple[Tensor, Tensor], transplant: Transplant
 ) -> tuple[Tensor, Tensor]:
-    """Return the host's image and target with the donor's tumour in the place where the donor has it.
+    """Return the host's image and target with the donor's tumour at the same place.
 
-    Within the margin around the tumour the donor's voxels replace the host's, truth and all, so that a tumour of the
-    host there goes; across a seam of a few voxels the intensities pass from the one to the other. Only where both have
-    brain: the host keeps its outline. The donor's sequences that are missing (0 throughout) stay the host's.
+    In the tumour and the margin around it, the donor's intensities and labels replace those of the host, including any
+    tumour of the host there; over a seam of a few voxels the intensities change gradually. Only voxels where both have
+    brain are replaced, so the host keeps its outline. Sequences that the donor lacks (0 everywhere) are not changed.
 
     Args:
-        host, donor: Image `(C, X, Y, Z)`, normalized, and target `(R, X, Y, Z)`, the first region the outermost; of one
-            grid, at about the same place of the brain. Left unchanged.
-        transplant: As sampled.
+        host, donor: Image `(C, X, Y, Z)`, normalized, and target `(R, X, Y, Z)` with the outermost region first; on one
+            grid, at about the same place of the brain.
+        transplant: As returned by `sample_transplant`.
 
     Source: Zhang et al. 2023, doi:10.1016/j.neuroimage.2023.120041 (CarveMix), where the margin may be negative and
         the edge is sharp; Yang et al. 2021, doi:10.1007/978-3-030-87193-2_55 (TumorCP).
