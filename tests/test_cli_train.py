@@ -90,6 +90,18 @@ def test_a_run_is_resumed_without_repeating_its_settings(gliomask, folder_of, tm
     assert (status, "lr was 0.003" in said) == (2, True)
 
 
+def test_a_run_whose_cases_have_moved_continues_from_its_cache(gliomask, folder_of, tmp_path: Path) -> None:
+    """It says so; a folder that is named and does not exist is still refused."""
+    run, folder = tmp_path / "run", folder_of(4)
+    assert gliomask("train", folder, "-o", run, *TINY, "--steps", 2)[0] == 0
+    folder.rename(tmp_path / "elsewhere")
+    status, said = gliomask("train", "-o", run, "--resume", "--steps", 3)
+    assert status == 0, said
+    assert "no longer exists" in said
+    assert load_run(run).rows()[-1]["step"] == 3
+    assert gliomask("train", folder, "-o", run, "--resume", "--steps", 4)[0] == 2
+
+
 @pytest.mark.parametrize("kind", ["cases", "cache"])
 def test_a_run_started_in_python_is_resumed_in_a_terminal(gliomask, folder_of, tmp_path: Path, kind: str) -> None:
     """Whether it was given cases or a cache; if no cases are prepared any more, their folder is asked for."""

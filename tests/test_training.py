@@ -1,8 +1,10 @@
-"""Training: it learns, keeps its word on what it writes, and stopping is not losing."""
+"""Training: it learns, writes what it promises, and can be stopped and resumed without loss."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +31,12 @@ from gliomask.volume import read_volume
 TINY = {"network": "fcn", "patch_size": 16, "epochs": 2, "val_fraction": 0.25, "lr": 3e-3, "precision": "fp32"}
 
 
-# What a log says of the machine, not of the training.
+# Keys of the log that depend on the machine.
 MEASURED = {"train_seconds", "val_seconds", "wait_seconds", "hours", "peak_memory_gb"}
 
 
 class StopAfter(Watcher):
-    """Ask to stop after some steps, as Ctrl-C does."""
+    """Request a stop after some steps, as Ctrl-C does."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -108,10 +110,10 @@ def test_the_same_seed_gives_the_same_run(cases: list[Case], tmp_path: Path) -> 
         (2, {"whole_brain": True, "transplant": 0.5}),
     ],
 )
-def test_stopping_and_resuming_is_not_stopping(
+def test_a_resumed_run_equals_one_that_was_not_stopped(
     cases: list[Case], tmp_path: Path, steps: int, more: dict[str, object]
 ) -> None:
-    """To the bit: weights, their average, log and scores, in the middle of an epoch or at its end."""
+    """Bitwise: weights, their average, log and scores, stopped within an epoch or at its end."""
     changes = {"drop_modalities": 0.2, "batch_size": 1} | more
     whole = train(cases, tmp_path / "whole", config(**changes))
     train(cases, tmp_path / "parts", config(**changes), watcher=StopAfter(steps))
@@ -126,23 +128,23 @@ def test_stopping_and_resuming_is_not_stopping(
     assert timeless(parts.rows()) == timeless(whole.rows())
 
 
-def test_whole_brains_come_one_a_step(cases: list[Case], tmp_path: Path) -> None:
-    """They differ in size: a larger batch is refused before anything is written, in parts too."""
+def test_whole_brains_are_trained_on_one_at_a_time(cases: list[Case], tmp_path: Path) -> None:
+    """Brains differ in size, so a larger batch is refused before anything is written, also in parts."""
     for parts in (1, 2):
         with pytest.raises(InputError, match="--batch-size 1, not 2"):
             train(cases, tmp_path / "run", config(whole_brain=True, batch_size=2, accumulate=parts))
     assert not (tmp_path / "run").exists()
 
 
-def test_a_finished_run_goes_on_for_longer(cases: list[Case], tmp_path: Path) -> None:
-    """More epochs are no other run."""
+def test_a_finished_run_can_be_continued(cases: list[Case], tmp_path: Path) -> None:
+    """A larger number of epochs is not another run."""
     train(cases, tmp_path / "run", config())
     run = train(cases, tmp_path / "run", config(epochs=3), resume=True)
     assert [row["epoch"] for row in run.rows()] == [1, 2, 3]
 
 
-def test_what_a_run_would_lose_is_refused(cases: list[Case], tmp_path: Path) -> None:
-    """A folder in use, nothing to resume, another config, a damaged checkpoint."""
+def test_what_would_damage_a_run_is_refused(cases: list[Case], tmp_path: Path) -> None:
+    """A folder with a run, nothing to resume, another config, and a damaged checkpoint are refused."""
     run = train(cases, tmp_path / "run", config(epochs=1))
     with pytest.raises(InputError, match="--resume"):
         train(cases, run.folder, config(epochs=1))
@@ -151,12 +153,12 @@ def test_what_a_run_would_lose_is_refused(cases: list[Case], tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"lr was 0\.003"):
         train(cases, run.folder, config(lr=1e-4), resume=True)
     run.checkpoint.write_bytes(run.checkpoint.read_bytes()[:-2000])
-    with pytest.raises(InputError, match="not a whole checkpoint"):
+    with pytest.raises(InputError, match=r"checkpoint\.pt: cannot be read"):
         train(cases, run.folder, config(epochs=2), resume=True)
 
 
 def test_training_from_a_cache_is_training_from_the_cases(cases: list[Case], tmp_path: Path) -> None:
-    """`prepare` is what the first epoch would have done."""
+    """`gliomask prepare` does the same preparation as training."""
     plan = Plan(modalities=("t2f", "t1c", "t2w"), spacing_mm=common_spacing(cases, "LPS"))
     build_cache(cases, tmp_path / "cache", plan)
     one = train(cases, tmp_path / "one", config(epochs=1))
@@ -164,8 +166,8 @@ def test_training_from_a_cache_is_training_from_the_cases(cases: list[Case], tmp
     assert one.last.read_bytes() == other.last.read_bytes()
 
 
-def test_without_validation_the_last_epoch_is_the_best(cases: list[Case], tmp_path: Path) -> None:
-    """And the log has no validation keys."""
+def test_without_validation_the_best_epoch_is_the_last(cases: list[Case], tmp_path: Path) -> None:
+    """The log has no validation keys then."""
     run = train(cases, tmp_path / "run", config(val_fraction=0))
     assert run.split()["val"] == []
     assert "val_dice" not in run.rows()[0]
@@ -173,7 +175,7 @@ def test_without_validation_the_last_epoch_is_the_best(cases: list[Case], tmp_pa
 
 
 def test_small_tumours_are_left_out_of_training_only(cases: list[Case], tmp_path: Path) -> None:
-    """Below the share of a patch; if none is left, that is said."""
+    """Below the fraction of a patch; if no case is left, the run is refused."""
     met: dict[str, int] = {}
 
     class Note(Watcher):
@@ -190,7 +192,7 @@ def test_small_tumours_are_left_out_of_training_only(cases: list[Case], tmp_path
 
 
 def test_cases_that_cannot_be_trained_on_are_all_named(folder_of: Callable[..., Path], tmp_path: Path) -> None:
-    """A missing sequence and a missing mask in one message; with dropped sequences the first is no problem."""
+    """A missing sequence and a missing mask in one message; with --drop-modalities a sequence may be missing."""
     folder = folder_of(4)
     next(folder.glob("*1/*_t1ce.nii.gz")).unlink()
     cases = resolve_conventions(find_cases(folder))
@@ -204,7 +206,7 @@ def test_cases_that_cannot_be_trained_on_are_all_named(folder_of: Callable[..., 
 
 
 def test_a_run_that_a_bad_case_ended_can_be_started_again(cases: list[Case], tmp_path: Path) -> None:
-    """The case is mended and the same command given: the good cases are not prepared twice."""
+    """With the corrected case and the same command; the good cases are not prepared again."""
     path = cases[1].images["t2w"].path
     good = path.read_bytes()
     path.write_bytes(good[:500])
@@ -217,22 +219,45 @@ def test_a_run_that_a_bad_case_ended_can_be_started_again(cases: list[Case], tmp
     assert (run.folder / "cache" / "BraTS2021_00001" / "image.npy").stat().st_mtime_ns == prepared
 
 
-def test_too_few_patients_are_said(cases: list[Case], tmp_path: Path) -> None:
-    """One patient cannot be split."""
+def test_one_process_at_a_time_trains_into_a_folder(cases: list[Case], tmp_path: Path) -> None:
+    """A second training is refused with the process and the time, and the first one is not disturbed."""
+    refused: list[str] = []
+
+    class Second(Watcher):
+        def on_step(self, moment: Moment) -> None:
+            with pytest.raises(InputError, match=rf"process {os.getpid()} on .*since") as error:
+                train(cases, tmp_path / "run", config(), resume=True)
+            refused.append(str(error.value))
+
+    run = train(cases, tmp_path / "run", config(epochs=1), watcher=Second())
+    assert len(refused) == run.rows()[-1]["step"]
+    assert str(tmp_path / "run") in refused[0]
+    assert not list(run.folder.glob(".writing*")) or sys.platform == "win32"
+
+
+def test_a_run_is_not_resumed_with_fewer_cases(cases: list[Case], tmp_path: Path) -> None:
+    """The cases of its split must all be there, because a resumed run equals one that was not stopped."""
+    run = train(cases, tmp_path / "run", config(epochs=1))
+    with pytest.raises(InputError, match=r"splits_final\.json: 1 case\(s\) of the run's split"):
+        train(cases[1:], run.folder, config(epochs=2), resume=True)
+
+
+def test_too_few_patients_are_refused(cases: list[Case], tmp_path: Path) -> None:
+    """A single patient cannot be split."""
     with pytest.raises(InputError, match="too few"):
         train(cases[:1], tmp_path / "run", config())
 
 
 def test_an_infinite_loss_stops_the_run(cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the step and a way out, not with a model of NaN."""
+    """The message names the step, the case and a remedy, and no model with NaN is written."""
     monkeypatch.setattr("gliomask.training.learner.build_loss", lambda _: lambda z, t, known: z.sum() * float("nan"))
     with pytest.raises(InputError, match=r"step 1, on BraTS2021_0000\d.*--lr"):
         train(cases, tmp_path / "run", config())
     assert not (tmp_path / "run" / "last.safetensors").exists()
 
 
-def test_the_validation_dice_is_what_a_user_gets(cases: list[Case], tmp_path: Path) -> None:
-    """Predicting the validation case from its files scores what the log says."""
+def test_the_validation_dice_is_that_of_predict(cases: list[Case], tmp_path: Path) -> None:
+    """Predicting the validation case from its files gives the Dice in the log."""
     run = train(cases, tmp_path / "run", config())
     held_out = next(case for case in cases if case.id in run.split()["val"])
     found = predict(load_model(run.last), held_out, inference=Inference(precision="fp32"))
@@ -241,14 +266,14 @@ def test_the_validation_dice_is_what_a_user_gets(cases: list[Case], tmp_path: Pa
     assert run.rows()[-1]["val_dice_WT"] == pytest.approx(scored, abs=1e-6)
 
 
-def test_a_network_gets_the_patch_size_that_it_takes(cases: list[Case], tmp_path: Path) -> None:
-    """A patch of 20 becomes 32 for a network that halves four times; the user is not refused."""
+def test_the_patch_size_is_rounded_up_for_the_network(cases: list[Case], tmp_path: Path) -> None:
+    """A patch of 20 voxels becomes 32 for a network that halves the resolution four times."""
     run = train(cases, tmp_path / "run", config(patch_size=20, epochs=1))
     assert load_model(run.last).plan.patch_size == (32, 32, 32)
 
 
-def test_two_phantoms_are_learned_by_heart(folder_of: Callable[..., Path], tmp_path: Path) -> None:
-    """The whole loop lowers the loss and beats both trivial answers on what it was shown."""
+def test_two_phantoms_are_learned(folder_of: Callable[..., Path], tmp_path: Path) -> None:
+    """Training lowers the loss, and the model is better on its training cases than an empty or a full mask."""
     cases = resolve_conventions(find_cases(folder_of(2)))
     changes = {"network": "unet", "patch_size": 32, "patches_per_case": 4, "augment": False, "precision": "auto"}
     settings = config(epochs=8, val_fraction=0, **changes)
@@ -263,14 +288,14 @@ def test_two_phantoms_are_learned_by_heart(folder_of: Callable[..., Path], tmp_p
     assert torch.isfinite(next(load_torch_model(run.best).network.parameters())).all()
 
 
-def test_cases_that_hardly_enhance_are_drawn_more_often(cases: list[Case], tmp_path: Path) -> None:
-    """Those whose ET is less than a fiftieth of TC, or none; an epoch is as much longer."""
+def test_cases_that_hardly_enhance_are_used_more_often(cases: list[Case], tmp_path: Path) -> None:
+    """Cases whose ET is smaller than a fiftieth of their TC, or absent, also without TC; the epoch becomes longer."""
     plan = Plan(modalities=("t2f", "t1c", "t2w"), spacing_mm=common_spacing(cases, "LPS"), patch_size=(16, 16, 16))
     prepared, _ = build_cache(cases, tmp_path / "cache", plan)
     counts = [{"TC": 1000, "ET": 0}, {"TC": 1000, "ET": 19}, {"TC": 1000, "ET": 20}, {"TC": 0, "ET": 0}]
     told = [replace(case, voxels=voxels) for case, voxels in zip(prepared, counts, strict=True)]
     ids = [case.id for case in told]
-    assert [case.id for case in repeated(told, 3)] == [ids[0]] * 3 + [ids[1]] * 3 + ids[2:]
+    assert [case.id for case in repeated(told, 3)] == [ids[0]] * 3 + [ids[1]] * 3 + [ids[2]] + [ids[3]] * 3
     assert repeated(told, 1) == told
     run = train(cases, tmp_path / "run", config(epochs=1, repeat_faint=2, lesion_contrast=0.5))
     assert run.rows()[-1]["step"] == 3
