@@ -1,4 +1,4 @@
-"""gliomask evaluate: what it prints, writes and gives back as exit status."""
+"""gliomask evaluate: its output, files and exit status."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def evaluate(gliomask: Callable[..., tuple[int, str]]) -> Callable[..., tuple[in
 
 @pytest.fixture
 def places(folder_of: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path]:
-    """Predictions of three cases, equal to the truth but for a voxel far off in the second; and the cases."""
+    """Predictions of three cases, equal to the truth except for a distant voxel in the second; and the cases."""
     data = folder_of(3)
     for case in find_cases(data):
         assert case.mask is not None
@@ -39,7 +39,7 @@ def places(folder_of: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_protocol_prints_its_own_scores(evaluate, places, protocol: str) -> None:
-    """The protocol stands in the first line; each region with the scores that head the year, within 80 columns."""
+    """The first line names the protocol; each region has the protocol's headline scores, within 80 columns."""
     status, said = evaluate(*places, "--protocol", protocol)
     assert status == 0, said
     lines = [line for line in said.splitlines() if not line.startswith("warning")]
@@ -49,7 +49,7 @@ def test_every_protocol_prints_its_own_scores(evaluate, places, protocol: str) -
 
 
 def test_csv_and_json_are_written_together(evaluate, places, tmp_path: Path) -> None:
-    """Each by its ending; both have the stray voxel's score."""
+    """Both formats are written, and both contain the score of the stray voxel."""
     status, said = evaluate(*places, "--protocol", "brats2023-gli", "-o", tmp_path / "s.csv", "-o", tmp_path / "s.json")
     assert status == 0, said
     rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
@@ -59,7 +59,7 @@ def test_csv_and_json_are_written_together(evaluate, places, tmp_path: Path) -> 
 
 
 def test_a_missing_prediction_is_named(evaluate, places) -> None:
-    """It is counted as worst, which is said twice, and is no failure."""
+    """A missing case is scored as worst, which is printed twice, and the status is 0."""
     (places[0] / f"{THREE}.nii.gz").unlink()
     status, said = evaluate(*places)
     assert status == 0, said
@@ -69,7 +69,7 @@ def test_a_missing_prediction_is_named(evaluate, places) -> None:
 
 
 def test_an_extra_prediction_is_refused_or_left_aside(evaluate, places) -> None:
-    """Status 2 and the way out; with the flag it is said and the others are scored."""
+    """The status is 2 and the option is named; with the option, the case is noted and the others are scored."""
     write_volume(places[0] / "BraTS2021_00009.nii.gz", read_volume(places[0] / f"{ONE}.nii.gz", mask=True))
     status, said = evaluate(*places)
     assert status == 2
@@ -83,7 +83,7 @@ def test_an_extra_prediction_is_refused_or_left_aside(evaluate, places) -> None:
 
 @pytest.mark.parametrize("flags", [(), ("--compare-protocols",)])
 def test_a_case_that_fails_is_named_and_the_status_is_1(evaluate, places, flags: tuple[str, ...]) -> None:
-    """A damaged prediction: the others are scored, the head says that it is in no mean, the end names it."""
+    """For a damaged prediction, the others are scored; the heading counts it and the last lines name it."""
     path = places[0] / f"{ONE}.nii.gz"
     path.write_bytes(path.read_bytes()[:-40])
     status, said = evaluate(*places, *flags)
@@ -94,7 +94,7 @@ def test_a_case_that_fails_is_named_and_the_status_is_1(evaluate, places, flags:
 
 
 def test_all_years_side_by_side(evaluate, places, tmp_path: Path) -> None:
-    """A row a year under each region, and the reason with the case where they differ; drawn and written as well."""
+    """Each region has one row per protocol, with the reason and the case where they differ; files are written."""
     picture = tmp_path / "scores.png"
     status, said = evaluate(*places, "--compare-protocols", "-o", tmp_path / "all.csv", "--picture", picture)
     assert status == 0, said
@@ -109,7 +109,7 @@ def test_all_years_side_by_side(evaluate, places, tmp_path: Path) -> None:
 
 
 def test_years_that_agree_say_so(evaluate, places) -> None:
-    """One case, found as it is: no reason is sought."""
+    """For one perfect case, no reason is printed."""
     status, said = evaluate(
         places[0] / f"{ONE}.nii.gz", places[1], "--compare-protocols", "--protocol", "brats2023-men"
     )

@@ -65,14 +65,14 @@ def dice_of(found: Evaluation, case: str) -> dict[str, float]:
 
 @pytest.fixture
 def truth(tmp_path: Path) -> Path:
-    """Three cases of BraTS 2021, masks alone."""
+    """Three cases of BraTS 2021, masks only."""
     for number, case in enumerate((ONE, TWO, THREE), 1):
         write_mask(tmp_path / "truth" / case / f"{case}_seg.nii.gz", mask_of(number, convention="brats2021"))
     return tmp_path / "truth"
 
 
 def test_two_files_are_a_pair_whatever_they_are_called(tmp_path: Path) -> None:
-    """The case takes the truth's id; nothing is missing or extra."""
+    """Two files form a pair with the id of the truth; nothing is missing or extra."""
     prediction = write_mask(tmp_path / "out.nii", mask_of(1, convention="brats2021"))
     truth = write_mask(tmp_path / f"{ONE}_seg.nii.gz", mask_of(1, convention="brats2021"))
     assert find_pairs(prediction, truth) == MatchedMasks((MaskPair(ONE, prediction, truth),))
@@ -81,7 +81,7 @@ def test_two_files_are_a_pair_whatever_they_are_called(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["{id}.nii.gz", "{id}.nii", "{id}.NII.GZ", "{id}_seg.nii.gz", "{id}/{id}_seg.nii"])
 def test_predictions_meet_their_truth_by_id(truth: Path, tmp_path: Path, name: str) -> None:
-    """By their id alone, with `_seg`, in folders of their own, packed or not, each meets the case of its id."""
+    """Masks named by the id, with or without `_seg`, in folders or not, gzipped or not, are matched by id."""
     masks = {case: tmp_path / "found" / name.format(id=case) for case in (TWO, ONE, THREE)}
     for path in masks.values():
         write_mask(path, mask_of(0, convention="brats2021"))
@@ -90,7 +90,7 @@ def test_predictions_meet_their_truth_by_id(truth: Path, tmp_path: Path, name: s
 
 
 def test_one_file_meets_its_case_in_a_folder(truth: Path, tmp_path: Path) -> None:
-    """A single prediction against the whole data, or a folder against one truth: that case was asked for, no other."""
+    """Given one file and a folder, only the case of the file is matched."""
     prediction = write_mask(tmp_path / "found" / f"{TWO}.nii.gz", mask_of(2, convention="brats2021"))
     write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
     expected = MatchedMasks((MaskPair(TWO, prediction, truth / TWO / f"{TWO}_seg.nii.gz"),))
@@ -99,7 +99,7 @@ def test_one_file_meets_its_case_in_a_folder(truth: Path, tmp_path: Path) -> Non
 
 
 def test_the_masks_of_case_folders_are_taken_and_no_image(folder_of: Callable[..., Path], tmp_path: Path) -> None:
-    """A folder as downloaded, images and all, is scored against itself: perfect, one mask a case."""
+    """A folder as downloaded, with images, compared with itself has perfect scores and one mask per case."""
     data = folder_of(2)
     found = evaluate(data, data)
     assert sorted(found.scores) == [ONE, TWO]
@@ -109,7 +109,7 @@ def test_the_masks_of_case_folders_are_taken_and_no_image(folder_of: Callable[..
 
 @pytest.mark.parametrize("layout", ["msd", "nnunet"])
 def test_masks_are_found_in_labels_tr(write_case: Callable[..., Case], tmp_path: Path, layout: str) -> None:
-    """Of a folder with imagesTr and labelsTr the labels alone are masks; what macOS leaves in MSD's archive is none."""
+    """Only the files in labelsTr are masks; the hidden files of macOS in MSD's archive are not."""
     case = write_case(layout)
     assert case.mask is not None
     (case.mask.parent / f"._{case.mask.name}").write_bytes(b"Mac OS X")
@@ -126,7 +126,7 @@ def test_masks_are_found_in_labels_tr(write_case: Callable[..., Case], tmp_path:
 
 @pytest.mark.parametrize("layout", ["brats2017", "brats2019", "brats2020", "brats2021", "brats2023", "brats2024"])
 def test_the_ids_of_brats_tell_their_numbers(folder_of: Callable[..., Path], tmp_path: Path, layout: str) -> None:
-    """Truth and predictions named as a year names them are read in that year's numbers, without being told."""
+    """Masks with the names of a year are read in the label convention of that year."""
     data = folder_of(1, layout)
     (mask,) = data.rglob("*seg*")
     case = find_pairs(data, data).pairs[0].id
@@ -138,7 +138,7 @@ def test_the_ids_of_brats_tell_their_numbers(folder_of: Callable[..., Path], tmp
 
 @pytest.mark.parametrize("numbers", ["brats2023", "brats2024", "msd", "brats2024-ped"])
 def test_the_json_beside_a_prediction_tells_its_numbers(truth: Path, tmp_path: Path, numbers: str) -> None:
-    """The same tissues in other numbers than the truth's are the same tissues: Dice 1, HD95 0."""
+    """Predictions in another label convention than the truth have Dice 1 and HD95 0 if the tissues are equal."""
     write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention=numbers), told=numbers)
     found = evaluate(tmp_path / "found", truth)
     assert dice_of(found, ONE) == TRUTH_DICE
@@ -146,7 +146,7 @@ def test_the_json_beside_a_prediction_tells_its_numbers(truth: Path, tmp_path: P
 
 
 def test_asked_for_numbers_stand_over_what_the_json_tells(truth: Path, tmp_path: Path) -> None:
-    """`labels` is for the predictions alone, and for all of them; without it and without JSON the id is believed."""
+    """`labels` applies to all predictions and not to the truth; without it and without JSON the id decides."""
     path = write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2023"), told="msd")
     assert dice_of(evaluate(path.parent, truth, labels="brats2023"), ONE) == TRUTH_DICE
     assert dice_of(evaluate(path.parent, truth), ONE)["TC"] < 1
@@ -157,7 +157,7 @@ def test_asked_for_numbers_stand_over_what_the_json_tells(truth: Path, tmp_path:
 
 
 def test_the_truths_numbers_can_be_told(tmp_path: Path) -> None:
-    """Truth of no known name in MSD's numbers, predictions in those of 2023: each side is told its own."""
+    """Truth with MSD's labels and predictions with those of 2023 are read by `truth_labels` and `labels`."""
     prediction = write_mask(tmp_path / "found" / "a.nii.gz", mask_of(1, convention="brats2023"))
     truth = write_mask(tmp_path / "truth" / "a.nii.gz", mask_of(1, convention="msd"))
     found = evaluate(prediction.parent, truth.parent, labels="brats2023", truth_labels="msd")
@@ -165,7 +165,7 @@ def test_the_truths_numbers_can_be_told(tmp_path: Path) -> None:
 
 
 def test_what_the_numbers_alone_cannot_tell_is_refused(tmp_path: Path) -> None:
-    """{1, 2, 3} under a name of no layout: the conventions that would fit are named, and the way out."""
+    """For the values {1, 2, 3} without a known name, the message lists the conventions that fit and the option."""
     for side in ("found", "truth"):
         write_mask(tmp_path / side / "patient.nii.gz", mask_of(1))
     with pytest.raises(InputError, match=r"patient\.nii\.gz: .* ambiguous: brats2023 .* msd .*--labels"):
@@ -173,7 +173,7 @@ def test_what_the_numbers_alone_cannot_tell_is_refused(tmp_path: Path) -> None:
 
 
 def test_all_masks_together_prove_their_numbers(tmp_path: Path) -> None:
-    """A case without enhancing tumour is read like its neighbours, whose 4 proves BraTS 2021."""
+    """A case without enhancing tumour is read like the other cases, whose value 4 implies BraTS 2021."""
     without = mask_of(1, convention="brats2021")
     without = Volume(np.where(without.data == 4, 1, without.data).astype(np.uint8), without.affine)
     for side in ("found", "truth"):
@@ -186,7 +186,7 @@ def test_all_masks_together_prove_their_numbers(tmp_path: Path) -> None:
 
 
 def test_empty_masks_need_no_convention(tmp_path: Path) -> None:
-    """Nothing on either side is all right: Dice 1, HD95 0."""
+    """Two empty masks have Dice 1 and HD95 0."""
     empty = replace(mask_of(1), data=np.zeros((1, 16, 18, 14), np.uint8))
     for side in ("found", "truth"):
         write_mask(tmp_path / side / "a.nii.gz", empty)
@@ -195,7 +195,7 @@ def test_empty_masks_need_no_convention(tmp_path: Path) -> None:
 
 
 def test_a_json_with_an_unknown_convention_is_named(truth: Path, tmp_path: Path) -> None:
-    """The file and the nearest known name are in the message."""
+    """The message names the file and the nearest known convention."""
     path = write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1), told="brats2032")
     with pytest.raises(InputError, match=rf"{ONE}\.json: unknown label convention 'brats2032'; did you mean"):
         evaluate(path.parent, truth)
@@ -203,14 +203,14 @@ def test_a_json_with_an_unknown_convention_is_named(truth: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"labels": 3}', '{"labels": {"convention": [1, 2]}}'])
 def test_any_other_json_beside_a_mask_tells_nothing(truth: Path, tmp_path: Path, content: str) -> None:
-    """Cut, empty, or of another make: the id decides, as if it were not there."""
+    """A damaged, empty or unrelated JSON file is ignored; the id decides."""
     path = write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
     path.with_name(f"{ONE}.json").write_text(content)
     assert dice_of(evaluate(path.parent, truth), ONE) == TRUTH_DICE
 
 
 def test_a_missing_prediction_counts_as_worst_and_is_listed(truth: Path, tmp_path: Path) -> None:
-    """Of three cases one was predicted, well: the mean Dice is a third, and the two others are named."""
+    """If one of three cases was predicted, perfectly, the mean Dice is a third, and the two others are listed."""
     write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
     found = evaluate(tmp_path / "found", truth)
     assert found.missing == (TWO, THREE)
@@ -223,7 +223,7 @@ def test_a_missing_prediction_counts_as_worst_and_is_listed(truth: Path, tmp_pat
 
 
 def test_a_missing_case_whose_truth_is_damaged_is_a_problem(truth: Path, tmp_path: Path) -> None:
-    """Its worst scores cannot be told either: it is named, and in no mean."""
+    """A case whose truth is damaged has no worst scores either: it is listed as a problem and enters no mean."""
     write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
     (truth / TWO / f"{TWO}_seg.nii.gz").write_bytes(b"no NIfTI")
     found = evaluate(tmp_path / "found", truth)
@@ -233,7 +233,7 @@ def test_a_missing_case_whose_truth_is_damaged_is_a_problem(truth: Path, tmp_pat
 
 
 def test_an_extra_prediction_is_refused_or_left_aside(truth: Path, tmp_path: Path) -> None:
-    """Which case it should be is asked; with `ignore_extra` it is noted, and in no mean."""
+    """An extra prediction is refused; with `ignore_extra` it is noted and enters no mean."""
     others = [f"BraTS2021_{number:05d}" for number in range(1660, 1668)]
     for case in (ONE, TWO, THREE, *others):
         write_mask(tmp_path / "found" / f"{case}.nii.gz", mask_of(1, convention="brats2021"))
@@ -246,7 +246,7 @@ def test_an_extra_prediction_is_refused_or_left_aside(truth: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["{number}.nii.gz", "team_7_{number}.nii.gz", "pred-{number}.nii"])
 def test_submissions_are_matched_by_number(tmp_path: Path, name: str) -> None:
-    """Names as the challenge takes them, whatever stands before the number, meet the case whose id ends in it."""
+    """Names of submissions are matched with the case whose id ends in the same number."""
     for number in ("00001-000", "00001-001"):
         write_mask(tmp_path / "truth" / f"BraTS-GLI-{number}-seg.nii.gz", mask_of(1))
         write_mask(tmp_path / "found" / name.format(number=number), mask_of(1))
@@ -259,7 +259,7 @@ def test_submissions_are_matched_by_number(tmp_path: Path, name: str) -> None:
 
 
 def test_short_numbers_are_matched_too(tmp_path: Path) -> None:
-    """As 2026 has them: four digits and a time point."""
+    """Names as in 2026: four digits and a time point."""
     write_mask(tmp_path / "truth" / "BraTS-MET-0001-1-seg.nii.gz", mask_of(1))
     prediction = write_mask(tmp_path / "found" / "ours-0001-1.nii.gz", mask_of(1))
     (pair,) = find_pairs(prediction.parent, tmp_path / "truth").pairs
@@ -267,7 +267,7 @@ def test_short_numbers_are_matched_too(tmp_path: Path) -> None:
 
 
 def test_a_number_of_several_cases_is_refused(tmp_path: Path) -> None:
-    """00001-000 of gliomas or of metastases; and two predictions of one case: neither is guessed."""
+    """A number that fits two cases, and two predictions of one case, are refused."""
     for kind in ("GLI", "MET"):
         write_mask(tmp_path / "truth" / f"BraTS-{kind}-00001-000-seg.nii.gz", mask_of(1))
     short = write_mask(tmp_path / "found" / "00001-000.nii.gz", mask_of(1))
@@ -312,7 +312,7 @@ def test_an_exception_in_a_case_does_not_end_the_others(
 @pytest.mark.parametrize("names", [(ONE, TWO, THREE), ("a", "b", "c")], ids=["BraTS names", "any names"])
 @pytest.mark.parametrize("side", ["found", "truth"])
 def test_a_damaged_case_is_told_and_the_others_are_scored(tmp_path: Path, names: tuple[str, ...], side: str) -> None:
-    """A mask cut short on either side costs its own case alone, and no mean."""
+    """A truncated truth or prediction is a problem of its own case and enters no mean."""
     for place in ("found", "truth"):
         for number, name in enumerate(names):
             write_mask(tmp_path / place / f"{name}.nii.gz", mask_of(number, convention="brats2021"))
@@ -344,7 +344,7 @@ def test_a_damaged_case_is_told_and_the_others_are_scored(tmp_path: Path, names:
 def test_another_grid_is_a_problem(
     truth: Path, tmp_path: Path, change: Callable[[Volume], Volume], message: str
 ) -> None:
-    """Voxels of different grids are never compared; both files and the difference are named."""
+    """Masks on different grids are not compared; the message names both files and the difference."""
     for number, case in ((1, ONE), (3, THREE)):
         write_mask(tmp_path / "found" / f"{case}.nii.gz", mask_of(number, convention="brats2021"))
     moved = write_mask(tmp_path / "found" / f"{TWO}.nii.gz", change(mask_of(2, convention="brats2021")))
@@ -366,7 +366,7 @@ def test_the_order_of_a_files_axes_does_not_matter(truth: Path, tmp_path: Path) 
 
 
 def test_two_masks_of_one_id_are_refused(truth: Path, tmp_path: Path) -> None:
-    """Which of them counts is not guessed: both files are named."""
+    """Two masks of one case are refused; the message names both files."""
     write_mask(tmp_path / "found" / f"{ONE}.nii", mask_of(1))
     write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1))
     with pytest.raises(InputError, match=rf"two masks for {ONE}: .*{ONE}\.nii and .*{ONE}\.nii\.gz\. Remove one"):
@@ -374,7 +374,7 @@ def test_two_masks_of_one_id_are_refused(truth: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_in_common_is_refused_with_examples(truth: Path, tmp_path: Path) -> None:
-    """The ids of both sides are shown, so that the difference is seen."""
+    """The message shows ids of both places."""
     write_mask(tmp_path / "found" / "patient7.nii.gz", mask_of(1))
     with pytest.raises(InputError, match=rf"no mask in .* same id .*patient7 and {ONE}, {TWO}"):
         evaluate(tmp_path / "found", truth)
@@ -382,7 +382,7 @@ def test_nothing_in_common_is_refused_with_examples(truth: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(("place", "message"), [("nowhere", "no such file or folder"), ("empty", "no mask found")])
 def test_places_without_masks_are_refused(truth: Path, tmp_path: Path, place: str, message: str) -> None:
-    """A folder that is not there, and one with images alone, on either side."""
+    """A folder that does not exist, and one with images only, are refused on either side."""
     (tmp_path / "empty").mkdir()
     write_volume(tmp_path / "empty" / f"{ONE}_flair.nii.gz", mask_of(1))
     for sides in ((tmp_path / place, truth), (truth, tmp_path / place)):
@@ -391,7 +391,7 @@ def test_places_without_masks_are_refused(truth: Path, tmp_path: Path, place: st
 
 
 def test_unknown_names_are_refused_with_a_hint(truth: Path) -> None:
-    """Protocol and conventions alike, before any file is read."""
+    """Unknown protocols and conventions are refused before any file is read."""
     with pytest.raises(InputError, match="unknown protocol 'brats2012'; did you mean 'brats2021'"):
         evaluate(truth, truth, protocol="brats2012")
     with pytest.raises(InputError, match="unknown label convention 'brats2032'; did you mean"):
@@ -401,7 +401,7 @@ def test_unknown_names_are_refused_with_a_hint(truth: Path) -> None:
 
 
 def test_probabilities_are_no_masks(truth: Path, tmp_path: Path) -> None:
-    """The 4-D file that predict writes beside a mask is neither a second mask of the case nor a case of its own."""
+    """The 4-D probabilities that predict writes beside a mask are not taken for a mask."""
     write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
     channels = Volume(np.full((3, 16, 18, 14), 0.5, np.float32), mask_of(1).affine)
     write_volume(tmp_path / "found" / f"{ONE}_probabilities.nii.gz", channels)
@@ -447,7 +447,7 @@ def test_a_folder_that_cannot_be_read_is_a_problem(
 
 
 def test_scores_are_in_millimetres_of_the_truths_grid(tmp_path: Path) -> None:
-    """A tumour moved by one voxel along X and one twice as thick along Z are measured by their voxels' size."""
+    """Distances and volumes use the voxel size of each axis."""
     truth = mask_of(0, convention="brats2021")
     along_z = np.roll(truth.data, 1, axis=3)
     for name, mask in (("x", mask_of(1, convention="brats2021", shift=1)), ("z", replace(truth, data=along_z))):
@@ -459,7 +459,7 @@ def test_scores_are_in_millimetres_of_the_truths_grid(tmp_path: Path) -> None:
 
 
 def test_regions_for_which_the_truth_has_no_number_are_said(truth: Path) -> None:
-    """A cavity in masks of 2021: always empty, scored as the year has it, and said."""
+    """RC is always empty in masks of 2021; it is scored by the protocol's rule, and a note says so."""
     found = evaluate(truth, truth, protocol="brats2024-gli")
     (note,) = found.notes
     assert str(note) == "RC: the label convention of the truth (brats2021) has no value for it: always empty"
@@ -467,7 +467,7 @@ def test_regions_for_which_the_truth_has_no_number_are_said(truth: Path) -> None
 
 
 def test_tissues_are_scored_whatever_their_numbers(tmp_path: Path) -> None:
-    """Under a protocol with single tissues, masks in other numbers than the truth's are converted: Dice 1 in each."""
+    """A protocol with single tissues reads them in the convention of each mask: Dice is 1 for each tissue."""
     write_mask(tmp_path / "found" / "a.nii.gz", mask_of(1, convention="msd"))
     write_mask(tmp_path / "truth" / "a.nii.gz", mask_of(1, convention="brats2024-ped"))
     found = evaluate(
@@ -479,7 +479,7 @@ def test_tissues_are_scored_whatever_their_numbers(tmp_path: Path) -> None:
 
 
 def test_a_case_is_scored_as_its_masks_are(truth: Path, tmp_path: Path) -> None:
-    """What comes out of the files is what `score_case` gives for the whole arrays, under every protocol."""
+    """Scores of files equal those of `score_case` on the whole arrays, under every protocol."""
     prediction = write_mask(tmp_path / f"{ONE}.nii.gz", mask_of(1, convention="brats2021", shift=2))
     labels = [read_volume(path, mask=True) for path in (truth / ONE / f"{ONE}_seg.nii.gz", prediction)]
     numbers = {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,), "NCR": (1,), "ED": (2,), "RC": (), "CC": ()}
@@ -493,7 +493,7 @@ def test_a_case_is_scored_as_its_masks_are(truth: Path, tmp_path: Path) -> None:
 
 
 def test_when_no_case_can_be_scored_nothing_breaks(tmp_path: Path) -> None:
-    """Every prediction on another grid: problems, no row, and a CSV with its head alone."""
+    """If every prediction is on another grid, there are problems, no rows, and a CSV file with its header only."""
     write_mask(tmp_path / "truth" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
     mask = mask_of(1, convention="brats2021")
     write_mask(tmp_path / "found" / f"{ONE}.nii.gz", replace(mask, affine=mask.affine @ np.diag([-1, 1, 1, 1])))
@@ -506,7 +506,7 @@ def test_when_no_case_can_be_scored_nothing_breaks(tmp_path: Path) -> None:
 
 
 def test_scores_print_as_a_line_a_region(truth: Path) -> None:
-    """Dice and Hausdorff distance of the year, in 80 columns; of no case, nothing is claimed."""
+    """One line per region with Dice and HD95 within 80 columns; without a case there is only the heading."""
     lines = str(evaluate(truth, truth, protocol="brats2023-gli")).splitlines()
     assert lines[0].startswith("brats2023-gli, ")
     assert lines[1].split() == ["lesion_dice", "lesion_hd95_surface_mm"]

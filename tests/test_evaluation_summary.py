@@ -1,4 +1,4 @@
-"""Many scores summed up: rows, means and their intervals, empty cases apart, CSV and JSON."""
+"""Summaries of scores: rows, means and their intervals, empty cases, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gliomask.metrics import PROTOCOLS
 
 
 def evaluation_of(*dices: float, protocol: str = "brats2021", empty: tuple[int, ...] = ()) -> Evaluation:
-    """Return an evaluation of made-up cases: shares are Dice, HD95 ten times what Dice lacks, volumes 3 mL or none."""
+    """Return a made-up evaluation: shares equal Dice, HD95 is 10 (1 - Dice), volumes are 3 mL or 0."""
     row = PROTOCOLS[protocol]
 
     def scores_of(number: int, dice: float) -> dict[str, float]:
@@ -30,7 +30,7 @@ def evaluation_of(*dices: float, protocol: str = "brats2021", empty: tuple[int, 
 
 
 def test_the_summary_is_that_of_the_hand() -> None:
-    """Mean, sample standard deviation and median over the cases, for each region in the protocol's order."""
+    """The summary has mean, sample standard deviation and median, for each region in the protocol's order."""
     dices = [0.9, 0.5, 0.7, 0.1]
     table = evaluation_of(*dices).summary()
     assert [row["region"] for row in table] == ["WT", "TC", "ET"]
@@ -44,14 +44,14 @@ def test_the_summary_is_that_of_the_hand() -> None:
 
 
 def test_the_summary_of_one_case_and_of_none() -> None:
-    """One case has no spread; without a case there is no row, and no mean of nothing."""
+    """The standard deviation of one case is 0; without a case there is no row."""
     (row, *_) = evaluation_of(0.5).summary()
     assert (row["cases"], row["dice_mean"], row["dice_std"], row["dice_low"], row["dice_high"]) == (1, 0.5, 0, 0.5, 0.5)
     assert evaluation_of().summary() == evaluation_of().rows() == []
 
 
 def test_empty_cases_are_counted_apart() -> None:
-    """Two of four truths are empty: said, and beside the mean of all stands that of the others."""
+    """If two of four truths are empty, they are counted, and the mean of the others is given as well."""
     (row, *_) = evaluation_of(0.8, 1.0, 0.6, 1.0, empty=(1, 3)).summary()
     assert (row["empty_truth"], row["empty_prediction"], row["empty_both"]) == (2, 0, 0)
     assert row["dice_mean"] == pytest.approx(0.85)
@@ -61,7 +61,7 @@ def test_empty_cases_are_counted_apart() -> None:
 
 
 def test_the_interval_is_that_of_the_normal_for_many_cases() -> None:
-    """The mean of 400 cases of spread s is sure to about 1.96 s / 20, both ways."""
+    """The interval of the mean of 400 cases with standard deviation s has a half-width of about 1.96 s / 20."""
     values = np.random.default_rng(3).normal(0.7, 0.1, 400)
     found = describe(values.tolist())
     half = 1.96 * values.std(ddof=1) / 20
@@ -70,7 +70,7 @@ def test_the_interval_is_that_of_the_normal_for_many_cases() -> None:
 
 
 def test_the_interval_is_the_same_each_time() -> None:
-    """Seeded, whatever was summed up before, and not dependent on scale: a score in other units has its interval."""
+    """The interval is reproducible and scales with the unit of the score."""
     values = [0.1, 0.9, 0.8, 0.85, 0.4]
     first = describe(values)
     describe([1.0, 2.0, 3.0])
@@ -80,7 +80,7 @@ def test_the_interval_is_the_same_each_time() -> None:
 
 
 def test_what_is_no_number_is_left_out_and_counted() -> None:
-    """Of three cases one has no score: the mean is of two, and says so; of none, there is none."""
+    """If one of three cases has no score, the mean is of two; without scores, it is NaN."""
     found = describe([0.5, math.nan, 0.7])
     assert (found.cases, found.mean) == (2, pytest.approx(0.6))
     nothing = describe([math.nan])
@@ -90,7 +90,7 @@ def test_what_is_no_number_is_left_out_and_counted() -> None:
 
 
 def test_infinity_stays_infinity() -> None:
-    """One endless distance makes the mean endless; the median and the lower end need not be."""
+    """One infinite distance makes the mean infinite, but not necessarily the median and the lower end."""
     found = describe([1.0, 2.0, 3.0, 2.5, math.inf])
     assert found.mean == found.high == math.inf
     assert found.median == 2.5
@@ -100,7 +100,7 @@ def test_infinity_stays_infinity() -> None:
 
 
 def test_the_csv_holds_every_score_and_its_protocol(tmp_path: Path) -> None:
-    """A row a case and region, sorted, each with the protocol's name; read back, the numbers are the same."""
+    """CSV has one row per case and region, sorted, with the protocol's name, and the same numbers when read back."""
     found = evaluation_of(0.123456, 2 / 3, protocol="brats2023-gli")
     found.save(tmp_path / "new" / "scores.csv")
     with (tmp_path / "new" / "scores.csv").open(newline="") as file:
@@ -116,7 +116,7 @@ def test_the_csv_holds_every_score_and_its_protocol(tmp_path: Path) -> None:
 
 
 def test_the_json_holds_everything(tmp_path: Path) -> None:
-    """Protocol, summary, rows, who is missing and who failed; what is no number is null, infinity a string."""
+    """JSON has protocol, summary, rows, missing and failed cases; NaN is null, infinity a string."""
     row = PROTOCOLS["brats2026-gli"]
     scores = {"a": dict.fromkeys(row.regions, dict.fromkeys(row.names, math.nan) | {"lesion_hd95_pooled_mm": math.inf})}
     found = Evaluation(row, scores, (Problem("b", "cut"),), ("a",), (Problem("c", "has no truth"),))
@@ -137,7 +137,7 @@ def test_the_json_holds_everything(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    """A file where a folder is needed, or an ending that is neither: an InputError that names the place."""
+    """A path that is not a folder, or another ending, is an InputError that names the path."""
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write .*scores\.csv"):
         evaluation_of(1.0).save(tmp_path / "file" / "scores.csv")

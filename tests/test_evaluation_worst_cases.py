@@ -1,4 +1,4 @@
-"""The worst cases: the right ones, in order, with what went wrong and the image that shows it."""
+"""The worst cases: their selection, order, mistakes, and images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ONE, TWO, THREE, FOUR = (f"BraTS2021_0000{number}" for number in (1, 2, 3, 4))
 
 @pytest.fixture
 def places(folder_of: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path]:
-    """Four cases, predicted: as they are, moved by two voxels, with ET and NCR swapped, and not at all."""
+    """Four cases whose predictions are perfect, shifted by two voxels, with ET and NCR swapped, and missing."""
     data = folder_of(4)
     for case in find_cases(data):
         assert case.mask is not None
@@ -34,7 +34,7 @@ def places(folder_of: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_the_worst_come_first_with_their_reason(places) -> None:
-    """Neither the case that is right nor the one that is missing is among them."""
+    """Neither the perfect case nor the missing one is among them."""
     found = evaluate(*places)
     worst = find_worst(found, *places)
     reasons = {finding.case: finding.mistakes[0].kind for finding in worst}
@@ -45,7 +45,7 @@ def test_the_worst_come_first_with_their_reason(places) -> None:
 
 
 def test_the_image_is_that_of_the_region(places) -> None:
-    """ET is seen in T1 with contrast; image and masks are on one grid, in which the place is wrong."""
+    """ET is shown on T1 with contrast; image and masks are on one grid, and the masks differ at the place."""
     by_case = {finding.case: finding for finding in find_worst(evaluate(*places), *places)}
     swapped = by_case[THREE]
     assert swapped.sequence == "t1c"
@@ -57,7 +57,7 @@ def test_the_image_is_that_of_the_region(places) -> None:
 
 
 def test_masks_alone_are_shown_alone(places, tmp_path: Path) -> None:
-    """An image that is damaged or on another grid gives way to the next sequence; without any there is no error."""
+    """If an image is damaged or on another grid, the next sequence is used; without any there is no error."""
     prediction, data = places
     image = data / THREE / f"{THREE}_t1ce.nii.gz"
     volume = read_volume(image)
@@ -76,7 +76,7 @@ def test_masks_alone_are_shown_alone(places, tmp_path: Path) -> None:
 
 
 def test_one_mask_against_one_case(places) -> None:
-    """Two files: the image lies beside the truth."""
+    """For two files, the image is found beside the truth."""
     sides = (places[0] / f"{TWO}.nii.gz", places[1] / TWO / f"{TWO}_seg.nii.gz")
     (finding,) = find_worst(evaluate(*sides), *sides)
     assert finding.case == TWO
@@ -84,7 +84,7 @@ def test_one_mask_against_one_case(places) -> None:
 
 
 def test_the_command_draws_them_all(gliomask, places, tmp_path: Path) -> None:
-    """Three pictures in the folder, and the reasons on the screen; under the rules of any year."""
+    """The command writes three pictures and prints the mistakes, for any protocol."""
     folder = tmp_path / "pictures"
     words = ("--pictures", folder, "--compare-protocols", "--protocol", "brats2023-gli")
     status, said = gliomask("evaluate", *places, *words)

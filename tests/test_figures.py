@@ -1,4 +1,4 @@
-"""Figures: the patient's right on the left, millimetres that are true, colours that all eyes can tell, no crash."""
+"""Figures: orientation, scale in millimetres, distinguishable colours, and unusual input."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SAMPLE = tuple(slice(a, b) for a, b in ((5, 9), (6, 10), (16, 20)))  # the patie
 
 
 def brain() -> NDArray[np.int16]:
-    """Return an ellipsoid of grey 100-110 within air, with a blob of 1000 to the right, at the front, at the top."""
+    """Return an ellipsoid of grey 100-110 in air, with a blob of 1000 at the right, front and top."""
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij"))
     image = np.where((grid**2).sum(axis=0) < 0.85, 100 + 10 * grid[0], 0).astype(np.int16)
     image[SAMPLE] = 1000
@@ -44,7 +44,7 @@ def brain() -> NDArray[np.int16]:
 
 
 def tumour(*, most: tuple[int, int, int] = (12, 20, 9)) -> dict[str, NDArray[np.bool_]]:
-    """Return nested boxes; the slices through `most` have more of the whole tumour than all others."""
+    """Return nested boxes; the slices through `most` have the most of the whole tumour."""
     masks = {}
     for region, reach in (("WT", 4), ("TC", 2), ("ET", 1)):
         masks[region] = np.zeros(SHAPE, bool)
@@ -82,21 +82,21 @@ def pictures(figure: Figure) -> list[NDArray[Any]]:
 
 
 def texts(figure: Figure) -> str:
-    """Return all that is written anywhere in a figure."""
+    """Return all texts of a figure."""
     written = [text.get_text() for axes in figure.axes for text in (*axes.texts, axes.title)]
     written += [text.get_text() for text in figure.texts]
     return "\n".join([*written, *(text.get_text() for legend in figure.legends for text in legend.get_texts())])
 
 
 def fills(axes: Axes) -> dict[str, NDArray[np.bool_]]:
-    """Return where each colour is filled in."""
+    """Return where each colour is filled."""
     layers = [np.asarray(image.get_array()) for image in axes.images[1:]]
     return {to_hex(layer[layer[..., 3] > 0][0]): layer[..., 3] > 0 for layer in layers if layer[..., 3].any()}
 
 
 @pytest.mark.parametrize("axes", ["RAS", "PIR", "SAL"])
 def test_the_patients_right_is_on_the_left_however_the_voxels_lie(axes: str) -> None:
-    """Of one patient in any order of voxels the pictures are the same to the pixel, the blob where it belongs."""
+    """For any voxel order, the pictures are identical to the pixel, with the blob at its place."""
     truth = {"WT": brain() == 1000}
     figure = case_figure(seen(axes, truth=truth))
     expected = case_figure(seen(truth=truth))
@@ -125,7 +125,7 @@ def test_the_letters_stand_at_the_sides_they_name() -> None:
 
 
 def test_on_the_page_the_blob_is_where_the_letters_say(tmp_path: Path) -> None:
-    """In the PNG itself, not in the arrays alone: white at the left and at the top of each panel."""
+    """In the PNG itself, the blob is at the left and at the top of each panel."""
     figure = case_figure(seen("RAS", truth={"WT": brain() == 1000}))
     save_figure(figure, tmp_path / "case.png")
     page = imread(tmp_path / "case.png")[..., :3].min(axis=2)
@@ -141,7 +141,7 @@ def test_on_the_page_the_blob_is_where_the_letters_say(tmp_path: Path) -> None:
 
 
 def test_the_slices_with_the_most_tumour_are_shown() -> None:
-    """Each plane is cut where the truth is largest, and the place is written in mm."""
+    """Each plane is cut where the truth is largest, and its position is given in mm."""
     truth = tumour(most=(12, 20, 9))
     figure = case_figure(seen(truth=truth, prediction=tumour(most=(25, 14, 15))))
     for axes in figure.axes[1::3]:
@@ -151,7 +151,7 @@ def test_the_slices_with_the_most_tumour_are_shown() -> None:
 
 
 def test_an_empty_truth_leaves_the_choice_to_the_prediction() -> None:
-    """The slices are those of the only tumour there is."""
+    """The slices pass through the only tumour."""
     empty = {region: np.zeros(SHAPE, bool) for region in ("WT", "TC", "ET")}
     figure = case_figure(seen(truth=empty, prediction=tumour(most=(12, 20, 9))))
     assert "axial\nz = -15 mm" in texts(figure)
@@ -159,7 +159,7 @@ def test_an_empty_truth_leaves_the_choice_to_the_prediction() -> None:
 
 
 def test_nested_regions_are_filled_as_shells() -> None:
-    """Every voxel has one colour, that of the innermost region it is in; together the fills are the whole tumour."""
+    """Every voxel has the colour of its innermost region; together the fills are the whole tumour."""
     truth = tumour()
     figure = case_figure(seen(truth=truth))
     shells = fills(figure.axes[1])
@@ -171,7 +171,7 @@ def test_nested_regions_are_filled_as_shells() -> None:
 
 
 def test_outlines_surround_their_fills() -> None:
-    """Each outline runs along the outer edges of its region's voxels, in every plane and also at the picture's edge."""
+    """Each outline follows the outer voxel edges of its region, in every plane and at the picture's edge."""
     blob = brain() == 1000
     masks = {"WT": np.roll(blob, 20, axis=0), "ET": np.roll(blob, -SAMPLE[0].start, axis=0)}  # the second at X = 0
     figure = case_figure(CaseView("x", LPS, {"T1": brain() + 1}, masks))
@@ -207,7 +207,7 @@ def test_a_column_for_each_image_and_each_side(count: int, sides: tuple[str, ...
 
 @pytest.mark.parametrize("regions", [("WT", "TC", "ET"), ("WT",), ()])
 def test_empty_masks_say_so(regions: tuple[str, ...]) -> None:
-    """Without any tumour the picture says it in words, and cuts the middle of the brain."""
+    """Without a tumour the figure says so, and its slices pass through the middle of the brain."""
     empty = {region: np.zeros(SHAPE, bool) for region in regions}
     figure = case_figure(seen(truth=empty, prediction=empty))
     assert "no tumour" in texts(figure)
@@ -218,7 +218,7 @@ def test_empty_masks_say_so(regions: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(("spacing_mm", "bar"), [((4.0, 4.5, 6.0), 50), ((2.0, 2.0, 3.0), 20), ((1.0, 1.0, 1.0), 10)])
 @pytest.mark.parametrize("axes", ["LPS", "PIR"])
 def test_the_scale_bar_is_as_long_as_it_says(spacing_mm: tuple[float, ...], bar: int, axes: str) -> None:
-    """So many mm of a panel that is as wide and as high, in mm, as its voxels; the same across as down on the page."""
+    """Panels are as wide and high as their voxels in mm, with the same scale in both directions."""
     turned = reorient(Volume(brain()[None], LPS @ np.diag([*np.divide(spacing_mm, SPACING), 1])), axes)
     figure = case_figure(CaseView("x", turned.affine, {"T1": turned.data[0]}))
     figure.draw_without_rendering()
@@ -256,7 +256,7 @@ def test_air_is_cut_away_and_the_tumour_is_not() -> None:
     ],
 )
 def test_strange_images_are_drawn(image: NDArray[Any], tmp_path: Path) -> None:
-    """No image makes the picture fail, nor a tumour that fills all of it and is cut by its border."""
+    """Unusual images, and a tumour that fills the grid, are drawn without an error."""
     thick = np.diag([5.0, 5.0, 20.0, 1.0])  # thicker than the margin, which then has no slice
     save_figure(case_figure(CaseView("x", thick, {"T1": image}, {"WT": image <= 1})), tmp_path / "x.png")
     assert imread(tmp_path / "x.png").std() > 0
@@ -274,7 +274,7 @@ TO_XYZ = np.array(
 
 
 def lab(colour: str, sight: Any) -> NDArray[np.float64]:
-    """Return a colour in CIELAB (D65), where distance is about what an eye sees; 2 is just told apart."""
+    """Return a colour in CIELAB (D65), where a distance of 2 is just noticeable."""
     rgb = np.array(to_rgb(colour))
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     xyz = TO_XYZ @ np.clip(np.asarray(sight) @ linear, 0, 1) / [0.95047, 1, 1.08883]
@@ -284,7 +284,7 @@ def lab(colour: str, sight: Any) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("sight", SIGHTS)
 def test_regions_are_told_apart_by_all_eyes(sight: str) -> None:
-    """On black and as curves on white, any two regions are far apart in colour, the nested three in lightness too."""
+    """On black and on white, any two regions differ in colour, and the nested three also in lightness."""
     curves = {
         line.get_label(): to_hex(line.get_color())
         for line in curves_figure([{"epoch": 1, **{f"val_dice_{r}": 0.5 for r in REGION_COLOURS}}]).axes[3].lines
@@ -298,7 +298,7 @@ def test_regions_are_told_apart_by_all_eyes(sight: str) -> None:
 
 
 def epoch(number: int, **scores: float) -> dict[str, float]:
-    """Return a row of `log.jsonl`; with validation where scores are given."""
+    """Return a row of `log.jsonl`, with validation if scores are given."""
     row = {"epoch": number, "train_loss": 1 / number, "train_accuracy": 0.9, "train_mean_iou": 0.5}
     row |= {"all_background_accuracy": 0.88}
     if scores:
@@ -318,7 +318,7 @@ def lines(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def test_curves_hold_the_rows() -> None:
-    """Each panel's curves have the points of the log, the best epoch is marked and named."""
+    """The curves have the points of the log, and the best epoch is marked and named."""
     rows = [epoch(n, WT=dice, TC=dice / 2, ET=dice / 4) for n, dice in ((1, 0.2), (2, 0.8), (3, 0.6))]
     loss, accuracy, mean_iou, dice = curves_figure(rows).axes
     assert lines(loss) == {
@@ -335,7 +335,7 @@ def test_curves_hold_the_rows() -> None:
 
 
 def test_a_single_epoch_is_seen(tmp_path: Path) -> None:
-    """One epoch is a line of no length: every curve has a marker, in ink, and the axis counts in whole epochs."""
+    """With one epoch, every curve has a visible marker, and the axis has whole epochs."""
     figure = curves_figure([epoch(1, WT=0.5)])
     blank = curves_figure([])
     save_figure(figure, tmp_path / "one.png")
@@ -353,7 +353,7 @@ def test_a_single_epoch_is_seen(tmp_path: Path) -> None:
 
 
 def test_rows_without_validation_are_drawn_for_what_they_have() -> None:
-    """Training alone: no empty curve of validation, no best epoch, and the Dice panel says that it has no data."""
+    """Without validation there is no validation curve and no best epoch; the Dice panel says that it has no data."""
     figure = curves_figure([epoch(1), epoch(2)])
     assert set(lines(figure.axes[0])) == {"training"}
     assert not figure.axes[3].lines
@@ -362,7 +362,7 @@ def test_rows_without_validation_are_drawn_for_what_they_have() -> None:
 
 
 def test_validation_that_starts_late_is_drawn() -> None:
-    """Rows that lack keys leave them out, also where the first row is one of them."""
+    """Keys that are absent from some rows leave gaps, also if the first row lacks them."""
     figure = curves_figure([epoch(1), epoch(2, WT=0.4, ET=0.2), epoch(3), epoch(4, WT=0.5, ET=0.3)])
     assert lines(figure.axes[3])["WT"] == ([2, 4], [0.4, 0.5])
     assert list(lines(figure.axes[3])) == ["WT", "ET", "mean"]
@@ -370,21 +370,21 @@ def test_validation_that_starts_late_is_drawn() -> None:
 
 
 def test_no_row_is_four_empty_panels(tmp_path: Path) -> None:
-    """A run before its first epoch."""
+    """A run before its first epoch has empty panels."""
     figure = curves_figure([])
     assert texts(figure).count("no data") == 4
     save_figure(figure, tmp_path / "none.png")
 
 
 def test_many_epochs_have_no_markers() -> None:
-    """Past thirty epochs a marker each would hide the line."""
+    """With more than thirty epochs there are no markers."""
     figure = curves_figure([epoch(n) for n in range(1, 32)])
     assert figure.axes[0].lines[0].get_marker() == ""
     assert curves_figure([epoch(n) for n in range(1, 31)]).axes[0].lines[0].get_marker() == "o"
 
 
 def score_rows(*dices: float) -> list[Mapping[str, str | float]]:
-    """Return rows as `Evaluation.rows` has them, three regions a case."""
+    """Return rows as in `Evaluation.rows`, with three regions per case."""
     return [
         {"case": f"case{number}", "region": region, "dice": dice, "hd95_pooled_mm": 10 - 10 * dice}
         for number, dice in enumerate(dices)
@@ -394,7 +394,7 @@ def score_rows(*dices: float) -> list[Mapping[str, str | float]]:
 
 @pytest.mark.parametrize("dices", [(0.5,), (0.0, 1.0), (0.9,) * 5 + (0.1,), ()], ids=["one", "two", "six", "none"])
 def test_every_score_is_a_point(dices: tuple[float, ...], tmp_path: Path) -> None:
-    """A point a case in each region, equal scores side by side; one case and none are pictures too."""
+    """Each region has one point per case, and equal scores do not overlap; one case and no case are drawn too."""
     figure = scores_figure(score_rows(*dices))
     for axes, values in zip(figure.axes, (dices, [10 - 10 * dice for dice in dices]), strict=True):
         assert f"{len(dices)} cases" in axes.get_title(loc="left")
@@ -411,7 +411,7 @@ def test_every_score_is_a_point(dices: tuple[float, ...], tmp_path: Path) -> Non
 
 
 def test_a_figure_is_a_png_in_a_folder_that_need_not_exist(tmp_path: Path) -> None:
-    """The file is a PNG of the figure's size; an older one is replaced."""
+    """The file is a PNG of the figure's size and replaces an older one."""
     path = tmp_path / "new" / "deep" / "picture.png"
     figure = Figure(figsize=(2, 1))
     for _ in range(2):
@@ -422,7 +422,7 @@ def test_a_figure_is_a_png_in_a_folder_that_need_not_exist(tmp_path: Path) -> No
 
 
 def test_a_failed_picture_leaves_nothing_and_harms_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever goes wrong halfway, the older picture stays and no half of a new one lies beside it."""
+    """If writing fails, the older file stays, and no partial file is left."""
     path = tmp_path / "picture.png"
     save_figure(Figure(figsize=(1, 1)), path)
     before = path.read_bytes()
@@ -443,7 +443,7 @@ def test_a_failed_picture_leaves_nothing_and_harms_nothing(tmp_path: Path, monke
 
 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
-    """A file where a folder is needed."""
+    """A path below a file is an InputError."""
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write .*file/picture\.png"):
         save_figure(Figure(), tmp_path / "file" / "picture.png")

@@ -35,12 +35,12 @@ def row(region: str, truth_ml: float, prediction_ml: float, status: str = "score
 
 
 def texts(figure: Figure) -> list[str]:
-    """Return all that is written, in the panels and beside them."""
+    """Return all texts of a figure."""
     return [text.get_text() for holder in (figure, *figure.axes) for text in holder.texts]
 
 
 def test_bias_and_limits_by_hand() -> None:
-    """Differences 1, 2 and 3 mL: bias 2, standard deviation 1, limits 1.96 to either side."""
+    """For differences of 1, 2 and 3 mL, the bias is 2 and the limits are 1.96 on either side."""
     figure = bland_altman_figure([row("WT", 10, 11), row("WT", 20, 22), row("WT", 30, 33)])
     (axes,) = figure.axes
     points = axes.collections[0].get_offsets()
@@ -50,7 +50,7 @@ def test_bias_and_limits_by_hand() -> None:
 
 
 def test_missing_and_empty_cases_are_in_no_bias() -> None:
-    """A case without a prediction has no volume to compare; nothing on either side is no agreement of volumes."""
+    """Cases without a prediction, and those with two empty masks, are left out."""
     rows = [row("WT", 10, 11), row("WT", 50, 0, "missing"), row("WT", 0, 0), row("WT", 0, 2)]
     figure = bland_altman_figure(rows)
     assert figure.axes[0].get_title(loc="left") == "WT, 2 cases"
@@ -58,7 +58,7 @@ def test_missing_and_empty_cases_are_in_no_bias() -> None:
 
 
 def test_volumes_of_no_case_and_of_one_are_drawn(tmp_path: Path) -> None:
-    """Without an error or a warning; a region a panel."""
+    """Few or no cases are drawn without a warning, one panel per region."""
     save_figure(bland_altman_figure([]), tmp_path / "none.png")
     save_figure(bland_altman_figure([row(r, 1, 1) for r in ("WT", "TC", "ET", "NCR")]), tmp_path / "one.png")
     assert (tmp_path / "one.png").stat().st_size > (tmp_path / "none.png").stat().st_size > 1000
@@ -70,7 +70,7 @@ def contest(values: dict[str, list[float]], metric: str = "dice") -> Figure:
 
 @pytest.mark.parametrize("metric", ["dice", "hd95_pooled_mm"])
 def test_each_line_has_the_colour_of_its_gain(metric: str) -> None:
-    """Blue where the right one is better, orange where it is worse, grey where equal; fewer millimetres are better."""
+    """Lines are blue if the right table is better, orange if worse, grey if equal; for distances, less is better."""
     up, down = ("#0072b2", "#d55e00") if metric == "dice" else ("#d55e00", "#0072b2")
     axes = contest({"old": [0.5, 0.9, 0.7], "new": [0.6, 0.8, 0.7]}, metric).axes[0]
     lines = [line for line in axes.lines if list(line.get_xdata()) == [0, 1]]
@@ -79,7 +79,7 @@ def test_each_line_has_the_colour_of_its_gain(metric: str) -> None:
 
 
 def test_cases_without_a_number_and_many_entrants_are_drawn(tmp_path: Path) -> None:
-    """No number on one side, on both, everywhere; long names; a single case."""
+    """Undefined scores on one side, on both or everywhere, long names, and a single case are drawn."""
     nan = math.nan
     save_figure(contest({"a": [nan, 0.5], "b": [0.4, nan], "c" * 60: [nan, nan]}), tmp_path / "a.png")
     save_figure(contest({"a": [373.0], "b": [0.0]}, "hd95_pooled_mm"), tmp_path / "b.png")
@@ -115,7 +115,7 @@ def gallery_cases(axes: str = "LPS", *, image: bool = True) -> GalleryCase:
 
 
 def seen(figure: Figure) -> list[tuple[tuple[float, float], ...]]:
-    """Return of each panel where the ring is, and where its contours lie."""
+    """Return the positions of the ring and of the contours of each panel."""
     panels = []
     for axes in figure.axes:
         (ring,) = (patch for patch in axes.patches if isinstance(patch, Circle))
@@ -125,7 +125,7 @@ def seen(figure: Figure) -> list[tuple[tuple[float, float], ...]]:
 
 
 def test_the_gallery_shows_each_case_in_three_planes_with_its_reason() -> None:
-    """Title and caption above, truth in blue and prediction in orange on the image, the place ringed."""
+    """Each case has a title and a caption, the truth in blue, the prediction in orange, and a ring."""
     figure = gallery_figure([gallery_cases(), gallery_cases(image=False)], "the worst")
     assert len(figure.axes) == 6
     written = texts(figure)
@@ -138,12 +138,12 @@ def test_the_gallery_shows_each_case_in_three_planes_with_its_reason() -> None:
 
 @pytest.mark.parametrize("axes", ["RAS", "PIL", "SLA"])
 def test_the_gallery_is_the_same_for_every_order_of_the_axes(axes: str) -> None:
-    """Slices, rings and outlines follow the patient, not the array."""
+    """Slices, rings and outlines do not depend on the voxel order."""
     assert seen(gallery_figure([gallery_cases(axes)], "")) == seen(gallery_figure([gallery_cases()], ""))
 
 
 def test_the_ring_lies_on_the_place() -> None:
-    """In the axial slice: 2 mm and 3 mm voxels, counted from the box's corner, left to right and from below."""
+    """In the axial slice, the ring is at the mistake, in mm from the corner of the box."""
     figure = gallery_figure([gallery_cases()], "")
     axial = figure.axes[0]
     (ring,) = (patch for patch in axial.patches if isinstance(patch, Circle))
@@ -154,7 +154,7 @@ def test_the_ring_lies_on_the_place() -> None:
 
 
 def test_an_empty_side_and_no_case_are_drawn(tmp_path: Path) -> None:
-    """Nothing predicted, and nothing wrong: pictures all the same."""
+    """An empty prediction, and no case at all, are drawn."""
     found = gallery_cases(image=False)
     lone = GalleryCase("a", "b" * 300, found.truth, np.zeros(SHAPE, bool), found.place, found.affine)
     save_figure(gallery_figure([lone] * 3, "t"), tmp_path / "three.png")
@@ -165,7 +165,7 @@ def test_an_empty_side_and_no_case_are_drawn(tmp_path: Path) -> None:
 
 
 def test_the_scores_drawn_are_those_asked_for() -> None:
-    """A year's own Dice and HD95, by name; what is not finite is counted under the region."""
+    """The given Dice and HD95 are drawn and named; infinite and undefined scores are counted below the region."""
     rows = [
         {"case": case, "region": "WT", "lesion_dice": dice, "lesion_hd95_pooled_mm": distance}
         for case, dice, distance in (("a", 0.4, 7.0), ("b", 0.6, math.inf))

@@ -1,4 +1,4 @@
-"""Metrics: hand-solved geometry, published golden values, laws, and slow obvious references."""
+"""Metrics against geometry solved by hand, published values, general laws, and slow reference implementations."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def boxes(*spans: tuple[tuple[int, int], ...], side: int = 48) -> Mask:
 
 
 def along_x(start: int, stop: int) -> tuple[tuple[int, int], ...]:
-    """Return a box as wide and deep as A, elsewhere along X."""
+    """Return a box with the extent of A along Y and Z, and another one along X."""
     return ((start, stop), *A[1:])
 
 
 def ball(radius: float, centre: tuple[int, int, int] = (32, 32, 32), side: int = 64) -> Mask:
-    """Return a ball, its border included."""
+    """Return a ball, including its border."""
     axes = np.ogrid[:side, :side, :side]
     return sum((axis - c) ** 2 for axis, c in zip(axes, centre, strict=True)) <= radius**2
 
@@ -67,19 +67,19 @@ def blobs(seed: int, shape: tuple[int, int, int] = (24, 28, 20)) -> Mask:
 
 
 def every_region(mask: Mask) -> dict[str, Mask]:
-    """Return one mask as each of the regions."""
+    """Return the same mask for each region."""
     return dict.fromkeys(("WT", "TC", "ET"), mask)
 
 
 def surface_points(mask: Mask) -> list[tuple[int, int, int]]:
-    """Return the surface voxels, by asking each voxel for its six neighbours."""
+    """Return the surface voxels by checking the six neighbours of each voxel."""
     inside = {tuple(int(i) for i in point) for point in np.argwhere(mask)}
     steps = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
     return [p for p in inside if any((p[0] + x, p[1] + y, p[2] + z) not in inside for x, y, z in steps)]
 
 
 def slow_hausdorff_95(truth: Mask, prediction: Mask, spacing_mm: tuple[float, float, float]) -> float:
-    """Return the pooled HD95 from all pairs of surface voxels."""
+    """Return the pooled HD95 computed from all pairs of surface voxels."""
     ours, theirs = surface_points(truth), surface_points(prediction)
     if not ours or not theirs:
         return math.inf if ours or theirs else 0.0
@@ -112,7 +112,7 @@ def slow_hausdorff_95(truth: Mask, prediction: Mask, spacing_mm: tuple[float, fl
     ],
 )
 def test_golden_values_of_brats(truth, prediction, expected_dice, expected_mm):
-    """Dice and pooled HD95 are those that the BraTS scripts give for the same boxes, the penalty that of 2017-2022."""
+    """Dice and pooled HD95 equal those of the BraTS scripts for the same boxes, with the penalty of 2017-2022."""
     regions = every_region(boxes(*truth)), every_region(boxes(*prediction))
     for scores in score_case(*regions, ISOTROPIC, "brats2021").values():
         assert scores["dice"] == pytest.approx(expected_dice, abs=1e-6)
@@ -132,7 +132,7 @@ def test_golden_values_of_balls(prediction, expected_mm):
 
 
 def test_edges_of_overlap():
-    """Empty and full masks have the scores that BraTS gives them, and never a division by zero."""
+    """Empty and full masks have the scores of BraTS, without a division by zero."""
     empty, full = np.zeros((3, 4, 5), bool), np.ones((3, 4, 5), bool)
     scores = {
         (first, second): (dice(t, p), iou(t, p), sensitivity(t, p), specificity(t, p))
@@ -147,7 +147,7 @@ def test_edges_of_overlap():
 
 
 def test_overlap_of_nested_boxes():
-    """A box of 8 voxels in one of 27, in a grid of 1000: every score is a fraction that can be written down."""
+    """A box of 8 voxels inside one of 27, in a grid of 1000 voxels: every score is a known fraction."""
     inner, outer = boxes(((1, 3),) * 3, side=10), boxes(((1, 4),) * 3, side=10)
     assert dice(outer, inner) == dice(inner, outer) == 16 / 35
     assert iou(outer, inner) == iou(inner, outer) == 8 / 27
@@ -168,13 +168,13 @@ def test_dice_and_iou_say_the_same(truth, prediction):
 
 
 def test_volume():
-    """60 voxels of 1 x 2 x 2.5 mm are 0.3 ml, no voxel is none."""
+    """60 voxels of 1 x 2 x 2.5 mm have 0.3 mL, an empty mask has 0."""
     assert volume_ml(np.ones((3, 4, 5), bool), (1, 2, 2.5)) == pytest.approx(0.3)
     assert volume_ml(np.zeros((3, 4, 5), bool), (1, 2, 2.5)) == 0
 
 
 def test_accuracy_misleads():
-    """A prediction without tumour is right in 992 of 1000 voxels, and finds nothing."""
+    """A prediction without tumour is correct in 992 of 1000 voxels."""
     truth = np.zeros((10, 10, 10), np.uint8)
     truth[:2, :2, :2] = 4
     nothing = np.zeros_like(truth)
@@ -184,13 +184,13 @@ def test_accuracy_misleads():
 
 
 def test_mean_iou_leaves_out_a_class_that_is_in_neither():
-    """Classes 0, 1, 2 have IoU 1/2, 1/2, 1; class 4 is nowhere, and does not count as 0 or 1."""
+    """Classes 0, 1, 2 have IoU 1/2, 1/2, 1; class 4 is in neither map and is not counted."""
     truth, prediction = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])
     assert mean_iou(truth, prediction, (0, 1, 2, 4)) == mean_iou(truth, prediction, (0, 1, 2)) == pytest.approx(2 / 3)
 
 
 def test_mean_iou_counts_a_class_that_one_side_invents():
-    """A class that only the prediction has is worth 0."""
+    """A class that is only in the prediction has IoU 0."""
     assert mean_iou(np.array([0, 0, 0, 0]), np.array([0, 0, 0, 3]), (0, 3)) == pytest.approx((3 / 4 + 0) / 2)
 
 
@@ -205,7 +205,7 @@ def test_two_voxels_apart(axis, size_mm):
 
 @pytest.mark.parametrize("empty_mm", [math.inf, 374.0])
 def test_one_empty_mask_costs_what_the_caller_says(empty_mm):
-    """The penalty is the caller's, in both directions; two empty masks are free."""
+    """The caller sets the penalty, which applies in both directions; two empty masks have distance 0."""
     empty, some = np.zeros((4, 4, 4), bool), boxes(((1, 2),) * 3, side=4)
     assert hausdorff_95_pooled(some, empty, ISOTROPIC, empty_mm=empty_mm) == empty_mm
     assert hausdorff_95_pooled(empty, some, ISOTROPIC, empty_mm=empty_mm) == empty_mm
@@ -213,7 +213,7 @@ def test_one_empty_mask_costs_what_the_caller_says(empty_mm):
 
 
 def test_nothing_lies_beyond_the_border_of_the_array():
-    """The border voxels of a full array are surface: a ball cut by the border scores as the same in a wider array."""
+    """Voxels at the border of the array are surface: a ball cut off there has the same score in a larger array."""
     cut = ball(10, (3, 12, 12), side=25), ball(7, (3, 12, 12), side=25)
     padded = [np.pad(mask, 2) for mask in cut]
     full, hole = np.ones((7, 7, 7), bool), boxes(((3, 4),) * 3, side=7)
@@ -223,7 +223,7 @@ def test_nothing_lies_beyond_the_border_of_the_array():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_view_does_not_matter(seed):
-    """HD95 stays the same when the masks change places, are flipped, or have their axes and spacing permuted."""
+    """HD95 does not change if the masks are exchanged or flipped, or their axes and spacing are permuted."""
     truth, prediction = blobs(seed), blobs(seed + 10)
     expected = hausdorff_95_pooled(truth, prediction, OBLONG)
     assert expected > 0
@@ -246,7 +246,7 @@ def test_distance_grows_with_the_voxels():
 
 
 def test_masks_are_left_as_they_were():
-    """Neither mask is written to, even where the array is read-only."""
+    """Neither mask is written to; read-only arrays are accepted."""
     truth, prediction = blobs(1), blobs(2)
     before = truth.copy(), prediction.copy()
     truth.flags.writeable = prediction.flags.writeable = False
@@ -262,7 +262,7 @@ SIZES = st.floats(0.25, 6)
 @given(PAIRS, st.tuples(SIZES, SIZES, SIZES))
 @settings(deadline=None, max_examples=150)
 def test_hd95_of_any_small_masks_is_that_of_all_pairs(masks, spacing_mm):
-    """Any two masks, any spacing: the percentile of the distances of all pairs of surface voxels."""
+    """For any two masks and any spacing, HD95 is the percentile computed from all pairs of surface voxels."""
     truth, prediction = masks
     expected = slow_hausdorff_95(truth, prediction, spacing_mm)
     assert hausdorff_95_pooled(truth, prediction, spacing_mm) == pytest.approx(expected, abs=1e-9)
@@ -271,7 +271,7 @@ def test_hd95_of_any_small_masks_is_that_of_all_pairs(masks, spacing_mm):
 @pytest.mark.parametrize("crowded", [0, 1], ids=["transform", "tree"])
 @pytest.mark.parametrize("seed", range(3))
 def test_both_routes_give_the_same(seed, crowded, monkeypatch):
-    """By the tree or by the distance transform, HD95 is that of all pairs."""
+    """The tree and the distance transform both give the HD95 of all pairs."""
     truth, prediction = blobs(seed), blobs(seed + 10)
     monkeypatch.setattr(surface, "_LARGEST_FRACTION_FOR_TREE", crowded)
     expected = slow_hausdorff_95(truth, prediction, OBLONG)
@@ -281,7 +281,7 @@ def test_both_routes_give_the_same(seed, crowded, monkeypatch):
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # MONAI 1.6 calls itself with an argument it has deprecated
 @pytest.mark.parametrize("spacing_mm", [ISOTROPIC, OBLONG])
 def test_monai_measures_the_same_distances(spacing_mm):
-    """MONAI's directed distances, pooled, give our HD95; its own HD95, the larger of both directions, bounds it."""
+    """MONAI's directed distances, pooled, give this HD95; its own HD95, the larger of both directions, is a bound."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         monai = pytest.importorskip("monai.metrics")
@@ -309,7 +309,7 @@ def test_monai_measures_the_same_distances(spacing_mm):
     ],
 )
 def test_monai_agrees_where_both_directions_are_alike(truth, prediction, expected_mm):
-    """Of masks that mirror each other the directed distances are the same: pooled or the larger, one HD95."""
+    """Masks that mirror each other have equal directed distances, so all definitions give the same HD95."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         monai = pytest.importorskip("monai.metrics")
@@ -321,7 +321,7 @@ def test_monai_agrees_where_both_directions_are_alike(truth, prediction, expecte
 
 
 def test_case_scores_are_those_of_the_whole_grid():
-    """Each score of a case is that of its public function on the uncut masks, region by region, in the row's order."""
+    """Each score of a case equals that of its public function on the uncropped masks, in the protocol's order."""
     one, two, three, four, five = (np.pad(blobs(seed), ((2, 3), (4, 0), (0, 5))) for seed in range(5))
     truth = {"WT": one, "TC": two, "ET": np.zeros_like(one), "RC": one}
     prediction = {"ET": three, "TC": four, "WT": np.asfortranarray(five)}
@@ -360,7 +360,7 @@ MASK = np.zeros((4, 4, 4), bool)
     ],
 )
 def test_masks_that_cannot_be_compared_are_refused(metric, truth, prediction, message):
-    """Other shapes, other types and other numbers of axes are refused, by overlap, distance and case."""
+    """Masks of different shapes, other types or other numbers of axes are refused by all functions."""
     with pytest.raises(InputError, match=message):
         metric(truth, prediction)
     with pytest.raises(InputError, match=message):
@@ -371,7 +371,7 @@ def test_masks_that_cannot_be_compared_are_refused(metric, truth, prediction, me
 
 @pytest.mark.parametrize("spacing_mm", [(1, 1), (1, 1, 0), (1, -1, 1), (1, math.nan, 1), (math.inf, 1, 1), 1.0])
 def test_spacing_must_be_three_positive_numbers(spacing_mm):
-    """Everything else is refused, wherever millimetres come out."""
+    """Every function that returns millimetres refuses other spacings."""
     with pytest.raises(InputError, match="three positive numbers"):
         hausdorff_95_pooled(MASK, MASK, spacing_mm)
     with pytest.raises(InputError, match="three positive numbers"):
@@ -390,7 +390,7 @@ def test_spacing_must_be_three_positive_numbers(spacing_mm):
     ],
 )
 def test_label_maps_that_cannot_be_compared_are_refused(truth, prediction, message):
-    """Other shapes, other types and empty arrays are refused."""
+    """Different shapes, other types and empty arrays are refused."""
     with pytest.raises(InputError, match=message):
         accuracy(truth, prediction)
     with pytest.raises(InputError, match=message):
@@ -398,6 +398,6 @@ def test_label_maps_that_cannot_be_compared_are_refused(truth, prediction, messa
 
 
 def test_mean_iou_refuses_a_label_it_was_not_told_of():
-    """An unlisted number would silently be left out of the mean: it is named instead."""
+    """A value that is not among the classes is named, instead of being left out of the mean."""
     with pytest.raises(InputError, match=r"prediction: labels \[3\] are not among the classes \[0, 1\]"):
         mean_iou(np.array([0, 1, 1]), np.array([0, 1, 3]), (0, 1))

@@ -1,4 +1,4 @@
-"""Laws that every score keeps, and any small masks against code that counts voxel by voxel."""
+"""General laws of the scores, and small masks against code that counts voxel by voxel."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def near(place: Voxel, steps: list[tuple[int, ...]]) -> set[Voxel]:
 
 
 def pieces(left: set[Voxel]) -> list[set[Voxel]]:
-    """Return the 26-connected pieces, in the order of their first voxels."""
+    """Return the 26-connected components, in the order of their first voxels."""
     left, found = set(left), []
     while left:
         piece, edge = set(), {min(left)}
@@ -54,7 +54,7 @@ def grown(some: set[Voxel], steps: int) -> set[Voxel]:
 
 
 def slow_scores(truth: Mask, prediction: Mask, spacing_mm: Spacing) -> dict[str, float]:
-    """Return what can be counted of a region, from sets of voxels."""
+    """Return the scores of a region that follow from counting sets of voxels."""
     ours, theirs = places(truth), places(prediction)
     every = truth.size
     right = every - len(ours ^ theirs)
@@ -97,7 +97,7 @@ def score(truth: Mask, prediction: Mask, spacing_mm: Spacing = OBLONG, protocol:
 @given(PAIRS, st.sampled_from([(1.0, 1.0, 1.0), OBLONG, (0.5, 0.5, 2.0)]))
 @settings(deadline=None, max_examples=60)
 def test_whatever_can_be_counted_is_what_counting_gives(masks, spacing_mm) -> None:
-    """Any two masks: overlap, accuracy, volumes, pieces and surface Dice."""
+    """Overlap, accuracy, volumes, components and surface Dice of any two masks equal the counted ones."""
     found = score(*masks, spacing_mm)
     expected = slow_scores(*masks, spacing_mm)
     assert {name: found[name] for name in expected} == pytest.approx(expected)
@@ -106,7 +106,7 @@ def test_whatever_can_be_counted_is_what_counting_gives(masks, spacing_mm) -> No
 @given(PAIRS, st.tuples(SIZES, SIZES, SIZES))
 @settings(deadline=None, max_examples=60)
 def test_what_is_symmetric_stays_when_the_masks_change_places(masks, spacing_mm) -> None:
-    """Dice, IoU, both HD95 and surface Dice; sensitivity becomes precision."""
+    """Exchanging the masks keeps Dice, IoU, both HD95 and surface Dice; sensitivity becomes precision."""
     here, there = score(*masks, spacing_mm), score(*masks[::-1], spacing_mm)
     for name in ("dice", "iou", "hd95_pooled_mm", "hd95_surface_mm", "nsd_0.5mm", "nsd_1mm", "voxel_accuracy"):
         assert here[name] == pytest.approx(there[name], abs=1e-9)
@@ -137,7 +137,7 @@ def test_no_score_of_any_year_depends_on_the_view(masks, flips, order, protocol)
 @given(PAIRS, st.floats(0.3, 4))
 @settings(deadline=None, max_examples=60)
 def test_distances_and_volumes_scale_with_the_voxels(masks, factor) -> None:
-    """Distances by the factor, volumes by its cube; shares of voxels stay."""
+    """With larger voxels, distances grow by the factor and volumes by its cube; fractions do not change."""
     x, y, z = (factor * mm for mm in OBLONG)
     small, large = score(*masks), score(*masks, (x, y, z))
     apart = masks[0].any() != masks[1].any()
@@ -150,7 +150,7 @@ def test_distances_and_volumes_scale_with_the_voxels(masks, factor) -> None:
 @given(PAIRS)
 @settings(deadline=None, max_examples=60)
 def test_of_nested_masks_the_sizes_tell_everything(masks) -> None:
-    """The smaller within the larger: Dice 2a / (a + b), IoU a / b, nothing invented or nothing missed."""
+    """For a mask of a voxels inside one of b: Dice is 2a / (a + b), IoU is a / b."""
     inner, outer = masks[0] & masks[1], masks[1]
     a, b = int(inner.sum()), int(outer.sum())
     if not a:
@@ -165,7 +165,7 @@ def test_of_nested_masks_the_sizes_tell_everything(masks) -> None:
 @given(PAIRS)
 @settings(deadline=None, max_examples=20)
 def test_scores_keep_within_their_bounds(masks) -> None:
-    """Shares from 0 to 1, distances from 0 to the penalty or the masks' own extent, in every year."""
+    """In every protocol, shares are between 0 and 1, and distances between 0 and the penalty or the masks' extent."""
     for protocol, row in PROTOCOLS.items():
         for name, value in score(*masks, OBLONG, protocol).items():
             metric = metrics.METRICS.get(name.removeprefix("lesion_"))
@@ -177,7 +177,7 @@ def test_scores_keep_within_their_bounds(masks) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_lesions_joined_by_another_tissue_are_those_of_the_walk(seed: int) -> None:
-    """As 2024 joins ET by NCR: all lesions that touch, first of all, the same lesion of the other are one."""
+    """As 2024 merges ET by NCR: all lesions whose first touched lesion of the other region is the same are one."""
     rng = np.random.default_rng(seed)
     masks = {name: rng.random((13, 11, 9)) < share for name, share in (("ET", 0.015), ("NCR", 0.02))}
     masks["NCR"] |= np.roll(masks["NCR"], 1, 0)

@@ -1,4 +1,4 @@
-"""Lesions: found, matched and scored as slow, obvious code finds, matches and scores them."""
+"""Lesions are found, matched and scored as by slow reference code."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ STEPS_18 = [step for step in STEPS if sum(map(abs, step)) <= 2]
 
 
 def speckle(seed: int, share: float = 0.02, size: int = 1) -> Mask:
-    """Return a random mask of small lumps."""
+    """Return a random mask of small blobs."""
     seeds = np.random.default_rng(seed).random(SHAPE) < share
     return ndimage.binary_dilation(seeds, iterations=size) if size else seeds
 
 
 def pair_of_masks(seed: int) -> tuple[Mask, Mask]:
-    """Return a random truth, and a prediction that has part of it and something else."""
+    """Return a random truth, and a prediction that has a part of it and other voxels."""
     rng = np.random.default_rng(1000 + seed)
     truth = speckle(seed, share=rng.choice([0.0, 0.001, 0.004, 0.01]), size=int(rng.integers(0, 3)))
     prediction = truth & (rng.random(SHAPE) < rng.choice([0.5, 0.9, 1.0]))
@@ -50,12 +50,12 @@ def pair_of_masks(seed: int) -> tuple[Mask, Mask]:
 
 
 def voxels(mask: Mask) -> set[Voxel]:
-    """Return the places of a mask."""
+    """Return the voxel positions of a mask."""
     return {(int(x), int(y), int(z)) for x, y, z in np.argwhere(mask)}
 
 
 def as_mask(places: set[Voxel]) -> Mask:
-    """Return the mask of some places."""
+    """Return the mask of voxel positions."""
     mask = np.zeros(SHAPE, bool)
     for place in places:
         mask[place] = True
@@ -63,12 +63,12 @@ def as_mask(places: set[Voxel]) -> Mask:
 
 
 def moved(place: Voxel, step: Voxel) -> Voxel:
-    """Return a neighbour."""
+    """Return a neighbouring position."""
     return place[0] + step[0], place[1] + step[1], place[2] + step[2]
 
 
 def slow_pieces(places: set[Voxel]) -> list[set[Voxel]]:
-    """Return the 26-connected pieces, by walking from voxel to voxel."""
+    """Return the 26-connected components by walking from voxel to voxel."""
     left, found = set(places), []
     while left:
         piece, edge = set(), {left.pop()}
@@ -81,21 +81,21 @@ def slow_pieces(places: set[Voxel]) -> list[set[Voxel]]:
 
 
 def slow_dilate(places: set[Voxel], steps: int) -> set[Voxel]:
-    """Return some places and all that can be reached from them in so many steps across faces and edges."""
+    """Return positions and all that can be reached from them in a number of steps across faces and edges."""
     for _ in range(steps):
         places = places | {moved(place, step) for place in places for step in STEPS_18}
     return places
 
 
 def slow_lesions(places: set[Voxel], steps: int) -> list[set[Voxel]]:
-    """Return the pieces, those joined whose dilations touch."""
+    """Return the components, merged where their dilations touch."""
     return [grown & places for grown in slow_pieces(slow_dilate(places, steps))]
 
 
 def slow_by_dilation(
     truth: Mask, prediction: Mask, rule: LesionRule, penalty_mm: float, spacing_mm: tuple[float, float, float]
 ) -> dict[str, float]:
-    """Return the lesion-wise scores of 2023 and 2024, lesion by lesion, straight from their description."""
+    """Return the lesion-wise scores of 2023 and 2024, lesion by lesion, as they are described."""
     lesions = slow_lesions(voxels(truth), rule.dilation)
     found = (
         slow_lesions(voxels(prediction), rule.dilation) if rule.merge_predictions else slow_pieces(voxels(prediction))
@@ -125,7 +125,7 @@ def slow_by_dilation(
 @pytest.mark.parametrize("protocol", ["brats2023-gli", "brats2023-men", "brats2023-met", "brats2024-met"])
 @pytest.mark.parametrize("seed", range(8))
 def test_random_masks_score_as_by_hand(seed, protocol, spacing_mm):
-    """WT of any small masks: every lesion-wise score is that of sets of voxels, walked one by one."""
+    """Every lesion-wise score of small masks equals that of the reference code on sets of voxels."""
     truth, prediction = pair_of_masks(seed)
     row = PROTOCOLS[protocol]
     penalty_mm = row.empty_mm or math.hypot(*(n * size for n, size in zip(SHAPE, spacing_mm, strict=True)))
@@ -139,7 +139,7 @@ def test_random_masks_score_as_by_hand(seed, protocol, spacing_mm):
 
 
 def slow_one_to_one(truth: Mask, prediction: Mask) -> list[tuple[set[Voxel], set[Voxel]]]:
-    """Return the pairs of pieces with the largest sum of Dice, by trying every way to pair them."""
+    """Return the pairs of components with the largest sum of Dice, by trying every pairing."""
     lesions, found = slow_pieces(voxels(truth)), slow_pieces(voxels(prediction))
 
     def pairing(left: list[set[Voxel]], free: list[set[Voxel]]) -> tuple[float, list[tuple[set[Voxel], set[Voxel]]]]:
@@ -159,7 +159,7 @@ def slow_one_to_one(truth: Mask, prediction: Mask) -> list[tuple[set[Voxel], set
 @pytest.mark.parametrize("spacing_mm", [ONE_MM, OBLONG])
 @pytest.mark.parametrize("seed", range(12))
 def test_random_masks_pair_as_by_hand(seed, spacing_mm):
-    """WT of any small masks in 2026: counts and means are those of the best of all pairings."""
+    """For small masks in 2026, counts and means are those of the best of all pairings."""
     truth, prediction = pair_of_masks(seed)
     pairs = [(as_mask(one), as_mask(other)) for one, other in slow_one_to_one(truth, prediction)]
     pieces = len(slow_pieces(voxels(truth))), len(slow_pieces(voxels(prediction)))
@@ -185,7 +185,7 @@ def test_random_masks_pair_as_by_hand(seed, spacing_mm):
 @pytest.mark.parametrize("protocol", ["brats2023-gli", "brats2024-men", "brats2024-met", "brats2026-gli"])
 @pytest.mark.parametrize("seed", [0, 3])
 def test_the_view_does_not_matter(seed, protocol):
-    """Scores stay the same when both sides are flipped, or have their axes and spacing permuted."""
+    """Scores do not change if truth and prediction are flipped, or their axes and spacing are permuted."""
 
     def scored(truth: Mask, prediction: Mask, spacing_mm: tuple[float, float, float]) -> dict[str, float]:
         nothing = np.zeros_like(truth)
@@ -207,7 +207,7 @@ def test_the_view_does_not_matter(seed, protocol):
 
 
 def test_one_to_one_is_symmetric():
-    """In 2026, truth and prediction changing places, false and missed lesions do too, and every score stays."""
+    """In 2026, exchanging truth and prediction exchanges false and missed lesions and keeps every score."""
     truth, prediction = pair_of_masks(3)
     assert truth.any()
     assert prediction.any()
@@ -236,7 +236,7 @@ def test_one_to_one_prefers_the_larger_sum():
 
 
 def test_predicted_lumps_of_one_lesion_are_paired_once():
-    """Two pieces in one lesion: the larger overlap is its partner, the other is false."""
+    """Of two predicted components in one lesion, the one with the larger overlap is matched; the other is false."""
     truth, prediction = np.zeros((12, 5, 5), bool), np.zeros((12, 5, 5), bool)
     truth[1:10, 1:4, 1:4] = True
     prediction[1:4, 1:4, 1:4] = prediction[5:10, 1:4, 1:4] = True
@@ -249,7 +249,7 @@ def test_predicted_lumps_of_one_lesion_are_paired_once():
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 5])
 def test_dilation_is_that_of_scipy(steps):
-    """Steps to the 18 neighbours, cut off at the border of the array."""
+    """A mask grows by the 18 neighbours in each step and is cut off at the border of the array."""
     mask = speckle(1, 0.005, 0)
     mask[0, 0, 0] = mask[-1, -1, -1] = True
     structure = ndimage.generate_binary_structure(3, 2)
@@ -258,7 +258,7 @@ def test_dilation_is_that_of_scipy(steps):
 
 
 def test_components_are_numbered_as_a_scan_meets_them():
-    """Joined across corners; numbered from 1 in the order of their first voxels, in whatever memory the mask lies."""
+    """Components connect across corners and are numbered in the order of their first voxels, for any memory layout."""
     mask = speckle(5, 0.01, 0)
     mask[3, 3, 3] = mask[4, 4, 4] = True
     for given in (mask, np.asfortranarray(mask), mask[::-1][::-1]):
@@ -272,7 +272,7 @@ def test_components_are_numbered_as_a_scan_meets_them():
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 5, 1), (99, 1, 1), (5, 1, 3), (1, 7, 7), (1, 1, 1), (5, 3, 7)])
 def test_as_many_pieces_as_an_array_can_hold_are_found(shape):
-    """Every second voxel along each axis, in arrays of a voxel's thickness too: each is a piece."""
+    """Every second voxel along each axis is a component, also in arrays one voxel thick."""
     mask = np.zeros(shape, bool)
     mask[::2, ::2, ::2] = True
     found = components(mask)
@@ -282,7 +282,7 @@ def test_as_many_pieces_as_an_array_can_hold_are_found(shape):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_lesions_keep_every_voxel_and_reach_apart(seed):
-    """Joined pieces are the mask again; what two lesions reach never overlaps nor touches."""
+    """The merged components are the mask again; the dilations of two lesions neither overlap nor touch."""
     mask = speckle(seed, 0.003, 1)
     lesions = find_lesions({"WT": mask}, "WT", {"WT": LesionRule(dilation=1)}, truth=True)
     assert np.array_equal(lesions.labels > 0, mask)
@@ -292,7 +292,7 @@ def test_lesions_keep_every_voxel_and_reach_apart(seed):
 
 
 def test_masks_are_left_as_they_were():
-    """No mask is written to, even where the arrays are read-only."""
+    """No mask is written to; read-only arrays are accepted."""
     truth, prediction = pair_of_masks(2)
     before = truth.copy(), prediction.copy()
     truth.flags.writeable = prediction.flags.writeable = False

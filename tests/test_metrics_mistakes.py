@@ -1,4 +1,4 @@
-"""What went wrong: each kind of mistake made on purpose is called by its name, and nothing else is."""
+"""Mistakes: each kind, made on purpose, is recognised, and no other is reported."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def in_all(kind: str) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("protocol", YEARS)
 def test_nothing_is_wrong_with_the_truth(protocol: str) -> None:
-    """Nor with nothing where nothing is."""
+    """Two empty masks have no mistake either."""
     empty = changed(np.zeros_like, tumour())
     assert mistakes(tumour(), protocol=protocol) == mistakes(empty, empty, protocol) == []
 
@@ -53,14 +53,14 @@ def test_nothing_is_wrong_with_the_truth(protocol: str) -> None:
 @pytest.mark.parametrize("protocol", YEARS)
 @pytest.mark.parametrize(("steps", "length_mm"), [((4, 0, 0), "4.0"), ((0, -3, 0), "4.5"), ((1, 2, -2), "5.1")])
 def test_a_shift(protocol: str, steps: tuple[int, int, int], length_mm: str) -> None:
-    """Told with its length in mm, whatever the direction, and as nothing else; by hand hypot(1, 3, 4) = 5.1."""
+    """A shift is reported with its length in mm, in any direction, and as the only mistake; hypot(1, 3, 4) = 5.1."""
     found = mistakes(changed(lambda mask: np.roll(mask, steps, (0, 1, 2)), tumour()), protocol=protocol)
     assert kinds(found) == in_all("shifted")
     assert {mistake.text for mistake in found} == {f"{r} shifted by {length_mm} mm" for r in ("WT", "TC", "ET")}
 
 
 def test_a_shift_past_all_overlap_is_a_shift() -> None:
-    """Also where no voxel is shared any more, and of the larger of two lesions."""
+    """A shift is also recognised without a common voxel, and from the larger of two lesions."""
     small = ball((40, 32, 36), 2)
     truth = changed(lambda mask: mask | small, tumour((10, 18, 20), 0.6))
     found = mistakes(changed(lambda mask: mask | small, tumour((28, 18, 20), 0.6)), truth)
@@ -70,7 +70,7 @@ def test_a_shift_past_all_overlap_is_a_shift() -> None:
 
 @pytest.mark.parametrize("protocol", YEARS)
 def test_swapped_core(protocol: str) -> None:
-    """ET painted as NCR and NCR as ET: said once, and of WT and TC, which are right, nothing."""
+    """ET predicted as NCR and NCR as ET is one mistake; WT and TC, which are correct, have none."""
     truth = tumour()
     (found,) = mistakes({**truth, "ET": truth["TC"] & ~truth["ET"]}, protocol=protocol)
     assert (found.kind, found.region, found.cost) == ("ET/NCR swapped", "ET", 1)
@@ -78,13 +78,13 @@ def test_swapped_core(protocol: str) -> None:
 
 
 def test_a_core_called_all_necrotic_is_not_swapped() -> None:
-    """ET missed and nothing put in its place: a missed lesion."""
+    """ET that is missed and not replaced by NCR is a missed lesion."""
     assert kinds(mistakes({**tumour(), "ET": np.zeros(SHAPE, bool)})) == {("ET", "missed lesion")}
 
 
 @pytest.mark.parametrize("protocol", YEARS)
 def test_a_missed_and_a_false_lesion(protocol: str) -> None:
-    """The one of the truth alone is missed, that of the prediction alone false; with volume and place."""
+    """A lesion of the truth only is missed, one of the prediction only is false; with volume and position."""
     island, voxel = ball((40, 32, 36), 4), ball((40, 4, 4), 0)
     with_island = changed(lambda mask: mask | island, tumour())
     missed = mistakes(tumour(), with_island, protocol)
@@ -97,7 +97,7 @@ def test_a_missed_and_a_false_lesion(protocol: str) -> None:
 
 
 def test_several_lesions_are_counted_and_the_largest_shown() -> None:
-    """Two missed: one mistake, at the larger one."""
+    """Two missed lesions are one mistake, placed at the larger one."""
     small, large = ball((40, 32, 36), 2), ball((40, 6, 6), 4)
     truth = changed(lambda mask: mask | small | large, tumour())
     found = mistakes(tumour(), truth)
@@ -107,7 +107,7 @@ def test_several_lesions_are_counted_and_the_largest_shown() -> None:
 
 @pytest.mark.parametrize("protocol", YEARS)
 def test_too_large_and_too_small(protocol: str) -> None:
-    """Grown or shrunk by two voxels all around."""
+    """A mask that is dilated or eroded by two voxels is over- or under-segmented."""
     grown = changed(lambda mask: ndimage.binary_dilation(mask, iterations=2), tumour())
     assert ("WT", "over-segmented") in kinds(mistakes(grown, protocol=protocol))
     assert ("WT", "under-segmented") in kinds(mistakes(tumour(), grown, protocol))
@@ -115,7 +115,7 @@ def test_too_large_and_too_small(protocol: str) -> None:
 
 
 def test_a_ragged_border_is_neither() -> None:
-    """As much too much as too little, all over."""
+    """Equal numbers of false and missed voxels are an inexact border."""
     noise = ndimage.gaussian_filter(np.random.default_rng(3).standard_normal(SHAPE), 2)
     edge = ball((18, 18, 20), 14) & ~ball((18, 18, 20), 10)
     truth = tumour()
@@ -126,7 +126,7 @@ def test_a_ragged_border_is_neither() -> None:
 
 
 def test_everything_missed_and_everything_invented() -> None:
-    """An empty side: the whole Dice is lost, by lesions alone."""
+    """If one mask is empty, missed or false lesions cost the whole Dice."""
     empty = changed(np.zeros_like, tumour())
     for found, kind in ((mistakes(empty), "missed lesion"), (mistakes(tumour(), empty), "false lesion")):
         assert kinds(found) == in_all(kind)
@@ -134,7 +134,7 @@ def test_everything_missed_and_everything_invented() -> None:
 
 
 def test_costs_add_up_to_the_dice_that_is_lost() -> None:
-    """Of a whole region: a missed and a false lesion and a border too wide together cost 1 less Dice."""
+    """The costs of a missed lesion, a false lesion and a border sum to 1 minus Dice."""
     truth = changed(lambda mask: mask | ball((40, 32, 36), 4), tumour())
     prediction = changed(lambda mask: ndimage.binary_dilation(mask) | ball((40, 4, 4), 2), tumour())
     found = [mistake for mistake in mistakes(prediction, truth) if mistake.region == "WT"]
@@ -144,7 +144,7 @@ def test_costs_add_up_to_the_dice_that_is_lost() -> None:
 
 
 def test_by_lesions_a_stray_voxel_is_the_costliest() -> None:
-    """2021 loses next to nothing by it, 2023 half; and 2023 knows no missed lesion of up to 50 mm³."""
+    """A stray voxel costs almost nothing in 2021 and half in 2023; 2023 ignores missed lesions up to 50 mm³."""
     voxel, tiny = ball((40, 4, 4), 0), ball((40, 32, 36), 1)
     prediction = changed(lambda mask: mask | voxel, tumour(size=0.95))
     assert mistakes(prediction)[0].kind == "under-segmented"
@@ -156,7 +156,7 @@ def test_by_lesions_a_stray_voxel_is_the_costliest() -> None:
 
 
 def test_in_2026_what_is_missed_costs_nothing_beside_what_is_found() -> None:
-    """It is told, but last: the year's Dice is of the pairs alone; with no pair, all is lost."""
+    """In 2026 it is reported last, because the Dice is of pairs only; without any pair it costs everything."""
     island = ball((40, 32, 36), 4)
     truth = changed(lambda mask: mask | island, tumour())
     found = mistakes(tumour(size=0.95), truth, "brats2026-goat")
@@ -167,7 +167,7 @@ def test_in_2026_what_is_missed_costs_nothing_beside_what_is_found() -> None:
 
 
 def test_what_costs_most_comes_first() -> None:
-    """Whatever the region."""
+    """The place is inside the mistake, for every region."""
     found = mistakes(changed(lambda mask: ndimage.binary_dilation(mask, iterations=3) ^ ball((40, 4, 4), 3), tumour()))
     costs = [mistake.cost for mistake in found]
     assert costs == sorted(costs, reverse=True)
@@ -176,7 +176,7 @@ def test_what_costs_most_comes_first() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_noise_has_mistakes_within_bounds(seed: int) -> None:
-    """Whatever the masks: costs from 0 to 1, places where the two sides differ, the masks left as they were."""
+    """For any masks, costs are between 0 and 1, places are where the masks differ, and the masks are not changed."""
     generator = np.random.default_rng(seed)
     sides = [{region: generator.random((9, 8, 7)) < 0.25 for region in ("WT", "TC", "ET")} for _ in range(2)]
     before = [{region: mask.copy() for region, mask in side.items()} for side in sides]
@@ -189,6 +189,6 @@ def test_noise_has_mistakes_within_bounds(seed: int) -> None:
 
 
 def test_masks_that_cannot_be_compared_are_refused() -> None:
-    """Shapes that differ, with the region."""
+    """Masks of different shapes are refused; the region is named."""
     with pytest.raises(InputError, match="WT: truth and prediction must have one shape"):
         mistakes(changed(lambda mask: mask[1:], tumour()))

@@ -1,4 +1,4 @@
-"""Every year's scores: published golden values, cases solved by hand, and what the rows of the table promise."""
+"""The scores of every year against published values and cases solved by hand, and the table of protocols."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SIXTY: Box = ((4, 9), (4, 8), (4, 7))
 
 
 def along_x(start: int, stop: int) -> Box:
-    """Return a box as wide and deep as A, elsewhere along X."""
+    """Return a box with the extent of A along Y and Z, and another one along X."""
     return ((start, stop), *A[1:])
 
 
@@ -52,12 +52,12 @@ def boxes(*spans: Box) -> Mask:
 
 
 def only(region: str, mask: Mask) -> dict[str, Mask]:
-    """Return one region, and all others empty."""
+    """Return the masks of a case in which only one region is not empty."""
     return {name: mask if name == region else np.zeros_like(mask) for name in ALL}
 
 
 def scored(protocol: str, truth: list[Box], prediction: list[Box], region: str = "ET") -> dict[str, float]:
-    """Return the scores of one region that alone holds anything."""
+    """Return the scores of the only region that is not empty."""
     sides = (only(region, boxes(*truth)), only(region, boxes(*prediction)))
     return score_case(*sides, ONE_MM, protocol)[region]
 
@@ -68,7 +68,7 @@ def counts(scores: dict[str, float]) -> tuple[float, ...]:
 
 
 def close(value: float) -> object:
-    """Return what equals a published value to 1e-6; nothing equals not-a-number but itself."""
+    """Return an approximation to 1e-6, where NaN equals NaN."""
     return pytest.approx(value, abs=1e-6, nan_ok=True)
 
 
@@ -133,7 +133,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_values_of_2023(name):
-    """Each box is scored as the challenge's script scores it, to 1e-6."""
+    """Each box has the scores of the challenge's script, to 1e-6."""
     truth, prediction, (lesion_dice, lesion_mm, found, dice, whole_mm), _ = GOLDEN[name]
     scores = scored("brats2023-gli", truth, prediction)
     assert scores["lesion_dice"] == close(lesion_dice)
@@ -145,7 +145,7 @@ def test_golden_values_of_2023(name):
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_values_of_2026(name):
-    """The same boxes, as the challenge's package scores them, to 1e-6."""
+    """The same boxes have the scores of the challenge's package, to 1e-6."""
     truth, prediction, _, (found, f1, lesion_dice, lesion_mm, dice, whole_mm) = GOLDEN[name]
     scores = scored("brats2026-goat", truth, prediction)
     assert counts(scores) == found
@@ -157,7 +157,7 @@ def test_golden_values_of_2026(name):
 
 
 def test_golden_values_of_2026_for_the_ends_of_a_bar():
-    """A bar of which the two ends were predicted, one of them matched; and the surface Dice of a shift."""
+    """Of a bar whose two ends were predicted, one end is matched; and the surface Dice of a shift."""
     scores = scored("brats2026-goat", [along_x(4, 30)], [A, along_x(24, 30)])
     assert counts(scores) == (1, 1, 0)
     assert scores["lesion_dice"] == close(0.375)
@@ -170,7 +170,7 @@ def test_golden_values_of_2026_for_the_ends_of_a_bar():
 
 
 def test_masks_apart_are_in_2026_as_bad_as_an_empty_one():
-    """Side by side without a common voxel: the distances cost 373, surface Dice is 0; what counts voxels stays."""
+    """Adjacent masks without a common voxel have distances of 373 and surface Dice 0; voxel counts are unaffected."""
     beside = scored("brats2026-goat", [A], [along_x(10, 16)])
     assert {beside[name] for name in ("hd95_pooled_mm", "hd95_surface_mm")} == {373}
     assert {beside[name] for name in ("nsd_0.5mm", "nsd_1mm", "dice")} == {0}
@@ -236,7 +236,7 @@ BY_HAND_2024 = {
 
 @pytest.mark.parametrize("name", BY_HAND_2024)
 def test_2024_by_hand(name):
-    """Each box is scored as the definition has it: pieces of both sides joined, small predicted lesions deleted."""
+    """Boxes are scored as defined: components of truth and prediction merged, small predicted lesions deleted."""
     region, truth, prediction, lesion_dice, lesion_mm, nsd, found = BY_HAND_2024[name]
     scores = scored("brats2024-gli", truth, prediction, region)
     assert scores["lesion_dice"] == close(lesion_dice)
@@ -273,7 +273,7 @@ def test_joining_by_2024_takes_the_first_of_several_neighbours():
 
 
 def test_only_ssa_and_met_join_et_by_ncr_alone():
-    """In SSA and MET 2024 NCR joins ET; in PED nothing does."""
+    """NCR merges ET in SSA and MET 2024; nothing does in PED."""
     truth = {**only("ET", boxes(A, along_x(24, 30))), "NCR": boxes(along_x(10, 24))}
     missed = {
         kind: score_case(truth, only("ET", boxes()), ONE_MM, f"brats2024-{kind}")["ET"]["lesion_fn"]
@@ -302,7 +302,7 @@ def test_only_ssa_and_met_join_et_by_ncr_alone():
     ],
 )
 def test_the_settings_of_each_year(protocol, joined_gap, ignored_voxels, penalty_mm):
-    """How near two lesions of ET are one, the largest that is ignored, and what a region missed as a whole costs."""
+    """The distance at which lesions of ET merge, the largest ignored lesion, and the penalty of a missed region."""
     if joined_gap:
         assert scored(protocol, [A, along_x(10 + joined_gap, 16 + joined_gap)], [])["lesion_fn"] == 1
     assert scored(protocol, [A, along_x(11 + joined_gap, 17 + joined_gap)], [])["lesion_fn"] == 2
@@ -314,13 +314,13 @@ def test_the_settings_of_each_year(protocol, joined_gap, ignored_voxels, penalty
 
 
 def test_2024_men_keeps_predicted_pieces_apart():
-    """MEN 2024 neither joins nor deletes what was predicted: a stray voxel costs half, as in 2023."""
+    """MEN 2024 neither merges nor deletes predicted lesions: a stray voxel costs half, as in 2023."""
     assert scored("brats2024-men", [A], [A, FAR_VOXEL])["lesion_dice"] == 0.5
     assert scored("brats2024-ssa", [A], [A, FAR_VOXEL])["lesion_dice"] == 1
 
 
 def test_volume_limits_are_in_mm3():
-    """Of 2023: 60 voxels of half a mm³ are ignored, 30 of 2 mm³ are not."""
+    """In 2023, 60 voxels of half a mm³ are ignored, 30 of 2 mm³ are not."""
     truth, nothing = only("ET", boxes(SIXTY)), only("ET", boxes())
     assert score_case(truth, nothing, (1.0, 1.0, 0.5), "brats2023-gli")["ET"]["lesion_fn"] == 0
     thirty = only("ET", boxes(((4, 9), (4, 7), (4, 6))))
@@ -329,7 +329,7 @@ def test_volume_limits_are_in_mm3():
 
 
 def test_fifty_oblique_voxels_are_fifty_mm3():
-    """A voxel size that is 1 but for rounding does not lift a lesion over the limit."""
+    """Rounding errors of the voxel size do not put a lesion above the limit."""
     truth, nothing = only("ET", boxes(FIFTY)), only("ET", boxes())
     size = float(np.nextafter(1.0, 2.0))
     assert score_case(truth, nothing, (size, size, size), "brats2023-gli")["ET"]["lesion_fn"] == 0
@@ -348,7 +348,7 @@ def test_every_distance_is_in_millimetres(protocol, axis, size_mm):
 
 
 def test_each_hd95_is_what_its_name_says():
-    """A ball and a far island: pooled and by surface give different values, each that of its function."""
+    """For a ball and a far island, the two HD95 differ, and each equals that of its function."""
     truth, prediction = boxes(((10, 30),) * 3), boxes(((10, 30),) * 3, ((38, 44),) * 3)
     scores = score_case(only("WT", truth), only("WT", prediction), OBLONG, "brats2021")["WT"]
     assert scores["hd95_pooled_mm"] == hausdorff_95_pooled(truth, prediction, OBLONG)
@@ -357,7 +357,7 @@ def test_each_hd95_is_what_its_name_says():
 
 
 def test_facts_beside_the_scores():
-    """Volumes in mL, their difference, pieces, IoU, and what voxel accuracy is worth: all by hand."""
+    """Volumes, their difference, components, IoU and voxel accuracy are those computed by hand."""
     scores = score_case(only("ET", boxes(A, B)), only("ET", boxes(A)), (1.0, 2.0, 0.5), "brats2021")["ET"]
     assert scores["truth_ml"] == pytest.approx(0.432)
     assert scores["prediction_ml"] == pytest.approx(0.216)
@@ -372,7 +372,7 @@ def test_facts_beside_the_scores():
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_perfect_prediction_has_the_best_scores(protocol):
-    """Dice, IoU, surface Dice and F1 of 1, distances of 0, in every region of every year."""
+    """Equal masks have Dice, IoU, surface Dice and F1 of 1 and distances of 0, in every region of every protocol."""
     masks = {region: np.roll(boxes(A, B), 5 * place, 2) for place, region in enumerate(ALL)}
     for scores in score_case(masks, masks, OBLONG, protocol).values():
         for name in ("dice", "iou", "nsd_0.5mm", "detection_f1", "lesion_dice", "lesion_nsd_one_voxel"):
@@ -382,7 +382,7 @@ def test_a_perfect_prediction_has_the_best_scores(protocol):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_missing_prediction_is_never_better_than_any_other(protocol):
-    """Every share is 0 and every distance the largest, also where there is no tumour to find."""
+    """Every share is 0 and every distance is the penalty, even without a tumour."""
     row = PROTOCOLS[protocol]
     for truth in (boxes(A, B), boxes()):
         missing = score_missing(only("ET", truth), ONE_MM, protocol)
@@ -400,7 +400,7 @@ def test_a_missing_prediction_is_never_better_than_any_other(protocol):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_names_are_what_comes_back(protocol):
-    """Regions and metrics in the order of the row; what heads the tables is among them, Dice first, then HD95."""
+    """Regions and metrics are in the protocol's order; its headline begins with a Dice and an HD95."""
     row = PROTOCOLS[protocol]
     scores = score_case(only("WT", boxes(A)), only("WT", boxes(B)), ONE_MM, protocol)
     assert list(scores) == list(row.regions)
@@ -413,7 +413,7 @@ def test_names_are_what_comes_back(protocol):
 
 
 def test_masks_cut_from_a_grid_score_as_the_whole():
-    """With the grid's shape said, background that was cut away counts as before: every number the same."""
+    """If the shape of the whole grid is given, cropping the masks changes no number."""
     truth, prediction = boxes(A, B), boxes(along_x(6, 12), B)
     whole = score_case(only("ET", truth), only("ET", prediction), OBLONG, "brats2024-met")
     cut = (slice(2, 40), slice(3, 40), slice(4, 37))
@@ -425,7 +425,7 @@ def test_masks_cut_from_a_grid_score_as_the_whole():
 
 
 def test_a_protocol_is_a_row():
-    """A row of one's own, another metric, penalty and lesion in it, is scored without touching anything else."""
+    """A custom protocol with another metric, penalty and lesion rule is scored without changing the table."""
     row = replace(
         PROTOCOLS["brats2023-gli"],
         name="mine",
@@ -448,7 +448,7 @@ def test_a_protocol_is_a_row():
 
 
 def test_families_are_the_years_of_one_tumour():
-    """From the oldest on, 2021 in each; the family of 2021 itself is that of glioma."""
+    """Families are sorted from the oldest year and begin with 2021; the family of 2021 is that of glioma."""
     gli = ["brats2021", "brats2023-gli", "brats2024-gli", "brats2026-gli"]
     assert [row.name for row in family_of(get_protocol("brats2021"))] == gli
     assert [row.name for row in family_of(get_protocol("brats2024-gli"))] == gli
@@ -459,7 +459,7 @@ def test_families_are_the_years_of_one_tumour():
 
 
 def test_unknown_protocol_is_refused_with_a_hint():
-    """A name near a known one is answered with it."""
+    """The message suggests the nearest known name."""
     with pytest.raises(InputError, match=r"unknown protocol 'brats201'; did you mean 'brats2021'"):
         get_protocol("brats201")
     with pytest.raises(InputError, match="unknown protocol"):
@@ -467,7 +467,7 @@ def test_unknown_protocol_is_refused_with_a_hint():
 
 
 def test_all_missing_regions_are_named():
-    """Every region that one of the sides lacks is in the message, those that only join lesions too."""
+    """The message names every region that truth or prediction lacks, including those that only merge lesions."""
     mask = boxes(A)
     with pytest.raises(InputError, match="truth has no TC, truth has no ET, prediction has no WT"):
         score_case({"WT": mask}, {"TC": mask, "ET": mask}, ONE_MM, "brats2021")
@@ -477,7 +477,7 @@ def test_all_missing_regions_are_named():
 
 
 def test_regions_of_different_shapes_are_refused():
-    """Regions of one case lie on one grid."""
+    """Regions of different shapes are refused."""
     mask = boxes(A)
     regions = {"WT": mask, "TC": mask[1:], "ET": mask}
     with pytest.raises(InputError, match=r"WT and TC: .*one shape"):

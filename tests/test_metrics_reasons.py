@@ -1,4 +1,4 @@
-"""All years side by side: where they disagree, and the reason given for it."""
+"""The comparison of protocols: where they disagree, and the reasons."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GLI = family_of(get_protocol("brats2021"))
 
 
 def along_x(start: int, stop: int) -> Box:
-    """Return a box as wide and deep as A, elsewhere along X."""
+    """Return a box with the extent of A along Y and Z, and another one along X."""
     return ((start, stop), *A[1:])
 
 
@@ -38,7 +38,7 @@ def boxes(*spans: Box) -> Mask:
 
 
 def regions(mask: Mask) -> dict[str, Mask]:
-    """Return ET alone, and in what it lies."""
+    """Return ET and the regions that contain it."""
     nothing = np.zeros_like(mask)
     return {"WT": mask, "TC": mask, "ET": mask, "NCR": nothing, "ED": nothing, "RC": nothing}
 
@@ -75,7 +75,7 @@ def regions(mask: Mask) -> dict[str, Mask]:
     ],
 )
 def test_each_disagreement_has_its_reason(truth, prediction, kinds, said):
-    """Where the years differ the reasons name what is there, and where they agree none is asked for."""
+    """The reasons name the cause of each disagreement; where the protocols agree, none is sought."""
     sides = regions(boxes(*truth)), regions(boxes(*prediction))
     dice = {row.name: score_case(*sides, ONE_MM, row)["ET"][row.headline[0]] for row in GLI}
     assert disagree(dice) == bool(kinds)
@@ -96,13 +96,13 @@ def test_each_disagreement_has_its_reason(truth, prediction, kinds, said):
     ],
 )
 def test_disagreeing_is_more_than_rounding(scores, expected):
-    """A difference that can be seen, or a score in one year and none in another."""
+    """Protocols disagree if scores differ by more than rounding, or one is undefined."""
     assert disagree({str(place): score for place, score in enumerate(scores)}) == expected
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
-    """Four cases in the numbers of 2023: a stray voxel, a small lesion missed, equal, and one not predicted."""
+    """Four cases with the labels of 2023: a stray voxel, a missed small lesion, equal masks, and no prediction."""
     small: Box = ((40, 43),) * 3
     sides = {
         "found": {"00001": [A, ((40, 41),) * 3], "00002": [A], "00003": [A, B]},
@@ -116,7 +116,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_comparing_scores_each_year_as_evaluate_does(folders):
-    """One evaluation a year, from the oldest on, each that of `evaluate`; the missing case is in all of them."""
+    """There is one evaluation per protocol, oldest first, each equal to that of `evaluate`, with the missing case."""
     found = compare_protocols(*folders)
     assert [evaluation.protocol.name for evaluation in found.evaluations] == [row.name for row in GLI]
     for evaluation in found.evaluations:
@@ -129,7 +129,7 @@ def test_comparing_scores_each_year_as_evaluate_does(folders):
 
 
 def test_comparing_names_case_region_and_reason(folders):
-    """The stray voxel and the small lesion are found in their cases, in each of three regions; equal ones are not."""
+    """The stray voxel and the small lesion are reported for their cases in all three regions, and nothing else is."""
     found = compare_protocols(*folders)
     kinds = {kind: {where.case[-9:] for where, _ in met} for kind, met in found.reasons().items()}
     assert kinds == {"stray piece": {"00001-000"}, "missed small lesion": {"00002-000"}}
@@ -141,7 +141,7 @@ def test_comparing_names_case_region_and_reason(folders):
 
 
 def test_a_comparison_is_written_with_all_years(folders, tmp_path):
-    """As CSV every year's rows, with blanks where a year lacks a metric; as JSON the reasons as well."""
+    """CSV has the rows of every protocol, with blanks for metrics that it lacks; JSON also has the reasons."""
     found = compare_protocols(*folders)
     for name in ("all.csv", "all.json"):
         found.save(tmp_path / name)

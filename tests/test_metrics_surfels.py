@@ -1,4 +1,4 @@
-"""The surface between the voxels: its areas, the HD95 that they weigh, and the surface Dice."""
+"""Surface elements: their areas, the area-weighted HD95, and the surface Dice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def code_of(*corners: tuple[int, int, int]) -> int:
 
 
 def ball(radius: float, centre: tuple[int, int, int] = (32, 32, 32), side: int = 64) -> Mask:
-    """Return a ball, its border included."""
+    """Return a ball, including its border."""
     axes = np.ogrid[:side, :side, :side]
     return sum((axis - c) ** 2 for axis, c in zip(axes, centre, strict=True)) <= radius**2
 
@@ -48,7 +48,7 @@ def blobs(seed: int, shape: tuple[int, int, int] = (16, 18, 14)) -> Mask:
 
 
 def test_the_areas_on_a_unit_cube_are_those_of_geometry() -> None:
-    """14 kinds of cut, each with its closed form, and as many codes as the cube has turns and mirror images for it."""
+    """There are 14 kinds of cut, each with a closed form for its area, and the expected number of codes for each."""
     corner, edge = math.sqrt(3) / 8, math.sqrt(0.5)  # a triangle with sides of sqrt(1/2), a rectangle of 1 by sqrt(1/2)
     bent = 0.5 + 3 * corner  # three corners in a row: half a square and, leaning on it, a trapezoid of three triangles
     path = 4 * corner + 2 * edge / 2  # four corners in a winding row: a triangle of side 2, and two that fold from it
@@ -82,7 +82,7 @@ def test_the_areas_on_a_unit_cube_are_those_of_geometry() -> None:
     ],
 )
 def test_the_areas_follow_the_spacing(corners, expected_mm2):
-    """Flat cuts have the area of their rectangle or triangle in mm²."""
+    """Planar cuts have the area of their rectangle or triangle in mm²."""
     assert surfel_areas(OBLONG)[code_of(*corners)] == pytest.approx(expected_mm2)
 
 
@@ -95,19 +95,19 @@ def test_the_areas_follow_the_spacing(corners, expected_mm2):
     ],
 )
 def test_a_bent_cut_has_the_published_area(corners, expected_mm2):
-    """The cuts that can be triangulated in several ways have the areas of the surface-distance package."""
+    """Cuts with several triangulations have the areas of the surface-distance package."""
     assert surfel_areas(OBLONG)[code_of(*corners)] == pytest.approx(expected_mm2, abs=1e-6)
 
 
 @pytest.mark.parametrize("spacing_mm", [ONE_MM, OBLONG])
 def test_inside_and_outside_have_one_surface(spacing_mm):
-    """A mask and what it leaves free are parted by the same areas."""
+    """A mask and its complement have the same areas."""
     areas = surfel_areas(spacing_mm)
     assert areas == pytest.approx(areas[::-1])
 
 
 def test_the_areas_of_a_box_add_up() -> None:
-    """A box's surface is that of its faces, less what is cut off along its edges and corners."""
+    """The surface of a box is that of its faces minus the bevels at its edges and corners."""
     codes = surfel_codes(np.ones((4, 5, 6), bool))
     edge, corner = math.sqrt(0.5), math.sqrt(3) / 8
     faces, edges = 2 * (3 * 4 + 4 * 5 + 3 * 5), 4 * (3 + 4 + 5)
@@ -143,7 +143,7 @@ SIZES = st.floats(0.25, 6)
 @given(SMALL, st.tuples(SIZES, SIZES, SIZES))
 @settings(deadline=None, max_examples=60)
 def test_hd95_of_any_small_masks_is_that_of_all_pairs(masks, spacing_mm):
-    """Any two masks, any spacing: the larger of the two distances within which 95 % of a surface lies."""
+    """For any masks and spacing, HD95 is the larger distance within which 95 % of a surface lies."""
     truth, prediction = masks
     found = hausdorff_95_surface(truth, prediction, spacing_mm)
     if not (truth.any() and prediction.any()):
@@ -164,14 +164,14 @@ def test_hd95_of_any_small_masks_is_that_of_all_pairs(masks, spacing_mm):
     ],
 )
 def test_the_two_definitions_differ_where_they_should(prediction, expected_pooled_mm, expected_surface_mm):
-    """Against a ball of radius 16: a far island is seen by area of one direction, and lost in the pooled list."""
+    """Compared with a ball of radius 16, a far island raises the area-weighted HD95 but not the pooled one."""
     assert hausdorff_95_pooled(ball(16), prediction, ONE_MM) == pytest.approx(expected_pooled_mm, abs=1e-6)
     assert hausdorff_95_surface(ball(16), prediction, ONE_MM) == pytest.approx(expected_surface_mm, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_view_does_not_matter(seed):
-    """HD95 and surface Dice stay when the masks change places, are flipped, or have axes and spacing permuted."""
+    """HD95 and surface Dice do not change if masks are exchanged or flipped, or axes and spacing are permuted."""
 
     def both(truth: Mask, prediction: Mask, spacing_mm: tuple[float, float, float]) -> list[float]:
         return [
@@ -222,13 +222,13 @@ def test_surface_dice_of_a_shifted_box_is_counted_by_hand() -> None:
 
 
 def test_surface_dice_is_the_mean_of_both_shares() -> None:
-    """A cube with a second one far away: all of the first's surface is met, half of that of both: 0.75."""
+    """For a cube and the same cube with a second one far away, surface Dice is the mean of 1 and 1/2: 0.75."""
     truth, both = box((4, 10), (4, 10), (4, 10)), box((4, 10), (4, 10), (4, 10)) | box((30, 36), (30, 36), (30, 36))
     assert surface_dice(truth, both, ONE_MM, 1.0) == surface_dice(both, truth, ONE_MM, 1.0) == 0.75
 
 
 def test_empty_masks() -> None:
-    """One empty: infinity, or what the caller says, and surface Dice 0; both: 0 and 1."""
+    """One empty mask: infinity or the caller's value, and surface Dice 0. Both empty: 0 and 1."""
     empty, some = np.zeros((4, 4, 4), bool), box((1, 2), (1, 2), (1, 2), side=4)
     for truth, prediction in ((empty, some), (some, empty)):
         assert hausdorff_95_surface(truth, prediction, ONE_MM) == math.inf
@@ -247,7 +247,7 @@ def test_empty_masks() -> None:
     ],
 )
 def test_masks_that_cannot_be_compared_are_refused(truth, prediction, spacing_mm, message):
-    """Other shapes and types, and spacings that are none, by both functions."""
+    """Both functions refuse different shapes, other types, and invalid spacings."""
     with pytest.raises(InputError, match=message):
         hausdorff_95_surface(truth, prediction, spacing_mm)
     with pytest.raises(InputError, match=message):

@@ -40,7 +40,7 @@ _VOID = {"meta", "input", "img", "br", "hr", "link"}
 
 
 class Page(HTMLParser):
-    """A page taken apart: its tags must close in order; its tables, and all addresses it loads from."""
+    """A parsed page: its tables and URLs; its tags must close in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -99,7 +99,7 @@ class Page(HTMLParser):
 
 
 def check_alone(text: str) -> Page:
-    """A page is well formed, small, and loads nothing but what it holds."""
+    """Check that a page is well formed, small, and loads nothing."""
     page = Page(text)
     assert text.startswith("<!DOCTYPE html>\n")
     assert len(text.encode()) <= MOST_BYTES
@@ -113,7 +113,7 @@ def check_alone(text: str) -> Page:
 
 @pytest.fixture
 def predicted(write_case: Callable[..., Case], tmp_path: Path) -> Callable[..., tuple[Case, Path]]:
-    """A case and a mask of it as `predict` leaves one, with its facts and, if asked for, its probabilities."""
+    """A case with a mask as `predict` writes it, with CASE.json and optionally probabilities."""
 
     def make(number: int = 1, *, probabilities: bool = False, **facts: Any) -> tuple[Case, Path]:
         case = write_case(number=number)
@@ -140,7 +140,7 @@ def unpacked(text: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def test_every_number_of_the_page_is_the_one_computed(predicted: Callable[..., tuple[Case, Path]]) -> None:
-    """Volumes, lesions, diameters, sides, extent and thresholds, as they are rounded for the page."""
+    """Volumes, lesions, diameters, sides, extent and thresholds on the page are the computed ones, rounded."""
     case, mask = predicted(probabilities=True)
     answer = measure_case(case, mask)
     page = check_alone(prediction_page(answer))
@@ -177,7 +177,7 @@ def test_every_number_of_the_page_is_the_one_computed(predicted: Callable[..., t
 
 
 def test_the_page_names_the_case_and_the_model_and_no_folder(predicted: Callable[..., tuple[Case, Path]]) -> None:
-    """The model by its run's folder and name; warnings word for word; where files lie is nobody's business."""
+    """The page has the last two parts of the model's path and the warnings, and no other path."""
     case, mask = predicted()
     text = prediction_page(measure_case(case, mask))
     page = check_alone(text)
@@ -191,7 +191,7 @@ def test_the_page_names_the_case_and_the_model_and_no_folder(predicted: Callable
 
 
 def test_the_viewer_gets_the_voxels_as_they_are(predicted: Callable[..., tuple[Case, Path]]) -> None:
-    """Masks bit by bit, images in grey, probabilities in steps of 1/250; where the slices lie, in mm."""
+    """Masks are packed as bits, images as grey levels, probabilities in steps of 1/250, with positions in mm."""
     case, mask = predicted(probabilities=True)
     answer = measure_case(case, mask)
     scene = resample_case(answer.images, answer.regions, answer.probabilities)
@@ -217,7 +217,7 @@ def test_the_viewer_gets_the_voxels_as_they_are(predicted: Callable[..., tuple[C
 def test_the_slices_are_pictures_that_others_can_read(
     predicted: Callable[..., tuple[Case, Path]], tmp_path: Path
 ) -> None:
-    """Each a PNG, twice the cubes' size, with the regions' colours on grey."""
+    """Each slice is a PNG of twice the voxel size, with the regions' colours on grey."""
     from matplotlib.image import imread
 
     case, mask = predicted()
@@ -236,7 +236,7 @@ def test_the_slices_are_pictures_that_others_can_read(
 
 
 def test_evil_names_stay_text(predicted: Callable[..., tuple[Case, Path]]) -> None:
-    """An id, a model and a warning with tags and quotes: shown, never run."""
+    """Tags and quotes in an id, a model name and a warning are shown as text."""
     case, mask = predicted(model=EVIL, warnings=[EVIL], network=EVIL, versions={EVIL: EVIL})
     text = prediction_page(replace(measure_case(case, mask), case=replace(case, id=EVIL)))
     page = check_alone(text)
@@ -246,7 +246,7 @@ def test_evil_names_stay_text(predicted: Callable[..., tuple[Case, Path]]) -> No
 
 
 def test_a_case_without_tumour_has_a_page(predicted: Callable[..., tuple[Case, Path]]) -> None:
-    """Zeros and dashes, the brain's middle, no surface but the brain's."""
+    """An empty mask has zeros and dashes, slices through the middle, and only the surface of the brain."""
     case, mask = predicted()
     labels = read_volume(mask, mask=True)
     write_volume(mask, replace(labels, data=np.zeros_like(labels.data)))
@@ -258,7 +258,7 @@ def test_a_case_without_tumour_has_a_page(predicted: Callable[..., tuple[Case, P
 def test_a_page_that_is_too_large_gets_coarser_pictures(
     predicted: Callable[..., tuple[Case, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The numbers stay."""
+    """Larger voxels in the viewer do not change the numbers."""
     case, mask = predicted()
     answer = measure_case(case, mask)
     fine = prediction_page(answer)
@@ -269,7 +269,7 @@ def test_a_page_that_is_too_large_gets_coarser_pictures(
 
 
 def test_bad_files_are_told(predicted: Callable[..., tuple[Case, Path]], tmp_path: Path) -> None:
-    """Another grid, another convention, damaged facts, another number of probabilities, a sequence not there."""
+    """Another grid or label convention, a damaged CASE.json, wrong probabilities and a missing sequence are refused."""
     case, mask = predicted(probabilities=True)
     facts = mask.with_name(f"{case.id}.json")
     good, labels = facts.read_text(), read_volume(mask, mask=True)
@@ -298,7 +298,7 @@ def test_bad_files_are_told(predicted: Callable[..., tuple[Case, Path]], tmp_pat
 
 
 def test_the_command_writes_one_page_a_case(gliomask, predicted, tmp_path: Path) -> None:
-    """Beside the masks, or where asked; a single case by its images; the same page either way."""
+    """Pages are written beside the masks or to the given path, for folders and for single images alike."""
     cases = [predicted(number)[0] for number in (1, 2)]
     status, said = gliomask("report", tmp_path / "data", tmp_path / "out")
     assert status == 0, said
@@ -317,7 +317,7 @@ def test_the_command_writes_one_page_a_case(gliomask, predicted, tmp_path: Path)
 
 
 def test_a_bad_case_is_said_and_the_others_are_done(gliomask, predicted, tmp_path: Path) -> None:
-    """Exit status 1 and a list; alone it is status 2, and nothing is written."""
+    """In a batch the status is 1 and the case is listed; alone it is 2, and nothing is written."""
     bad, mask = predicted(1)
     good, _ = predicted(2)
     mask.write_bytes(mask.read_bytes()[:300])
@@ -388,7 +388,7 @@ def test_control_characters_of_a_file_do_not_reach_the_page(predicted) -> None:
 def test_what_is_missing_is_status_2(
     gliomask, predicted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
 ) -> None:
-    """In a line that names it."""
+    """The message names what is missing."""
     predicted()
     (tmp_path / "data" / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -397,7 +397,7 @@ def test_what_is_missing_is_status_2(
 
 
 def test_scores_make_a_page_with_their_summary(predicted, tmp_path: Path) -> None:
-    """Means and medians are those of `evaluate`, the worst case is first, and the gallery is there when asked for."""
+    """Means and medians equal those of `evaluate`; the worst case comes first; the gallery is optional."""
     for number in (1, 2, 3):
         case, mask = predicted(number)
         labels = read_volume(mask, mask=True)
@@ -443,7 +443,7 @@ def test_several_scores_stand_side_by_side(gliomask, predicted, tmp_path: Path) 
 
 
 def a_run(folder: Path) -> Path:
-    """A run's folder without its models."""
+    """Write a run folder without models."""
     folder.mkdir()
     (folder / "config.json").write_text(make_config(network="unet", epochs=2).model_dump_json())
     (folder / "splits_final.json").write_text(json.dumps([{"train": ["a", "b"], "val": [EVIL]}]))
@@ -455,7 +455,7 @@ def a_run(folder: Path) -> Path:
 
 
 def test_a_run_makes_a_page_without_its_cases(gliomask, tmp_path: Path) -> None:
-    """Scores of the best epoch, what differs from the defaults, the split; an evil id stays text."""
+    """The page has the best scores, the changed settings and the split; tags in an id are shown as text."""
     run = a_run(tmp_path / "run")
     assert gliomask("report", run, "--no-cases")[0] == 0
     page = check_alone((run / "report.html").read_text("utf-8"))
@@ -465,7 +465,7 @@ def test_a_run_makes_a_page_without_its_cases(gliomask, tmp_path: Path) -> None:
 
 
 def test_a_run_without_an_epoch_or_with_a_damaged_log_is_refused(tmp_path: Path) -> None:
-    """And the folder named."""
+    """The message names the folder or the file."""
     run = a_run(tmp_path / "run")
     (run / "log.jsonl").write_text("{")
     with pytest.raises(InputError, match=r"log\.jsonl: cannot be read: line 1"):
@@ -478,7 +478,7 @@ def test_a_run_without_an_epoch_or_with_a_damaged_log_is_refused(tmp_path: Path)
 
 
 def test_a_run_shows_its_best_and_worst_case(folder_of: Callable[..., Path], tmp_path: Path) -> None:
-    """The Dice of all cases held out, whose means are those that the log says."""
+    """The page has the Dice of all validation cases, with the means of the log."""
     pytest.importorskip("torch")
     from gliomask.cases import find_cases
     from gliomask.training.loop import train
@@ -498,7 +498,7 @@ def test_a_run_shows_its_best_and_worst_case(folder_of: Callable[..., Path], tmp
 def test_without_matplotlib_a_prediction_still_has_its_page(
     predicted: Callable[..., tuple[Case, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Scores and runs need it, and say so."""
+    """Reports of scores and runs need matplotlib and say so."""
     monkeypatch.setattr("gliomask.figures.find_spec", lambda _: None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     case, mask = predicted()

@@ -1,4 +1,4 @@
-"""The page of a prediction in a browser, opened from the disk without a network: what moves, moves."""
+"""The controls of a prediction's page, opened from disk in a browser without a network."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def pixels(page: Any, plane: int, layer: str) -> str:
 
 
 def seen(page: Any) -> bytes:
-    """What a reader sees of the three planes."""
+    """The pixels of the three planes."""
     drawn(page)
     return bytes(page.locator(".planes").screenshot())
 
 
 def test_regions_slices_and_probabilities_change_what_is_seen(page: Any) -> None:
-    """Each switch once there and back; the slider by its arrow key; a click moves the other planes."""
+    """Each switch changes the picture and back; the slider follows the arrow keys; a click moves the other planes."""
     before = seen(page)
     for region in ("WT", "TC", "ET"):
         page.uncheck(f"input[name=region][value={region}]")
@@ -72,7 +72,7 @@ def test_regions_slices_and_probabilities_change_what_is_seen(page: Any) -> None
 
 
 def test_the_surface_turns_and_its_parts_can_be_hidden(page: Any) -> None:
-    """By keys, by dragging, by its boxes; the button starts and stops it."""
+    """Keys and dragging rotate the surface, boxes hide its parts, and the button starts and stops the rotation."""
     surface = page.locator("#surface")
     first = surface.evaluate("canvas => canvas.toDataURL()")
     surface.press("ArrowRight")
@@ -86,7 +86,7 @@ def test_the_surface_turns_and_its_parts_can_be_hidden(page: Any) -> None:
 
 
 def test_a_slice_opens_goes_on_and_closes(page: Any) -> None:
-    """By mouse and by keys; the next one is another picture."""
+    """A slice is enlarged by mouse or keys, and the next one is another picture."""
     page.locator(".strip button").first.click()
     shown = page.locator("#lightbox img").get_attribute("src")
     page.keyboard.press("ArrowRight")
@@ -97,6 +97,6 @@ def test_a_slice_opens_goes_on_and_closes(page: Any) -> None:
 
 @pytest.mark.parametrize("width", [1280, 820, 400])
 def test_nothing_sticks_out_of_the_page(page: Any, width: int) -> None:
-    """At the width of a screen, a tablet and a telephone: no scrolling sideways."""
+    """There is no horizontal scrolling at the width of a screen, a tablet and a phone."""
     page.set_viewport_size({"width": width, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -23,7 +23,7 @@ MIDDLE = MidPlane(0.0, 0.0, 0.0)
 
 
 def ellipsoid(radii_mm: tuple[float, float, float], affine: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-    """An ellipsoid along the world's axes in the middle of a grid, and the affine that puts its centre at zero."""
+    """An ellipsoid along the world axes in the middle of a grid, with the affine that puts its centre at zero."""
     edges = np.linalg.norm(affine[:3, :3], axis=0)
     shape = tuple(int(2 * max(radii_mm) / edge) + 9 for edge in edges)
     affine = affine.copy()
@@ -33,7 +33,7 @@ def ellipsoid(radii_mm: tuple[float, float, float], affine: NDArray[np.float64])
 
 
 def test_an_ellipsoid_has_its_own_axes_on_an_anisotropic_grid() -> None:
-    """Diameters to a voxel, the volume to two percent; the slice is the middle one."""
+    """Diameters are exact to a voxel, the volume to two percent; the slice is the middle one."""
     mask, affine = ellipsoid((20, 12, 33), STRAIGHT)
     found = measure(mask, affine, MIDDLE)
     assert found.axial is not None
@@ -47,7 +47,7 @@ def test_an_ellipsoid_has_its_own_axes_on_an_anisotropic_grid() -> None:
 
 
 def test_a_ball_on_an_oblique_grid_is_as_wide_in_all_directions() -> None:
-    """Axes that are tilted and of three sizes: 30 mm to within a voxel."""
+    """On an oblique, anisotropic grid, 30 mm are measured to within a voxel."""
     mask, affine = ellipsoid((15, 15, 15), AFFINE)
     found = axial_diameters(mask, affine)
     assert found is not None
@@ -57,7 +57,7 @@ def test_a_ball_on_an_oblique_grid_is_as_wide_in_all_directions() -> None:
 
 @pytest.mark.parametrize(("axis", "count"), [(0, 7), (1, 5), (2, 4), (0, 1)])
 def test_a_row_of_voxels_is_as_long_as_its_number_times_their_size(axis: int, count: int) -> None:
-    """In 3-D along any axis; in an axial slice only what lies in it."""
+    """The 3-D diameter is found along any axis, the axial one only within the slice."""
     affine = np.diag([2.0, 3.0, 5.0, 1.0])
     mask = np.zeros((9, 9, 9), bool)
     mask[tuple(slice(1, 1 + count) if other == axis else slice(2, 3) for other in range(3))] = True
@@ -70,7 +70,7 @@ def test_a_row_of_voxels_is_as_long_as_its_number_times_their_size(axis: int, co
 
 
 def test_a_diameter_stays_within_a_lesion() -> None:
-    """Two rows of 3 and 5 voxels, far apart in one slice: 5, two lesions, the larger one's volume."""
+    """For two separate rows of 3 and 5 voxels, the diameter is 5, with two lesions and the larger one's volume."""
     mask = np.zeros((20, 9, 3), bool)
     mask[1:4, 4, 1] = mask[12:17, 4, 1] = True
     found = measure(mask, np.eye(4), MIDDLE)
@@ -80,7 +80,7 @@ def test_a_diameter_stays_within_a_lesion() -> None:
 
 
 def test_across_a_triangle() -> None:
-    """The chord goes through the corner above the longest side: a staircase of 10 by 5."""
+    """The perpendicular chord of a staircase of 10 by 5 passes through its corner."""
     mask = np.zeros((12, 12, 3), bool)
     for height in range(5):
         mask[1 + height : 11 - height, 1 + height, 1] = True
@@ -90,7 +90,7 @@ def test_across_a_triangle() -> None:
 
 
 def test_axes_in_another_order_measure_the_same() -> None:
-    """What is stored otherwise is the same lesion at the same place."""
+    """Measures do not depend on the voxel order."""
     mask, affine = ellipsoid((14, 9, 11), np.diag([-1.2, -1.0, 2.0, 1.0]))
     other = affine[:, [2, 0, 1, 3]]
     flip = np.eye(4)
@@ -110,7 +110,7 @@ def test_axes_in_another_order_measure_the_same() -> None:
 
 
 def test_a_mirrored_mask_swaps_left_and_right() -> None:
-    """In a brain that is its own mirror image; a mask on both sides has shares that add up to one."""
+    """In a symmetrical brain, the fractions of a mask on both sides sum to one."""
     brain, affine = ellipsoid((30, 40, 33), STRAIGHT)
     plane = mid_plane(brain, affine)
     assert (plane.at, plane.back, plane.up) == pytest.approx((0, 0, 0), abs=0.3)
@@ -125,7 +125,7 @@ def test_a_mirrored_mask_swaps_left_and_right() -> None:
 
 
 def test_the_mid_plane_follows_a_tilted_head() -> None:
-    """A brain turned by ten degrees about each axis: its halves stay halves, though the grid cuts it otherwise."""
+    """The halves of a brain rotated by ten degrees about each axis are still found."""
     turn = np.deg2rad(10)
     yaw = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
     roll = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
@@ -145,7 +145,7 @@ def test_the_mid_plane_follows_a_tilted_head() -> None:
 
 
 def test_the_box_is_told_in_the_files_voxels_and_in_millimetres() -> None:
-    """One voxel at known places; the outer faces half a voxel away."""
+    """The outer faces of a single voxel are half a voxel from its known position."""
     mask = np.zeros((10, 12, 8), bool)
     mask[2:4, 3, 5] = True
     affine = np.array([[-2.0, 0, 0, 10], [0, -1, 0, 20], [0, 0, 3, -30], [0, 0, 0, 1]])
@@ -156,7 +156,7 @@ def test_the_box_is_told_in_the_files_voxels_and_in_millimetres() -> None:
 
 
 def test_an_empty_region_has_nothing_to_measure() -> None:
-    """Zeros and blanks, no error."""
+    """An empty mask has zeros and empty measures."""
     found = measure(np.zeros((5, 6, 7), bool), STRAIGHT, MIDDLE)
     assert (found.volume_ml, found.lesions, found.longest_mm) == (0, 0, 0)
     assert (found.axial, found.left, found.extent) == (None, None, ())
@@ -164,6 +164,6 @@ def test_an_empty_region_has_nothing_to_measure() -> None:
 
 
 def test_the_volume_falls_with_the_threshold() -> None:
-    """Voxels above it, times theirs."""
+    """The volume is the number of voxels above the threshold times their volume."""
     probabilities = np.array([[[0.1, 0.4, 0.6, 0.9]]], np.float32)
     assert volumes_above(probabilities, (0.3, 0.5, 0.7), 2.0) == (6, 4, 2)

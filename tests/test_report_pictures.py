@@ -1,4 +1,4 @@
-"""Pictures of cases: what is asked for is shown, what is not there is refused, and the file is a PNG to look at."""
+"""Pictures of cases: the requested content, missing sequences, and the written PNG file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gliomask.volume import Volume, read_volume, reorient, write_volume
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that would have been written, the last one last."""
+    """The figures that would have been written, in order."""
     figures: list[Figure] = []
     monkeypatch.setattr(pictures, "save_figure", lambda figure, _: figures.append(figure))
     return figures
@@ -38,12 +38,12 @@ def columns(figure: Figure) -> list[str]:
 
 
 def legend(figure: Figure) -> list[str]:
-    """Return what the legend names."""
+    """Return the labels of the legend."""
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
 def assert_same_panels(one: Figure, other: Figure) -> None:
-    """Compare pictures, fills, and the places they have in mm."""
+    """Compare pictures, fills, and their positions in mm."""
     for panel, reference in zip(one.axes, other.axes, strict=True):
         for image, twin in zip(panel.images, reference.images, strict=True):
             np.testing.assert_array_equal(np.asarray(image.get_array()), np.asarray(twin.get_array()))
@@ -53,12 +53,12 @@ def assert_same_panels(one: Figure, other: Figure) -> None:
 
 
 def grey(axes: Axes) -> NDArray[Any]:
-    """Return a panel's picture without what is laid over it."""
+    """Return a panel's image without overlays."""
     return np.asarray(axes.images[0].get_array())
 
 
 def found_in(case: Case) -> Prediction:
-    """Return a prediction of a small cube of enhancing tumour, in the numbers of BraTS 2023."""
+    """Return a prediction of a small cube of enhancing tumour, with the labels of BraTS 2023."""
     grid = read_volume(case.images["t2f"].path).grid
     labels = np.zeros((1, *grid.shape), np.uint8)
     labels[0, 8:12, 8:12, 8:12] = 3
@@ -76,7 +76,7 @@ def found_in(case: Case) -> Prediction:
 
 
 def test_a_case_is_a_png(write_case: Callable[..., Case], tmp_path: Path) -> None:
-    """In a folder that need not exist: three columns wide, with the regions' colours on it, and nothing beside it."""
+    """The file is written to a new folder, with three columns and the regions' colours, and nothing else."""
     path = tmp_path / "new" / "case.png"
     draw_case(write_case(), path)
     assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
@@ -110,7 +110,7 @@ def test_two_sequences_and_the_mask_are_shown(
 def test_the_sequences_asked_for_are_shown_in_that_order(
     write_case: Callable[..., Case], tmp_path: Path, drawn: list[Figure], asked: tuple[str, ...], shown: list[str]
 ) -> None:
-    """In any accepted spelling, each with its own voxels."""
+    """Sequences are accepted in any spelling, each with its own voxels."""
     case = write_case()
     draw_case(case, tmp_path / "case.png", sequences=asked)
     assert columns(drawn[0]) == [*shown, "truth"]
@@ -131,7 +131,7 @@ def test_the_sequences_asked_for_are_shown_in_that_order(
 def test_a_case_with_less_is_shown_by_what_it_has(
     write_case: Callable[..., Case], tmp_path: Path, drawn: list[Figure], missing: tuple[str, ...], shown: list[str]
 ) -> None:
-    """The first two of FLAIR, T1 with contrast, T2, T1 that are there."""
+    """The first two available of FLAIR, T1 with contrast, T2 and T1 are shown."""
     draw_case(write_case(missing=missing), tmp_path / "case.png")
     assert columns(drawn[0]) == [*shown, "truth"]
 
@@ -140,7 +140,7 @@ def test_a_case_with_less_is_shown_by_what_it_has(
 def test_a_sequence_that_is_not_there_is_refused(
     write_case: Callable[..., Case], tmp_path: Path, drawn: list[Figure], asked: tuple[str, ...]
 ) -> None:
-    """Never a black panel: the case, the sequence, and those it has are named, alone or among others."""
+    """A missing sequence is an error that names the case, the sequence, and the available ones."""
     case = write_case(missing=("t1c",))
     with pytest.raises(InputError, match=rf"{case.id}: has no t1c to show; it has t2f, t2w, t1n\."):
         draw_case(case, tmp_path / "case.png", sequences=asked)
@@ -153,7 +153,7 @@ def test_a_sequence_that_is_not_there_is_refused(
 def test_every_layout_is_drawn(
     write_case: Callable[..., Case], tmp_path: Path, drawn: list[Figure], layout: str
 ) -> None:
-    """The mask's numbers are read as the layout has them: the same tissues, the same colours, whatever the year."""
+    """The mask is read in the convention of its layout: equal tissues have equal colours for any year."""
     draw_case(write_case(layout), tmp_path / "case.png")
     draw_case(replace(write_case("brats2021"), id="reference"), tmp_path / "reference.png")
     assert_same_panels(drawn[0], drawn[1])
@@ -164,7 +164,7 @@ def test_every_layout_is_drawn(
 def test_without_a_mask_the_images_stand_alone(
     write_case: Callable[..., Case], tmp_path: Path, drawn: list[Figure]
 ) -> None:
-    """No mask, or one whose numbers nobody knows: no column for it, and not the words that there is no tumour."""
+    """Without a mask of a known convention, there is no column of the truth and no remark on a missing tumour."""
     case = write_case()
     for lacking in (replace(case, mask=None), replace(case, convention=None)):
         draw_case(lacking, tmp_path / "case.png", title="someone")
@@ -177,7 +177,7 @@ def test_without_a_mask_the_images_stand_alone(
 
 
 def test_an_empty_mask_says_so(write_case: Callable[..., Case], tmp_path: Path, drawn: list[Figure]) -> None:
-    """A case whose mask is zero everywhere has a column of truth, and the words."""
+    """An empty mask has a column of the truth and the remark that there is no tumour."""
     case = write_case()
     assert case.mask is not None
     labels = read_volume(case.mask, mask=True)
@@ -191,7 +191,7 @@ def test_an_empty_mask_says_so(write_case: Callable[..., Case], tmp_path: Path, 
 def test_a_case_stored_otherwise_is_the_same_picture(
     write_case: Callable[..., Case], tmp_path: Path, drawn: list[Figure], axes: str
 ) -> None:
-    """Files with other orders of voxels, images and mask alike, give the same panels, voxel by voxel."""
+    """Files with other voxel orders give the same panels."""
     case = write_case()
     draw_case(case, tmp_path / "case.png")
     assert case.mask is not None
@@ -216,7 +216,7 @@ def test_a_mask_on_another_grid_is_never_drawn(
     change: Callable[[Volume], Volume],
     message: str,
 ) -> None:
-    """It would lie where the tumour is not: the file and the difference are named, and nothing is drawn."""
+    """A mask on another grid is an error that names the file and the difference."""
     case = write_case()
     assert case.mask is not None
     write_volume(case.mask, change(read_volume(case.mask, mask=True)))
@@ -226,7 +226,7 @@ def test_a_mask_on_another_grid_is_never_drawn(
 
 
 def test_bad_files_are_told(write_case: Callable[..., Case], tmp_path: Path) -> None:
-    """A mask with numbers of another year, an image cut short, a place that is no folder."""
+    """A mask with other labels, a truncated image and a path below a file are errors."""
     case = write_case()
     with pytest.raises(InputError, match=r"labels \{4\} are not in brats2023"):
         draw_case(replace(case, convention="brats2023"), tmp_path / "case.png")
@@ -244,7 +244,7 @@ def test_bad_files_are_told(write_case: Callable[..., Case], tmp_path: Path) -> 
 def test_a_prediction_has_a_column_of_its_own(
     write_case: Callable[..., Case], tmp_path: Path, drawn: list[Figure]
 ) -> None:
-    """Beside the truth, in its own numbers, under the id and the model's name; alone where there is no truth."""
+    """A prediction is drawn beside the truth if there is one, in its own convention, with id and model as title."""
     case = write_case()
     found = found_in(case)
     draw_prediction(found, str(tmp_path / "both.png"))
@@ -257,7 +257,7 @@ def test_a_prediction_has_a_column_of_its_own(
 
 
 def test_a_notebook_shows_what_a_file_would_hold(write_case: Callable[..., Case], tmp_path: Path) -> None:
-    """Without a path nothing is written; it is a PNG on the screen, smaller than its file, and can be saved."""
+    """Without a path nothing is written; the notebook's PNG is smaller than the saved one."""
     case = write_case()
     before = sorted(tmp_path.rglob("*"))
     shown = draw_prediction(found_in(case))

@@ -1,4 +1,4 @@
-"""Surfaces of masks: closed, facing outwards, as large as what they enclose."""
+"""Surfaces of masks are closed, face outwards, and enclose the volume of the mask."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def ball(radius_mm: float, affine: NDArray[np.float64], shape: tuple[int, int, i
 
 
 def volume_mm3(surface: Surface) -> float:
-    """By the divergence theorem; above zero where the triangles face outwards."""
+    """Return the enclosed volume by the divergence theorem; positive if the triangles face outwards."""
     a, b, c = (surface.points[surface.triangles[:, corner]] for corner in range(3))
     return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
 
@@ -28,7 +28,7 @@ def volume_mm3(surface: Surface) -> float:
     "affine", [np.diag([1.0, 1, 1, 1]), np.diag([-1.0, -1, 2, 1]), AFFINE], ids=["RAS", "LPS", "oblique"]
 )
 def test_a_ball_has_a_closed_surface_of_its_size_that_faces_outwards(affine: NDArray[np.float64]) -> None:
-    """Every edge is run through once each way, and the volume inside is the ball's, whatever the axes."""
+    """Every edge is used once in each direction, and the enclosed volume is that of the ball, for any axes."""
     shape = tuple(int(44 / edge) + 1 for edge in np.linalg.norm(affine[:3, :3], axis=0))
     found = find_surface(ball(18, affine, shape), affine, 2.0)
     assert volume_mm3(found) == pytest.approx(4 / 3 * np.pi * 18**3, rel=0.05)
@@ -49,7 +49,7 @@ def test_a_mask_at_the_grids_border_is_closed_too() -> None:
 
 
 def test_there_are_no_more_triangles_than_asked_for() -> None:
-    """Coarser cubes then, the same place; of nothing, none."""
+    """The limit on triangles gives coarser cubes at the same position; an empty mask has no surface."""
     affine = np.eye(4)
     mask = ball(18, affine, (44, 44, 44))
     assert len(find_surface(mask, affine, 1.0).triangles) > 1500

@@ -52,7 +52,7 @@ def case(write_case: Callable[..., Case]) -> Case:
 
 @pytest.fixture
 def prediction(case: Case, tmp_path: Path) -> Path:
-    """The case's mask, pushed along X."""
+    """The case's mask, shifted along X."""
     assert case.mask is not None
     truth = read_volume(case.mask, mask=True)
     path = tmp_path / "out" / f"{case.id}.nii.gz"
@@ -62,7 +62,7 @@ def prediction(case: Case, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def served(case: Case, prediction: Path) -> Iterator[str]:
-    """The address of a served scene."""
+    """The URL of a served scene."""
     try:
         require_niivue()
     except InputError:
@@ -72,7 +72,7 @@ def served(case: Case, prediction: Path) -> Iterator[str]:
 
 
 def ask(url: str, path: str | None = None, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
-    """What the server answers to a path that is sent as it stands."""
+    """Return the server's response to a path that is sent unchanged."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(str(parts.hostname), int(parts.port or 0), timeout=30)
     connection.request(method, parts.path if path is None else path, headers=headers)
@@ -84,7 +84,7 @@ def ask(url: str, path: str | None = None, method: str = "GET", **headers: str) 
 
 @given(arrays(np.bool_, (2, 3, 4, 5), elements=st.booleans()))
 def test_a_comparison_is_the_algebra_of_sets(masks: np.ndarray) -> None:
-    """1 the intersection, 2 and 3 the two differences, 0 the rest."""
+    """1 is the intersection, 2 and 3 are the two differences, 0 is the rest."""
     truth, found = masks
     places = compare_masks(truth, found)
     assert np.array_equal(places == 1, truth & found)
@@ -94,7 +94,7 @@ def test_a_comparison_is_the_algebra_of_sets(masks: np.ndarray) -> None:
 
 
 def test_volumes_are_the_files_cut_to_what_is_not_empty(case: Case, prediction: Path, tmp_path: Path) -> None:
-    """Each voxel that is sent lies where it lay and holds what it held; what is cut off is empty."""
+    """Voxels that are sent keep their position and value; those that are cropped are empty."""
     scene = read_scene(case, [prediction])
     first = scene_content(scene)["first_voxel"]
     files = {name: source.path for name, source in case.images.items()} | {"truth": case.mask, "prediction": prediction}
@@ -109,7 +109,7 @@ def test_volumes_are_the_files_cut_to_what_is_not_empty(case: Case, prediction: 
 
 
 def test_a_scene_says_what_can_be_asked_for(case: Case, prediction: Path) -> None:
-    """Every address in it is a volume and every volume is in it; sizes and Dice are those of the metrics."""
+    """The URLs of a scene are exactly its volumes; volumes in mL and Dice equal those of the metrics."""
     scene = read_scene(case, [prediction])
     content = json.loads(json.dumps(scene_content(scene, "v/")))
     urls = [thing["url"] for key in ("images", "masks", "comparisons") for thing in content[key]]
@@ -128,7 +128,7 @@ def test_a_scene_says_what_can_be_asked_for(case: Case, prediction: Path) -> Non
 
 
 def test_each_mask_keeps_its_own_numbers(case: Case, tmp_path: Path) -> None:
-    """A prediction in the numbers of 2024, with a cavity, beside a truth of 2021."""
+    """A prediction with the labels of 2024 and a cavity is compared with a truth of 2021."""
     assert case.mask is not None
     truth = read_volume(case.mask, mask=True)
     path = tmp_path / "mine.nii.gz"
@@ -141,7 +141,7 @@ def test_each_mask_keeps_its_own_numbers(case: Case, tmp_path: Path) -> None:
 
 
 def test_the_table_of_files_is_the_folder(tmp_path: Path) -> None:
-    """No file that is not named, no name without a file; another name is an error, not a path."""
+    """The table lists exactly the files of the folder; another name is a KeyError."""
     folder = Path(assets_module.__file__).parent / "assets"
     lying = {path.name.removesuffix(".gz") for path in folder.iterdir() if path.suffix != ".partial"}
     assert lying | {"niivue.js"} == set(ASSETS)
@@ -151,7 +151,7 @@ def test_the_table_of_files_is_the_folder(tmp_path: Path) -> None:
 
 
 def test_only_what_is_named_is_served(served: str) -> None:
-    """The page, its files, the scene and its volumes; nothing beside, above, or under another secret."""
+    """Only the page, its files, the scene and its volumes are served, under the secret only."""
     root = urlsplit(served).path
     content = json.loads(ask(served, root + "scene.json")[2])
     named = [thing["url"] for key in ("images", "masks", "comparisons") for thing in content[key]]
@@ -176,7 +176,7 @@ def test_only_what_is_named_is_served(served: str) -> None:
 
 
 def test_strangers_are_refused(served: str) -> None:
-    """Another Host, as after DNS rebinding, or another method; HEAD answers without a body."""
+    """Another Host header (DNS rebinding) and other methods are refused; HEAD has no body."""
     port = urlsplit(served).port
     for host in ("evil.example", f"evil.example:{port}", f"127.0.0.1:{port}.evil.example", "127.0.0.1:1", ""):
         assert ask(served, Host=host)[0] == 403, host
@@ -190,7 +190,7 @@ def test_strangers_are_refused(served: str) -> None:
 
 
 def test_no_text_of_a_header_is_sent(case: Case, prediction: Path) -> None:
-    """A name in every field that takes text, and in an extension, of images and masks, is in nothing that is sent."""
+    """Text in the header fields and extensions of images and masks is in no response."""
     for file in [*(source.path for source in case.images.values()), case.mask, prediction]:
         image: Any = nib.load(file)
         header = image.header
@@ -206,7 +206,7 @@ def test_no_text_of_a_header_is_sent(case: Case, prediction: Path) -> None:
 
 
 def test_a_mask_of_another_grid_is_refused(case: Case, tmp_path: Path) -> None:
-    """It is named, with what differs."""
+    """A mask on another grid is refused; the message names the file and the difference."""
     assert case.mask is not None
     truth = read_volume(case.mask, mask=True)
     path = tmp_path / "other.nii.gz"
@@ -243,7 +243,7 @@ def test_malformed_requests_are_answered_without_a_traceback(
 
 
 def test_without_its_library_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As where gliomask was built without npm."""
+    """The message of an installation without niivue says how to get it."""
     monkeypatch.setattr(assets_module, "_FOLDER", tmp_path)
     with pytest.raises(InputError, match=r"niivue, is not in this installation.*npm"):
         require_niivue()
@@ -255,7 +255,7 @@ def view(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_bad_input_ends_with_status_2(served: str, folder_of: Callable[..., Path], prediction: Path) -> None:
-    """Nothing, a mask alone, several cases, a case that is not there: each with what to do."""
+    """No case, a mask only, several cases and an unknown case are refused with advice."""
     folder = folder_of(2)
     for arguments, words in (
         ((), "--flair"),
@@ -271,7 +271,7 @@ def test_bad_input_ends_with_status_2(served: str, folder_of: Callable[..., Path
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send")
 def test_it_serves_until_it_is_interrupted(served: str, case: Case, prediction: Path, tmp_path: Path) -> None:
-    """The command prints the address, answers there, ends with status 0 on Ctrl-C, and has written nothing."""
+    """The command prints the URL, serves the page, exits with status 0 on Ctrl-C, and writes nothing."""
     before = sorted(tmp_path.rglob("*"))
     assert case.mask is not None
     command = [sys.executable, "-u", "-m", "gliomask", "view", str(case.mask.parent), str(prediction), "--no-browser"]

@@ -1,4 +1,4 @@
-"""The viewer in a browser that reaches nothing but the viewer's own server: each control does what it says."""
+"""The controls of the viewer, in a browser that can connect to the viewer's server only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def case(write_case: Callable[..., Case]) -> Case:
 
 @pytest.fixture
 def prediction(case: Case, tmp_path: Path) -> Path:
-    """The case's mask, pushed along X: right in its middle, wrong at two sides."""
+    """The case's mask, shifted along X."""
     assert case.mask is not None
     truth = read_volume(case.mask, mask=True)
     path = tmp_path / "out" / f"{case.id}.nii.gz"
@@ -50,7 +50,7 @@ def page(case: Case, prediction: Path) -> Iterator[Any]:
 
 
 def seen(page: Any) -> np.ndarray:
-    """What a reader sees of the pictures below their caption, `(rows, columns, 3)`."""
+    """The pixels of the pictures without their caption, `(rows, columns, 3)`."""
     image = pytest.importorskip("PIL.Image")
     page.wait_for_selector(".stages[aria-busy=false]")
     drawn(page)
@@ -73,7 +73,7 @@ def slide(page: Any, name: str, value: float) -> None:
 
 
 def test_masks_change_what_is_seen_there_and_back(page: Any) -> None:
-    """Each region by its box and by its key; the mask as a whole; outlines; opacity."""
+    """Regions are switched by box and key, as is the whole mask; outlines and opacity change the picture."""
     before = seen(page)
     for region in ("WT", "TC", "ET"):
         page.uncheck(f"input[name=region][value={region}]")
@@ -95,7 +95,7 @@ def test_masks_change_what_is_seen_there_and_back(page: Any) -> None:
 
 
 def test_sequences_blends_and_brightness_change_the_image(page: Any) -> None:
-    """Another sequence by its number, a blend between the two, black and white; and back."""
+    """Sequence, blending and brightness change the picture and back."""
     press(page, "m")
     first = seen(page)
     press(page, "2")
@@ -116,13 +116,13 @@ def test_sequences_blends_and_brightness_change_the_image(page: Any) -> None:
 
 
 def values(page: Any) -> dict[str, str]:
-    """What stands at the crosshair, by name."""
+    """The readout, by name."""
     cells = page.eval_on_selector_all("[data-name]", "all => all.map((one) => [one.dataset.name, one.textContent])")
     return dict(cells)
 
 
 def test_the_crosshair_tells_what_the_files_hold(page: Any, case: Case, prediction: Path) -> None:
-    """Where it starts, after steps along each axis, and where one clicks: all sequences, both masks, millimetres."""
+    """The readout is correct at the start, after steps along each axis, and after a click."""
     assert case.mask is not None
     files = {name: source.path for name, source in case.images.items()}
     images = {name: read_volume(path) for name, path in files.items()}
@@ -157,7 +157,7 @@ def test_the_crosshair_tells_what_the_files_hold(page: Any, case: Case, predicti
 
 
 def test_where_masks_differ_has_three_colours(page: Any) -> None:
-    """Those of the legend, and no others: found, missed, false; for the region chosen."""
+    """A comparison has the colours of its legend only, for the selected region."""
     slide(page, "opacity", 1)
     press(page, "x", "n", "n")
     pixels = seen(page)[:, : pixels_wide(page)]
@@ -174,12 +174,12 @@ def test_where_masks_differ_has_three_colours(page: Any) -> None:
 
 
 def pixels_wide(page: Any) -> int:
-    """The width of the large slice."""
+    """Return the width of the large slice."""
     return int(0.62 * page.locator(".stages").bounding_box()["width"])
 
 
 def test_space_is_drawn_turned_and_cut(page: Any) -> None:
-    """The head in 3D is there; dragging turns it, the slider opens it."""
+    """The 3D view can be rotated by dragging and clipped by the slider."""
     page.check("input[value=space]")
     first = seen(page)
     assert (first.max(axis=-1) > 25).mean() > 0.02
@@ -195,7 +195,7 @@ def test_space_is_drawn_turned_and_cut(page: Any) -> None:
 
 
 def test_side_by_side_shows_each_sequence_and_each_mask(page: Any) -> None:
-    """Four sequences; or prediction, truth and where they differ; the crosshair moves in all of them."""
+    """Side by side shows sequences or masks, and the crosshair moves in all of them."""
     press(page, "v")
     page.wait_for_selector(".stages[data-tiles='4'][aria-busy=false]")
     before = seen(page)
@@ -213,7 +213,7 @@ def test_side_by_side_shows_each_sequence_and_each_mask(page: Any) -> None:
 
 
 def test_help_lists_the_keys_and_can_silence_them(page: Any) -> None:
-    """`?` opens it, Escape closes it; without its tick letters do nothing."""
+    """`?` opens the list of shortcuts, Escape closes it, and its switch disables single letters."""
     press(page, "?")
     dialog = page.locator("dialog")
     assert dialog.is_visible()
@@ -227,7 +227,7 @@ def test_help_lists_the_keys_and_can_silence_them(page: Any) -> None:
 
 
 def test_a_picture_is_saved_with_its_legend(page: Any) -> None:
-    """A PNG of the case's name, taller than the pictures by what is written below them."""
+    """The saved PNG is named after the case and has text below the pictures."""
     image = pytest.importorskip("PIL.Image")
     pictures = page.locator(".stages").bounding_box()
     with page.expect_download() as download:
@@ -243,7 +243,7 @@ def test_a_picture_is_saved_with_its_legend(page: Any) -> None:
 
 
 def test_every_control_has_a_name(page: Any) -> None:
-    """For those who hear the page: labels, or words inside, or an aria-label; and it says what it is not for."""
+    """Every control has a label for screen readers, and the page has the notice."""
     nameless = page.evaluate(
         """() => [...document.querySelectorAll("button, input, select, canvas, dialog, summary")].filter((one) => {
             const labelled = one.getAttribute("aria-labelledby");
@@ -258,13 +258,13 @@ def test_every_control_has_a_name(page: Any) -> None:
 
 @pytest.mark.parametrize("width", [1280, 820])
 def test_nothing_sticks_out_of_the_page(page: Any, width: int) -> None:
-    """At the width of a screen and of a tablet: no scrolling sideways."""
+    """There is no horizontal scrolling at the width of a screen and of a tablet."""
     page.set_viewport_size({"width": width, "height": 1000})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_it_can_be_put_away(page: Any) -> None:
-    """As a page needs that shows another case next: nothing is left, and its keys are free again."""
+    """After `destroy` nothing is left in the element, and keys are not handled any more."""
     left = page.evaluate(
         """async () => {
             const { createViewer } = await import("./viewer.js");
