@@ -168,6 +168,8 @@ def test_an_unknown_argument_is_named_with_the_accepted_ones(name: str) -> None:
         ({"norm": "layer"}, "unknown norm 'layer'"),
         ({"channels": [16]}, "two or more levels"),
         ({"channels": [16, 0]}, "above 0"),
+        ({"channels": [16, 10**9]}, "up to 16384 features"),
+        ({"channels": [16] * 11}, "10 levels"),
         ({"channels": 16}, "two or more levels"),
         ({"channels": "16,32"}, "two or more levels"),
         ({"channels": [4, 8], "dropout": [0.1]}, r"2 of them, one for each level; got \[0.1\]"),

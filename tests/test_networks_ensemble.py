@@ -97,6 +97,7 @@ def test_models_that_cannot_be_joined_are_refused(two: list[Path], tmp_path: Pat
         ((), "two or more members"),
         ([FAST, ("ensemble", {})], "must not be ensembles"),
         ([3, 4], "pairs"),
+        ([FAST] * 101, "at most 100 members"),
     ):
         with pytest.raises(InputError, match=words):
             build_network("ensemble", 3, 3, members=members)

@@ -123,10 +123,10 @@ def test_patches_of_32_give_the_right_gradient_in_bfloat16() -> None:
         assert torch.cosine_similarity(found[1][name], right, dim=0) > 0.9, name
 
 
-@pytest.mark.parametrize("blocks", [(1, 1), (1, 1, 1, -1), (1, 1, 1, 1.0), (1, 1, 1, True), -1, None, "1111"])
+@pytest.mark.parametrize("blocks", [(1, 1), (1, 1, 1, -1), (1, 1, 1, 1.0), (1, 1, 1, True), -1, 10**9, None, "1111"])
 def test_bad_blocks_are_refused(blocks: Any) -> None:
     """Blocks are one whole number for all levels or one for each."""
-    message = f"blocks must be a whole number of at least 0, or 4 of them, one for each level; got {blocks!r}"
+    message = f"blocks must be a whole number from 0 to 100, or 4 of them, one for each level; got {blocks!r}"
     with pytest.raises(InputError, match=re.escape(message)):
         built(blocks=blocks)
 

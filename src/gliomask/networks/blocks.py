@@ -151,11 +151,15 @@ def double_conv(inputs: int, outputs: int, norm: Norm, dropout: float = 0.0) -> 
     return nn.Sequential(conv_norm_relu(inputs, outputs, norm), *between, conv_norm_relu(outputs, outputs, norm))
 
 
+# Larger networks than anyone trains; numbers beyond come from a mistake or a damaged file, and would take all memory.
+MOST_LEVELS, MOST_FEATURES, MOST_BLOCKS = 10, 16_384, 100
+
+
 def checked_channels(in_channels: int, out_channels: int, channels: Sequence[int]) -> tuple[int, ...]:
     """Return the features of the levels as a tuple.
 
     Raises:
-        InputError: A number is not a positive integer, or there are fewer than two levels.
+        InputError: A number is not a positive integer or is far too large, or there are fewer than two levels.
     """
     for name, count in (("in_channels", in_channels), ("out_channels", out_channels)):
         if not _is_count(count):
@@ -165,6 +169,10 @@ def checked_channels(in_channels: int, out_channels: int, channels: Sequence[int
         raise InputError(
             f"channels must list the features of two or more levels as whole numbers above 0; got {channels!r}. "
             f"The default is {LEVELS}."
+        )
+    if len(channels) > MOST_LEVELS or max(channels) > MOST_FEATURES:
+        raise InputError(
+            f"channels may list {MOST_LEVELS} levels of up to {MOST_FEATURES} features; got {str(channels)[:100]}."
         )
     return tuple(channels)
 

@@ -12,6 +12,8 @@ from gliomask.errors import InputError
 
 Member = tuple[str, Mapping[str, Any]]
 
+_MOST_MEMBERS = 100
+
 
 class Ensemble(nn.Module):
     """The mean of several networks' logits.
@@ -46,6 +48,8 @@ class Ensemble(nn.Module):
                 "an ensemble needs two or more members. Join models with: "
                 "gliomask join A.safetensors B.safetensors -o C.safetensors"
             )
+        if len(named) > _MOST_MEMBERS:
+            raise InputError(f"an ensemble may have at most {_MOST_MEMBERS} members; got {len(named)}.")
         if any(name == "ensemble" for name, _ in named):
             raise InputError("the members of an ensemble must not be ensembles. Join their members instead.")
         self.members = nn.ModuleList(

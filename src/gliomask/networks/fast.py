@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from gliomask.errors import InputError
 from gliomask.networks.blocks import (
+    MOST_BLOCKS,
     Norm,
     SameConv,
     check_image,
@@ -168,8 +169,13 @@ def _halved(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
 
 def _checked_blocks(blocks: int | Sequence[int], levels: int) -> tuple[int, ...]:
     depths = tuple(blocks) if isinstance(blocks, Sequence) else (blocks,) * levels
-    if len(depths) != levels or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in depths):
+    if len(depths) != levels or not all(_is_depth(n) for n in depths):
         raise InputError(
-            f"blocks must be a whole number of at least 0, or {levels} of them, one for each level; got {blocks!r}."
+            f"blocks must be a whole number from 0 to {MOST_BLOCKS}, or {levels} of them, one for each level; "
+            f"got {blocks!r}."
         )
     return depths
+
+
+def _is_depth(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_BLOCKS

@@ -17,7 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from gliomask.errors import InputError, unknown_name
-from gliomask.networks.blocks import InstanceNorm, check_image, checked_channels
+from gliomask.networks.blocks import (
+    MOST_BLOCKS,
+    MOST_FEATURES,
+    MOST_LEVELS,
+    InstanceNorm,
+    check_image,
+    checked_channels,
+)
 
 _PRIOR_LOGIT = -2.0  # as in `blocks.score_conv`
 
@@ -326,6 +333,8 @@ def _check_counts(**counts: object) -> None:
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise InputError(f"{name} must be a whole number of at least 1; got {count!r}.")
+        if count > MOST_FEATURES:
+            raise InputError(f"{name} may be at most {MOST_FEATURES}; got {count}.")
 
 
 def _check_flags(**flags: object) -> None:
@@ -338,4 +347,6 @@ def _checked_blocks(blocks: object) -> tuple[int, ...]:
     if isinstance(blocks, str) or not isinstance(blocks, Sequence) or len(blocks) < 2:
         raise InputError(f"blocks_down must list the number of residual blocks of two or more levels; got {blocks!r}.")
     _check_counts(**{f"blocks_down[{level}]": count for level, count in enumerate(blocks)})
+    if len(blocks) > MOST_LEVELS or max(blocks) > MOST_BLOCKS:
+        raise InputError(f"blocks_down may list {MOST_LEVELS} levels of up to {MOST_BLOCKS} blocks; got {blocks!r}.")
     return tuple(blocks)
