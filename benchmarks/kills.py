@@ -94,7 +94,10 @@ def run_trial(trial: Trial, kills: int, seed: int) -> list[str]:
         found += [f"left behind: {path.name}" for path in trial.output.rglob(".*")]
         found += [] if again.returncode == 0 else [f"exit status {again.returncode}: {again.stderr[-300:]}"]
         found += [] if _masks(trial.output) == expected else ["masks differ from those of the undisturbed run"]
-        print(f"{number}: killed after {wait:.1f} s with {len(left)} files; then {'; '.join(found) or 'complete'}")
+        print(
+            f"{number}: killed after {wait:.1f} s with {len(left)} files; then {'; '.join(found) or 'complete'}",
+            flush=True,
+        )
         faults += found
     print(f"{kills} kills, {interrupted} of them before the end: {len(faults)} faults")
     return faults
