@@ -35,6 +35,10 @@ class Series:
     grid: Grid | None = None
     original: bool = True
     """Whether the scanner made it, rather than a computation on other images."""
+    order: tuple[str, int] = ("", 0)
+    """When it was acquired within the examination, and its number, for comparisons only."""
+    similar: tuple[float | bool, ...] = ()
+    """What it shares with a series acquired in the same way."""
     read: Callable[[], Volume] = field(default_factory=lambda: _unread, repr=False, compare=False)
     """Reads the voxels; it pickles, as studies are prepared in other processes."""
 
@@ -79,24 +83,29 @@ class Study:
         return {name: series.read() for name, series in self.chosen.items()}
 
 
-def find_studies(path: Path) -> list[Study]:
-    """Return the examinations of raw volumes (NIfTI, MHA, MHD, NRRD) in a folder, one for each folder that holds some.
+def volume_files(path: Path) -> list[Path]:
+    """Return the files below a folder that are volumes by their names: NIfTI, MHA, MHD, NRRD; hidden ones are not."""
+    return [file for file in visible_files(path) if file.name.lower().endswith((*NIFTI_ENDINGS, *ITK_ENDINGS))]
+
+
+def visible_files(path: Path) -> list[Path]:
+    """Return all files below a folder that are not hidden and in no hidden folder, sorted."""
+    return [
+        file
+        for file in sorted(path.rglob("*"))
+        if not any(part.startswith(".") for part in file.relative_to(path).parts) and file.is_file()
+    ]
+
+
+def find_volume_studies(path: Path, files: Sequence[Path]) -> list[Study]:
+    """Return the examinations of raw volumes, one for each folder that holds some.
 
     A file's sequence follows from its name. Of several files of one sequence the best is used: 3-D before thick
     slices, then the finest.
-
-    Raises:
-        InputError: There is no such folder, or no volume in it.
     """
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder. Name a folder that holds the images of one or more examinations.")
     folders: dict[Path, list[Path]] = defaultdict(list)
-    for file in sorted(path.rglob("*")):
-        hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-        if not hidden and file.name.lower().endswith((*NIFTI_ENDINGS, *ITK_ENDINGS)) and file.is_file():
-            folders[file.parent].append(file)
-    if not folders:
-        raise InputError(f"{path}: no NIfTI, MHA or NRRD volume in it.")
+    for file in files:
+        folders[file.parent].append(file)
     return [
         make_study(_study_id(folder, path), map(_volume_series, files)) for folder, files in sorted(folders.items())
     ]

@@ -16,13 +16,14 @@ from gliomask.cli.options import Device, Threads
 from gliomask.cli.raw import (
     PANEL,
     Atlas,
+    ByPatient,
     Register,
     SkullStrip,
     Strict,
     Wishes,
-    find_raw,
     make_settings,
     predict_studies,
+    raw_studies,
 )
 from gliomask.errors import InputError
 
@@ -144,6 +145,7 @@ def predict(
     skull_strip: SkullStrip = "deepbet",
     register: Register = "greedy",
     strict: Strict = False,
+    by_patient: ByPatient = False,
 ) -> None:
     """Predict the tumour: one mask for each case on its own grid, with CASE.json (volumes in mL, model, versions).
 
@@ -156,7 +158,8 @@ def predict(
     if raw:
         settings = make_settings(atlas, skull_strip, register, threads)
         wishes = Wishes(space, probabilities=save_probabilities, overwrite=overwrite, strict=strict, labels=labels)
-        predict_studies(find_raw(source, files, output), output, settings, how.load, wishes)
+        with raw_studies(source, files, output, by_patient=by_patient) as studies:
+            predict_studies(studies, output, settings, how.load, wishes)
         return
     cases, problems = _cases(source, files)
     wanted = how.wanted(labels, probabilities=save_probabilities, picture=picture, redraw=bool(show))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,6 +46,14 @@ Register = Annotated[
     typer.Option(
         "--register",
         help="greedy: register every sequence to the reference; none: they lie right as they are.",
+        rich_help_panel=PANEL,
+    ),
+]
+ByPatient = Annotated[
+    bool,
+    typer.Option(
+        "--by-patient",
+        help="Take DICOM images of several patients in one folder apart, instead of refusing them.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -95,26 +104,29 @@ def show_study(study: Study) -> None:
         warn(f"{study.id}: {remark}")
 
 
-def find_raw(source: Path | None, files: Mapping[str, Path], output: Path) -> list[Study]:
-    """Return the studies that the options name, and print which images are used.
+@contextmanager
+def raw_studies(
+    source: Path | None, files: Mapping[str, Path], output: Path, *, by_patient: bool
+) -> Iterator[list[Study]]:
+    """Give the studies that the options name, having printed which images are used.
 
     Raises:
         InputError: None are named, or named in both ways; there is none; or the output is no folder.
     """
-    from gliomask.acquisition.study import find_studies, make_study, series_by_name
+    from gliomask.acquisition.find import opened_studies
+    from gliomask.acquisition.study import make_study, series_by_name
     from gliomask.files import check_writable
 
     if (source is None) == (not files):
         raise InputError("name the study with -i FOLDER, or its images with --t1 --t1c --t2 --flair; not both.")
     check_writable(output)
-    if source is not None:
-        studies = find_studies(source)
-    else:
-        first = next(iter(files.values()))
-        studies = [make_study(first.resolve().parent.name, series_by_name(files))]
-    for study in studies:
-        show_study(study)
-    return studies
+    if source is None:
+        name = next(iter(files.values())).resolve().parent.name
+        given = nullcontext([make_study(name, series_by_name(files))])
+    with given if source is None else opened_studies(source, by_patient=by_patient) as studies:
+        for study in studies:
+            show_study(study)
+        yield studies
 
 
 def prepare_all(

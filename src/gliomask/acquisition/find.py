@@ -1,0 +1,76 @@
+"""Raw studies in a folder or a zip file, whatever they are stored as."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+
+from gliomask.acquisition.dicom import find_dicom_studies, is_dicom
+from gliomask.acquisition.study import Study, find_volume_studies, visible_files, volume_files
+from gliomask.errors import InputError
+
+# What a zip file may hold unpacked: some two hundred studies.
+_MOST_BYTES = 64_000_000_000
+# Unpacked bytes for each packed one: images pack to a half or a tenth, a bomb to a thousandth.
+_MOST_RATIO = 200
+
+
+@contextmanager
+def opened_studies(path: Path, *, by_patient: bool = False) -> Iterator[list[Study]]:
+    """Give the studies in a folder, or in a zip file, which is unpacked for as long as the block lasts.
+
+    Raises:
+        InputError: See `find_studies`; or the zip file is damaged or encrypted, unpacks to more than 64 GB or 200 times
+            its size, or holds a path that leads out of it.
+    """
+    if path.is_file() and zipfile.is_zipfile(path):
+        with TemporaryDirectory(prefix="gliomask-") as folder:
+            root = Path(folder) / path.name.removesuffix(".zip")
+            _unpack(path, root)
+            yield find_studies(root, by_patient=by_patient)
+    else:
+        yield find_studies(path, by_patient=by_patient)
+
+
+def find_studies(path: Path, *, by_patient: bool = False) -> list[Study]:
+    """Return the studies in a folder: DICOM where there is any, else volumes in NIfTI, MHA, MHD or NRRD.
+
+    Args:
+        path: A study's folder, or a folder of studies.
+        by_patient: Take DICOM of several patients in one folder apart instead of refusing it.
+
+    Raises:
+        InputError: There is no such folder, no image in it, two studies would have one name, or see
+            `find_dicom_studies`.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder. Name a folder (or a zip file) that holds one or more examinations.")
+    files = visible_files(path)
+    dicom = [file for file in files if is_dicom(file)]
+    volumes = volume_files(path)
+    if not dicom and not volumes:
+        raise InputError(f"{path}: no image in it: of {len(files)} files none is DICOM, NIfTI, MHA or NRRD.")
+    studies = find_dicom_studies(path, dicom, by_patient=by_patient) if dicom else find_volume_studies(path, volumes)
+    names = [study.id for study in studies]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"{path}: {len(twice)} names stand for two studies each: {', '.join(sorted(twice)[:3])}.")
+    return studies
+
+
+def _unpack(path: Path, root: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            size = sum(member.file_size for member in members)
+            if size > _MOST_BYTES or size > _MOST_RATIO * max(1, path.stat().st_size):
+                raise InputError(f"{path}: unpacks to {size / 1e9:.1f} GB, more than is taken for images.")
+            for member in members:
+                place = PurePosixPath(member.filename.replace("\\", "/"))
+                if place.is_absolute() or ".." in place.parts or ":" in place.parts[0]:
+                    raise InputError(f"{path}: holds a path that leads out of it ({member.filename[:60]!r}).")
+                archive.extract(member, root)
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise InputError(f"{path}: cannot be unpacked: {error}. Is it damaged, or does it need a password?") from error
