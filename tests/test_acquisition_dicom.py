@@ -1,0 +1,244 @@
+"""DICOM studies: told apart, ordered by place, classified by what the headers say, and silent about the patient."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gliomask.acquisition.find import find_studies, opened_studies
+from gliomask.acquisition.study import Study
+from gliomask.errors import InputError
+from gliomask.phantom.dicom import DESCRIPTIONS, SeriesHeader, write_dicom_series
+from gliomask.volume import Volume
+
+pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("SimpleITK")
+
+NAME = "Meier^Eva"
+STUDY, PLACE = "1.2.3.4.5", "1.2.3.4.6"
+# Oblique and anisotropic.
+AFFINE = np.array([[-0.89, 0.1, 0.2, 60.0], [0.1, -0.9, 0.6, 50.0], [0.05, 0.15, 4.9, -40.0], [0, 0, 0, 1.0]])
+
+
+def orthogonal(affine: np.ndarray) -> np.ndarray:
+    """The nearest affine with axes at right angles, which is all that DICOM's slices can have here."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    left, _, right = np.linalg.svd(affine[:3, :3] / spacing)
+    straight = affine.copy()
+    straight[:3, :3] = left @ right * spacing
+    return straight
+
+
+def image(seed: int = 0, slices: int = 12) -> Volume:
+    data = np.random.default_rng(seed).integers(1, 3000, (1, 20, 24, slices)).astype(np.int16)
+    return Volume(data, orthogonal(AFFINE))
+
+
+def write(folder: Path, header: SeriesHeader, number: int, **more: object) -> Volume:
+    volume = more.pop("volume", None) or image(number)
+    options = {"study_uid": STUDY, "frame_uid": PLACE, "patient": NAME, **more}
+    write_dicom_series(folder / f"S{number:03d}", volume, header, number=number, **options)
+    return volume
+
+
+def reasons(study: Study) -> str:
+    return "\n".join(f"{c.series.name} {c.series.modality} {c.used} {c.reason}" for c in study.choices)
+
+
+@pytest.mark.parametrize("manufacturer", DESCRIPTIONS)
+def test_each_manufacturers_series_are_recognised_and_read_as_they_lie(tmp_path: Path, manufacturer: str) -> None:
+    """Whatever the files are called: voxels and places are those that were written."""
+    truth = {
+        name: write(tmp_path / "study", header, number)
+        for number, (name, header) in enumerate(DESCRIPTIONS[manufacturer].items(), 1)
+    }
+    (study,) = find_studies(tmp_path / "study")
+    assert study.id == "study"
+    assert list(study.chosen) == ["t1n", "t1c", "t2w", "t2f"], reasons(study)
+    for name, volume in study.read().items():
+        expected = truth[name]
+        assert np.array_equal(volume.data, expected.data.astype(np.float32))
+        assert np.allclose(volume.affine, expected.affine, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("description", "what"),
+    [
+        ("localizer_3plane", "localizer"),
+        ("ep2d_diff_b1000_ADC", "diffusion"),
+        ("PERF DSC Gd", "perfusion"),
+        ("SWAN minIP", "susceptibility"),
+        ("TOF MRA neck", "angiography"),
+        ("T1 post SUBTRACTION", "subtraction"),
+        ("rsfMRI bold", "functional"),
+    ],
+)
+def test_other_series_are_left_out_with_the_reason(tmp_path: Path, description: str, what: str) -> None:
+    """Beside a FLAIR, which is used."""
+    write(tmp_path / "study", DESCRIPTIONS["SIEMENS"]["t2f"], 1)
+    write(tmp_path / "study", SeriesHeader(description, 5, 500), 2)
+    (study,) = find_studies(tmp_path / "study")
+    assert list(study.chosen) == ["t2f"]
+    (left,) = [choice for choice in study.choices if not choice.used]
+    assert what in left.reason
+
+
+@pytest.mark.parametrize(
+    ("header", "modality"),
+    [
+        (SeriesHeader("AXIAL", 95, 5000), "t2w"),
+        (SeriesHeader("AXIAL", 110, 9000, 2500), "t2f"),
+        (SeriesHeader("AXIAL", 12, 600), "t1n"),
+        (SeriesHeader("AXIAL", 12, 600, contrast="Gd-DTPA"), "t1c"),
+        (SeriesHeader("T1 FLAIR ax", 12, 2500, 900), "t1n"),
+        (SeriesHeader("T1 FLAIR ax +C", 12, 2500, 900), "t1c"),
+        (SeriesHeader("T1 ohne KM", 12, 600), "t1n"),
+        (SeriesHeader("t2 ax", 100, 9000, 2400), "t2f"),
+    ],
+)
+def test_without_telling_words_the_times_tell(tmp_path: Path, header: SeriesHeader, modality: str) -> None:
+    """Echo, repetition and inversion time, and the contrast agent."""
+    write(tmp_path / "study", header, 1)
+    (study,) = find_studies(tmp_path / "study")
+    assert list(study.chosen) == [modality], reasons(study)
+
+
+def test_of_two_like_t1_series_the_later_is_after_contrast(tmp_path: Path) -> None:
+    """Where neither says so; and the reason is given."""
+    for number in (3, 7):
+        write(tmp_path / "study", SeriesHeader("T1 AX", 12, 600), number)
+    (study,) = find_studies(tmp_path / "study")
+    assert study.chosen["t1n"].name == "series 3"
+    assert study.chosen["t1c"].name == "series 7"
+    assert "later of two like T1" in study.chosen["t1c"].reason
+
+
+def test_the_best_of_several_is_taken(tmp_path: Path) -> None:
+    """3-D before thick slices, original before derived; each with its reason."""
+    fine = Volume(image(5, 30).data, orthogonal(AFFINE @ np.diag([1, 1, 0.2, 1])))
+    write(tmp_path / "study", SeriesHeader("FLAIR", 100, 9000, 2500), 1)
+    write(tmp_path / "study", SeriesHeader("FLAIR 3D", 300, 5000, 1800, three_d=True), 2, volume=fine)
+    write(tmp_path / "study", SeriesHeader("FLAIR mpr", 300, 5000, 1800, image_type=("DERIVED", "SECONDARY", "MPR")), 3)
+    (study,) = find_studies(tmp_path / "study")
+    assert study.chosen["t2f"].name == "series 2"
+    said = reasons(study)
+    assert "series 1 t2f False series 2 is better: it is a 3-D acquisition" in said
+    assert "series 3 t2f False series 2 is better: it is original, this one is derived" in said
+
+
+def test_one_missing_slice_is_interpolated_and_more_are_refused(tmp_path: Path) -> None:
+    """The lost slice is the mean of its neighbours; a larger gap leaves the series out, with the distances."""
+    volume = write(tmp_path / "one", DESCRIPTIONS["SIEMENS"]["t2f"], 1, leave_out=[5])
+    (study,) = find_studies(tmp_path / "one")
+    found = study.read()["t2f"]
+    assert found.data.shape == volume.data.shape
+    middle = (volume.data[0, :, :, 4].astype(float) + volume.data[0, :, :, 6]) / 2
+    assert np.allclose(found.data[0, :, :, 5], middle)
+    assert "one missing slice is interpolated" in study.chosen["t2f"].reason
+    write(tmp_path / "two", DESCRIPTIONS["SIEMENS"]["t2f"], 1, leave_out=[5, 6])
+    (study,) = find_studies(tmp_path / "two")
+    with pytest.raises(InputError, match="slices are missing or unevenly spaced"):
+        study.read()
+
+
+def test_two_acquisitions_in_one_series_are_taken_apart(tmp_path: Path) -> None:
+    """Slices that lie at one place twice belong to two volumes."""
+    first = write(tmp_path / "study", DESCRIPTIONS["SIEMENS"]["t2f"], 1)
+    again = image(9)
+    for path in write_dicom_series(
+        tmp_path / "more",
+        again,
+        DESCRIPTIONS["SIEMENS"]["t2f"],
+        number=1,
+        study_uid=STUDY,
+        frame_uid=PLACE,
+        patient=NAME,
+    ):
+        data = pydicom.dcmread(path)
+        data.AcquisitionNumber, data.SOPInstanceUID = 2, pydicom.uid.generate_uid()
+        data.save_as(tmp_path / "study" / f"again{path.name}")
+    (study,) = find_studies(tmp_path / "study")
+    assert {choice.series.name for choice in study.choices} == {"series 1.1", "series 1.2"}
+    assert np.array_equal(study.read()["t2f"].data, first.data.astype(np.float32))
+
+
+def test_studies_and_patients_are_kept_apart(tmp_path: Path) -> None:
+    """A folder a study; two studies of one folder are numbered; two patients in one are refused unless asked for."""
+    header = DESCRIPTIONS["SIEMENS"]["t2f"]
+    write(tmp_path / "all" / "a", header, 1)
+    write(tmp_path / "all" / "b", header, 2, study_uid="1.2.9")
+    write(tmp_path / "all" / "b", header, 4, study_uid="1.2.10")
+    assert [study.id for study in find_studies(tmp_path / "all")] == ["a", "b_1", "b_2"]
+    write(tmp_path / "all" / "b", header, 5, study_uid="1.2.11", patient="Other")
+    with pytest.raises(InputError, match="2 patients") as caught:
+        find_studies(tmp_path / "all")
+    assert "Other" not in str(caught.value)
+    assert NAME not in str(caught.value)
+    assert len(find_studies(tmp_path / "all", by_patient=True)) == 4
+
+
+def test_other_files_are_counted_and_damaged_ones_stop_nothing(tmp_path: Path) -> None:
+    """Reports and cut headers beside a series; a folder of nothing else is refused and says what it holds."""
+    write(tmp_path / "study", DESCRIPTIONS["SIEMENS"]["t2f"], 1)
+    (path, *_) = sorted((tmp_path / "study").rglob("I*"))
+    report = pydicom.dcmread(path)
+    report.SOPClassUID, report.Modality = "1.2.840.10008.5.1.4.1.1.88.11", "SR"
+    (tmp_path / "rest").mkdir()
+    report.save_as(tmp_path / "study" / "report")
+    (tmp_path / "study" / "cut").write_bytes(path.read_bytes()[:200])
+    (study,) = find_studies(tmp_path / "study")
+    assert list(study.chosen) == ["t2f"]
+    assert any("1 DICOM files passed over: structured reports" in note for note in study.notes)
+    shutil.copy(tmp_path / "study" / "report", tmp_path / "rest" / "report")
+    with pytest.raises(InputError, match=r"none is a magnetic resonance image \(1 structured reports\)"):
+        find_studies(tmp_path / "rest")
+
+
+def test_headers_without_spacing_form_no_volume(tmp_path: Path) -> None:
+    """They are counted as such."""
+    write(tmp_path / "study", DESCRIPTIONS["SIEMENS"]["t2f"], 1)
+    for path in (tmp_path / "study").rglob("I*"):
+        data = pydicom.dcmread(path)
+        del data.PixelSpacing
+        data.save_as(path)
+    with pytest.raises(InputError, match="without pixel spacing"):
+        find_studies(tmp_path / "study")
+
+
+def test_a_zip_file_is_a_folder_and_a_bomb_is_none(tmp_path: Path) -> None:
+    """Unpacked for as long as it is used; a path out of it, a bomb and a cut file are refused."""
+    write(tmp_path / "study", DESCRIPTIONS["SIEMENS"]["t2f"], 1)
+    archive = Path(shutil.make_archive(str(tmp_path / "case7"), "zip", tmp_path / "study"))
+    with opened_studies(archive) as (study,):
+        assert study.id == "case7"
+        assert study.read()["t2f"].data.any()
+    with zipfile.ZipFile(tmp_path / "out.zip", "w") as file:
+        file.writestr("../evil", b"x")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("zeros", bytes(50_000_000))
+    (tmp_path / "cut.zip").write_bytes(archive.read_bytes()[:-200])
+    for name, what in (("out.zip", "leads out of it"), ("bomb.zip", "more than is taken"), ("cut.zip", "cannot be unpacked|no such folder")):
+        with pytest.raises(InputError, match=what), opened_studies(tmp_path / name):
+            pass
+    assert not (tmp_path.parent / "evil").exists()
+
+
+def test_nothing_of_the_patient_is_said(tmp_path: Path) -> None:
+    """Neither names nor descriptions of the headers are in a study's texts."""
+    write(tmp_path / "study", SeriesHeader("FLAIR for Meier Eva", 100, 9000, 2500), 1)
+    (study,) = find_studies(tmp_path / "study")
+    text = repr(study) + reasons(study)
+    assert "Meier" not in text.replace(str(tmp_path), "")
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    """And one that is not there."""
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(InputError, match="of 1 files none is DICOM"):
+        find_studies(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        find_studies(tmp_path / "none")
