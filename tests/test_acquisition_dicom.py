@@ -221,7 +221,11 @@ def test_a_zip_file_is_a_folder_and_a_bomb_is_none(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("zeros", bytes(50_000_000))
     (tmp_path / "cut.zip").write_bytes(archive.read_bytes()[:-200])
-    for name, what in (("out.zip", "leads out of it"), ("bomb.zip", "more than is taken"), ("cut.zip", "cannot be unpacked|no such folder")):
+    for name, what in (
+        ("out.zip", "leads out of it"),
+        ("bomb.zip", "more than is taken"),
+        ("cut.zip", "cannot be unpacked|no such folder"),
+    ):
         with pytest.raises(InputError, match=what), opened_studies(tmp_path / name):
             pass
     assert not (tmp_path.parent / "evil").exists()

@@ -44,6 +44,7 @@ LIBRARIES = {
     "nibabel": {"volume"},
     "onnx": {"inference"},
     "openvino": {"inference"},
+    "pydicom": {"acquisition", "phantom"},
     "pydantic": {"cli", "model", "service", "training"},
     "python_multipart": {"service"},
     "rich": {"cli"},

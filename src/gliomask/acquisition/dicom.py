@@ -267,5 +267,5 @@ def require_pydicom() -> Any:
     try:
         import pydicom
     except ImportError as error:
-        raise InputError("DICOM needs pydicom, which is part of the extra dicom: pip install '.[dicom]'.") from error
+        raise InputError("DICOM needs pydicom, which is part of the extra raw: pip install '.[raw]'.") from error
     return pydicom

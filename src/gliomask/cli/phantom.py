@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from gliomask.cli.console import advance, counted, out, progress
+from gliomask.errors import InputError
 
 EXAMPLES = """
 **Examples**
 
 `gliomask phantom phantoms --cases 8`
+
+`gliomask phantom heads --cases 2 --raw --dicom`  (whole heads, as a scanner stores them)
 
 `gliomask phantom small --cases 20 --size 96 --layout brats2023 --missing t1ce --seed 7`
 """
@@ -32,6 +35,14 @@ def phantom(
     missing: Annotated[str, typer.Option("--missing", help="Sequences to leave out, such as t1ce,t2.")] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same files.")] = 0,
     size: Annotated[int, typer.Option("--size", min=32, help="Voxels along the longest axis; BraTS has 240.")] = 240,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw",
+            help="Whole heads as scanners make them, each sequence on its own grid; the truth is in a hidden folder.",
+        ),
+    ] = False,
+    dicom: Annotated[bool, typer.Option("--dicom", help="With --raw: write DICOM series instead of NIfTI.")] = False,
 ) -> None:
     """Write synthetic glioma examinations with masks, for trying gliomask without data.
 
@@ -39,6 +50,17 @@ def phantom(
     """
     from gliomask.phantom import write_phantoms
 
+    if dicom and not raw:
+        raise InputError("--dicom goes with --raw: prepared cases are NIfTI files.")
+    if raw:
+        from gliomask.phantom.raw import write_raw_phantoms
+
+        with progress("drawing heads", cases) as bar:
+            written_to = write_raw_phantoms(
+                folder, cases, seed=seed, size=size, dicom=dicom, on_case=lambda _: advance(bar)
+            )
+        out.print(f"{len(written_to)} raw examinations in {folder}. Next: gliomask predict --raw -i {folder} -o masks")
+        return
     left_out = [name for name in missing.split(",") if name]
     with progress("drawing phantoms", cases) as bar:
         written = write_phantoms(

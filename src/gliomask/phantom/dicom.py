@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -52,6 +52,21 @@ DESCRIPTIONS: dict[str, dict[str, SeriesHeader]] = {
         "t2f": SeriesHeader("FLAIR_longTR", 125, 11000, 2800, manufacturer="Philips"),
     },
 }
+
+
+def write_dicom_study(folder: Path, images: Mapping[str, Volume], *, number: int) -> None:
+    """Write the sequences of one examination as DICOM, described as one of three manufacturers would, by the number.
+
+    Raises:
+        InputError: pydicom is not installed.
+    """
+    pydicom = _require()
+    described = list(DESCRIPTIONS.values())[number % len(DESCRIPTIONS)]
+    study, place = (pydicom.uid.generate_uid(entropy_srcs=[folder.name, what]) for what in ("study", "place"))
+    for order, (name, image) in enumerate(images.items(), 1):
+        write_dicom_series(
+            folder / f"S{order:02d}", image, described[name], number=order, study_uid=study, frame_uid=place
+        )
 
 
 def write_dicom_series(

@@ -16,6 +16,7 @@ from scipy.ndimage import affine_transform, distance_transform_edt, gaussian_fil
 
 from gliomask.errors import InputError
 from gliomask.files import write_text
+from gliomask.phantom.dicom import write_dicom_study
 from gliomask.phantom.examination import Phantom, make_phantom
 from gliomask.volume import Grid, Volume, bounding_box, write_volume
 
@@ -47,6 +48,16 @@ class RawImage:
     """From a place in the head, before it moved, to the same place in this image; millimetres, RAS+, rigid."""
 
 
+@dataclass(frozen=True)
+class _Scanner:
+    """How images are acquired; see `make_raw_phantom`."""
+
+    degrees: float
+    shift_mm: float
+    thickness_mm: tuple[float, float]
+    edge_mm: float
+
+
 def make_raw_phantom(
     seed: int,
     *,
@@ -54,6 +65,7 @@ def make_raw_phantom(
     degrees: float = 20.0,
     shift_mm: float = 30.0,
     thickness_mm: tuple[float, float] = (1, 6),
+    edge_mm: float = 1.0,
 ) -> dict[str, RawImage]:
     """Return a synthetic examination of a whole head, by sequence.
 
@@ -66,23 +78,31 @@ def make_raw_phantom(
         degrees: The largest rotation between the head's rest and an image, about a random axis.
         shift_mm: The largest shift.
         thickness_mm: The least and greatest slice thickness.
+        edge_mm: The largest edge of a voxel within a slice, and every edge of the 3-D acquisition.
 
     Raises:
         InputError: See `make_phantom`.
     """
     phantom = make_phantom(seed, size=size)
     rng = np.random.default_rng([seed, 19])
-    return {name: _acquired(rng, phantom, name, degrees, shift_mm, thickness_mm) for name in phantom.images}
+    scanner = _Scanner(degrees, shift_mm, thickness_mm, edge_mm)
+    return {name: _acquired(rng, phantom, name, scanner) for name in phantom.images}
 
 
 def write_raw_phantoms(
-    folder: Path, count: int, *, seed: int = 0, size: int = 240, on_case: Callable[[str], None] = lambda _: None
+    folder: Path,
+    count: int,
+    *,
+    seed: int = 0,
+    size: int = 240,
+    dicom: bool = False,
+    on_case: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
-    """Write raw examinations as NIfTI, a folder each, with a hidden folder beside the images; return the folders.
+    """Write raw examinations as NIfTI or DICOM, a folder each, and return the folders.
 
-    `truth` holds for each sequence `NAME_brain.nii.gz` and `NAME_tissues.nii.gz` on its own grid (1 NCR, 2 ED, 3 ET),
-    and `movements.json` with each `from_head` matrix. The folder
-    is called `.truth`, so that who looks for studies passes over it.
+    A folder `.truth` beside the images holds for each sequence `NAME_brain.nii.gz` and `NAME_tissues.nii.gz` on its own
+    grid (1 NCR, 2 ED, 3 ET), and `movements.json` with each `from_head` matrix. Its name begins with a dot, so that a
+    search for studies passes over it.
 
     Raises:
         InputError: The folder holds something already or cannot be written to, or see `make_phantom`.
@@ -93,8 +113,11 @@ def write_raw_phantoms(
     for number in range(1, count + 1):
         case = folder / f"RAW_{number:03d}"
         found = make_raw_phantom(seed * 10_000 + number, size=size)
-        for name, raw in found.items():
-            write_volume(case / f"{name}.nii.gz", raw.image)
+        if dicom:
+            write_dicom_study(case, {name: raw.image for name, raw in found.items()}, number=number)
+        else:
+            for name, raw in found.items():
+                write_volume(case / f"{name}.nii.gz", raw.image)
         write_truth(found, case / ".truth")
         folders.append(case)
         on_case(case.name)
@@ -114,13 +137,11 @@ def _acquired(
     rng: np.random.Generator,
     phantom: Phantom,
     name: str,
-    degrees: float,
-    shift_mm: float,
-    thickness_mm: tuple[float, float],
+    scanner: _Scanner,
 ) -> RawImage:
     head, brain, tissues, affine = _with_skull(phantom, name)
-    move = _movement(rng, degrees, shift_mm)
-    grid = _own_grid(rng, name, move @ affine, head.shape, thickness_mm)
+    move = _movement(rng, scanner.degrees, scanner.shift_mm)
+    grid = _own_grid(rng, name, move @ affine, head.shape, scanner)
     sampled = _sampled(head, affine, move, grid)
     shaded = sampled * _shading(rng, grid.shape)
     level = float(np.median(head[brain]))
@@ -190,20 +211,18 @@ def _movement(rng: np.random.Generator, degrees: float, shift_mm: float) -> Matr
     return move
 
 
-def _own_grid(
-    rng: np.random.Generator, name: str, moved: Matrix, shape: tuple[int, ...], thickness_mm: tuple[float, float]
-) -> Grid:
+def _own_grid(rng: np.random.Generator, name: str, moved: Matrix, shape: tuple[int, ...], scanner: _Scanner) -> Grid:
     """The grid of a sequence: voxels, orientation and field of view as scanners choose them."""
     corners = np.stack(np.meshgrid(*((0, n - 1) for n in shape), indexing="ij"), axis=-1).reshape(-1, 3)
     places = corners @ moved[:3, :3].T + moved[:3, 3]
     if name == "t1c":  # sagittal: rows from front to back, columns from top to bottom, slices from right to left
         directions = np.array([[0, 0, -1.0], [-1.0, 0, 0], [0, -1.0, 0]])
-        spacing = np.array([1.0, 1.0, max(1.0, thickness_mm[0])])
+        spacing = np.full(3, scanner.edge_mm)
     else:
         tilt = np.deg2rad(rng.uniform(-12, 12) if name == "t2w" else 0)
         directions = np.array([[-1.0, 0, 0], [0, -np.cos(tilt), -np.sin(tilt)], [0, -np.sin(tilt), np.cos(tilt)]]).T
-        edge = float(rng.uniform(0.6, 1.0))
-        spacing = np.array([edge, edge, float(rng.uniform(max(1.0, thickness_mm[0]), thickness_mm[1]))])
+        edge = float(rng.uniform(0.6, 1.0)) * scanner.edge_mm
+        spacing = np.array([edge, edge, float(rng.uniform(*scanner.thickness_mm))])
     along = places @ directions
     low, high = along.min(axis=0), along.max(axis=0)
     x, y, z = (int(n) for n in np.ceil((high - low) / spacing) + 1)

@@ -1,0 +1,149 @@
+"""Raw studies prepared: images that were moved lie on each other again, and the mask goes back to where it belongs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gliomask.acquisition.alignment import load_alignment
+from gliomask.acquisition.brain import implausible_volume
+from gliomask.acquisition.preprocess import PreprocessSettings, is_stripped, preprocess
+from gliomask.errors import InputError
+from gliomask.phantom.dicom import write_dicom_study
+from gliomask.phantom.raw import RawImage, make_raw_phantom, write_raw_phantoms
+from gliomask.volume import Volume, read_volume
+
+pytest.importorskip("picsl_greedy")
+pytest.importorskip("SimpleITK")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def heads() -> dict[str, RawImage]:
+    """A head of coarse voxels, in three sequences on grids of their own, turned and moved against each other."""
+    found = make_raw_phantom(5, size=64, thickness_mm=(3, 4), edge_mm=2)
+    return {name: found[name] for name in ("t1c", "t2w", "t2f")}
+
+
+def stripped(heads: dict[str, RawImage]) -> dict[str, Volume]:
+    return {
+        name: Volume(np.where(raw.brain, raw.image.data, 0).astype(np.float32), raw.image.affine)
+        for name, raw in heads.items()
+    }
+
+
+def errors_mm(found: object, heads: dict[str, RawImage], name: str) -> np.ndarray:
+    """How far each place of the brain lies from where it should, in the images' own space."""
+    alignment = found.alignment
+    places = np.argwhere(found.brain.data[0])[::997]
+    places = np.c_[places @ found.brain.affine[:3, :3].T + found.brain.affine[:3, 3], np.ones(len(places))]
+    in_reference = places @ alignment.to_native[alignment.reference].T
+    rest = in_reference @ np.linalg.inv(heads[alignment.reference].from_head).T
+    truth = rest @ heads[name].from_head.T
+    return np.linalg.norm((places @ alignment.to_native[name].T - truth)[:, :3], axis=1)
+
+
+def test_moved_images_lie_on_each_other_again(heads: dict[str, RawImage]) -> None:
+    """Stripped images, so that no network is needed: within 1 mm on average and 2.5 mm anywhere in the brain."""
+    steps: list[str] = []
+    settings = PreprocessSettings(atlas="none", threads=1)
+    found = preprocess(stripped(heads), settings, on_step=lambda name, share: steps.append(name))
+    for name in heads:
+        errors = errors_mm(found, heads, name)
+        assert errors.mean() < 1
+        assert errors.max() < 2.5
+        assert found.alignment.quality[f"overlap_{name}"] > 0.9
+    assert found.alignment.reference == "t1c"
+    assert {image.data.shape for image in found.images.values()} == {found.brain.data.shape}
+    assert np.allclose(found.brain.spacing_mm, 1.0)
+    assert all(not image.data[found.brain.data == 0].any() for image in found.images.values())
+    assert list(found.steps) == steps
+
+
+def test_images_without_skull_are_recognised() -> None:
+    """By the exact zeros around them; air has noise."""
+    raw = make_raw_phantom(7, size=40, edge_mm=3)["t2f"]
+    assert not is_stripped(raw.image)
+    assert is_stripped(Volume(np.where(raw.brain, raw.image.data, 0), raw.image.affine))
+
+
+def test_brain_volumes_out_of_range_are_said() -> None:
+    """Of 700 to 2200 mL; the way out is a mask of one's own."""
+    assert implausible_volume(1400) is None
+    assert "--skull-strip" in str(implausible_volume(300))
+    assert "2500 mL" in str(implausible_volume(2500))
+
+
+def test_what_cannot_be_prepared_is_said() -> None:
+    """No image at all, and a reference that is not there."""
+    with pytest.raises(InputError, match="no image"):
+        preprocess({})
+    image = Volume(np.ones((1, 4, 4, 4), np.float32), np.eye(4))
+    with pytest.raises(InputError, match="reference t1c is not among the images"):
+        preprocess({"t2f": image}, PreprocessSettings(reference="t1c"))
+
+
+def test_from_dicom_to_a_mask_in_the_patients_own_space(
+    gliomask: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    """By the command; a second call goes on where the first was left."""
+    pytest.importorskip("pydicom")
+    heads = make_raw_phantom(3, size=80, thickness_mm=(3, 4), edge_mm=2)
+    images = {name: heads[name].image for name in ("t1c", "t2f")}
+    write_dicom_study(tmp_path / "studies", images, number=1)
+    truth = heads["t1c"].brain
+    status, said = gliomask("predict", "--raw", "-i", tmp_path / "studies", "-o", tmp_path / "out")
+    assert status == 0, said
+    assert "after contrast" in said
+    mask = read_volume(tmp_path / "out" / "studies.nii.gz", mask=True)
+    assert mask.data.shape[1:] == truth.shape
+    facts = json.loads((tmp_path / "out" / "studies.json").read_text())
+    assert facts["space"] == "t1c"
+    for region in ("WT", "TC", "ET"):
+        assert facts["volumes_ml"][region] == pytest.approx(facts["volumes_ml_prepared"][region], rel=0.02, abs=0.5)
+    prepared = tmp_path / "out" / "prepared" / "studies"
+    brain = read_volume(prepared / "studies_brain.nii.gz", mask=True)
+    native = load_alignment(prepared / "transforms").onto_native("t1c", brain).data[0] > 0.5
+    assert 2 * (native & truth).sum() / (native.sum() + truth.sum()) > 0.9
+    status, said = gliomask("predict", "--raw", "-i", tmp_path / "studies", "-o", tmp_path / "out")
+    assert (status, "1 of 1 masks are in" in said) == (0, True)
+    (tmp_path / "out" / "studies.nii.gz").unlink()  # as if it had been killed before the last file was written
+    options = ("-o", tmp_path / "out", "--space", "t2f")
+    status, said = gliomask("predict", "--raw", "-i", tmp_path / "studies", *options)
+    assert status == 0, said
+    assert json.loads((tmp_path / "out" / "studies.json").read_text())["space"] == "t2f"
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("--atlas", "talairach"), "unknown value of --atlas"),
+        (("--skull-strip", "nothing.nii"), "neither deepbet, none, nor a file"),
+        (("--register", "ants"), "unknown value of --register"),
+    ],
+)
+def test_unknown_ways_to_prepare_are_refused(
+    gliomask: Callable[..., tuple[int, str]], tmp_path: Path, words: tuple[str, ...], what: str
+) -> None:
+    """Before anything is read or written."""
+    status, said = gliomask("preprocess", tmp_path, "-o", tmp_path / "cases", *words)
+    assert (status, what in said) == (2, True)
+    assert not (tmp_path / "cases").exists()
+
+
+def test_one_bad_study_does_not_stop_the_others(gliomask: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    """It is named at the end, with exit status 1."""
+    write_raw_phantoms(tmp_path / "studies", 1, size=32)
+    (tmp_path / "studies" / "bad").mkdir()
+    (tmp_path / "studies" / "bad" / "t1c.nii.gz").write_bytes(b"no image")
+    skull = ("--skull-strip", "none", "--atlas", "none", "--register", "none")
+    status, said = gliomask("preprocess", tmp_path / "studies", "-o", tmp_path / "cases", *skull)
+    assert status == 1
+    assert "bad: " in said
+    assert (tmp_path / "cases" / "RAW_001" / "RAW_001_t1ce.nii.gz").is_file()
+    assert not (tmp_path / "cases" / "bad").exists()
