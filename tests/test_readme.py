@@ -18,7 +18,7 @@ from typer.main import get_command
 
 from gliomask.cli import app
 from gliomask.inference.loading import new_model, save_model
-from gliomask.model.plan import Plan
+from gliomask.model.plan import Plan, TypicalTumour
 from test_floors import FLOORS
 
 ROOT = Path(__file__).parent.parent
@@ -109,7 +109,9 @@ def test_the_ways_of_a_case_and_of_a_training_step_name_what_is_there() -> None:
 
 def test_the_way_of_a_case_is_in_the_order_of_the_calls(gliomask, folder_of, tmp_path: Path) -> None:
     """`predict` calls the functions in the table of docs/design.md for the first time in the table's order."""
-    model = new_model(Plan(modalities=("t2f",), can_miss=True, network="fcn", patch_size=(16, 16, 16)))
+    any_tumour = TypicalTumour(cases=1, piece_mm3=1, least_ml=0, most_pieces=10**6, least_share=0)
+    plan = Plan(modalities=("t2f",), can_miss=True, network="fcn", patch_size=(16, 16, 16), typical=any_tumour)
+    model = new_model(plan)
     save_model(model, tmp_path / "model.safetensors")
     words = (
         "-m",
