@@ -190,28 +190,27 @@ async def slow_uploads(server: Server) -> None:
         await asyncio.sleep(3)
         for _ in range(3):
             began = time.monotonic()
-            status, _ = await asyncio.to_thread(server.upload, four_images(16, 6.0))
+            status, answer = await asyncio.to_thread(server.upload, four_images(16, 6.0))
             server.waits.append(time.monotonic() - began)
-            server.count(status if status == 201 else f"other user's upload: {status}")
+            server.count(status if status == 201 else f"other user's upload: {status} {answer[:200]!r}")
             await asyncio.sleep(1)
         await sending
 
 
 async def slow_readers(server: Server) -> None:
-    """200 clients ask for a large file many times and read nothing of it."""
-    wanted = b"GET /api/openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 20
+    """200 clients ask for large files and read nothing of them."""
+    wanted = b"GET /viewer/niivue.js HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept-Encoding: gzip\r\n\r\n" * 5
     await slow_senders(server, CLIENTS, wanted, seconds=15, drips=False, reads=False)
 
 
 async def large_images(server: Server) -> None:
     """Four float64 images of 464 voxels a side, which compress well, and the largest that the limits permit."""
-    for edge in (464, 256):
-        status, answer = await asyncio.to_thread(
-            server.upload, four_images(edge, 256 / edge * 0.9, "<f8"), start="true"
-        )
+    for edge, spacing in ((464, 0.5), (256, 1.0)):
+        files = four_images(edge, spacing, "<f8", radius=75 / (edge * spacing))
+        status, answer = await asyncio.to_thread(server.upload, files, start="true")
         server.count(status)
         if status == 201:
-            await finished(server, json.loads(answer)["id"], 240)
+            server.count(f"job: {await finished(server, json.loads(answer)['id'], 240)}")
 
 
 async def large_voxels(server: Server) -> None:

@@ -30,16 +30,20 @@ emit(stage="start")
 if title == "cut": print('{"sta', flush=True); os.kill(os.getpid(), signal.SIGKILL)
 if title == "crash": os.kill(os.getpid(), signal.SIGKILL)
 if title == "fail": emit(failed="image-1: is not good."); sys.exit()
+if title.startswith("odd"): os.write(1, bytes.fromhex(title.split()[1]) + b"\\n")
 emit(stage="predict", share=0.5)
 if title.startswith("slow"): sys.stdin.read(); sys.exit()
-results = folder / "results-partial"
-results.mkdir()
-for name in ("mask.nii.gz", "mask.json", "mask_probabilities.nii.gz", "scene.json"):
-    (results / name).write_text("{}")
-results.rename(folder / "results")
-emit(ready={"volumes_ml": {"WT": 1.5}, "warnings": []})
+if title == "closed": os.close(1); time.sleep(600)
+if not request["only_report"]:
+    results = folder / "results-partial"
+    results.mkdir()
+    for name in ("mask.nii.gz", "mask.json", "mask_probabilities.nii.gz", "scene.json"):
+        (results / name).write_text("{}")
+    results.rename(folder / "results")
+    emit(ready={"volumes_ml": {"WT": 1.5}, "warnings": []})
 emit(stage="report")
-if title == "late": sys.stdin.read(); sys.exit()
+if title.startswith("late") and not request["only_report"]: sys.stdin.read(); sys.exit()
+if title == "no report" and not request["only_report"]: emit(failed="no room for it."); sys.exit()
 (folder / "report.html").write_text("<!doctype html>")
 emit(done=True)
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 
 from fastapi.testclient import TestClient
 
+import gliomask
 from gliomask.service import queue
+from gliomask.service.messages import read_message
+from gliomask.service.process import WORKER_COMMAND
 from gliomask.service.progress import Progress, read_expected, write_expected
 
 FILES = dict(list(four().items())[:2])
@@ -100,6 +104,111 @@ def test_a_truncated_message_does_not_stop_the_queue(client: TestClient) -> None
     cut, after = start(client, "cut"), start(client, "after")
     wait_for_state(client, after, "done")
     assert state_of(client, cut) == "failed"
+
+
+ODD_LINES = [
+    *(b"5", b"null", b"[]", b'"text"', b"{", b" ", b"\xff\xfe", b"x" * 25),
+    *(b'{"ready": 7}', b'{"ready": {"a": 1}}', b'{"share": "x"}', b'{"share": NaN}', b'{"stage": "nap"}'),
+    *(b'{"failed": 1}', b'{"done": "perhaps"}', b'{"other": 1}', b"1e999", b"[[[[[[[[[["),
+]
+
+
+def test_unexpected_lines_of_a_worker_are_ignored(client: TestClient) -> None:
+    """Whatever a library prints to the standard output, the job is completed, and so are later ones."""
+    jobs = []
+    for line in ODD_LINES:
+        job = start(client, f"odd {line.hex()}"[:60])
+        jobs.append(wait_for_state(client, job, "done", "failed")["state"])
+    assert jobs == ["done"] * len(ODD_LINES)
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"stage": "start"' + " " * 100_000, "\ud800", '{"share": 1e400}'])
+def test_a_line_that_is_not_a_message_is_none(line: str) -> None:
+    """Deeply nested and very long lines too."""
+    assert read_message(line) is None
+
+
+def test_an_unexpected_error_does_not_end_the_queue(client: TestClient, monkeypatch: Any) -> None:
+    """Later jobs are computed."""
+    monkeypatch.setattr(queue.time, "sleep", lambda _: None)
+    original = queue.WorkerProcess.messages
+    failures = iter([True])
+
+    def fail_once(self: Any) -> Any:
+        if next(failures, False):
+            raise ZeroDivisionError
+        yield from original(self)
+
+    monkeypatch.setattr(queue.WorkerProcess, "messages", fail_once)
+    first, second = start(client, "first"), start(client, "second")
+    wait_for_state(client, second, "done")
+    assert state_of(client, first) == "failed"
+
+
+def test_a_worker_that_closes_its_output_is_ended(client: TestClient) -> None:
+    """It cannot report anything any more."""
+    closed = start(client, "closed")
+    assert wait_for_state(client, closed, "failed")["error"]
+
+
+def test_a_job_has_a_time_limit(tmp_path: Path) -> None:
+    """Then its process is killed, and the next job starts."""
+    with TestClient(build(tmp_path / "store", job_minutes=0.01), base_url=HERE) as client:
+        slow = start(client, "slow")
+        assert "longer than 0.01 minutes" in wait_for_state(client, slow, "failed")["error"]
+
+
+def test_a_mask_is_kept_when_its_report_fails(client: TestClient) -> None:
+    """The job is done and says why there is no report; starting it again makes only the report."""
+    job = start(client, "no report")
+    found = wait_for_state(client, job, "done", "failed")
+    assert (found["state"], found["error"]) == ("done", "The report could not be made. no room for it.")
+    assert found["volumes_ml"] == {"WT": 1.5}
+    assert client.get(f"/api/jobs/{job}/mask").status_code == 200
+    assert client.get(f"/api/jobs/{job}/report").status_code == 404
+    assert client.post(f"/api/jobs/{job}/start").json()["state"] == "queued"
+    again = wait_for(
+        lambda: client.get(f"/api/jobs/{job}/report").status_code == 200 and wait_for_state(client, job, "done")
+    )
+    assert (again["error"], again["volumes_ml"]) == (None, {"WT": 1.5})
+    assert client.post(f"/api/jobs/{job}/start").status_code == 409
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_mask_is_kept_when_the_server_dies_during_the_report(tmp_path: Path, attempts: int) -> None:
+    """The next server makes only the report, or, after too many attempts, says that it is missing."""
+    with TestClient(build(tmp_path / "store"), base_url=HERE) as client:
+        job = start(client, "late")
+        wait_for(lambda: client.get(f"/api/jobs/{job}").json()["volumes_ml"])
+        mask = client.app.state.service.store.folder_of(job) / "results" / "mask.nii.gz"  # type: ignore[attr-defined]
+    mask.write_text("the first one")
+    app: Any = build(tmp_path / "store")
+    app.state.service.store.change(job, state="running", attempts=attempts)  # the state that a killed server leaves
+    with TestClient(app, base_url=HERE) as client:
+        found = wait_for_state(client, job, "done")
+        assert client.get(f"/api/jobs/{job}/mask").text == "the first one"
+        assert (found["error"] is None) == (attempts == 1)
+        assert client.get(f"/api/jobs/{job}/report").status_code == (200 if attempts == 1 else 404)
+
+
+def test_the_current_folder_is_not_searched_for_modules(tmp_path: Path) -> None:
+    """A file `nibabel.py` or `gliomask.py` there is not executed by the worker; PYTHONPATH still applies."""
+    for name in ("nibabel", "json", "gliomask", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(77)")
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "of_the_user.py").write_text("print('found')")
+    python, flag, code = WORKER_COMMAND
+    source = Path(gliomask.__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), str(tmp_path / "path")])}
+    ran = subprocess.run(
+        [python, flag, f"{code.replace('main()', 'import nibabel, of_the_user')}"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout.strip()) == (0, "found"), ran.stderr
 
 
 def test_a_job_that_cannot_be_started_does_not_block_the_next(client: TestClient, monkeypatch: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hmac
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +21,9 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from gliomask.errors import InputError
-from gliomask.service import security
+from gliomask.service import security, server
+from gliomask.service.brake import Brake
+from gliomask.service.limits import RefusedError
 from gliomask.service.security import OPEN_PATHS, Token
 from gliomask.service.server import Address, choose_secret, make_access_policy
 
@@ -264,3 +268,130 @@ def test_all_routes_are_found_by_these_tests(client: TestClient) -> None:
     """The tests above would miss a new kind of route object."""
     assert all(hasattr(route, "path") or hasattr(route, "original_router") for route in client.app.routes)  # type: ignore[attr-defined]
     assert any(isinstance(route, APIRoute) or hasattr(route, "original_router") for route in client.app.routes)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://[", "http://[::1", "[", "://", "", "\xff", "http://127.0.0.1:99999999", "http://a]b"]
+)
+def test_a_malformed_origin_is_another_site(client: TestClient, origin: str) -> None:
+    """Not an error of the server."""
+    assert client.get("/api/jobs", headers={**BEARER, "origin": origin.encode("latin-1")}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "secret", ["schlüssel-für-die-gruppe", "ключ-для-всей-группы", "e\u0301tude-e\u0301tude-16", "  with spaces  16  "]
+)
+@pytest.mark.parametrize("code", ["utf-8", "latin-1"])
+def test_a_token_may_have_any_letters(tmp_path: Path, secret: str, code: str) -> None:
+    """Sent as UTF-8, as most clients do, or as Latin-1, with accents composed or not."""
+    try:
+        sent = b"Bearer " + secret.strip().encode(code)
+    except UnicodeEncodeError:
+        pytest.skip("Latin-1 does not have these letters")
+    with TestClient(build(tmp_path / "store", token=secret), base_url=HERE, follow_redirects=False) as client:
+        assert client.get("/api/jobs", headers={"authorization": sent}).status_code == 200
+        assert client.post("/login", data={"token": secret}).status_code == 303
+
+
+def test_a_token_of_control_characters_is_refused() -> None:
+    """No header could contain it."""
+    with pytest.raises(InputError, match="printable"):
+        choose_secret(Address(), "a-long-enough\n-token")
+
+
+def test_cookies_of_other_servers_do_not_matter(client: TestClient) -> None:
+    """However malformed they are."""
+    session = Token.of(SECRET).session
+    cookie = f'{{"a": 1}}; b="\\; c; =; gliomask-8000={session}; d=\xff'
+    assert client.get("/api/jobs", headers={"cookie": cookie.encode("latin-1")}).status_code == 200
+
+
+def test_wrong_tokens_are_slowed_down_by_address() -> None:
+    """After ten, tokens from that address are refused without a comparison, until some time has passed."""
+    moment = 0.0
+    brake = Brake(most=10, seconds=6, clock=lambda: moment)
+    wrong = [brake.admits("192.0.2.1", lambda: False) for _ in range(10)]
+    assert wrong == [False] * 10
+    compared: list[bool] = []
+    with pytest.raises(RefusedError, match="Too many wrong tokens") as refused:
+        brake.admits("192.0.2.1", lambda: bool(compared.append(True)))
+    assert (refused.value.status, compared) == (429, [])
+    assert brake.admits("192.0.2.2", lambda: True)
+    moment = 6.5
+    assert not brake.admits("192.0.2.1", lambda: False)
+    with pytest.raises(RefusedError):
+        brake.admits("192.0.2.1", lambda: True)
+    moment = 70
+    assert brake.admits("192.0.2.1", lambda: True)
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "127.0.0.1", "::1", "", "testclient"])
+def test_nobody_locks_out_the_right_token_of_known_addresses(address: str) -> None:
+    """From which the right token came before, or which may be a proxy for all."""
+    brake = Brake(most=2, clock=lambda: 0.0)
+    if address not in ("127.0.0.1", "::1"):
+        assert brake.admits(address, lambda: True)
+    for _ in range(2):
+        assert not brake.admits(address, lambda: False)
+    with pytest.raises(RefusedError):
+        brake.admits(address, lambda: False)
+    assert brake.admits(address, lambda: True)
+
+
+def test_addresses_of_ipv6_count_by_network() -> None:
+    """A client has 2^64 of them; what is remembered has a limit all the same."""
+    brake = Brake(most=2, clock=lambda: 0.0)
+    for number in range(2):
+        assert not brake.admits(f"2001:db8::{number}", lambda: False)
+    with pytest.raises(RefusedError):
+        brake.admits("2001:db8::ffff", lambda: True)
+    for number in range(5000):
+        brake.admits(f"2001:db8:{number + 1:x}::", lambda: False)
+    assert len(brake._counts) <= 4096
+
+
+def test_the_form_and_the_header_share_the_brake(client: TestClient) -> None:
+    """The form says so on the page; who is signed in is not affected."""
+    for _ in range(5):
+        assert client.post("/login", data={"token": "wrong"}).status_code == 401
+        assert client.get("/api/jobs", headers={"authorization": "Bearer wrong"}).status_code == 401
+    answer = client.post("/login", data={"token": SECRET})
+    assert answer.status_code == 429
+    assert "Too many wrong tokens" in answer.text
+    cookie = {"cookie": f"gliomask-8000={Token.of(SECRET).session}"}
+    assert client.get("/api/jobs", headers=cookie).status_code == 200
+
+
+def test_a_small_request_must_be_sent_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Else it is refused, and does not wait for ever."""
+    monkeypatch.setattr(security, "_SMALL_BODY_SECONDS", 0.1)
+    app = build(tmp_path / "store")
+
+    async def ask() -> int:
+        statuses: list[int] = []
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(60)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            statuses.append(message.get("status", 0))
+
+        headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "PATCH", "path": f"/api/jobs/{'0' * 32}", "headers": headers}
+        await app({**scope, "query_string": b"", "http_version": "1.1", "raw_path": b""}, receive, send)
+        return statuses[0]
+
+    assert asyncio.run(ask()) in (400, 408)  # FastAPI answers 400 for all errors while it reads JSON
+    app.state.service.store.close()
+
+
+def test_the_address_is_not_shared_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There, SO_REUSEADDR would let another program bind the same address."""
+    monkeypatch.setattr(server.socket, "SO_EXCLUSIVEADDRUSE", -5, raising=False)
+    chosen: list[int] = []
+    listening: Any = SimpleNamespace(setsockopt=lambda _, name, __: chosen.append(name))
+    for platform in ("win32", "linux"):
+        monkeypatch.setattr(server.sys, "platform", platform)
+        server._reserve(listening)
+    assert chosen == [-5, server.socket.SO_REUSEADDR]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import stat
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -162,3 +164,98 @@ def test_unfinished_jobs_are_limited(tmp_path: Path) -> None:
         pass
     assert full.value.status == 429
     store.close()
+
+
+ODD_FIELDS: list[dict[str, object]] = [
+    {"created": "2026-01-01T00:00:00"},
+    {"created": 1e300},
+    {"created": None},
+    {"finished": "2026-01-01"},
+    {"queued": []},
+    {"id": "f" * 32},
+    {"title": "a\nb"},
+    {"title": 7},
+    {"state": "lost"},
+    {"state": "done", "volumes_ml": None},
+    {"state": "done", "finished": None},
+    {"attempts": -1},
+    {"images": 3},
+    {"images": [{"name": "../../x", "sequence": None, "told_by": None, "shape": [1, 1, 1], "spacing_mm": [1, 1, 1]}]},
+    {"volumes_ml": {"WT": "much"}},
+    {"volumes_ml": {"WT": float("nan")}},
+    {"warnings": None},
+    {"unknown": 1},
+]
+
+
+@pytest.mark.parametrize("fields", ODD_FIELDS, ids=str)
+def test_a_job_with_an_odd_field_does_not_keep_a_store_from_opening(tmp_path: Path, fields: dict[str, object]) -> None:
+    """It is ignored and left as it is; the other jobs are there."""
+    store = Store(tmp_path / "store")
+    good, bad = add(store, 1), add(store, 2)
+    path = store.folder_of(bad.id) / "job.json"
+    store.close()
+    content = json.dumps({**json.loads(path.read_text()), **fields})
+    path.write_text(content)
+    again = Store(tmp_path / "store")
+    assert again.jobs() == [good]
+    assert again.sweep(now()) == 0
+    again.close()
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b"[" * 100_000, b"{}" + b" " * 2_000_000], ids=len)
+def test_a_file_that_is_not_a_job_does_not_keep_a_store_from_opening(tmp_path: Path, content: bytes) -> None:
+    """Neither does a folder or another file in its place."""
+    store = Store(tmp_path / "store")
+    good, bad, missing = add(store, 1), add(store, 2), add(store, 3)
+    folder = store.folder_of(missing.id)
+    (store.folder_of(bad.id) / "job.json").write_bytes(content)
+    store.close()
+    (folder / "job.json").unlink()
+    (folder / "job.json").mkdir()
+    (tmp_path / "store" / "jobs" / ("e" * 32)).write_text("a file")
+    again = Store(tmp_path / "store")
+    assert again.jobs() == [good]
+    again.close()
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+def test_dates_at_the_ends_of_the_calendar_are_possible(tmp_path: Path, year: int) -> None:
+    """The date of deletion does not overflow."""
+    store = Store(tmp_path / "store", Limits(keep_days=1e6))
+    moment = datetime(year, 12, 31, tzinfo=timezone(timedelta(hours=14)))
+    job = add(store, 1, created=moment, finished=moment, state="done")
+    add(store, 2)
+    assert store.deleted_on(job) > moment
+    assert len(store.jobs()) == 2
+    store.close()
+
+
+def test_a_full_disk_is_a_507_without_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that must be made in spite of that is kept in memory."""
+    store = Store(tmp_path / "store")
+    job = add(store)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(RefusedError, match="No space left") as full:
+        store.change(job.id, title="other")
+    assert full.value.status == 507
+    assert str(tmp_path) not in str(full.value)
+    assert store.get(job.id).title == job.title
+    assert store.change(job.id, must_store=False, title="other").title == "other"
+    with store.upload() as folder, pytest.raises(RefusedError) as full:
+        store.add(job.model_copy(update={"id": "f" * 32}), folder)
+    assert full.value.status == 507
+    monkeypatch.undo()
+    store.close()
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_limits_are_numbers_of_at_least_zero(value: float) -> None:
+    """So that no comparison or date fails later."""
+    with pytest.raises(InputError, match="keep_days"):
+        Limits(keep_days=value)

@@ -19,6 +19,7 @@ from gliomask.service.jobs import TITLE, Accepted, Image, Job, JobView, Sequence
 from gliomask.service.limits import RefusedError
 from gliomask.service.receive import Form, receive_form, too_large
 from gliomask.service.routing import DISK_FULL, NO_JOB, JobId, Service, ServiceOf, refusals
+from gliomask.service.transfers import Transfer
 from gliomask.version import VERSION
 
 
@@ -140,10 +141,8 @@ async def upload(service: ServiceOf, request: Request) -> Accepted:
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and float(declared) > limits.upload_bytes:
         raise too_large(limits)
-    with service.transfers.open() as transfer, service.store.upload() as folder:
-        chunks = service.transfers.chunks(request.stream(), transfer)
-        form = await receive_form(chunks, request.headers.get("content-type", ""), folder, limits)
-        return await run_sync(partial(_accept, service, form, folder), limiter=service.reading)
+    async with service.transfers.open() as transfer:
+        return await _receive(service, request, transfer)
 
 
 @router.get("/jobs/{job_id}", responses=refusals(**NO_JOB), tags=["jobs"])
@@ -218,6 +217,14 @@ def delete_job(service: ServiceOf, job_id: JobId) -> Response:
     """Delete a job with its images and results permanently."""
     service.store.remove(job_id, only=("uploaded", "checked", "done", "failed", "cancelled", "interrupted"))
     return Response(status_code=204)
+
+
+async def _receive(service: Service, request: Request, transfer: Transfer) -> Accepted:
+    limits = service.store.limits
+    with service.store.upload() as folder:
+        chunks = service.transfers.chunks(request.stream(), transfer)
+        form = await receive_form(chunks, request.headers.get("content-type", ""), folder, limits)
+        return await run_sync(partial(_accept, service, form, folder), limiter=service.reading)
 
 
 def _accept(service: Service, form: Form, folder: Path) -> Accepted:

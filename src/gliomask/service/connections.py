@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from typing import Any, cast
 
@@ -19,6 +20,8 @@ WRITE_SECONDS = 60.0
 MOST_CONNECTIONS = 500
 """When there are more, the one is closed for which the server has waited longest."""
 
+# Bytes that the operating system keeps for a client that does not read; by default they may be several megabytes.
+_SEND_BUFFER = 1 << 18
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -37,6 +40,9 @@ class TimedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time limit of the first request, and make room for it."""
         super().connection_made(transport)
+        connected = transport.get_extra_info("socket")
+        if connected is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self._expect_request()
         if len(self.connections) > MOST_CONNECTIONS:
             self._make_room()

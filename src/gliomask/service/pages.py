@@ -5,6 +5,7 @@ The files are listed in fixed tables, read once, and sent gzipped to browsers th
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -166,6 +167,7 @@ def _response(content: bytes, headers: dict[str, str], media_type: str) -> Respo
 async def _each(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
     for piece in pieces:
         yield piece
+        await asyncio.sleep(0)  # others are served between two pieces
 
 
 @cache

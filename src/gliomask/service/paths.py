@@ -18,7 +18,8 @@ def without_paths(text: str, *folders: PurePath) -> str:
             spaces; other absolute paths are recognised only if they contain none.
     """
     for folder in sorted(folders, key=lambda one: len(str(one)), reverse=True):
-        parts = [re.escape(part.rstrip("\\/")) for part in folder.parts]
-        if any(parts):
-            text = re.sub(r"[\\/]+".join(parts) + r"(?:[\\/]+|(?![\w.-]))", "", text)
+        names = [re.escape(name) for part in folder.parts for name in re.split(r"[\\/]+", part) if name]
+        if names:
+            start = r"[\\/]*" if folder.anchor else ""
+            text = re.sub(start + r"[\\/]+".join(names) + r"(?:[\\/]+|(?![\w-]|\.\w))", "", text)
     return _ABSOLUTE.sub("", text)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from gliomask.service.jobs import Job
@@ -67,25 +67,26 @@ class WorkerProcess:
             self.process.stdin.write(request.to_json() + "\n")
             self.process.stdin.flush()
 
-    def messages(self) -> Generator[Message, None, None]:
+    def messages(self) -> Iterator[Message]:
         """Yield the messages of the process until it ends."""
-        assert self.process.stdin is not None
         assert self.process.stdout is not None
-        try:
-            while line := self.process.stdout.readline(LONGEST_LINE):
-                message = read_message(line)
-                if message is not None:
-                    self._record(message)
-                    yield message
-            with suppress(subprocess.TimeoutExpired):  # a process that closed its output cannot report anything more
-                self.process.wait(timeout=5)
-        finally:
-            self._timer.cancel()
-            self.process.kill()
-            self.process.wait()
-            with suppress(OSError):
-                self.process.stdin.close()
-            self.process.stdout.close()
+        while line := self.process.stdout.readline(LONGEST_LINE):
+            message = read_message(line)
+            if message is not None:
+                self._record(message)
+                yield message
+        with suppress(subprocess.TimeoutExpired):  # a process that closed its output cannot report anything more
+            self.process.wait(timeout=5)
+
+    def end(self) -> None:
+        """End the process if it still runs, and release its resources."""
+        self._timer.cancel()
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
 
     def kill(self) -> None:
         """End the process."""

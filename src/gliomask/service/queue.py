@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -181,11 +181,11 @@ class Queue:
     def _follow(self, running: WorkerProcess) -> None:
         """Wait until a process ends, and store what it reports."""
         try:
-            with closing(running.messages()) as messages:
-                for message in messages:
-                    if message.ready is not None:
-                        self._store_results(running, message.ready)
+            for message in running.messages():
+                if message.ready is not None:
+                    self._store_results(running, message.ready)
         finally:
+            running.end()
             with self._change:
                 self._running = None
                 self._finish(running)

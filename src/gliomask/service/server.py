@@ -81,7 +81,8 @@ def serve(options: ServeOptions, on_ready: Callable[[str, str | None], None]) ->
         # At their lowest level these log the content of uploads.
         for name in ("python_multipart", "multipart", "uvicorn", "asyncio"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a warning for each malformed request
+        for name in ("uvicorn.error", "asyncio"):  # a warning for each malformed request and each lost connection
+            logging.getLogger(name).setLevel(logging.ERROR)
         raise_file_limit()
         _run(app, listening, lambda: on_ready(_url(options.address, port), secret))
     finally:

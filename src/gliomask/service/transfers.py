@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from gliomask.service.limits import Limits, RefusedError
 
 _WINDOW_S = 10.0
+_LONGEST_WAIT_S = 2.0
 # A new upload takes the place of one that is at least this old and slower than this.
 _REPLACEABLE_AFTER_S = 0.25
 _REPLACEABLE_BYTES_PER_S = 64_000.0
@@ -58,15 +59,18 @@ class Transfers:
         self._clock = clock
         self._open: set[Transfer] = set()
 
-    @contextmanager
-    def open(self) -> Iterator[Transfer]:
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Transfer]:
         """Yield a place for an upload.
 
         Raises:
-            RefusedError: 429, all places are taken by uploads that are not slow.
+            RefusedError: 429, all places are taken, for two seconds, by uploads that are not slow.
         """
-        if len(self._open) >= self._limits.uploads_at_once:
-            self._replace_slowest()
+        end = self._clock() + _LONGEST_WAIT_S
+        while len(self._open) >= self._limits.uploads_at_once and not self._replace_slowest():
+            if self._clock() >= end:
+                raise RefusedError(429, "Too many uploads are in progress. Try again in a minute.")
+            await asyncio.sleep(0.1)
         transfer = Transfer(self._clock())
         self._open.add(transfer)
         try:
@@ -102,7 +106,8 @@ class Transfers:
         if transfer.is_replaced or transfer.is_slow(self._clock(), self._limits.slowest_bytes_per_s):
             raise RefusedError(408, "The upload was too slow and was ended. Check the connection, then try again.")
 
-    def _replace_slowest(self) -> None:
+    def _replace_slowest(self) -> bool:
+        """End the slowest upload, and return whether there was one that is slow enough."""
         moment = self._clock()
         slow = [
             one
@@ -112,7 +117,8 @@ class Transfers:
             and one.rate(moment) < _REPLACEABLE_BYTES_PER_S
         ]
         if not slow:
-            raise RefusedError(429, "Too many uploads are in progress. Try again in a minute.")
+            return False
         slowest = min(slow, key=lambda one: one.rate(moment))
         slowest.is_replaced = True
         self._open.discard(slowest)
+        return True
