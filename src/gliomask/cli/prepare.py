@@ -58,6 +58,8 @@ def prepare(
         else:
             crops, problems = write_crops(usable, output, plan, crop, threads=threads, on_case=lambda _: advance(bar))
             done = len(crops)
+    if not done:
+        end_batch([*found.problems, *problems], done)
     if crop is None:
         out.print(f"{counted(done, 'case')} in {output}. Train from it: gliomask train {output} -o run")
     else:
