@@ -314,3 +314,17 @@ def test_a_saved_prediction_can_be_read(place: Place) -> None:
     place.file(0, ".json").unlink()
     with pytest.raises(InputError, match="missing or damaged"):
         prediction.read_prediction(place.file(0), case, plan)
+
+
+def test_a_case_folder_that_cannot_be_read_is_counted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are done, and the exit status is 1."""
+    scandir, locked = os.scandir, place.cases[1].images["t2f"].path.parent
+
+    def refusing(folder: Path) -> Any:
+        if Path(folder) == locked:
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr("gliomask.cases.folders.os.scandir", refusing)
+    status, said = place.predict("--overwrite")
+    assert (status, "1 failed, 2 done" in said, "cannot be read: Permission denied" in said) == (1, True, True)

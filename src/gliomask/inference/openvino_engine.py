@@ -206,7 +206,7 @@ def _read_safetensors(path: Path, plan: Plan, _: dict[str, Any]) -> tuple[Graph,
             raise ValueError("too many levels")
         build_graph(weights, (facts.divisor,) * 3)  # raises if the weights do not fit together
         fits = channels_of(weights) == (len(plan.modalities), len(plan.regions)) and _has_asked_channels(plan, weights)
-    except (LookupError, TypeError, ValueError, ArithmeticError, AssertionError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, AssertionError, RuntimeError) as error:
         raise misfit(path, plan) from error
     if not fits:
         raise misfit(path, plan)

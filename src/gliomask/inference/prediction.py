@@ -63,6 +63,8 @@ class Prediction:
     """Differences between the images and those that models are trained on; see `inspect`."""
     settings: dict[str, Any] | None = None
     """What determined the mask beside the images; see `describe_settings`."""
+    images: dict[str, str] | None = None
+    """Fingerprints of the images; see `describe_images`."""
 
     @property
     def missing(self) -> list[str]:
@@ -130,7 +132,7 @@ class Prediction:
             "network": self.plan.network,
             "window": self.window,
             "settings": self.settings,
-            "images": describe_images(self.case, self.plan.modalities),
+            "images": self.images,
             "regions": list(self.plan.regions),
             "postprocessing": self.plan.postprocessing.model_dump(mode="json"),
             "warnings": list(self.warnings),
@@ -253,6 +255,8 @@ class _Ready:
 
     case: Case
     prepared: list[Prepared]
+    images: dict[str, str]
+    """Their fingerprints; see `describe_images`."""
     warnings: tuple[str, ...]
     seconds: float
 
@@ -264,18 +268,19 @@ def _read(models: Sequence[Predictor], case: Case) -> _Ready | InputError:
     prepared = []
     warnings: dict[str, None] = {}
     try:
+        images = describe_images(case, [name for member in models for name in member.plan.modalities])
         for member in models:
             check_sequences(member.plan, case)
             plan = member.plan
             view = (plan.modalities, plan.axes, plan.spacing_mm, plan.normalization)
             if view not in by_view:
-                images = read_case(case, plan.modalities)
-                warnings |= dict.fromkeys(_inspect(case, images, plan))
-                by_view[view] = prepare(images, plan)
+                volume = read_case(case, plan.modalities)
+                warnings |= dict.fromkeys(_inspect(case, volume, plan))
+                by_view[view] = prepare(volume, plan)
             prepared.append(by_view[view])
     except Exception as error:
         return case_error(case, error)
-    return _Ready(case, prepared, tuple(warnings), time.perf_counter() - started)
+    return _Ready(case, prepared, images, tuple(warnings), time.perf_counter() - started)
 
 
 def _answer_or_error(
@@ -302,6 +307,7 @@ def _answer_or_error(
         seconds=ready.seconds + time.perf_counter() - started,
         warnings=(*ready.warnings, *unusual),
         settings=describe_settings([member.digest for member in models], inference, convention),
+        images=ready.images,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from threading import get_ident
 from typing import Any, cast
 
 import numpy as np
@@ -77,11 +78,11 @@ class TorchEngine:
     def bytes_per_voxel(self) -> float:
         """The estimated memory of a pass for each voxel, from the largest layer output in a pass over a small cube."""
         edge = 2 * self.divisor
-        largest = 0
+        largest, thread = 0, get_ident()
 
         def note(_: nn.Module, __: Any, output: Tensor) -> None:
             nonlocal largest
-            if isinstance(output, Tensor):
+            if isinstance(output, Tensor) and get_ident() == thread:  # another thread may use the network too
                 largest = max(largest, output.numel() * output.element_size())
 
         handles = [module.register_forward_hook(note) for module in self.network.modules()]
