@@ -59,7 +59,7 @@ def test_links_in_circles_end(tmp_path: Path) -> None:
     found = survey(tmp_path / "data")
     assert [case.id for case in found.cases] == ["anna"]
     assert set(reasons(found)) == {"up", "here", "above", "again"}
-    assert set(reasons(found).values()) == {"a link to a folder that is looked at already"}
+    assert set(reasons(found).values()) == {"a link to a folder that is searched already"}
 
 
 def test_two_links_to_one_folder_are_one_case(tmp_path: Path) -> None:

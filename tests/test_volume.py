@@ -333,7 +333,7 @@ def with_header(path: Path, **fields: object) -> Path:
         ({"srow_y": [np.nan, 0, 0, 0]}, "singular affine"),
         ({"dim": [3, 6, -7, 5, 1, 1, 1, 1]}, "3-D volume is needed"),
         ({"dim": [4, 6, 7, 5, 0, 1, 1, 1]}, "this one is 6 x 7 x 5 x 0"),
-        ({"dim": [3, 32000, 32000, 32000, 1, 1, 1, 1]}, "a field of view of .* mm, which no head has"),
+        ({"dim": [3, 32000, 32000, 32000, 1, 1, 1, 1]}, "a field of view of .* mm, which is impossible for a head"),
         ({"dim": [3, 1000, 1000, 900, 1, 1, 1, 1]}, "cut short"),
         ({"vox_offset": np.inf}, "header is damaged"),
         ({"vox_offset": 1e9}, "cut short"),

@@ -52,7 +52,7 @@ def test_units_are_converted_to_millimetres_and_said(tmp_path: Path, unit: int, 
     path = patched(tmp_path / "a.nii", 123, "<B", unit, affine=scaled(factor))
     volume = read_volume(path)
     np.testing.assert_allclose(volume.affine, STRAIGHT, rtol=1e-6)
-    assert volume.notes == (f"its header says {name}; they are converted to mm.",)
+    assert volume.notes == (f"its header gives lengths in {name}; they are converted to mm.",)
     write_volume(tmp_path / "mask.nii", Volume((volume.data > 9).astype(np.uint8), volume.affine), like=path)
     np.testing.assert_allclose(read_grid(tmp_path / "mask.nii")[0].affine, STRAIGHT, rtol=1e-6)
 
@@ -111,7 +111,7 @@ def test_contradictions_of_a_header_are_said(
 @pytest.mark.parametrize(
     ("affine", "message"),
     [
-        (scaled(100), r"voxels of 200 x 150 x 300 mm, which no head has"),
+        (scaled(100), r"voxels of 200 x 150 x 300 mm, which is impossible for a head"),
         (scaled(0.001), r"voxels of 0\.002 x 0\.0015 x 0\.003 mm"),
         (np.diag([-90.0, -90, 90, 1]), None),
         (np.diag([-60.0, -60, 400, 1]), r"voxels of 60 x 60 x 400 mm"),

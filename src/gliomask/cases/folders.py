@@ -46,7 +46,7 @@ def list_folder(root: Path) -> Listing:
             link = links.popleft()
             target = link.resolve()
             if target in seen or top.is_relative_to(target):
-                found.passed_over.append(Problem(str(link), "a link to a folder that is looked at already"))
+                found.passed_over.append(Problem(str(link), "a link to a folder that is searched already"))
                 continue
             seen.add(target)
             folders.append((link, target))

@@ -17,21 +17,21 @@ from gliomask.volume.grid import Grid, corner_indices
 
 Affine = NDArray[np.float64]
 
-# What is read at most: 512 x 512 x 512 voxels, of all channels together. In float64 that is 1 GiB in memory.
+# Files with more voxels, in all channels together, are refused: 512 x 512 x 512, which is 1 GiB in float64.
 _MOST_VOXELS = 2**27
 _WIDEST_BYTES = 8
 
-# Voxels and fields of view outside these limits are those of a wrong header; the farthest place allows for origins that
-# are given relative to a scanner's table.
+# Voxel sizes and fields of view outside these limits come from a wrong header. The limit of positions allows for
+# origins that are given relative to a scanner's table.
 _SPACING_MM = (0.01, 100.0)
 _FIELD_MM = 3000.0
 _FARTHEST_MM = 1e5
-# A field of view that can be that of a head, a phantom or a test: with it a contradictory unit is decided.
+# If only one reading of the unit gives a field of view within these limits, that reading is used.
 _PLAUSIBLE_FIELD_MM = (5.0, 2000.0)
 
-# Columns of an affine that enclose less than this share of the volume of their box are no axes of an image.
+# The columns of an affine are usable as axes if they span at least this share of the product of their lengths.
 _LEAST_VOLUME = 0.05
-# No number in an affine that can be computed with is larger.
+# Affines with larger numbers cannot be computed with.
 _LARGEST = 1e100
 # Two voxel sizes of one file that differ by more than this share contradict each other.
 _OTHER_SPACING = 5e-3
@@ -72,7 +72,7 @@ def read_header(path: Path, content: bytes) -> Header:
 
     Raises:
         InputError: Not a NIfTI file; not 3-D or 4-D; larger than is read; no usable orientation; a voxel size, a field
-            of view or a place that no head can have.
+            of view or an origin that is impossible for a head.
     """
     raw, length = _raw_header(path, content)
     shape = _shape(path, raw)
@@ -147,7 +147,7 @@ def _affine(path: Path, raw: Any, shape: tuple[int, ...]) -> tuple[Affine, list[
     elif qform is not None:
         affine = qform
         if int(raw["sform_code"]) > 0:
-            notes.append("its sform cannot be used (its axes are no axes); the qform is read.")
+            notes.append("its sform cannot be used (its axes do not span a volume); the qform is read.")
     else:
         stored = int(raw["sform_code"]) > 0 or int(raw["qform_code"]) > 0
         plain = _usable(_silently(raw.get_base_affine))
@@ -219,8 +219,10 @@ def _in_mm(raw: Any, affine: Affine, shape: tuple[int, ...]) -> tuple[Affine, li
     as_stored = np.linalg.norm(affine[:3, :3], axis=0) * shape
     converted = as_stored * factor
     if not ((low <= converted) & (converted <= high)).all() and ((low <= as_stored) & (as_stored <= high)).all():
-        return affine, [f"its header says {unit}, which no head fits; its numbers are read as mm."]
-    return np.diag([factor, factor, factor, 1.0]) @ affine, [f"its header says {unit}; they are converted to mm."]
+        return affine, [f"its header says {unit}, which is impossible for a head; its numbers are read as mm."]
+    return np.diag([factor, factor, factor, 1.0]) @ affine, [
+        f"its header gives lengths in {unit}; they are converted to mm."
+    ]
 
 
 def _check_place(path: Path, grid: Grid) -> None:
@@ -234,7 +236,9 @@ def _check_place(path: Path, grid: Grid) -> None:
     elif np.abs(grid.affine @ corner_indices(grid.shape)).max() > _FARTHEST_MM:
         wrong = f"an origin at {_by(grid.affine[:3, 3])} mm"
     if wrong:
-        raise InputError(f"{path}: its header says {wrong}, which no head has. Repair the header, or convert it again.")
+        raise InputError(
+            f"{path}: its header gives {wrong}, which is impossible for a head. Repair it, or convert the images again."
+        )
 
 
 def _damaged(path: Path, reason: object) -> InputError:
