@@ -7,15 +7,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+
+from gliomask.cli import app
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "check": ("check", "{path}"),
+    "preprocess": ("preprocess", "{path}", "-o", "{tmp}/out"),
     "prepare": ("prepare", "{path}", "-o", "{tmp}/out"),
     "train": ("train", "{path}", "-o", "{tmp}/out"),
     "train from": ("train", "{tmp}/empty", "-o", "{tmp}/out", "--from", "{path}"),
     "resume": ("train", "-o", "{path}", "--resume"),
     "predict a folder": ("predict", "-i", "{path}", "-o", "{tmp}/out"),
     "predict a file": ("predict", "--flair", "{path}", "-o", "{tmp}/out"),
+    "predict raw": ("predict", "--raw", "-i", "{path}", "-o", "{tmp}/out"),
     "predict with": ("predict", "-m", "{path}", "--flair", "{tmp}/none", "-o", "{tmp}/out"),
     "evaluate": ("evaluate", "{path}", "{path}"),
     "compare": ("compare", "{path}", "-o", "{tmp}/out"),
@@ -59,6 +64,12 @@ def _make(kind: str, path: Path) -> None:
             path.write_bytes(b"\x1f\x8b\xff\x00")
     except (OSError, ValueError, UnicodeError):
         pytest.skip("this file system has no such name")
+
+
+def test_every_command_that_reads_a_path_is_tried() -> None:
+    """The others only write."""
+    tried = {words[0] for words in COMMANDS.values()}
+    assert tried == set(get_command(app).commands) - {"demo", "phantom"}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 EXAMPLES = """
 **Examples**
 
-`gliomask predict -i patients -o predictions --picture`  (the model that comes with gliomask)
+`gliomask predict -i PATIENTS -o predictions --picture`  (the built-in model)
 
-`gliomask predict -m run/best.safetensors -i patients -o predictions`
+`gliomask predict -m run/best.safetensors -i PATIENTS -o predictions`
 
 `gliomask predict -m run/best.safetensors --t1ce a.nii.gz --t2 b.nii.gz --flair c.nii.gz -o mask.nii.gz`
 
-`gliomask predict -i patients -o predictions -m run/fold*/best.safetensors`  (the mean of several models)
+`gliomask predict -i PATIENTS -o predictions -m run/fold*/best.safetensors`  (the mean of several models)
 """
 
 _Output = Annotated[
@@ -53,7 +53,7 @@ _Models = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help="Model file, RUN/best.safetensors or .onnx; default: the model inside the package. The probabilities of "
+        help="Model file, RUN/best.safetensors or .onnx; default: the built-in model. The probabilities of "
         "several models are averaged.",
     ),
 ]
