@@ -163,8 +163,8 @@ def predict(
         return
     cases, problems = _cases(source, files)
     wanted = how.wanted(labels, probabilities=save_probabilities, picture=picture, redraw=bool(show))
-    problems += _predict(cases, output, how, wanted, sequences, overwrite=overwrite, alone=not problems)
-    end_batch(problems, len(cases) - len(problems))
+    failed = _predict(cases, output, how, wanted, sequences, overwrite=overwrite, alone=not problems)
+    end_batch([*problems, *failed], len(cases) - len(failed))
 
 
 @dataclass(frozen=True)
