@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from gliomask.errors import InputError, unknown_name
+from gliomask.service.limits import RefusedError
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,10 @@ def test_an_error_survives_the_way_to_another_process() -> None:
     error = pickle.loads(pickle.dumps(unknown_name("network", "unte", ["unet"])))
     assert type(error) is InputError
     assert str(error) == "unknown network 'unte'; did you mean 'unet'? (known: unet)"
+
+
+def test_an_error_with_another_constructor_survives_too() -> None:
+    """Its facts go along with its text."""
+    error = pickle.loads(pickle.dumps(RefusedError(413, "too large", ["a.nii.gz: 3 GB"])))
+    assert type(error) is RefusedError
+    assert (str(error), error.status, error.problems) == ("too large", 413, ("a.nii.gz: 3 GB",))

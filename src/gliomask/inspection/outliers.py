@@ -52,7 +52,7 @@ def ordinary_range(channel: NDArray[Any]) -> tuple[float, float]:
     return lowest, highest
 
 
-def spikes(volume: Volume, modalities: Sequence[str], look: Samples) -> str | None:
+def spikes(volume: Volume, modalities: Sequence[str], samples: Samples) -> str | None:
     """Describe the images that have outliers, with their number and the farthest one."""
     found = []
     for modality, channel in zip(modalities, volume.data, strict=True):
@@ -61,7 +61,7 @@ def spikes(volume: Volume, modalities: Sequence[str], look: Samples) -> str | No
             values = channel[outliers]
             farthest = float(values[np.abs(values.astype(np.float64)).argmax()])
             found.append(
-                f"{look.named([modality])}: {np.count_nonzero(outliers)} voxels (the farthest is {farthest:g})"
+                f"{samples.named([modality])}: {np.count_nonzero(outliers)} voxels (the farthest is {farthest:g})"
             )
     if not found:
         return None
