@@ -35,14 +35,14 @@ WriteCase = Callable[..., Case]
 
 
 def touch(*paths: Path) -> None:
-    """Files whose names are all that counts."""
+    """Make empty files, for tests in which only names matter."""
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
 
 def roles(folder: Path, case: Case) -> dict[str, str]:
-    """The case's files by role, below the folder."""
+    """Return the case's files by role, relative to the folder."""
     files = {modality: source.path for modality, source in case.images.items()}
     files |= {"mask": case.mask} if case.mask else {}
     return {role: path.relative_to(folder).as_posix() for role, path in files.items()}
@@ -50,7 +50,7 @@ def roles(folder: Path, case: Case) -> dict[str, str]:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_is_found_as_it_was_written(write_case: WriteCase, tmp_path: Path, layout: str) -> None:
-    """Ids, sequences, channels, masks and conventions, sorted by id."""
+    """Ids, sequences, channels, masks and conventions are found, and the cases are sorted by id."""
     written = [write_case(layout, number=number) for number in (2, 1)]
     found = survey(tmp_path / "data")
     assert list(found.cases) == written[::-1]
@@ -61,7 +61,7 @@ def test_every_layout_is_found_as_it_was_written(write_case: WriteCase, tmp_path
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "msd"])
 def test_a_sequence_may_lack(write_case: WriteCase, tmp_path: Path, layout: str) -> None:
-    """The case has those that are there."""
+    """The case has the sequences whose files exist."""
     write_case(layout, missing=["t1c", "t2w"])
     (found,) = find_cases(tmp_path / "data")
     assert set(found.images) == {"t1n", "t2f"}
@@ -70,7 +70,7 @@ def test_a_sequence_may_lack(write_case: WriteCase, tmp_path: Path, layout: str)
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_mask_may_lack(write_case: WriteCase, tmp_path: Path, layout: str) -> None:
-    """As in the validation sets."""
+    """Validation sets have no masks."""
     case = write_case(layout)
     case.mask.unlink()
     (found,) = find_cases(tmp_path / "data")
@@ -79,7 +79,7 @@ def test_a_mask_may_lack(write_case: WriteCase, tmp_path: Path, layout: str) -> 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_is_read_is_what_was_written(write_case: WriteCase, layout: str) -> None:
-    """Each sequence from its own file or channel, tissues in the layout's numbers."""
+    """Each sequence is read from its own file or channel, and tissues have the layout's numbers."""
     images, tissues = nested_ellipsoids(1)
     case = write_case(layout)
     order = ("t2f", "t1c", "t1n", "t2w")
@@ -121,14 +121,14 @@ def test_an_id_tells_its_layout(case_id: str, layout: str | None, convention: st
 
 
 def test_an_unknown_layout_is_met_with_the_known_ones() -> None:
-    """With a hint."""
+    """The message contains the most similar name."""
     with pytest.raises(InputError, match="unknown layout 'brats2012'; did you mean 'brats20"):
         get_layout("brats2012")
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 def test_bare_names_in_patients_folders(tmp_path: Path, ending: str) -> None:
-    """The folder is the id."""
+    """The folder's name is the id."""
     names = {"t1n": "T1", "t1c": "t1_post", "t2w": "t2", "t2f": "flair", "mask": "seg"}
     for patient in ("anna", "bert"):
         touch(*(tmp_path / patient / f"{name}{ending}" for name in names.values()))
@@ -140,14 +140,14 @@ def test_bare_names_in_patients_folders(tmp_path: Path, ending: str) -> None:
 
 
 def test_one_name_in_several_folders_is_told_by_the_folder(tmp_path: Path) -> None:
-    """Some exports call every patient's files the same."""
+    """Some exports give every patient's files the same names."""
     for patient in ("anna", "bert"):
         touch(tmp_path / patient / "scan_t1.nii.gz", tmp_path / patient / "scan_flair.nii.gz")
     assert [case.id for case in find_cases(tmp_path)] == ["anna", "bert"]
 
 
 def test_cases_may_lie_side_by_side_in_one_folder(tmp_path: Path) -> None:
-    """A prefix tells them apart, also where one id begins another."""
+    """A prefix tells them apart, also if one id is the beginning of another."""
     touch(*(tmp_path / f"{case}_{name}.nii.gz" for case in ("p1", "p1_b", "p2") for name in ("t1", "t1ce", "seg")))
     found = find_cases(tmp_path)
     assert [case.id for case in found] == ["p1", "p1_b", "p2"]
@@ -155,7 +155,7 @@ def test_cases_may_lie_side_by_side_in_one_folder(tmp_path: Path) -> None:
 
 
 def test_case_355_of_brats_2020_gets_its_misnamed_mask(tmp_path: Path) -> None:
-    """Taken, and said."""
+    """The mask is used, and a note says so."""
     case_id = "BraTS20_Training_355"
     touch(*(tmp_path / case_id / f"{case_id}_{name}.nii" for name in ("flair", "t1", "t1ce", "t2")))
     touch(tmp_path / case_id / "W39_1998.09.19_Segm.nii", tmp_path / "name_mapping.csv")
@@ -167,7 +167,7 @@ def test_case_355_of_brats_2020_gets_its_misnamed_mask(tmp_path: Path) -> None:
 
 
 def test_a_mask_of_nobody_is_passed_over_and_said(tmp_path: Path) -> None:
-    """Where two cases could own it, or one has its own."""
+    """This applies if two cases could own the mask, or if the case has a mask already."""
     touch(*(tmp_path / "two" / f"{case}_t1.nii" for case in ("a", "b")), tmp_path / "two" / "c_seg.nii")
     touch(tmp_path / "one" / "d_t1.nii", tmp_path / "one" / "d_seg.nii", tmp_path / "one" / "e_seg.nii")
     found = survey(tmp_path)
@@ -203,7 +203,7 @@ def test_hidden_files_are_no_cases(tmp_path: Path) -> None:
 
 
 def test_brain_masks_are_passed_over(write_case: WriteCase, tmp_path: Path) -> None:
-    """By name; or, called just `mask`, because it fills a brain with ones."""
+    """They are recognised by their names or, if the name is only `mask`, because they are 1 in a whole brain."""
     case = write_case()
     folder = case.mask.parent
     brain = read_case(case, ("t2f",)).data[0] != 0
@@ -220,7 +220,7 @@ def test_brain_masks_are_passed_over(write_case: WriteCase, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("values", [(0, 1, 2, 4), (0, 0, 0, 1)])
 def test_a_tumour_mask_may_be_called_mask(write_case: WriteCase, tmp_path: Path, values: tuple[int, ...]) -> None:
-    """Several numbers, or one that fills no more than a tumour can."""
+    """It is one if it holds several numbers, or one number in no more voxels than a tumour can fill."""
     case = write_case()
     mask = case.mask.with_name(f"{case.id}_mask.nii.gz")
     tissues = nested_ellipsoids(1)[1]
@@ -232,7 +232,7 @@ def test_a_tumour_mask_may_be_called_mask(write_case: WriteCase, tmp_path: Path,
 
 
 def test_a_damaged_mask_is_still_the_cases(write_case: WriteCase, tmp_path: Path) -> None:
-    """Looking for cases does not fail on it; reading it does."""
+    """Finding the case works; reading its mask raises an error."""
     case = write_case()
     case.mask.unlink()
     mask = case.mask.with_name(f"{case.id}_mask.nii.gz")
@@ -244,7 +244,7 @@ def test_a_damaged_mask_is_still_the_cases(write_case: WriteCase, tmp_path: Path
 
 
 def test_two_files_for_one_sequence_are_a_problem(write_case: WriteCase, tmp_path: Path) -> None:
-    """Both are named; the other cases are there all the same."""
+    """Both files are named, and the other cases are found."""
     write_case(number=1)
     case = write_case(number=2)
     touch(case.images["t1c"].path.with_name(f"{case.id}_t1gd.nii.gz"))
@@ -258,7 +258,7 @@ def test_two_files_for_one_sequence_are_a_problem(write_case: WriteCase, tmp_pat
 
 
 def test_one_id_in_two_places_is_a_problem(tmp_path: Path) -> None:
-    """The same case under HGG and LGG, say: neither is taken."""
+    """If the same case lies under HGG and LGG, neither is used."""
     case_id = "Brats18_TCIA09_141_1"
     for grade in ("HGG", "LGG"):
         touch(tmp_path / grade / case_id / f"{case_id}_t1.nii.gz")
@@ -272,7 +272,7 @@ def test_one_id_in_two_places_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
-    """One run of the check, one list to work off."""
+    """All problems are in one message."""
     touch(*(tmp_path / "a" / f"a_{name}.nii" for name in ("t1", "t1w", "t2", "t2w", "seg", "label")))
     with pytest.raises(InputError) as caught:
         find_cases(tmp_path)
@@ -284,7 +284,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_cases_says_what_was_looked_for(tmp_path: Path) -> None:
-    """And files alone that tell nothing are no cases."""
+    """Files whose names tell nothing are no cases."""
     touch(tmp_path / "adc.nii.gz", tmp_path / "notes.txt")
     with pytest.raises(InputError, match=r"no case found.*ID_t1ce\.nii\.gz.*imagesTr/ with a dataset\.json") as caught:
         find_cases(tmp_path)
@@ -292,7 +292,7 @@ def test_a_folder_without_cases_says_what_was_looked_for(tmp_path: Path) -> None
 
 
 def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
-    """Missing, or a file."""
+    """The folder is missing, or it is a file."""
     touch(tmp_path / "file.nii")
     with pytest.raises(InputError, match="nowhere: no such folder"):
         find_cases(tmp_path / "nowhere")
@@ -307,7 +307,7 @@ def describe(folder: Path, **changes: object) -> None:
 
 
 def test_msd_and_nnunet_are_refused_without_their_description(folder_of: Callable[..., Path]) -> None:
-    """Only it says which channel is which; a guess would swap sequences."""
+    """Only the description says which channel is which sequence; a guess could swap them."""
     folder = folder_of(1, "nnunet")
     (folder / "dataset.json").unlink()
     with pytest.raises(InputError, match=r"dataset\.json: missing"):
@@ -326,7 +326,7 @@ def test_msd_and_nnunet_are_refused_without_their_description(folder_of: Callabl
     ],
 )
 def test_a_description_that_cannot_be_used_is_named(folder_of: Callable[..., Path], text: str, message: str) -> None:
-    """The file, and what of it."""
+    """The message names the file and what is wrong in it."""
     folder = folder_of(1, "nnunet")
     (folder / "dataset.json").write_text(text)
     with pytest.raises(InputError, match=message) as caught:
@@ -336,7 +336,7 @@ def test_a_description_that_cannot_be_used_is_named(folder_of: Callable[..., Pat
 
 @pytest.mark.parametrize("layout", ["msd", "nnunet"])
 def test_the_description_alone_says_which_channel_is_which(folder_of: Callable[..., Path], layout: str) -> None:
-    """In whatever order its owner chose, with any accepted spelling."""
+    """The channels may be in any order and in any accepted spelling."""
     folder = folder_of(1, layout)
     before = find_cases(folder)[0].images
     key = "modality" if layout == "msd" else "channel_names"
@@ -351,7 +351,7 @@ def test_the_description_alone_says_which_channel_is_which(folder_of: Callable[.
 
 
 def test_a_channel_that_is_not_described_is_a_problem(folder_of: Callable[..., Path]) -> None:
-    """A fifth file beside four names."""
+    """There is a fifth file, and dataset.json names four channels."""
     folder = folder_of(1, "nnunet")
     touch(folder / "imagesTr" / "BRATS_001_0004.nii.gz")
     with pytest.raises(InputError, match=r"BRATS_001_0004\.nii\.gz: its channel number is not in dataset\.json"):
@@ -360,7 +360,7 @@ def test_a_channel_that_is_not_described_is_a_problem(folder_of: Callable[..., P
 
 @pytest.mark.parametrize(("layout", "stem"), [("nnunet", "BRATS_001_0000"), ("msd", "BRATS_001")])
 def test_one_file_in_two_endings_is_a_problem(folder_of: Callable[..., Path], layout: str, stem: str) -> None:
-    """Which of them is meant is not ours to say; the other cases are there."""
+    """Neither file is chosen; the other cases are found."""
     folder = folder_of(2, layout)
     touch(folder / "imagesTr" / f"{stem}.nii")
     found = survey(folder)
@@ -370,7 +370,7 @@ def test_one_file_in_two_endings_is_a_problem(folder_of: Callable[..., Path], la
 
 
 def test_test_images_are_cases_without_masks(folder_of: Callable[..., Path]) -> None:
-    """imagesTs beside imagesTr."""
+    """The folder imagesTs is read beside imagesTr."""
     folder = folder_of(1, "nnunet")
     touch(*(folder / "imagesTs" / f"BRATS_900_000{channel}.nii.gz" for channel in range(4)))
     train, test = find_cases(folder)
@@ -405,14 +405,14 @@ def test_test_images_are_cases_without_masks(folder_of: Callable[..., Path]) -> 
 def test_label_names_tell_the_convention(
     folder_of: Callable[..., Path], labels: Mapping[str, object] | None, convention: str | None
 ) -> None:
-    """MSD writes number: name, nnU-Net name: number or regions; what matches none of ours is left open."""
+    """MSD writes number: name, nnU-Net name: number or regions. Labels that match no convention leave it open."""
     folder = folder_of(1, "nnunet")
     describe(folder, labels=labels)
     assert find_cases(folder)[0].convention == convention
 
 
 def test_an_absent_sequence_is_read_as_zeros(write_case: WriteCase) -> None:
-    """The channels come in the order asked for, in a type that holds them all."""
+    """The channels are in the order asked for and have a type that can hold all of them."""
     case = write_case(missing=["t1c"])
     images, _ = nested_ellipsoids(1)
     volume = read_case(case, ("t1c", "t2f"))
@@ -423,7 +423,7 @@ def test_an_absent_sequence_is_read_as_zeros(write_case: WriteCase) -> None:
 
 
 def test_types_meet_in_one_that_holds_both(write_case: WriteCase) -> None:
-    """One sequence exported as floats, the others as integers."""
+    """One sequence is stored as floats, the others as integers."""
     case = write_case()
     images, _ = nested_ellipsoids(1)
     write_volume(case.images["t2f"].path, Volume(images["t2f"][None].astype(np.float32) / 7, AFFINE))
@@ -434,14 +434,14 @@ def test_types_meet_in_one_that_holds_both(write_case: WriteCase) -> None:
 
 
 def test_a_case_without_any_of_the_sequences_is_refused(write_case: WriteCase) -> None:
-    """With what it has."""
+    """The message lists the sequences that it has."""
     case = write_case(missing=["t1c", "t1n"])
     with pytest.raises(InputError, match=f"^{case.id}: has none of t1c, t1n; it has t2w, t2f"):
         read_case(case, ("t1c", "t1n"))
 
 
 def test_sequences_are_asked_for_in_any_spelling(write_case: WriteCase) -> None:
-    """As everywhere else; a name that is none is refused with the nearest."""
+    """All spellings are accepted, and an unknown name is refused with the most similar one."""
     case = write_case()
     asked, known = (read_case(case, names).data for names in (("flair", "t1ce", "T2"), ("t2f", "t1c", "t2w")))
     np.testing.assert_array_equal(asked, known)
@@ -450,7 +450,7 @@ def test_sequences_are_asked_for_in_any_spelling(write_case: WriteCase) -> None:
 
 
 def test_every_bad_file_of_a_case_is_named_at_once(write_case: WriteCase) -> None:
-    """Two damaged files, one message."""
+    """Two damaged files are named in one message."""
     case = write_case()
     case.images["t1n"].path.write_bytes(b"")
     case.images["t2w"].path.unlink()
@@ -478,7 +478,7 @@ def moved(by: float) -> np.ndarray:
 def test_sequences_on_different_grids_are_refused(
     write_case: WriteCase, shape: tuple[int, int, int], affine: np.ndarray, what: str
 ) -> None:
-    """Shape, spacing, orientation or origin, each by its name, for each sequence that differs."""
+    """The message names shape, spacing, orientation or origin for each sequence that differs."""
     case = write_case()
     for modality in ("t2w", "t2f"):
         write_volume(case.images[modality].path, Volume(np.ones((1, *shape), np.int16), affine))
@@ -492,7 +492,7 @@ def test_sequences_on_different_grids_are_refused(
 
 
 def test_a_sequence_stored_in_another_orientation_is_on_the_same_grid(write_case: WriteCase) -> None:
-    """With the affine that belongs to it; so is a mask. It is said, and no voxel changes."""
+    """So is a mask. A note says that they were reoriented, and no voxel changes."""
     case = write_case()
     before, mask = read_case(case, tuple(MODALITIES)), read_mask(case)
     for path, is_mask in ((case.images["t2f"].path, False), (case.mask, True)):
@@ -511,7 +511,7 @@ def test_a_sequence_stored_in_another_orientation_is_on_the_same_grid(write_case
 
 
 def test_a_file_of_another_number_of_channels_is_refused(write_case: WriteCase) -> None:
-    """4-D where one sequence is expected, or fewer channels than dataset.json says."""
+    """The file is 4-D where one sequence is expected, or has fewer channels than dataset.json says."""
     case = write_case("msd")
     path = case.images["t1n"].path
     with pytest.raises(InputError, match="a 4-D file of 4 volumes where one sequence is expected"):
@@ -522,7 +522,7 @@ def test_a_file_of_another_number_of_channels_is_refused(write_case: WriteCase) 
 
 
 def test_a_mask_is_read_in_its_convention_or_refused(write_case: WriteCase) -> None:
-    """No mask, no convention, another convention's numbers."""
+    """It is refused without a mask, without a convention, or with numbers of another convention."""
     case = write_case()
     with pytest.raises(InputError, match=rf"^{case.id}: has no mask \(a file such as {case.id}_seg"):
         read_mask(replace(case, mask=None))
@@ -534,19 +534,19 @@ def test_a_mask_is_read_in_its_convention_or_refused(write_case: WriteCase) -> N
 
 
 def relabelled(case: Case, change: Callable[[np.ndarray], np.ndarray]) -> Case:
-    """The case with another mask in its file."""
+    """Change the mask in the case's file, and return the case."""
     mask = read_volume(case.mask, mask=True)
     write_volume(case.mask, Volume(change(mask.data).astype(np.uint8), mask.affine))
     return case
 
 
 def unlabelled(write_case: WriteCase, layout: str, count: int = 1) -> list[Case]:
-    """Cases of a layout as plain folders would give them: their convention is not known."""
+    """Write cases of a layout and return them without their convention, as from plain folders."""
     return [replace(write_case(layout, number=number), convention=None) for number in range(1, count + 1)]
 
 
 def test_conventions_come_from_the_layout(write_case: WriteCase) -> None:
-    """Masks are not opened for it."""
+    """The masks are empty files and cannot be read."""
     cases = [write_case("brats2021"), write_case("brats2023")]
     for case in cases:
         case.mask.write_bytes(b"")
@@ -554,7 +554,7 @@ def test_conventions_come_from_the_layout(write_case: WriteCase) -> None:
 
 
 def test_conventions_asked_for_win(write_case: WriteCase) -> None:
-    """Whoever says it takes the blame; a slip gets a hint."""
+    """The given convention replaces that of the layout, and a misspelt one is refused with a hint."""
     cases = [write_case("brats2021"), *unlabelled(write_case, "brats2023")]
     assert [case.convention for case in resolve_conventions(cases, "msd")] == ["msd", "msd"]
     with pytest.raises(InputError, match="unknown label convention 'brats2012'; did you mean"):
@@ -562,7 +562,7 @@ def test_conventions_asked_for_win(write_case: WriteCase) -> None:
 
 
 def test_conventions_are_proved_by_the_masks_together(write_case: WriteCase) -> None:
-    """One mask without enhancing tumour proves nothing; one with a 4 beside it settles both."""
+    """One mask without enhancing tumour proves nothing; together with one that holds a 4, both are settled."""
     cases = unlabelled(write_case, "brats2021", 2)
     mask = read_volume(cases[0].mask, mask=True)
     write_volume(cases[0].mask, Volume(np.where(mask.data == 4, 1, mask.data), mask.affine))
@@ -579,7 +579,7 @@ def with_all_four(labels: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("layout", ["brats2023", "nnunet"])
 def test_conventions_that_masks_cannot_prove_are_asked_for(write_case: WriteCase, layout: str) -> None:
-    """1, 2, 3 is BraTS 2023 or MSD; 1 to 4 is 2024 or PED."""
+    """{1, 2, 3} is BraTS 2023 or MSD; {1, 2, 3, 4} is BraTS 2024 or PED."""
     cases = unlabelled(write_case, layout, 2)
     with pytest.raises(InputError, match=f"^{cases[0].id} and 1 more: .*ambiguous.*--labels"):
         resolve_conventions(cases)
@@ -589,7 +589,7 @@ def test_conventions_that_masks_cannot_prove_are_asked_for(write_case: WriteCase
 
 
 def test_one_mask_does_not_speak_for_the_others(write_case: WriteCase) -> None:
-    """BraTS 2024 with a cavity and without enhancing tumour has the numbers of BraTS 2021; a 3 elsewhere tells."""
+    """BraTS 2024 with a cavity and without ET has the numbers of BraTS 2021; a 3 in another mask shows it."""
     cases = [replace(case, id=f"p{number}") for number, case in enumerate(unlabelled(write_case, "brats2021", 2))]
     assert {case.convention for case in resolve_conventions(cases)} == {"brats2021"}
     relabelled(cases[1], with_all_four)
@@ -598,7 +598,7 @@ def test_one_mask_does_not_speak_for_the_others(write_case: WriteCase) -> None:
 
 
 def test_a_layout_leaves_fewer_conventions(write_case: WriteCase) -> None:
-    """BraTS-PED has had two; a 4 proves the later one, and is never the enhancing tumour of BraTS 2021."""
+    """BraTS-PED has two conventions; a 4 proves the later one and is never ET of BraTS 2021."""
     case = write_case("brats-ped")
     assert label_values(read_volume(case.mask, mask=True).data) == [0, 1, 2, 4]
     assert resolve_conventions([case])[0].convention == "brats2024-ped"
@@ -608,7 +608,7 @@ def test_a_layout_leaves_fewer_conventions(write_case: WriteCase) -> None:
 
 
 def test_empty_masks_and_no_masks_need_no_convention(write_case: WriteCase) -> None:
-    """Every convention says the same of them."""
+    """Their meaning is the same in every convention."""
     (case,) = unlabelled(write_case, "brats2023")
     assert resolve_conventions([replace(case, mask=None)]) == [replace(case, mask=None)]
     write_volume(case.mask, Volume(np.zeros((1, *SHAPE), np.uint8), AFFINE))
@@ -617,7 +617,7 @@ def test_empty_masks_and_no_masks_need_no_convention(write_case: WriteCase) -> N
 
 
 def test_the_common_convention_is_that_of_most_masks(write_case: WriteCase) -> None:
-    """Cases without a mask have no say."""
+    """Cases without a mask do not count."""
     cases = [write_case("brats2023", number=1), write_case("brats2023", number=2), write_case("brats2021")]
     assert common_convention(cases) == "brats2023"
     assert common_convention([replace(case, mask=None) for case in cases[:2]] + cases[2:]) == "brats2021"
@@ -625,13 +625,13 @@ def test_the_common_convention_is_that_of_most_masks(write_case: WriteCase) -> N
 
 
 def fewer(labels: np.ndarray, value: int, count: int) -> np.ndarray:
-    """Leave so many voxels of a number; the others become oedema."""
+    """Keep the first voxels of a number, and turn its others into oedema."""
     beyond = (labels == value) & (np.cumsum(labels == value).reshape(labels.shape) > count)
     return np.where(beyond, 2, labels)
 
 
 def test_a_good_case_has_its_facts_and_no_problem(write_case: WriteCase) -> None:
-    """Grid, voxels of each tissue, numbers; all that is odd of the small phantom is its voxel size."""
+    """The report has grid, voxels of each tissue and numbers; only the voxel size of the small phantom is unusual."""
     report = check_case(write_case())
     tissues = nested_ellipsoids(1)[1]
     assert report.problems == ()
@@ -653,14 +653,14 @@ def test_a_good_case_has_its_facts_and_no_problem(write_case: WriteCase) -> None
     ],
 )
 def test_odd_masks_are_noted(write_case: WriteCase, change: Callable[[np.ndarray], np.ndarray], note: str) -> None:
-    """They can be used, and whoever scores them should know."""
+    """Such masks can be used, and the report mentions what is unusual."""
     report = check_case(relabelled(write_case(), change))
     assert note in report.notes
     assert report.problems == ()
 
 
 def test_tumour_outside_the_brain_is_noted(write_case: WriteCase) -> None:
-    """With the number of voxels."""
+    """The note states the number of voxels."""
 
     def corner(labels: np.ndarray) -> np.ndarray:
         labels = labels.copy()
@@ -672,7 +672,7 @@ def test_tumour_outside_the_brain_is_noted(write_case: WriteCase) -> None:
 
 
 def test_a_head_with_its_skull_is_noted(write_case: WriteCase) -> None:
-    """Few voxels of a head's export are zero."""
+    """In an image of a whole head few voxels are zero."""
     case = write_case(missing=["t1n", "t1c", "t2w"])
     path = case.images["t2f"].path
     write_volume(path, Volume(np.maximum(read_volume(path).data, 3), AFFINE))
@@ -680,7 +680,7 @@ def test_a_head_with_its_skull_is_noted(write_case: WriteCase) -> None:
 
 
 def test_a_spacing_that_cannot_be_is_noted(write_case: WriteCase) -> None:
-    """Micrometres taken for millimetres, say; BraTS's own 1 mm is not worth a word."""
+    """A field of view of a metre is noted; the 1 mm of BraTS is not."""
     case = write_case(missing=["t1n", "t1c", "t2w"])
     data = np.zeros((1, 100, 100, 100), np.int16)
     data[:, 30:70, 30:70, 30:70] = 5
@@ -691,7 +691,7 @@ def test_a_spacing_that_cannot_be_is_noted(write_case: WriteCase) -> None:
 
 
 def test_what_keeps_a_case_from_being_used_is_a_problem(write_case: WriteCase) -> None:
-    """Labels of another convention, a mask on another grid, a damaged image: all in one report, nothing raised."""
+    """Wrong labels, a mask on another grid and a damaged image are reported, and nothing is raised."""
     case = write_case()
     (problem,) = check_case(replace(case, convention="msd")).problems
     assert "labels {4} are not in msd" in problem
@@ -711,7 +711,7 @@ def some_image() -> Volume:
 
 
 def test_a_mask_of_no_known_convention_is_reported_by_its_numbers(write_case: WriteCase) -> None:
-    """Tissues cannot be counted, numbers can."""
+    """Tissues cannot be counted, but numbers can."""
     report = check_case(replace(write_case(), convention=None))
     assert report.voxels == {}
     assert report.values == (0, 1, 2, 4)

@@ -38,7 +38,7 @@ def reasons(found: Survey) -> dict[str, str]:
 
 
 def test_linked_case_folders_are_cases(tmp_path: Path) -> None:
-    """git-annex, DataLad and many clusters have nothing else; the link's name counts, not its target's."""
+    """git-annex and DataLad use links for everything; the id comes from the link's name, not from its target's."""
     touch(tmp_path / "store" / "abc123", "T1", "FLAIR")
     link(tmp_path / "data" / "anna", tmp_path / "store" / "abc123")
     touch(tmp_path / "data" / "bert", "T1", "FLAIR")
@@ -63,7 +63,7 @@ def test_links_in_circles_end(tmp_path: Path) -> None:
 
 
 def test_two_links_to_one_folder_are_one_case(tmp_path: Path) -> None:
-    """The first by name."""
+    """The first link by name is used."""
     touch(tmp_path / "store", "T1", "FLAIR")
     for name in ("a", "b"):
         link(tmp_path / "data" / name, tmp_path / "store")
@@ -92,7 +92,7 @@ def test_a_broken_link_is_a_file_that_is_not_there(write_case: WriteCase, tmp_pa
 def test_a_broken_link_to_a_mask_of_a_dataset_is_no_case_without_a_mask(
     folder_of: Callable[..., Path], layout: str
 ) -> None:
-    """As for plain folders."""
+    """The same rule applies as in plain folders."""
     folder = folder_of(1, layout)
     mask = folder / "labelsTr" / "BRATS_001.nii.gz"
     mask.unlink()
@@ -101,7 +101,7 @@ def test_a_broken_link_to_a_mask_of_a_dataset_is_no_case_without_a_mask(
 
 
 def test_hidden_and_system_folders_are_not_entered(tmp_path: Path) -> None:
-    """What was deleted stays deleted."""
+    """They contain what was deleted, or other programs' files."""
     touch(tmp_path / "anna", "T1", "FLAIR", "._T1")
     for hidden in (".Trash-1000", "$RECYCLE.BIN", "__MACOSX", ".git"):
         touch(tmp_path / hidden / "bert", "T1", "FLAIR")
@@ -114,13 +114,13 @@ def test_hidden_and_system_folders_are_not_entered(tmp_path: Path) -> None:
 
 
 def test_a_root_may_be_hidden(tmp_path: Path) -> None:
-    """Whoever names it wants it."""
+    """A hidden folder that is named explicitly is searched."""
     touch(tmp_path / ".cache" / "anna", "T1")
     assert [case.id for case in find_cases(tmp_path / ".cache")] == ["anna"]
 
 
 def test_images_of_other_formats_are_passed_over_with_a_reason(tmp_path: Path) -> None:
-    """A sequence that was never converted does not lack without a word."""
+    """A sequence that was not converted to NIfTI is listed."""
     touch(tmp_path / "anna", "T1")
     (tmp_path / "anna" / "T1c.mha").touch()
     (tmp_path / "anna" / "notes.txt").touch()
@@ -153,7 +153,7 @@ def test_a_folder_that_cannot_be_read_is_a_problem(tmp_path: Path, monkeypatch: 
 def test_datasets_are_found_at_any_depth(
     folder_of: Callable[..., Path], tmp_path: Path, layout: str, depth: str
 ) -> None:
-    """Also beside plain cases; what is wrong with one does not hide the others."""
+    """They may lie beside plain cases, and an error in one does not hide the others."""
     folder = folder_of(1, layout)
     place = tmp_path / "all" / depth
     place.parent.mkdir(parents=True)
@@ -169,14 +169,14 @@ def test_datasets_are_found_at_any_depth(
 
 
 def test_masks_without_images_in_a_dataset_are_passed_over(folder_of: Callable[..., Path]) -> None:
-    """With their names."""
+    """They are listed with their names."""
     folder = folder_of(1, "msd")
     touch(folder / "labelsTr", "BRATS_777")
     assert reasons(survey(folder)) == {"BRATS_777.nii.gz": "a mask without images"}
 
 
 def test_skull_stripped_images_and_corrected_masks_are_preferred(tmp_path: Path) -> None:
-    """What is not used is listed with what is."""
+    """Files that are not used are listed with the one that is used instead."""
     touch(tmp_path / "P1", "T1", "T1_bet", "FLAIR", "FLAIR_bet", "T1_bet_mask")
     name = "TCGA-02-0006_1996.08.23"
     touch(tmp_path / name, *(f"{name}_{end}" for end in ("t1", "GlistrBoost", "GlistrBoost_ManuallyCorrected")))
@@ -197,7 +197,7 @@ def test_skull_stripped_images_and_corrected_masks_are_preferred(tmp_path: Path)
 
 
 def test_a_contrast_agent_makes_no_second_case(tmp_path: Path) -> None:
-    """Whatever BIDS calls it."""
+    """This is true for any name of the agent."""
     names = ("T1w", "ce-gd_T1w", "T2w", "FLAIR", "dseg")
     touch(tmp_path / "sub-01" / "anat", *(f"sub-01_{name}" for name in names))
     (case,) = find_cases(tmp_path)
@@ -208,7 +208,7 @@ def test_a_contrast_agent_makes_no_second_case(tmp_path: Path) -> None:
 
 
 def test_a_folder_for_each_sequence_is_one_case(tmp_path: Path) -> None:
-    """As some archives export them, with the id in the files' names or without."""
+    """Some archives export such folders, with the id in the files' names or without it."""
     for name in ("T1", "T1c", "FLAIR", "seg"):
         touch(tmp_path / "anna" / name, name)
         touch(tmp_path / "bert" / name, f"scan7_{name}")
@@ -220,7 +220,7 @@ def test_a_folder_for_each_sequence_is_one_case(tmp_path: Path) -> None:
 
 
 def test_one_examination_under_several_names_is_noted(tmp_path: Path) -> None:
-    """Cases of one folder that complement each other are seldom several."""
+    """Cases in one folder with different sequences are probably one examination."""
     touch(tmp_path / "anna", "scan1_T1", "scan2_FLAIR")
     found = survey(tmp_path)
     assert len(found.cases) == 2
@@ -230,7 +230,7 @@ def test_one_examination_under_several_names_is_noted(tmp_path: Path) -> None:
 
 
 def test_names_that_are_not_utf_8_are_names(tmp_path: Path) -> None:
-    """A folder from an older system."""
+    """Older systems made such folder names."""
     folder = tmp_path / os.fsdecode(b"patient_\xff")
     try:
         folder.mkdir()

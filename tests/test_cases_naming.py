@@ -14,7 +14,7 @@ from gliomask.errors import InputError
 @pytest.mark.parametrize("separator", ["_", "-", "."])
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_every_spelling_of_a_sequence_is_read_in_a_files_name(modality: str, separator: str, ending: str) -> None:
-    """In upper and lower case, after any separator, or alone in the patient's folder."""
+    """It is read in upper and lower case, after any separator, or alone in the patient's folder."""
     for spelling in MODALITIES[modality]:
         for written in (spelling, spelling.upper(), spelling.capitalize()):
             assert classify(Path(f"data/patient.7{separator}{written}{ending}")) == ("patient.7", modality)
@@ -70,11 +70,11 @@ def test_every_spelling_of_a_sequence_is_read_in_a_files_name(modality: str, sep
     ],
 )
 def test_a_name_means_what_its_owner_meant(name: str, told: tuple[str, str] | None) -> None:
-    """T1 is never taken for T1 with contrast, nor a brain mask for anything."""
+    """T1 is never read as T1 with contrast, and a brain mask is never used."""
     assert classify(Path("data") / name) == told
 
 
 def test_an_unknown_sequence_gets_a_hint() -> None:
-    """Users of either naming find theirs in the list."""
+    """The list contains both common namings."""
     with pytest.raises(InputError, match=r"unknown modality 'flar'; did you mean 'flair'\? \(known: flair, t1, t1c"):
         get_modality("flar")

@@ -91,13 +91,13 @@ def patients(root: Path) -> dict[str, str]:
 def test_folders_tell_the_patient_and_the_examination(
     tmp_path: Path, folders: tuple[str, ...], expected: dict[str, str]
 ) -> None:
-    """One name for all sessions is no double; folders of sites are no patients."""
+    """Equal names of sessions are not the same id, and folders of sites are not patients."""
     touch(tmp_path, *folders)
     assert patients(tmp_path) == expected
 
 
 def test_files_named_alike_in_every_examination_are_told_by_their_folders(tmp_path: Path) -> None:
-    """Also where the name in the files is that of the patient."""
+    """This is also true if the files are named after the patient."""
     for session in ("ses-01", "ses-02"):
         touch(tmp_path, f"sub-01/{session}/anat", names=("sub-01_T1w", "sub-01_FLAIR"))
     assert patients(tmp_path) == {"sub-01_ses-01": "sub-01", "sub-01_ses-02": "sub-01"}

@@ -35,14 +35,14 @@ def said(volume: Volume, modalities: tuple[str, ...] = NAMES, spacing: tuple[flo
 
 
 def changed(change: Callable[[np.ndarray], np.ndarray], volume: Volume | None = None) -> Volume:
-    """With other voxels under the same header."""
+    """Return the volume with changed voxels and the same header."""
     volume = volume or phantom()
     return Volume(change(volume.data), volume.affine)
 
 
 @pytest.mark.parametrize("seed", range(1, 9))
 def test_nothing_is_said_of_a_phantom(seed: int) -> None:
-    """Of all its sequences, of three, and of any one."""
+    """This is true of all four sequences, of three, and of a single one."""
     assert said(phantom(seed)) == []
     for kept in (*combinations(range(4), 3), (0,), (3,)):
         modalities = tuple(NAMES[place] for place in kept)
@@ -51,7 +51,7 @@ def test_nothing_is_said_of_a_phantom(seed: int) -> None:
 
 @pytest.mark.parametrize("axes", ["RAS", "SAL", "PIR", "LPS"])
 def test_the_order_of_the_voxels_does_not_matter(axes: str) -> None:
-    """It is the header's to say; nor does a grid that ends with the brain, or an absent sequence."""
+    """Nor does a grid that is cropped to the brain, or an absent sequence."""
     turned = reorient(phantom(), axes)
     assert said(turned) == []
     inside = np.argwhere(turned.data.any(axis=0))
@@ -63,7 +63,7 @@ def test_the_order_of_the_voxels_does_not_matter(axes: str) -> None:
 
 
 def _scalp(data: np.ndarray) -> np.ndarray:
-    """Skull, and fat around it, both of 6 mm."""
+    """Add a skull and fat around it, 6 mm each."""
     away = np.asarray(distance_transform_edt(~data.any(axis=0), sampling=3))
     made = data.copy()
     made[:, (away > 0) & (away <= 6)] = 20
@@ -127,21 +127,21 @@ FAULTS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("seed", [1, 4])
 def test_one_fault_gets_one_sentence(fault: str, seed: int) -> None:
-    """That names it, where it is, and what to do; what follows from it is not said too."""
+    """The sentence names the fault, the file, and what to do; consequences of the fault are not reported."""
     change, sentence = FAULTS[fault]
     (text,) = said(changed(change, phantom(seed)))
     assert re.search(sentence, text), text
 
 
 def test_a_flip_of_left_and_right_cannot_be_seen() -> None:
-    """As the page says; a brain is symmetric."""
+    """A brain is symmetric, so this cannot be detected; docs/predicting.md says so."""
     assert said(changed(lambda data: data[:, ::-1])) == []
 
 
 @pytest.mark.parametrize("seed", [1, 4])
 @pytest.mark.parametrize(("one", "other"), list(combinations(NAMES, 2)))
 def test_swapped_sequences_are_told(one: str, other: str, seed: int) -> None:
-    """Of four and of three; with what each looks like."""
+    """Swapped files are found among four and among three images, with what each looks like."""
     third = next(name for name in reversed(NAMES) if name not in (one, other))
     for given in (NAMES, (one, other, third)):
         places = [NAMES.index({one: other, other: one}.get(name, name)) for name in given]
@@ -151,13 +151,13 @@ def test_swapped_sequences_are_told(one: str, other: str, seed: int) -> None:
 
 
 def test_a_sequence_given_as_an_absent_one_is_told() -> None:
-    """T1 without contrast given as that with it."""
+    """T1 without contrast is given as T1 with contrast."""
     (text,) = said(Volume(phantom().data[[0, 2, 3]], phantom().affine), ("t1c", "t2w", "t2f"))
     assert "t1c (p_t1c.nii.gz) looks like t1n" in text
 
 
 def test_intensities_may_be_scaled_in_any_way() -> None:
-    """Each sequence by its own factor and gamma: scanners have no units."""
+    """Each sequence has its own factor and gamma, because intensities have no units."""
     data = phantom().data.astype(np.float32)
     made = np.stack(
         [(channel / channel.max()) ** gamma * 900 for channel, gamma in zip(data, (0.8, 1, 1.2, 1), strict=True)]
@@ -175,14 +175,14 @@ def test_intensities_may_be_scaled_in_any_way() -> None:
     ],
 )
 def test_another_voxel_size_is_said(known: tuple[float, float, float], words: str | None) -> None:
-    """Than the model's, not than BraTS's; thick slices with what they mean."""
+    """The voxel size is compared with the model's, and the consequence of thick slices is stated."""
     texts = said(phantom(), spacing=known)
     assert len(texts) == (words is not None)
     assert words is None or words in texts[0]
 
 
 def test_the_models_axes_are_those_of_its_voxel_size() -> None:
-    """An examination with thick slices for a model with thick slices, whatever the order of its axes."""
+    """Thick slices fit a model for thick slices, in any order of the axes."""
     thick = resample(phantom(), grid_at_spacing(phantom().grid, (3, 3, 6)))
     assert said(reorient(thick, "SAL"), spacing=(3, 3, 6)) == []
     assert inspect(thick, NAMES, {}, spacing_mm=(6, 3, 3), axes="SPL") == ()
@@ -196,19 +196,19 @@ def test_a_wrong_voxel_size_in_the_header_is_said() -> None:
 
 
 def test_nothing_at_all_is_said_to_be_nothing() -> None:
-    """And nothing else is computed on it."""
+    """Nothing else is reported."""
     assert said(Volume(np.zeros_like(phantom().data), phantom().affine)) == ["every image is empty: nothing to find."]
 
 
 def test_the_voxels_stay_as_they_were() -> None:
-    """Looking changes nothing."""
+    """Inspecting does not change the data."""
     before = phantom().data.copy()
     said(phantom())
     np.testing.assert_array_equal(phantom().data, before)
 
 
 def test_channels_of_any_voxel_size_are_inspected_alike() -> None:
-    """As `check` does it, which knows no model."""
+    """`check` inspects so, without a model."""
     channels = {
         name: Volume(channel[None], phantom().affine) for name, channel in zip(NAMES, phantom().data, strict=True)
     }

@@ -32,7 +32,7 @@ every_convention = pytest.mark.parametrize("convention", CONVENTIONS.values(), i
 
 
 def random_labels(convention: LabelConvention, seed: int = 0) -> np.ndarray:
-    """Every number of a convention, anywhere."""
+    """Return a label map with every number of a convention at random places."""
     return np.random.default_rng(seed).choice(sorted(convention.values), (6, 7, 5)).astype(np.uint8)
 
 
@@ -69,7 +69,7 @@ def test_the_table_is_whole() -> None:
 
 
 def test_an_unknown_convention_is_met_with_the_known_ones() -> None:
-    """A slip of the finger gets a hint; a year finds its convention in the list."""
+    """A misspelt name gets a hint, and the list says which years each convention is for."""
     with pytest.raises(InputError, match="brats2021 for BraTS 2017-2022; brats2023 for BraTS 2023 GLI"):
         get_convention("brats2020")
     with pytest.raises(InputError, match=re.escape("did you mean 'brats2023'")):
@@ -78,7 +78,7 @@ def test_an_unknown_convention_is_met_with_the_known_ones() -> None:
 
 @every_convention
 def test_region_channels_follow_the_definition(convention: LabelConvention) -> None:
-    """A voxel is in a region if its tissue is one of the region's; channels come in the order asked for."""
+    """A voxel is in a region if its tissue belongs to it; channels are in the order asked for."""
     labels = random_labels(convention)
     regions = ("ET", "RC", "WT", "TC")
     masks = to_regions(labels, convention, regions)
@@ -91,7 +91,7 @@ def test_region_channels_follow_the_definition(convention: LabelConvention) -> N
 
 @every_convention
 def test_regions_go_back_to_the_labels_they_came_from(convention: LabelConvention) -> None:
-    """Save PED's cystic component, which no region tells from the core it lies in."""
+    """Only the cystic component of PED is lost, because no region distinguishes it from the core."""
     labels = random_labels(convention)
     regions = tuple(convention.regions)
     back = to_labels(to_regions(labels, convention, regions), regions, convention)
@@ -127,7 +127,7 @@ def test_answers_are_nested_whatever_the_network_says(
 
 
 def test_a_region_alone_is_painted_alone() -> None:
-    """A network of one output writes one number, and in no convention does its answer vanish."""
+    """A network with one output writes one number, and its result is kept in every convention."""
     mask = np.zeros((1, 3, 3, 3), bool)
     mask[0, 1] = True
     for convention in CONVENTIONS.values():
@@ -139,7 +139,7 @@ def test_a_region_alone_is_painted_alone() -> None:
 
 
 def test_a_cavity_never_becomes_tumour() -> None:
-    """Where the convention has no number for it, it is left out."""
+    """If the convention has no number for the cavity, it is left out."""
     masks = to_regions(
         random_labels(get_convention("brats2024")), get_convention("brats2024"), ("WT", "TC", "ET", "RC")
     )
@@ -150,7 +150,7 @@ def test_a_cavity_never_becomes_tumour() -> None:
 
 @every_convention
 def test_converting_keeps_every_tissue(convention: LabelConvention) -> None:
-    """To any convention that has a number for all that is present, and back, bit for bit."""
+    """Labels can be converted to any convention that can express them, and back, without a change."""
     for target in CONVENTIONS.values():
         shared = {tissue for tissue in convention.tissues.values() if target.value_of(tissue)}
         labels = random_labels(convention)
@@ -212,7 +212,7 @@ def test_numbers_of_no_convention_are_refused(values: set[int]) -> None:
 
 
 def test_a_layout_may_leave_fewer_conventions() -> None:
-    """Of BraTS-PED's two a 4 proves the later; what fits neither is refused with the two."""
+    """A 4 proves the later of BraTS-PED's two conventions; numbers that fit neither are refused."""
     candidates = ("brats2023", "brats2024-ped")
     for values in ({0, 4}, {0, 1, 2, 4}, {1, 2, 3, 4}):
         found = detect_convention(values, "mask.nii", candidates)
@@ -225,7 +225,7 @@ def test_a_layout_may_leave_fewer_conventions() -> None:
 
 
 def test_a_number_outside_the_convention_is_named_with_the_conventions_that_fit() -> None:
-    """The way out stands in the message."""
+    """The message also says how to choose one of them."""
     check_labels({0, 1, 2, 4}, get_convention("brats2021"), "a.nii")
     check_labels((), get_convention("brats2021"), "a.nii")
     with pytest.raises(InputError) as caught:
@@ -241,7 +241,7 @@ def test_a_number_outside_the_convention_is_named_with_the_conventions_that_fit(
 @settings(max_examples=30, deadline=None)
 @given(labels=arrays(np.uint8, (3, 4, 2)), order=st.sampled_from("CF"))
 def test_counts_are_those_of_numpy(labels: np.ndarray, order: str) -> None:
-    """In either order of memory, 0 and 255 included."""
+    """The counts are right in either order of memory, including those of 0 and 255."""
     values, counts = np.unique(labels, return_counts=True)
     found = count_labels(np.asarray(labels, order=order))
     assert found.shape == (256,)
@@ -252,14 +252,14 @@ def test_counts_are_those_of_numpy(labels: np.ndarray, order: str) -> None:
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_oedema_lies_outermost_only_in_the_right_convention(order: str) -> None:
-    """Read as MSD, where 1 and 2 change places, a BraTS mask has its oedema inside."""
+    """A BraTS mask that is read as MSD, in which 1 and 2 are exchanged, has its oedema inside."""
     tissues = np.asarray(nested_ellipsoids()[1], order=order)
     assert oedema_is_outermost(tissues, get_convention("brats2023"))
     assert not oedema_is_outermost(tissues, get_convention("msd"))
 
 
 def test_a_mask_that_lacks_a_tissue_proves_nothing() -> None:
-    """Nor does one with a handful of voxels of it."""
+    """The same is true of a mask with only a few voxels of a tissue."""
     tissues = nested_ellipsoids()[1]
     few = np.where((tissues == 1) & (np.cumsum(tissues == 1).reshape(tissues.shape) > 49), 0, tissues)
     assert (few == 1).sum() == 49

@@ -108,7 +108,7 @@ def test_one_head_at_every_size(kind: Kind) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_background_is_zero_and_the_brain_is_one_piece(seed: int) -> None:
-    """The four sequences are > 0 in the same voxels, those with an anatomy, which hang together without a hole."""
+    """The four sequences are > 0 in the same voxels, those with an anatomy; these are connected and without holes."""
     made = phantom(seed)
     brain = made.anatomy > 0
     assert set(made.images) == {"t1n", "t1c", "t2w", "t2f"}
@@ -193,7 +193,7 @@ def test_even_the_smallest_ring_has_all_tissues(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_tumour_tissues_show_in_their_sequences(seed: int) -> None:
-    """ET lights up after contrast agent, necrosis does not, and oedema is bright on FLAIR and T2."""
+    """ET is bright after contrast agent, necrosis is not, and oedema is bright on FLAIR and T2."""
     made = phantom(seed, "ring")
     white = healthy(made, "white")
 

@@ -56,7 +56,7 @@ def test_the_same_volume_gives_the_same_bytes(tmp_path: Path, ending: str) -> No
 
 
 def test_a_volume_in_either_order_of_memory_is_written_alike(tmp_path: Path) -> None:
-    """A view counts as what it shows."""
+    """The memory order does not change the file."""
     volume = some_volume()
     write_volume(tmp_path / "c.nii", volume)
     write_volume(tmp_path / "f.nii", Volume(np.asfortranarray(volume.data), AFFINE))
@@ -66,7 +66,7 @@ def test_a_volume_in_either_order_of_memory_is_written_alike(tmp_path: Path) -> 
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
 @pytest.mark.parametrize(("qform", "sform"), [(1, 1), (2, 4), (1, 0), (0, 2), (0, 0)])
 def test_the_inputs_header_is_kept(tmp_path: Path, qform: int, sform: int, kind: type[nib.Nifti1Image]) -> None:
-    """Transforms, codes and units as they stand, so that every viewer lays the mask where it laid the image."""
+    """Transforms, codes and units are copied, so that every viewer shows the mask where it shows the image."""
     turned = AFFINE.copy()
     turned[:3, 3] += 3
     like = kind(some_volume("float32").data[0], None)
@@ -89,7 +89,7 @@ def test_the_inputs_header_is_kept(tmp_path: Path, qform: int, sform: int, kind:
 
 
 def test_free_text_is_not_kept(tmp_path: Path) -> None:
-    """It may name a patient."""
+    """Free text may contain the name of a patient."""
     like = nib.Nifti1Image(some_volume().data[0], AFFINE)
     for field, text in (("descrip", b"Jane Roe"), ("aux_file", b"roe.dcm"), ("intent_name", b"Roe"), ("db_name", b"J")):
         like.header[field] = text
@@ -103,7 +103,7 @@ def test_free_text_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_without_an_input_the_affine_is_the_header(tmp_path: Path) -> None:
-    """Both transforms say scanner space, in millimetres."""
+    """Both transforms are scanner space, in millimetres."""
     write_volume(tmp_path / "a.nii", some_volume())
     header = nib.load(tmp_path / "a.nii").header
     assert (header["qform_code"], header["sform_code"]) == (1, 1)
@@ -111,7 +111,7 @@ def test_without_an_input_the_affine_is_the_header(tmp_path: Path) -> None:
 
 
 def test_nifti_2_is_read(tmp_path: Path) -> None:
-    """It differs in its header alone."""
+    """NIfTI-2 differs from NIfTI-1 only in its header."""
     volume = some_volume()
     nib.save(nib.Nifti2Image(volume.data[0], AFFINE), tmp_path / "two.nii.gz")
     np.testing.assert_array_equal(read_volume(tmp_path / "two.nii.gz").data, volume.data)
@@ -121,7 +121,7 @@ def test_nifti_2_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
 @pytest.mark.parametrize("voxels", ["int16", "float32"])
 def test_big_endian_files_are_read(tmp_path: Path, kind: type[nib.Nifti1Image], voxels: str) -> None:
-    """As some old scanners and FSL on Sun wrote them."""
+    """Some old scanners wrote such files."""
     volume = some_volume(voxels)
     header = kind.header_class(endianness=">")
     header.set_data_dtype(np.dtype(voxels).newbyteorder(">"))
@@ -147,7 +147,7 @@ def test_a_scaled_file_is_read_as_what_it_means(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("stored", "read"), [("float64", "float32"), ("int32", "int32"), ("uint16", "uint16")])
 def test_integers_stay_and_floats_become_float32(tmp_path: Path, stored: str, read: str) -> None:
-    """A mask in any of them is uint8."""
+    """A mask becomes uint8 from any type."""
     data = np.random.default_rng(0).integers(0, 5, SHAPE).astype(stored)
     nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / "a.nii.gz")
     assert read_volume(tmp_path / "a.nii.gz").data.dtype == read
@@ -173,7 +173,7 @@ def test_a_gzip_in_pieces_is_read_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["zipped.nii", "plain.nii.gz"])
 def test_the_content_counts_not_the_ending(tmp_path: Path, name: str) -> None:
-    """A browser that unpacked a download on the way kept the name."""
+    """Some browsers unpack a download and keep its name."""
     write_volume(tmp_path / "a.nii", some_volume())
     content = (tmp_path / "a.nii").read_bytes()
     (tmp_path / name).write_bytes(gzip.compress(content) if name == "zipped.nii" else content)
@@ -182,7 +182,7 @@ def test_the_content_counts_not_the_ending(tmp_path: Path, name: str) -> None:
 
 
 def test_an_empty_mask_is_a_mask(tmp_path: Path) -> None:
-    """No tumour is an answer; an image of zeros is none."""
+    """A mask may be empty; an image may not."""
     write_volume(tmp_path / "mask.nii", Volume(np.zeros((1, *SHAPE), np.uint8), AFFINE))
     assert not read_volume(tmp_path / "mask.nii", mask=True).data.any()
 
@@ -217,7 +217,7 @@ RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
     ],
 )
 def test_an_image_of_a_wrong_kind_is_refused(tmp_path: Path, data: np.ndarray, message: str) -> None:
-    """With the file and what is wrong with it."""
+    """The message names the file and what is wrong with it."""
     path = write_image(tmp_path / "bad.nii", data)
     with pytest.raises(InputError, match=message) as caught:
         read_volume(path)
@@ -238,7 +238,7 @@ def test_an_image_of_a_wrong_kind_is_refused(tmp_path: Path, data: np.ndarray, m
     ids=lambda data: f"{data.dtype.kind}{data.ravel()[data.size // 2]}",
 )
 def test_a_mask_that_holds_no_labels_is_refused(tmp_path: Path, data: np.ndarray) -> None:
-    """Fractions, negatives, numbers past 255: probabilities or an image taken for a mask."""
+    """Fractions, negative numbers and numbers above 255 are those of probabilities or of an image."""
     path = write_image(tmp_path / "bad.nii", data)
     with pytest.raises(InputError, match="a mask holds whole numbers from 0 to 255") as caught:
         read_volume(path, mask=True)
@@ -246,7 +246,7 @@ def test_a_mask_that_holds_no_labels_is_refused(tmp_path: Path, data: np.ndarray
 
 
 def test_a_mask_has_one_channel(tmp_path: Path) -> None:
-    """Region channels in one file are not labels."""
+    """A file with a channel for each region is not a label map."""
     write_volume(tmp_path / "mask.nii", some_volume("uint8", 3))
     with pytest.raises(InputError, match=r"mask\.nii: a mask has one channel; this one has 3"):
         read_volume(tmp_path / "mask.nii", mask=True)
@@ -290,7 +290,7 @@ BAD_BYTES: dict[str, tuple[Callable[[Path, bytes], object], str]] = {
 
 @pytest.mark.parametrize("kind", BAD_BYTES)
 def test_a_file_that_is_no_volume_is_said_to_be_none(tmp_path: Path, kind: str) -> None:
-    """Each with its name and its own reason; the header alone is read no more leniently."""
+    """The message names the file and the reason, also when only the header is read."""
     make, message = BAD_BYTES[kind]
     write_volume(tmp_path / "good.nii.gz", some_volume("float32"))
     path = tmp_path / "bad.nii.gz"
@@ -304,7 +304,7 @@ def test_a_file_that_is_no_volume_is_said_to_be_none(tmp_path: Path, kind: str) 
 
 
 def test_a_gzip_cut_anywhere_is_refused(tmp_path: Path) -> None:
-    """A copy that stopped, at whichever byte."""
+    """The copy may have stopped at any byte."""
     write_volume(tmp_path / "good.nii.gz", some_volume("float32"))
     content = (tmp_path / "good.nii.gz").read_bytes()
     path = tmp_path / "cut.nii.gz"
@@ -316,7 +316,7 @@ def test_a_gzip_cut_anywhere_is_refused(tmp_path: Path) -> None:
 
 
 def with_header(path: Path, **fields: object) -> Path:
-    """A good file but for some fields of its header."""
+    """Write a good file with some changed fields of the header."""
     content = bytearray(nib.Nifti1Image(some_volume().data[0], AFFINE).to_bytes())
     header = nib.Nifti1Header(bytes(content[:348]))
     for field, value in fields.items():
@@ -343,7 +343,7 @@ def with_header(path: Path, **fields: object) -> Path:
     ],
 )
 def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, fields: dict[str, object], message: str) -> None:
-    """Before memory is taken for what it promises."""
+    """It is refused before memory is taken for what it promises."""
     path = with_header(tmp_path / "bad.nii", **fields)
     with pytest.raises(InputError, match=message) as caught:
         read_volume(path)
@@ -351,7 +351,7 @@ def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, fields: dict[st
 
 
 def test_no_damaged_header_ends_in_another_error(tmp_path: Path) -> None:
-    """Bytes of it changed at random: it is read, or refused as bad input; so is taking it as a mask's model."""
+    """With bytes changed at random it is read or refused by an InputError; so is writing a mask like it."""
     generator = np.random.default_rng(0)
     good = nib.Nifti1Image(some_volume().data[0], AFFINE).to_bytes()
     path = tmp_path / "bad.nii"
@@ -377,7 +377,7 @@ def test_no_damaged_header_ends_in_another_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mask.mha", "mask", "mask.nii.zip", "mask.gz"])
 def test_another_ending_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
-    """The file would be found by no one."""
+    """Nothing would read such a file."""
     with pytest.raises(InputError, match=r"mask.*written as \.nii or \.nii\.gz"):
         write_volume(tmp_path / name, some_volume())
     assert not list(tmp_path.iterdir())
@@ -385,7 +385,7 @@ def test_another_ending_is_refused_before_anything_is_written(tmp_path: Path, na
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 def test_a_full_disk_leaves_the_old_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
-    """And nothing half-written beside it."""
+    """No half-written file is left beside it."""
     path = tmp_path / f"mask{ending}"
     write_volume(path, some_volume())
 

@@ -41,7 +41,7 @@ def world(grid: Grid, index: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("axes", AXES)
 def test_voxels_keep_their_places_when_axes_are_turned(axes: str) -> None:
-    """To each of the 48 orientations, and back to exactly what it was."""
+    """This is true for each of the 48 orientations, and turning back gives exactly the first volume."""
     volume = some_volume(channels=2)
     turned = reorient(volume, axes)
     assert turned.grid.axes == axes
@@ -58,7 +58,7 @@ def test_voxels_keep_their_places_when_axes_are_turned(axes: str) -> None:
 
 @pytest.mark.parametrize("axes", AXES)
 def test_axes_are_matched_where_that_makes_grids_agree(axes: str) -> None:
-    """In whatever order a file stores them; a mirrored or moved grid is left for its difference to be said."""
+    """This works for every order of axes; a moved grid is returned unchanged, so that its difference is reported."""
     volume = some_volume()
     matched = match_axes(reorient(volume, axes), volume.grid)
     assert volume.grid.difference(matched.grid) is None
@@ -69,7 +69,7 @@ def test_axes_are_matched_where_that_makes_grids_agree(axes: str) -> None:
 
 
 def test_a_rotation_about_the_diagonal_is_a_difference() -> None:
-    """It leaves two opposite corners where they are; all eight are compared, and the angle is named."""
+    """Such a rotation keeps two opposite corners in place; the others are compared too, and the angle is named."""
     axis = np.ones(3) / np.sqrt(3)
     angle = np.deg2rad(15)
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
@@ -99,7 +99,7 @@ def test_a_small_difference_is_said_with_enough_digits(other: np.ndarray, differ
 
 
 def test_turning_copies_no_voxel() -> None:
-    """A view: 140 MB of an examination are not moved to look at them."""
+    """The result is a view; 140 MB of an examination are not copied."""
     volume = some_volume()
     assert np.shares_memory(reorient(volume, "SAR").data, volume.data)
     assert reorient(volume, volume.grid.axes).data.strides == volume.data.strides
@@ -107,7 +107,7 @@ def test_turning_copies_no_voxel() -> None:
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.7, 3.0, 2.2), (50.0, 50.0, 50.0)])
 def test_another_spacing_covers_the_same_field_of_view(spacing: tuple[float, float, float]) -> None:
-    """The outer faces stay where they are; the voxel is as asked for, to the nearest whole number of them."""
+    """The outer faces stay where they are; the voxel size is as asked for, up to a whole number of voxels."""
     grid = some_volume().grid
     finer = grid_at_spacing(grid, spacing)
     for corner in itertools.product((0, 1), repeat=3):
@@ -138,7 +138,7 @@ def test_a_ramp_stays_a_ramp_when_resampled() -> None:
 
 
 def test_labels_are_taken_from_the_nearest_voxel() -> None:
-    """No number that was not there, in the type it had; doubling the resolution repeats each voxel."""
+    """There are no new numbers and the type is kept; doubling the resolution repeats each voxel."""
     volume = some_volume("uint8")
     x, y, z = volume.spacing_mm
     finer = resample(volume, grid_at_spacing(volume.grid, (x / 2, y / 2, z / 2)), nearest=True)
@@ -175,7 +175,7 @@ def changed(**changes: object) -> Grid:
     ],
 )
 def test_grids_that_differ_say_in_what(other: Grid, difference: str | None) -> None:
-    """Rounding in a header is no difference; from a tenth of a voxel on it is."""
+    """Rounding in a header is no difference; more than a tenth of a millimetre is one."""
     grid = Grid(SHAPE, AFFINE)
     found = grid.difference(other)
     if difference is None:
@@ -186,7 +186,7 @@ def test_grids_that_differ_say_in_what(other: Grid, difference: str | None) -> N
 
 
 def test_the_voxel_size_is_the_length_of_the_axes() -> None:
-    """Not the diagonal: the affine is oblique."""
+    """The diagonal of an oblique affine is not the voxel size."""
     np.testing.assert_allclose(some_volume().spacing_mm, np.sqrt((AFFINE[:3, :3] ** 2).sum(axis=0)))
 
 
@@ -195,7 +195,7 @@ def test_the_voxel_size_is_the_length_of_the_axes() -> None:
     margin=st.tuples(*[st.integers(0, 2)] * 3),
 )
 def test_a_bounding_box_is_the_smallest_that_holds_every_voxel(mask: np.ndarray, margin: tuple[int, int, int]) -> None:
-    """With its margin it ends with the grid; nothing has no box."""
+    """With a margin it ends with the grid; an empty mask has no box."""
     box = bounding_box(mask, margin)
     places = np.argwhere(mask)
     if not len(places):

@@ -59,7 +59,7 @@ def test_units_are_converted_to_millimetres_and_said(tmp_path: Path, unit: int, 
 
 @pytest.mark.parametrize("unit", [1, 3])
 def test_a_unit_that_cannot_be_is_not_believed(tmp_path: Path, unit: int) -> None:
-    """Some writers set it at random: a head of 24 metres or micrometres is one of 24 mm."""
+    """Some writers set a wrong unit: a field of view of 24 metres or micrometres is read as 24 mm."""
     volume = read_volume(patched(tmp_path / "a.nii", 123, "<B", unit))
     np.testing.assert_allclose(volume.affine, STRAIGHT)
     (note,) = volume.notes
@@ -68,7 +68,7 @@ def test_a_unit_that_cannot_be_is_not_believed(tmp_path: Path, unit: int) -> Non
 
 @pytest.mark.parametrize("unit", [0, 2, 10])
 def test_millimetres_and_no_unit_are_not_worth_a_note(tmp_path: Path, unit: int) -> None:
-    """10 is mm and seconds."""
+    """The code 10 means mm and seconds."""
     assert read_volume(patched(tmp_path / "a.nii", 123, "<B", unit)).notes == ()
 
 
@@ -99,7 +99,7 @@ def turned(angle: float) -> np.ndarray:
 def test_contradictions_of_a_header_are_said(
     tmp_path: Path, sform: np.ndarray | None, qform: np.ndarray | None, codes: tuple[int, int], note: str | None
 ) -> None:
-    """A qform made from a sheared sform, or one that lies in another space than a template's, is none."""
+    """A qform made from a sheared sform is no contradiction, nor is a sform in a template's space."""
     volume = read_volume(with_forms(tmp_path / "a.nii", sform, qform, codes))
     assert len(volume.notes) == (note is not None)
     assert note is None or note in volume.notes[0]
@@ -121,7 +121,7 @@ def test_contradictions_of_a_header_are_said(
     ],
 )
 def test_a_place_that_no_head_has_is_refused(tmp_path: Path, affine: np.ndarray, message: str | None) -> None:
-    """Before a grid of it is made; by the header alone."""
+    """It is refused by its header alone."""
     path = tmp_path / "a.nii"
     image = nib.Nifti1Image(voxels(), None)
     image.header.set_sform(affine, 1)
@@ -149,7 +149,7 @@ def test_voxels_never_begin_inside_the_header(tmp_path: Path, ending: str) -> No
 
 @pytest.mark.parametrize("offset", [-8.0, 352.5, float("nan"), float("inf"), 1e30])
 def test_an_offset_that_is_none_is_refused(tmp_path: Path, offset: float) -> None:
-    """As damage, or as a file that ends before."""
+    """It is refused as damaged or as cut short."""
     with pytest.raises(InputError, match=r"damaged|cut short"):
         read_volume(patched(tmp_path / "a.nii", 108, "<f", offset))
 
@@ -219,7 +219,7 @@ def test_labels_that_nibabel_scaled_are_labels(tmp_path: Path, most: int) -> Non
 
 
 def test_what_is_written_as_on_a_files_grid_lies_on_it(tmp_path: Path) -> None:
-    """In the file's order of axes; on another grid it is refused, as its header would lie."""
+    """It is written in the file's order of axes; on another grid it is refused, as the header would be wrong."""
     path = tmp_path / "image.nii"
     write_volume(path, Volume(voxels()[None], STRAIGHT))
     image = read_volume(path)
