@@ -216,3 +216,15 @@ def test_channels_of_any_voxel_size_are_inspected_alike() -> None:
     assert inspect_channels(case, channels) == ()
     (text,) = inspect_channels(case, channels | {"t2f": Volume(channels["t2f"].data + 3, phantom().affine)})
     assert "t2f (p_t2f.nii.gz): the background is 3" in text
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 voxel (the farthest is 1e+06)"), (3, "3 voxels (the farthest is")])
+def test_voxels_far_outside_the_range_are_reported(count: int, words: str) -> None:
+    """With the sequence, their number and the farthest; the same images without them give no such warning."""
+    data = np.random.default_rng(0).integers(100, 900, (2, 30, 30, 30)).astype(np.float32)
+    grid = Volume(data, np.diag([-5.0, -5.0, 5.0, 1.0]))
+    names = ("t1c", "t2f")
+    assert not [text for text in inspect(grid, names, {}) if "far outside" in text]
+    data[1, 10, 10, 10 : 10 + count] = 1e6
+    [found] = [text for text in inspect(grid, names, {}) if "far outside" in text]
+    assert found.startswith(f"t2f: {words}")

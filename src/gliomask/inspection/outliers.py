@@ -60,9 +60,8 @@ def spikes(volume: Volume, modalities: Sequence[str], samples: Samples) -> str |
         if outliers is not None:
             values = channel[outliers]
             farthest = float(values[np.abs(values.astype(np.float64)).argmax()])
-            found.append(
-                f"{samples.named([modality])}: {np.count_nonzero(outliers)} voxels (the farthest is {farthest:g})"
-            )
+            count = f"{len(values)} voxel{'' if len(values) == 1 else 's'}"
+            found.append(f"{samples.named([modality])}: {count} (the farthest is {farthest:g})")
     if not found:
         return None
     return (
