@@ -716,3 +716,14 @@ def test_a_mask_of_no_known_convention_is_reported_by_its_numbers(write_case: Wr
     assert report.voxels == {}
     assert report.values == (0, 1, 2, 4)
     assert report.problems == ()
+
+
+def test_raw_images_are_named_with_the_command_that_takes_them(tmp_path: Path) -> None:
+    """DICOM by its preamble, whatever the file is called; other volumes by their endings."""
+    (tmp_path / "scan" / "deep").mkdir(parents=True)
+    (tmp_path / "scan" / "deep" / "I0001").write_bytes(bytes(128) + b"DICM" + bytes(20))
+    (tmp_path / "itk").mkdir()
+    (tmp_path / "itk" / "t1.nrrd").write_bytes(b"NRRD0004")
+    for name, kind in (("scan", "DICOM files"), ("itk", "MetaImage or NRRD volumes")):
+        with pytest.raises(InputError, match=rf"holds {kind}, not prepared cases.*predict --raw"):
+            survey(tmp_path / name)

@@ -73,6 +73,11 @@ def survey(folder: Path | str) -> Survey:
         found = _with_dataset(found, dataset)
     found = _refuse_doubles(found)
     if not found.cases and not found.problems:
+        if kind := _raw_images(folder):
+            raise InputError(
+                f"{folder}: holds {kind}, not prepared cases. `gliomask predict --raw -i {folder} -o masks` takes them "
+                "as they are; `gliomask preprocess` makes cases of them."
+            )
         passed_over = f" {len(found.passed_over)} files or folders were passed over." if found.passed_over else ""
         raise InputError(
             f"{folder}: no case found. Looked in it and below for NIfTI files whose names end in a sequence, such as "
@@ -99,6 +104,20 @@ def case_of_files(files: Mapping[str, Path]) -> Case:
         timepoint=found.timepoint,
         patient_rule=found.rule,
     )
+
+
+def _raw_images(folder: Path) -> str | None:
+    """Return what kind of images below a folder `--raw` takes, in words; None if there is none."""
+    for path in sorted(folder.rglob("*")):
+        if path.name.lower().endswith((".mha", ".mhd", ".nrrd", ".nhdr")):
+            return "MetaImage or NRRD volumes"
+        try:
+            with path.open("rb") as file:
+                if file.read(132)[128:] == b"DICM":
+                    return "DICOM files"
+        except OSError:  # a folder, or a file that may not be read
+            continue
+    return None
 
 
 def _survey_names(folder: Path, listing: Listing) -> Survey:

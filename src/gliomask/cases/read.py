@@ -143,6 +143,6 @@ def _on_one_grid(case: Case, channels: Mapping[str, Volume]) -> dict[str, Volume
     if differences:
         raise InputError(
             f"{case.id}: all sequences must share one grid; {'; '.join(differences)}. "
-            "Register and resample them first (see docs/data.md)."
+            "Register and resample them first, or let `gliomask predict --raw` or `gliomask preprocess` do it."
         )
     return matched
