@@ -78,7 +78,7 @@ async def about(service: ServiceOf, request: Request) -> About:
 
 
 @router.get("/jobs", responses=refusals(), tags=["jobs"])
-def list_jobs(service: ServiceOf) -> JobList:
+async def list_jobs(service: ServiceOf) -> JobList:
     """List all jobs, newest first."""
     return JobList(jobs=[_view(service, job) for job in service.store.jobs()])
 
@@ -146,7 +146,7 @@ async def upload(service: ServiceOf, request: Request) -> Accepted:
 
 
 @router.get("/jobs/{job_id}", responses=refusals(**NO_JOB), tags=["jobs"])
-def show_job(service: ServiceOf, job_id: JobId) -> JobView:
+async def show_job(service: ServiceOf, job_id: JobId) -> JobView:
     """Show one job: its state, its progress and its result."""
     return _view(service, service.store.get(job_id))
 

@@ -21,7 +21,7 @@ MOST_CONNECTIONS = 500
 """When there are more, the one is closed for which the server has waited longest."""
 
 # Bytes that the operating system keeps for a client that does not read; by default they may be several megabytes.
-_SEND_BUFFER = 1 << 18
+_SEND_BUFFER = 1 << 16
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 

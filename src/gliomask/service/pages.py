@@ -46,7 +46,7 @@ PAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
 """The file and media type of each address."""
 
 _LONGEST_FORM = 4096
-_PIECE = 1 << 16
+_PIECE = 1 << 15
 
 router = APIRouter(include_in_schema=False)
 
@@ -158,7 +158,9 @@ def _send(request: Request, file: _File) -> Response:
 
 
 def _response(content: bytes, headers: dict[str, str], media_type: str) -> Response:
-    """Return content in pieces, so that a client that reads slowly does not have all of it kept in memory."""
+    """Return large content in pieces, so that a client that reads slowly does not have all of it kept in memory."""
+    if len(content) <= _PIECE:
+        return Response(content, headers=headers, media_type=media_type)
     pieces = (content[start : start + _PIECE] for start in range(0, len(content), _PIECE))
     headers = {**headers, "content-length": str(len(content))}
     return StreamingResponse(_each(pieces), headers=headers, media_type=media_type)

@@ -58,9 +58,8 @@ class Store:
         self._held.close()
 
     def jobs(self) -> list[Job]:
-        """Return all jobs, newest first."""
-        with self._guard:
-            return sorted(self._jobs.values(), key=lambda job: (job.created, job.id), reverse=True)
+        """Return all jobs, newest first. Does not wait for a change that is being written to the disk."""
+        return sorted(self._jobs.copy().values(), key=lambda job: (job.created, job.id), reverse=True)
 
     def get(self, job_id: str) -> Job:
         """Return a job.
@@ -68,10 +67,10 @@ class Store:
         Raises:
             RefusedError: 404, there is no such job.
         """
-        with self._guard:
-            if job_id not in self._jobs:
-                raise RefusedError(404, "There is no such job, or it was deleted.")
-            return self._jobs[job_id]
+        job = self._jobs.get(job_id)
+        if job is None:
+            raise RefusedError(404, "There is no such job, or it was deleted.")
+        return job
 
     def folder_of(self, job_id: str) -> Path:
         """Return the folder of an existing job."""
