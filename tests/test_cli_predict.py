@@ -215,11 +215,11 @@ def test_whatever_a_case_raises_the_others_are_done(place: Place, monkeypatch: p
     calls: list[int] = []
     monkeypatch.setattr(prediction, "clean", failing(clean, lambda *_: calls.append(0) or len(calls) == 1))
     status, said = place.predict("--overwrite")
-    assert (status, f"{first}: failed unexpectedly (OverflowError: too large)" in said) == (1, True)
+    assert (status, f"{first}: OverflowError: too large. This is a fault of gliomask" in said) == (1, True)
     monkeypatch.setattr(prediction, "clean", clean)
     monkeypatch.setattr(Prediction, "save", failing(save, lambda found, _: found.case.id == first))
     status, said = place.predict("--overwrite")
-    assert (status, f"{first}: failed unexpectedly (RuntimeError: broken)" in said) == (1, True)
+    assert (status, f"{first}: RuntimeError: broken. This is a fault of gliomask" in said) == (1, True)
     assert not [path for path in place.out.iterdir() if path.name.startswith(".")]
 
 

@@ -1,4 +1,4 @@
-"""The error for bad input, which users can correct."""
+"""The error for bad input, which users can correct, and how errors and names are shown in messages."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
 
 
 def describe(error: BaseException) -> str:
-    """Return one line on why something failed, for whoever ran it.
+    """Return one line that tells the user why something failed.
 
-    An `InputError` has its own text, and so has what the system refused. Anything else is a fault of gliomask's, which
-    the line says, with how to report it.
+    The line is the text of an `InputError`, what the operating system refused, or else that the fault is in gliomask
+    and how to report it.
     """
     text = " ".join(str(error).split())
     if isinstance(error, InputError):
@@ -60,8 +60,8 @@ def describe(error: BaseException) -> str:
 def visible(text: str) -> str:
     r"""Return the text with everything that could act on a terminal written as an escape, such as `\x1b` or `\u202e`.
 
-    These are control characters, line breaks among them, characters that change the direction of text or have no
-    width, and the bytes of a file name that are not UTF-8.
+    Written so are control characters including line breaks, characters that change the direction of text or have no
+    width, and bytes of a file name that are not UTF-8.
     """
     return text if text.isprintable() else "".join(map(_visible_character, text))
 
@@ -69,6 +69,6 @@ def visible(text: str) -> str:
 def _visible_character(character: str) -> str:
     if character.isprintable() or unicodedata.category(character) == "Zs":
         return character
-    if "\udc80" <= character <= "\udcff":  # how Python spells a byte of a file name that is not UTF-8
+    if "\udc80" <= character <= "\udcff":  # how Python represents a byte that is not UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")

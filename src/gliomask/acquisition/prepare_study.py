@@ -17,7 +17,7 @@ from gliomask.acquisition.alignment import load_alignment
 from gliomask.acquisition.preprocess import PreprocessSettings, image_path, preprocess, write_preprocessed
 from gliomask.acquisition.study import Study
 from gliomask.cases import Case, Source
-from gliomask.errors import InputError
+from gliomask.errors import InputError, describe
 from gliomask.files import write_text
 
 _RECORD = "preprocess.json"
@@ -111,7 +111,7 @@ def outcome(study: Study, future: Future[PreparedStudy]) -> PreparedStudy | Inpu
     except BrokenProcessPool:
         return InputError(f"{study.id}: its process has ended without an answer. Too little memory?")
     except Exception as error:
-        return InputError(f"{study.id}: could not be prepared: {type(error).__name__}: {error}")
+        return InputError(f"{study.id}: could not be prepared: {describe(error)}")
 
 
 def workers_for(studies: Sequence[Study], cores: int) -> int:

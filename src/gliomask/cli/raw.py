@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gliomask.cli.console import end_batch, err, line, out, progress, warn
-from gliomask.errors import InputError, unknown_name
+from gliomask.errors import InputError, describe, unknown_name
 
 if TYPE_CHECKING:
     from gliomask.acquisition.prepare_study import PreparedStudy
@@ -225,7 +225,7 @@ def _predict(
     except InputError as error:
         return error
     except Exception as error:
-        return InputError(f"{type(error).__name__}: {error}")
+        return InputError(describe(error))
     for warning in (*prepared.warnings, *found.warnings):
         warn(f"{study.id}: {warning}")
     text = ", ".join(f"{region} {volume:.1f} mL" for region, volume in volumes.items())

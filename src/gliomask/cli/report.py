@@ -11,7 +11,7 @@ import typer
 
 from gliomask.cli.console import advance, clear_stale, end_batch, out, progress, warn
 from gliomask.cli.options import Device, Labels
-from gliomask.errors import InputError
+from gliomask.errors import InputError, describe
 
 if TYPE_CHECKING:
     from gliomask.cases import Case, Problem
@@ -148,8 +148,8 @@ def _report_predictions(
             except MemoryError:
                 failed.append(Problem(case.id, "no report could be made: there is not enough memory"))
             except Exception as error:  # a defect in one case does not end the others
-                log.exception("%s", case.id)
-                failed.append(Problem(case.id, f"no report could be made: {type(error).__name__}: {error}"))
+                log.info("%s", case.id, exc_info=True)
+                failed.append(Problem(case.id, f"no report could be made: {describe(error)}"))
             advance(bar)
     end_batch([*problems, *failed], len(cases) - len(failed))
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.cases import Problem, usable_cores
-from gliomask.errors import InputError
+from gliomask.errors import InputError, describe
 from gliomask.evaluation.conventions import find_conventions
 from gliomask.evaluation.pairs import MatchedMasks, find_pairs
 from gliomask.labels import REGIONS, LabelConvention, check_labels, label_values
@@ -98,8 +98,8 @@ def run_tasks(
         except MemoryError:
             return Problem(task.id, "could not be scored: there is not enough memory")
         except Exception as error:
-            log.exception("%s", task.id)
-            return Problem(task.id, f"could not be scored: {type(error).__name__}: {error}")
+            log.info("%s", task.id, exc_info=True)
+            return Problem(task.id, f"could not be scored: {describe(error)}")
         finally:
             on_case(task.id)
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.cases import MODALITIES, Case, read_case
-from gliomask.errors import InputError
+from gliomask.errors import InputError, describe
 from gliomask.files import replacing
 from gliomask.inference.memory import is_lack_of_memory
 from gliomask.inference.plausibility import describe_unusual, measure_pieces
@@ -354,8 +354,8 @@ def case_error(case: Case, error: Exception) -> InputError:
     elif is_lack_of_memory(error):
         found = InputError(f"{case.id}: not enough memory for images of this size. Close other programs.")
     else:
-        log.debug("%s", case.id, exc_info=error)
-        found = InputError(f"{case.id}: failed unexpectedly ({type(error).__name__}: {error}).")
+        log.info("%s", case.id, exc_info=error)
+        found = InputError(f"{case.id}: {describe(error)}")
     if found is not error:
         found.__cause__ = error
     return found
