@@ -163,8 +163,11 @@ def _check_shapes(path: Path, plan: Plan, weights: Mapping[str, NDArray[Any]]) -
     Raises:
         InputError: As said, or the network cannot be built from the plan's arguments.
     """
-    with require_torch().device("meta"):  # tensors with shapes and without memory
-        network = _build(plan, str(path))
+    try:
+        with require_torch().device("meta"):  # tensors with shapes and without memory
+            network = _build(plan, "its plan")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     if shapes != {name: value.shape for name, value in weights.items()}:
         raise misfit(path, plan)
