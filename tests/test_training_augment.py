@@ -1,4 +1,4 @@
-"""Laws of the random changes of a patch."""
+"""The augmentation of a patch: reproducibility, frequency, and what must not change."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gliomask.training.augment.spatial import sample_flip, sample_turn
 from round_brain import ALWAYS, ANISOTROPIC, STILL, seeded, some
 
 SCALED = replace(STILL, scaling_probability=1)
-"""Scaling comes by a way of its own where nothing rotates or bends."""
+"""Scaling has a separate implementation if nothing is rotated or deformed."""
 
 
 def test_the_preset_that_changes_nothing() -> None:
-    """`Augmentation.none()` gives equal tensors, in memory of their own."""
+    """`Augmentation.none()` gives equal tensors in new memory."""
     image, target = some()
     new_image, new_target = augment(image, target, seeded(), Augmentation.none())
     assert torch.equal(new_image, image)
@@ -31,7 +31,7 @@ def test_the_preset_that_changes_nothing() -> None:
 
 
 def test_times_multiplies_chances_alone() -> None:
-    """Once is the same, never is none, and more is more up to certainty; flips are never the rule."""
+    """A factor of 1 changes nothing, 0 is none, more is limited to 1, and to 0.5 for flips."""
     settings = Augmentation(gamma_probability=0.6)
     assert settings.times(1) == settings
     assert settings.times(0) == replace(Augmentation.none(), gamma_range=settings.gamma_range)
@@ -46,7 +46,7 @@ def test_times_multiplies_chances_alone() -> None:
 
 @pytest.mark.parametrize("shape", [ANISOTROPIC, (7, 16, 33), (1, 8, 8)])
 def test_arguments_stay_and_shapes_too(shape: tuple[int, int, int]) -> None:
-    """Any size goes in and comes out, finite, with the arguments unchanged though everything is done."""
+    """Patches of any size keep it and stay finite, and the arguments are not changed."""
     image = torch.randn(3, *shape, generator=seeded())
     target = image[:2] > 1
     kept = image.clone(), target.clone()
@@ -72,7 +72,7 @@ def test_the_seed_decides() -> None:
 
 @pytest.mark.parametrize("settings", [ALWAYS, SCALED], ids=["everything", "scaled"])
 def test_threads_do_not_decide(settings: Augmentation) -> None:
-    """One thread and three give the same bits, on a patch that is large enough to be shared out."""
+    """One thread and three give the same bits on a patch large enough for several threads."""
     image, target = some((64, 48, 48))
     threads = torch.get_num_threads()
     results = []
@@ -87,7 +87,7 @@ def test_threads_do_not_decide(settings: Augmentation) -> None:
 
 
 def test_background_and_absent_channels_stay_zero_through_it_all() -> None:
-    """Without geometry the brain stays the brain; a missing sequence stays missing, with geometry too."""
+    """Without geometric changes the brain mask is kept; a missing sequence stays missing in any case."""
     image, target = some()
     image[1] = 0
     assert torch.equal(find_brain(augment(image, target, seeded(), STILL)[0]), find_brain(image))
@@ -99,7 +99,7 @@ def test_background_and_absent_channels_stay_zero_through_it_all() -> None:
 
 
 def test_a_patch_of_background_stays_one() -> None:
-    """Nothing but zeros in, nothing but zeros out."""
+    """A patch of zeros gives a patch of zeros."""
     image, target = torch.zeros(2, 8, 8, 8), torch.zeros(1, 8, 8, 8, dtype=torch.bool)
     changed, regions = augment(image, target, seeded(), ALWAYS)
     assert not changed.any()
@@ -109,7 +109,7 @@ def test_a_patch_of_background_stays_one() -> None:
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("shape", [(9, 9, 9), (1, 1, 1), (2, 33, 5)])
 def test_a_brain_of_one_voxel_stays_finite(shape: tuple[int, int, int], channels: int) -> None:
-    """With one channel or more, in a patch of any size; nothing is divided by an sd or a range of 0."""
+    """For any number of channels and patch size, nothing is divided by a deviation or range of 0."""
     image, target = torch.zeros(channels, *shape), torch.zeros(1, *shape, dtype=torch.bool)
     middle = tuple(size // 2 for size in shape)
     image[0][middle], target[0][middle] = 3.0, True
@@ -122,7 +122,7 @@ def test_a_brain_of_one_voxel_stays_finite(shape: tuple[int, int, int], channels
 
 
 def test_a_shift_moves_one_sequence_and_no_target() -> None:
-    """Of several sequences exactly one lies elsewhere; a single one, with the others missing, stays with its target."""
+    """Exactly one of several sequences is shifted; a single present one is not."""
     image, target = some()
     settings = replace(Augmentation.none(), shift_probability=1)
     for seed in range(10):
@@ -134,7 +134,7 @@ def test_a_shift_moves_one_sequence_and_no_target() -> None:
 
 
 def test_channels_are_drawn_each_for_itself() -> None:
-    """Two equal channels come out different, and so does which of them is changed at all."""
+    """Two equal channels receive different changes."""
     image, target = some()
     image[1] = image[0]
     changed, _ = augment(image, target, seeded(), ALWAYS)
@@ -196,7 +196,7 @@ def test_settings_out_of_range_are_refused_together() -> None:
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 0.9, 1.0])
 def test_modalities_drop_as_often_as_asked_for_but_never_all(probability: float) -> None:
-    """A channel goes with p - p^n / n of n present ones (the last stays), each alike; what stays is unchanged."""
+    """Each of n present channels is removed with p - p^n / n, as one is always kept; the others do not change."""
     image = torch.rand(4, 2, 2, 2, generator=seeded()) + 1
     image[2] = 0  # a sequence the case does not have
     generator, count = seeded(1), 3000
@@ -214,7 +214,7 @@ def test_modalities_drop_as_often_as_asked_for_but_never_all(probability: float)
 
 
 def test_dropping_leaves_the_argument_and_an_empty_patch() -> None:
-    """The image given stays whole, a patch without any sequence stays what it is, and p must be a probability."""
+    """The argument and a patch without any sequence are not changed, and p must be a probability."""
     image = torch.ones(2, 2, 2, 2)
     assert drop_modalities(image, seeded(), 1.0).sum() == 8
     assert image.sum() == 16

@@ -1,4 +1,4 @@
-"""Laws of what happens to one channel: its intensities, its sharpness, its place."""
+"""Changes of one channel: intensities, resolution and position."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ INTENSITY: dict[str, Change] = {
     "gamma": lambda channel, brain: apply_gamma(channel, brain, Gamma(0.7)),
     "noise": lambda channel, brain: apply_noise(channel, brain, Noise(0.1, seed=3)),
 }
-"""In the order in which they come."""
+"""In the order in which they are applied."""
 
 IDENTITY: dict[str, Change] = {
     "bias field": lambda channel, brain: apply_bias_field(channel, brain, BiasField(0.0, seed=1)),
@@ -70,14 +70,14 @@ every_intensity = pytest.mark.parametrize("change", INTENSITY.values(), ids=INTE
 
 @pytest.mark.parametrize("change", IDENTITY.values(), ids=IDENTITY)
 def test_parameters_of_no_effect_have_none(change: Change) -> None:
-    """The channel comes back to a few units in its last place."""
+    """The channel is the same up to rounding."""
     image, _ = some()
     assert torch.allclose(change(image[0], find_brain(image)), image[0], atol=2e-6)
 
 
 @every_intensity
 def test_the_background_stays_zero(change: Change) -> None:
-    """Whatever happens to the intensities happens in the brain, and something does."""
+    """Intensities change in the brain and only there."""
     image, _ = some()
     brain = find_brain(image)
     changed = change(image[0], brain)
@@ -87,7 +87,7 @@ def test_the_background_stays_zero(change: Change) -> None:
 
 @every_intensity
 def test_a_flat_channel_stays_finite(change: Change) -> None:
-    """One value all over the brain has no range and no sd to divide by; nor has one voxel, nor none."""
+    """A constant brain, one voxel, and no voxel have no range and no deviation to divide by."""
     for brain in (radius(ANISOTROPIC) < 7, radius((5, 5, 5)) < 1, radius(ANISOTROPIC) < 0):
         assert change(brain * 2.0, brain).isfinite().all()
 
@@ -95,7 +95,7 @@ def test_a_flat_channel_stays_finite(change: Change) -> None:
 @pytest.mark.parametrize("exponent", [0.7, 1.5])
 @pytest.mark.parametrize("offset", [-3.0, 0.0, 3.0])
 def test_gamma_keeps_order_mean_and_sd(exponent: float, offset: float) -> None:
-    """Brighter stays brighter for intensities of either sign; mean and sd are what they were, the shape is not."""
+    """The order of intensities of either sign, the mean and the deviation are kept; the distribution changes."""
     image, _ = some()
     brain = find_brain(image)
     channel = (image[0] + offset) * brain
@@ -139,7 +139,7 @@ def test_noise_has_the_sd_asked_for(sd: float) -> None:
 
 
 def test_blur_keeps_a_constant() -> None:
-    """A value that is the same all around stays, up to the patch's own faces."""
+    """A constant stays constant, also at the faces of the patch."""
     channel = torch.full(ANISOTROPIC, 2.5)
     assert torch.allclose(apply_blur(channel, channel != 0, Blur(1.0)), channel, atol=1e-5)
     channel[12:] = 0
@@ -148,7 +148,7 @@ def test_blur_keeps_a_constant() -> None:
 
 @pytest.mark.parametrize("sigma", [0.5, 0.8, 1.0])
 def test_blur_is_a_gaussian(sigma: float) -> None:
-    """A single bright voxel becomes a spot of the same sum and the asked-for variance along each axis."""
+    """A single bright voxel becomes a spot with the same sum and the given variance along each axis."""
     channel = torch.zeros(15, 17, 19)
     channel[7, 8, 9] = 1
     spot = apply_blur(channel, torch.ones_like(channel, dtype=torch.bool), Blur(sigma))
@@ -162,7 +162,7 @@ def test_blur_is_a_gaussian(sigma: float) -> None:
 
 
 def test_changes_of_intensity_come_in_order() -> None:
-    """Coil, resolution, display, noise: so the noise stays as grainy as it was drawn."""
+    """Bias field, resolution, contrast, noise: the noise is not smoothed by the other changes."""
     image, _ = some()
     brain = find_brain(image)
     expected = image[0]
@@ -184,7 +184,7 @@ def test_brightness_comes_without_contrast() -> None:
 
 
 def test_inverted_gamma_is_gamma_of_the_negative() -> None:
-    """What it does to the bright end, gamma does to the dark one."""
+    """It does to the bright end what gamma does to the dark end."""
     image, _ = some()
     brain = find_brain(image)
     inverted = apply_gamma(image[0], brain, Gamma(0.7, inverted=True))
@@ -192,7 +192,7 @@ def test_inverted_gamma_is_gamma_of_the_negative() -> None:
 
 
 def test_moments_are_those_of_the_brain() -> None:
-    """Far from 0 too, and whatever the share of background."""
+    """Also far from 0 and for any fraction of background."""
     brain = radius((30, 30, 30)) < 6
     channel = (torch.randn(30, 30, 30, generator=seeded()) + 20) * brain
     mean, sd = moments(channel, brain)
@@ -215,7 +215,7 @@ def test_a_matrix_an_axis_at_a_time(shape: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize("shape", [(64, 48, 40), (9, 33, 64)])
 def test_a_bias_field_is_smooth_positive_and_about_1(shape: tuple[int, int, int]) -> None:
-    """Its logarithm has the sd asked for and minus half its square as mean; between neighbours it changes little."""
+    """Its logarithm has the given deviation and the right mean, and neighbours differ little."""
     for seed in range(10):
         field = draw_bias_field(torch.Size(shape), BiasField(0.2, seed))
         assert field.min() > 0
@@ -228,7 +228,7 @@ def test_a_bias_field_is_smooth_positive_and_about_1(shape: tuple[int, int, int]
 
 
 def test_a_bias_field_multiplies_from_the_darkest_voxel_up() -> None:
-    """The darkest voxel stays, the others go by the field in proportion to how much brighter they are."""
+    """The darkest voxel does not change; for others, the difference from it is multiplied by the field."""
     image, _ = some()
     brain, bias = find_brain(image), BiasField(0.2, seed=4)
     changed, dark = apply_bias_field(image[0], brain, bias), image[0][brain].min()
@@ -248,7 +248,7 @@ def test_low_resolution_keeps_a_constant(edges: tuple[float, float, float], shap
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_thick_slices_are_thick_along_one_axis(axis: int) -> None:
-    """Stripes a voxel wide vanish in slices of two voxels, and stay where these are thin; a slope stays a slope."""
+    """Stripes of one voxel vanish along the thick axis only, and a slope is kept."""
     shape = [16, 16, 16]
     everywhere = torch.ones(shape, dtype=torch.bool)
     along = torch.arange(16.0).reshape([16 if a == axis else 1 for a in range(3)]).expand(shape)
@@ -263,7 +263,7 @@ def test_thick_slices_are_thick_along_one_axis(axis: int) -> None:
 
 
 def test_low_resolution_is_even_and_thick_slices_are_not() -> None:
-    """Either comes without the other; of both along one axis, the larger counts."""
+    """Each can be drawn alone; if both are, the larger edge is used along the axis."""
     generator = seeded()
     coarse = Augmentation(low_resolution_probability=1, thick_slices_probability=0)
     thick = Augmentation(low_resolution_probability=0, thick_slices_probability=1)
@@ -287,7 +287,7 @@ def test_low_resolution_is_even_and_thick_slices_are_not() -> None:
 
 @pytest.mark.parametrize("voxels", [(1, 0, 0), (0, -2, 0), (2, -1, 1)])
 def test_a_shift_is_a_roll_inside(voxels: tuple[int, int, int]) -> None:
-    """Where brain moves onto brain it is `torch.roll`, elsewhere nothing changes; nothing comes round."""
+    """It equals `torch.roll` where brain moves onto brain; other voxels do not change."""
     image, _ = some()
     image[:, :, :, -1] = torch.rand(3, 24, 20, generator=seeded(2)) + 1  # brain at one face of the patch
     brain = find_brain(image)
@@ -302,7 +302,7 @@ def test_a_shift_is_a_roll_inside(voxels: tuple[int, int, int]) -> None:
 
 
 def test_shifts_are_of_whole_voxels_within_the_range() -> None:
-    """The largest of the three is one or two, of either sign and along each axis; only channels that are there move."""
+    """The largest is one or two voxels, of either sign, along any axis; missing channels are not shifted."""
     generator, settings = seeded(), Augmentation(shift_probability=1)
     shifts = [sample_shift(generator, settings, [0, 2, 3]) for _ in range(300)]
     drawn = [shift for shift in shifts if shift]

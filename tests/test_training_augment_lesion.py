@@ -1,4 +1,4 @@
-"""Laws of how a tumour is made to stand out less, or more."""
+"""The contrast of a tumour region to its surroundings is lowered or raised."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def patch() -> tuple[Tensor, Tensor]:
 
 
 def difference(image: Tensor, target: Tensor) -> float:
-    """How much brighter the innermost region is than what lies next to it."""
+    """Return how much brighter the innermost region is than its surroundings."""
     return float(image[0, target[2]].mean() - image[0, target[1] & ~target[2]].median())
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.3, 1.0, 1.4])
 def test_the_difference_from_the_surroundings_is_multiplied(patch, factor: float) -> None:
-    """By the factor; the truth stays, and texture does."""
+    """By the factor; the target and the texture are kept."""
     image, target = patch
     kept = image.clone()
     changed, truth = apply_lesion_contrast(image, target, LesionContrast(2, (factor, 1.0, 1.0)))
@@ -46,7 +46,7 @@ def test_the_difference_from_the_surroundings_is_multiplied(patch, factor: float
 
 
 def test_what_is_elsewhere_stays(patch) -> None:
-    """Far from the region, outside the brain, in missing sequences, and where the factor is 1: to the bit."""
+    """Bitwise, far from the region, outside the brain, in missing sequences, and where the factor is 1."""
     image, target = patch
     changed, _ = apply_lesion_contrast(image, target, LesionContrast(2, (0.2, 1.0, 0.2)))
     assert torch.equal(changed[1:], image[1:])
@@ -57,7 +57,7 @@ def test_what_is_elsewhere_stays(patch) -> None:
 
 
 def test_a_dark_gap_in_a_bright_region_stays_dark(patch) -> None:
-    """It is not enhancement, so it does not fade with it."""
+    """It is not enhancement, so its intensity is kept."""
     image, target = patch
     changed, _ = apply_lesion_contrast(image, target, LesionContrast(2, (1.0, 0.2, 1.0)))
     gap = image[1] < -2
@@ -66,7 +66,7 @@ def test_a_dark_gap_in_a_bright_region_stays_dark(patch) -> None:
 
 
 def test_a_region_that_is_gone_leaves_the_truth(patch) -> None:
-    """It alone: what enhanced is core without enhancement."""
+    """Only that region; its voxels become core without enhancement."""
     image, target = patch
     changed, truth = apply_lesion_contrast(image, target, LesionContrast(2, (0.0, 1.0, 1.0), gone=True))
     assert not truth[2].any()
@@ -86,7 +86,7 @@ def test_a_region_without_voxels_or_surroundings_changes_nothing(region: int) ->
 
 
 def test_what_is_drawn() -> None:
-    """Each present region as likely; only enhancement vanishes, in its own sequence only, and at times."""
+    """Each present region is equally likely; only enhancement is sometimes removed, in its sequence only."""
     generator = seeded(2)
     drawn = [sample_lesion_contrast(generator, 0.5, [0, 2], 4, enhancing=(2, 1)) for _ in range(2000)]
     changes = [change for change in drawn if change is not None]

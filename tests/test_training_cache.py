@@ -1,4 +1,4 @@
-"""The cache: made once, read as it was made, and made again where something has changed."""
+"""The cache: prepared once, read as it was written, and prepared again where something has changed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def times(folder: Path) -> dict[str, int]:
 
 
 def test_a_cache_is_opened_as_it_was_built(cases: list[Case], folder: Path, plan: Plan) -> None:
-    """Every fact of every case, in the order of their ids; and it says for which plan it was made."""
+    """All facts of all cases in the order of their ids, and the plan that the cache was made for."""
     assert not is_cache(folder)
     built = build(cases[::-1], folder, plan)
     assert [case.id for case in built] == [case.id for case in cases[::-1]]
@@ -60,7 +60,7 @@ def test_a_cache_is_opened_as_it_was_built(cases: list[Case], folder: Path, plan
 
 
 def test_it_holds_the_brains_box_of_the_sequences_and_the_mask(cases: list[Case], folder: Path, plan: Plan) -> None:
-    """In the plan's order, intensities and numbers as they came."""
+    """In the plan's order, with the original intensities and numbers."""
     for number, case in enumerate(build(cases, folder, plan), 1):
         images, tissues = nested_ellipsoids(number)
         whole = np.stack([images["t2f"], images["t1c"]])
@@ -96,7 +96,7 @@ def test_moments_and_voxels_are_those_of_the_whole_case(cases: list[Case], folde
 
 
 def test_places_lie_in_their_region(cases: list[Case], folder: Path, plan: Plan) -> None:
-    """All of its voxels; a region without a voxel has none."""
+    """A small region has all of its voxels; a region without voxels has no places."""
     mask = read_volume(cases[0].mask, mask=True)
     write_volume(cases[0].mask, Volume(np.where(mask.data == 4, 1, mask.data), mask.affine))
     for case in build(cases, folder, plan):
@@ -110,7 +110,7 @@ def test_places_lie_in_their_region(cases: list[Case], folder: Path, plan: Plan)
 
 
 def test_places_of_a_large_region_are_spread_over_it(write_case: Callable[..., Case], folder: Path) -> None:
-    """A bounded number of different ones, from its first slice to its last, with the same middle."""
+    """A limited number of different voxels from the first slice to the last, with the same centre."""
     case = write_case(shape=(48, 44, 40))
     (prepared,) = build([case], folder, Plan(modalities=("t2f",), spacing_mm=common_spacing([case], "LPS")))
     places = prepared.places()["WT"]
@@ -133,7 +133,7 @@ def test_tumour_that_the_box_cuts_off_is_counted(cases: list[Case], folder: Path
 
 
 def test_an_absent_sequence_is_zero_and_said(write_case: Callable[..., Case], folder: Path) -> None:
-    """Training knows which channels are there."""
+    """The cached case says which channels are present."""
     case = write_case(missing=["t1c"])
     plan = Plan(modalities=("t1c", "t2f"), spacing_mm=common_spacing([case], "LPS"))
     (prepared,) = build([case], folder, plan)
@@ -147,7 +147,7 @@ def test_an_absent_sequence_is_zero_and_said(write_case: Callable[..., Case], fo
 def test_integers_are_kept_in_16_bits_and_floats_as_they_are(
     cases: list[Case], folder: Path, plan: Plan, stored: str, kept: str
 ) -> None:
-    """Half the bytes to read, exactly the same values."""
+    """The values are exactly the same."""
     values = np.clip(nested_ellipsoids(1)[0]["t2f"] // 10, 0, 250).astype(stored)
     values = values / np.float32(7) if stored == "float32" else values
     for source in cases[0].images.values():
@@ -159,7 +159,7 @@ def test_integers_are_kept_in_16_bits_and_floats_as_they_are(
 
 
 def test_integers_past_16_bits_become_floats(cases: list[Case], folder: Path, plan: Plan) -> None:
-    """They would wrap around."""
+    """In 16 bits they would overflow."""
     values = np.where(nested_ellipsoids(1)[0]["t2f"] > 0, 40_000, 0).astype(np.uint16)
     for source in cases[0].images.values():
         write_volume(source.path, Volume(values[None], AFFINE))
@@ -188,7 +188,7 @@ def test_a_second_build_does_nothing(cases: list[Case], folder: Path, plan: Plan
 
 
 def test_an_interrupted_build_goes_on_where_it_was(cases: list[Case], folder: Path, plan: Plan) -> None:
-    """Cases that are done stay; one that was not finished is made."""
+    """Finished cases are kept; an unfinished one is prepared."""
     build(cases[:2], folder, plan)
     (folder / cases[1].id / "case.json").unlink()
     before = times(folder / cases[0].id)
@@ -199,7 +199,7 @@ def test_an_interrupted_build_goes_on_where_it_was(cases: list[Case], folder: Pa
 
 @pytest.mark.parametrize("what", ["image", "mask"])
 def test_a_changed_file_is_prepared_anew(cases: list[Case], folder: Path, plan: Plan, what: str) -> None:
-    """Its own case alone."""
+    """Only the case that it belongs to."""
     old = build(cases, folder, plan)
     before = times(folder)
     path = cases[1].images["t2f"].path if what == "image" else cases[1].mask
@@ -214,7 +214,7 @@ def test_a_changed_file_is_prepared_anew(cases: list[Case], folder: Path, plan: 
 
 
 def test_another_convention_is_prepared_anew(cases: list[Case], folder: Path, plan: Plan) -> None:
-    """The same numbers mean other regions."""
+    """Because the same numbers mean other regions."""
     build(cases, folder, plan)
     (case,) = build([replace(cases[0], convention="brats2024-ped")], folder, plan)
     assert case.convention == "brats2024-ped"
@@ -227,7 +227,7 @@ def test_another_convention_is_prepared_anew(cases: list[Case], folder: Path, pl
 def test_a_cache_for_something_else_is_refused(
     cases: list[Case], folder: Path, plan: Plan, changes: dict[str, object]
 ) -> None:
-    """Other sequences, another order of them, another orientation or spacing; it is left as it was."""
+    """Other sequences or another order of them, another orientation or spacing; the cache is not changed."""
     build(cases, folder, plan)
     before = times(folder)
     other = Plan(**(plan.model_dump() | changes))
@@ -242,7 +242,7 @@ def test_a_cache_for_something_else_is_refused(
 
 
 def test_a_cache_serves_plans_that_want_less(cases: list[Case], folder: Path, plan: Plan) -> None:
-    """Any of its sequences in any order; one that it lacks is named."""
+    """With any of its sequences in any order; a missing one is named."""
     build(cases, folder, plan)
     for modalities in (("t1c", "t2f"), ("t2f",)):
         opened = open_cache(folder, plan.model_copy(update={"modalities": modalities}))
@@ -252,7 +252,7 @@ def test_a_cache_serves_plans_that_want_less(cases: list[Case], folder: Path, pl
 
 
 def test_a_bad_case_is_a_problem_and_the_others_are_done(cases: list[Case], folder: Path, plan: Plan) -> None:
-    """Whatever is wrong with it: said with its id, and nothing of it is left in the cache."""
+    """Whatever is wrong is reported with the id, and nothing of the case remains in the cache."""
     cases[0].images["t2f"].path.write_bytes(b"")
     told: list[str] = []
     bad = [
@@ -277,7 +277,7 @@ def test_a_bad_case_is_a_problem_and_the_others_are_done(cases: list[Case], fold
 
 
 def test_a_mask_on_another_grid_is_a_problem(cases: list[Case], folder: Path, plan: Plan) -> None:
-    """Its voxels would be laid over others'."""
+    """Its voxels would not match those of the images."""
     affine = AFFINE.copy()
     affine[:3, 3] += 5
     write_volume(cases[0].mask, Volume(read_volume(cases[0].mask).data, affine))
@@ -289,7 +289,7 @@ def test_a_mask_on_another_grid_is_a_problem(cases: list[Case], folder: Path, pl
 def test_a_full_disk_leaves_no_half_case(
     cases: list[Case], folder: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is there is whole; once there is space the rest is made."""
+    """The cases in the cache are complete; the others are prepared when there is space."""
     build(cases[:1], folder, plan)
 
     def no_space(*_: object) -> None:
@@ -309,7 +309,7 @@ def test_a_full_disk_leaves_no_half_case(
 def test_a_damaged_case_is_named_when_opened_and_made_anew_when_built(
     cases: list[Case], folder: Path, plan: Plan, content: str
 ) -> None:
-    """The way out stands in the message."""
+    """The message says what to do."""
     built = build(cases, folder, plan)
     path = folder / cases[1].id / "case.json"
     path.write_text(content)
@@ -373,7 +373,7 @@ def test_a_cache_learns_of_patients_that_are_told_apart_later(cases: list[Case],
 
 
 def test_a_folder_that_is_no_cache_is_refused_and_left_alone(tmp_path: Path, plan: Plan) -> None:
-    """Opening makes nothing."""
+    """Opening creates no files."""
     for folder in (tmp_path / "nowhere", tmp_path / "data"):
         before = sorted(tmp_path.rglob("*"))
         for attempt in (lambda folder=folder: open_cache(folder, plan), lambda folder=folder: cache_plan(folder)):
@@ -384,7 +384,7 @@ def test_a_folder_that_is_no_cache_is_refused_and_left_alone(tmp_path: Path, pla
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b'{"modalities": ["t9"]}'])
 def test_a_damaged_cache_is_named(cases: list[Case], folder: Path, plan: Plan, content: bytes) -> None:
-    """By the file that says what it was made for."""
+    """The message names cache.json."""
     build(cases[:1], folder, plan)
     (folder / "cache.json").write_bytes(content)
     with pytest.raises(InputError) as caught:
@@ -393,14 +393,14 @@ def test_a_damaged_cache_is_named(cases: list[Case], folder: Path, plan: Plan, c
 
 
 def test_an_empty_cache_is_refused(folder: Path, plan: Plan) -> None:
-    """A preparation in which every case failed."""
+    """It results from a preparation in which every case failed."""
     assert build_cache([], folder, plan) == ([], [])
     with pytest.raises(InputError, match="the cache is empty"):
         open_cache(folder, plan)
 
 
 def test_a_place_that_cannot_hold_a_cache_is_named(cases: list[Case], tmp_path: Path, plan: Plan) -> None:
-    """A file where the folder should be."""
+    """For example a file in place of the folder."""
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot write .*file"):
         build_cache(cases, tmp_path / "file" / "cache", plan)

@@ -1,4 +1,4 @@
-"""Confusion: counts that add up over batches, and the scores that follow from them."""
+"""Confusion: counts over several batches, and the scores computed from them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_class_on_neither_side_is_left_out_of_the_mean() -> None:
 
 
 def test_accuracy_flatters_who_finds_nothing() -> None:
-    """A tumour of 2 voxels in 100, all missed: accuracy 0.98, that of the empty answer; the mean IoU is lower."""
+    """A missed tumour of 2 voxels in 100 has accuracy 0.98, as an empty mask has; the mean IoU is lower."""
     truth = np.zeros((1, 10, 10, 1), np.uint8)
     truth[0, 0, :2] = 3
     confusion = Confusion()

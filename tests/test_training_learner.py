@@ -1,4 +1,4 @@
-"""One step: parts add up, what is not finite changes nothing, lack of memory is said."""
+"""A training step: accumulation, values that are not finite, too little memory, averages."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def batch(size: int = 4) -> Batch:
 
 @pytest.mark.parametrize("network", ["fcn", "fast"])
 @pytest.mark.parametrize("parts", [2, 4])
-def test_a_batch_in_parts_is_the_batch(network: str, parts: int) -> None:
-    """The same loss, counts and weights, up to rounding, with less memory."""
+def test_a_batch_in_parts_gives_the_same_step(network: str, parts: int) -> None:
+    """Loss, counts and weights are the same up to rounding."""
     whole, parted = learner(network, batch_size=4), learner(network, batch_size=4, accumulate=parts)
     results = [one.learn(batch(), 0, 1e-3) for one in (whole, parted)]
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
@@ -46,8 +46,8 @@ def test_a_batch_in_parts_is_the_batch(network: str, parts: int) -> None:
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
 
 
-def test_the_counts_are_those_of_a_tally() -> None:
-    """Background, oedema, core, enhancing; true against predicted."""
+def test_the_counts_are_those_of_a_confusion() -> None:
+    """For background, oedema, core and enhancing tumour, true against predicted."""
     one = learner()
     one.network.eval()
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_the_counts_are_those_of_a_tally() -> None:
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_what_is_not_finite_is_named_and_changes_nothing(where: str) -> None:
-    """The case is in the message where the loss itself is broken; the weights are what they were."""
+    """The message names the case if its loss is not finite; the weights do not change."""
     one = learner(batch_size=2, accumulate=2)
     bad = batch(2)
     if where == "loss":
@@ -73,7 +73,7 @@ def test_what_is_not_finite_is_named_and_changes_nothing(where: str) -> None:
 
 
 def test_dropout_is_drawn_by_the_number_of_the_step() -> None:
-    """Not by what was drawn before; torch's own generator is left where it was."""
+    """It does not depend on earlier draws, and torch's global generator is not changed."""
     losses = []
     for drawn in (0, 5):
         torch.manual_seed(drawn)
@@ -85,7 +85,7 @@ def test_dropout_is_drawn_by_the_number_of_the_step() -> None:
 
 
 def test_low_memory_and_compiled_names_change_no_weight_names() -> None:
-    """A checkpoint fits a run with other settings for speed and memory."""
+    """So a checkpoint can be used with other settings for speed and memory."""
     plain = learner()
     assert plain.parts.keys() == {"network", "optimizer", "scaler"}
     model = Model(plan=Plan(modalities=("t2f", "t1c"), network="fcn"), network=plain.network, name="x")
@@ -114,7 +114,7 @@ except Exception as error:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory as Linux does")
 def test_too_little_memory_says_what_to_lower() -> None:
-    """In a process that really has too little: the sizes, and three ways out."""
+    """In a process with too little memory, the message has the sizes and three remedies."""
     said = subprocess.run([sys.executable, "-c", _STARVED], capture_output=True, text=True, check=True).stdout
     what = "InputError not enough memory to train unet on 4 patch(es) of 2 x 96 x 96 x 96 at a time."
     assert said.startswith(what), said
@@ -122,7 +122,7 @@ def test_too_little_memory_says_what_to_lower() -> None:
 
 
 def test_the_average_follows_the_weights() -> None:
-    """It is the mean that its definition says, it is what is saved, and the weights themselves learn as without it."""
+    """It follows its definition and is what is saved; the weights are trained as without it."""
     plain, averaged = learner(), learner(ema=0.9)
     weight, mean = (next(iter(one.parameters())) for one in (averaged.network, averaged.model.network))
     expected = weight.detach().clone()
@@ -138,7 +138,7 @@ def test_the_average_follows_the_weights() -> None:
 
 
 def test_the_average_of_a_network_that_has_learned_is_the_mean_of_all() -> None:
-    """The weights that a run starts from and those after each step count alike, until there are enough of them."""
+    """The initial weights and those after each step have equal weight until the decay takes over."""
     averaged = learner(ema=0.75, start_from="model.safetensors")
     weight, mean = (next(iter(one.parameters())) for one in (averaged.network, averaged.model.network))
     met = [weight.detach().clone()]

@@ -1,4 +1,4 @@
-"""Laws of the region losses."""
+"""The losses of regions: bounds, values computed by hand, gradients and equivalences."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ def some(batch: int = 2, regions: int = 3) -> tuple[Tensor, Tensor]:
 
 
 @every_loss
-def test_a_sure_and_right_answer_costs_nothing(name: str) -> None:
-    """Logits of +-20 on the right side: about 0, also for a region that is not there."""
+def test_a_confident_right_prediction_has_no_loss(name: str) -> None:
+    """With logits of +-20 and the right sign the loss is about 0, also for an absent region."""
     _, target = some()
     target[:, 2] = False
     assert 0 <= build_loss(name)(40.0 * target - 20, target) < 1e-5
 
 
 @every_loss
-def test_an_absent_region_comes_to_rest(name: str) -> None:
-    """Nothing there, and every one of a quarter of a million voxels at .1 %: the loss is small, not near 1."""
+def test_the_loss_of_an_absent_region_becomes_small(name: str) -> None:
+    """With a probability of .1 % in each of a quarter of a million voxels the loss is small, not near 1."""
     target = torch.zeros(1, 1, 64, 64, 64, dtype=torch.bool)
     logits = torch.full(target.shape, math.log(0.001))
     assert build_loss(name)(logits, target) < 0.3
 
 
 @every_loss
-def test_a_sure_and_wrong_answer_costs_much(name: str) -> None:
-    """Logits of +-20 on the wrong side: the whole Dice and about 20 nats a voxel."""
+def test_a_confident_wrong_prediction_has_a_high_loss(name: str) -> None:
+    """With logits of +-20 and the wrong sign the loss is 1 for Dice plus about 20 nats per voxel."""
     _, target = some()
     assert build_loss(name)(20 - 40.0 * target, target) > 20
 
 
 @every_loss
-def test_a_surer_right_answer_costs_less(name: str) -> None:
-    """The loss falls as right logits grow, and as wrong ones shrink."""
+def test_more_confident_right_predictions_have_a_lower_loss(name: str) -> None:
+    """The loss decreases as right logits grow and as wrong ones shrink."""
     _, target = some()
     sides = 2.0 * target - 1
     losses = [build_loss(name)(scale * sides, target).item() for scale in (-8, -4, -1, 0, 1, 4, 8)]
@@ -68,7 +68,7 @@ def test_hand_solved_value(name: str, second: float) -> None:
 @every_loss
 @pytest.mark.parametrize("scale", [0.0, 5.0, 100.0])
 def test_gradients_stay_finite_where_nothing_is_true(name: str, scale: float) -> None:
-    """An empty target pushes every logit down or leaves it, and never explodes."""
+    """For an empty target no gradient raises a logit, and all are finite."""
     logits = (some()[0] * scale).requires_grad_()
     build_loss(name)(logits, torch.zeros_like(logits, dtype=torch.bool)).backward()
     assert logits.grad is not None
@@ -78,7 +78,7 @@ def test_gradients_stay_finite_where_nothing_is_true(name: str, scale: float) ->
 
 
 @every_loss
-def test_regions_count_alike(name: str) -> None:
+def test_regions_have_equal_weight(name: str) -> None:
     """The loss of three regions is the mean of the three."""
     logits, target = some()
     alone = [build_loss(name)(logits[:, i : i + 1], target[:, i : i + 1]) for i in range(3)]
@@ -86,16 +86,16 @@ def test_regions_count_alike(name: str) -> None:
 
 
 @every_loss
-def test_a_batch_costs_the_mean_of_its_samples(name: str) -> None:
-    """However it is shared out: over steps that add up their gradients, or over processes."""
+def test_the_loss_of_a_batch_is_the_mean_over_its_samples(name: str) -> None:
+    """However it is divided over accumulated parts or processes."""
     logits, target = some(batch=4)
     alone = [build_loss(name)(logits[i : i + 1], target[i : i + 1]) for i in range(4)]
     torch.testing.assert_close(build_loss(name)(logits, target), torch.stack(alone).mean())
 
 
 @every_loss
-def test_one_answer_costs_the_same_with_and_without_supervision_of_depths(name: str) -> None:
-    """A single tensor and a tuple of one are the plain loss; right answers on every grid cost nothing."""
+def test_deep_supervision_of_one_output_is_the_plain_loss(name: str) -> None:
+    """One tensor and a tuple of one give the plain loss; right outputs on every grid have no loss."""
     logits, target = some()
     plain = build_loss(name)(logits, target)
     assert supervised(build_loss(name), logits, target) == plain
@@ -106,7 +106,7 @@ def test_one_answer_costs_the_same_with_and_without_supervision_of_depths(name: 
     assert supervised(build_loss(name), right, whole) < 1e-5
 
 
-def test_coarser_answers_count_half_as_much_each() -> None:
+def test_each_coarser_output_has_half_the_weight() -> None:
     """Weights 4, 2, 1 over 7; the coarse target is the mean over its voxels, here a half everywhere."""
     target = torch.zeros(1, 1, 4, 4, 4, dtype=torch.bool)
     target[..., ::2] = True
@@ -125,7 +125,7 @@ def test_coarser_answers_count_half_as_much_each() -> None:
 
 @every_loss
 def test_bfloat16_logits_are_computed_on_in_float32(name: str) -> None:
-    """Layout and dtype of the logits, and a boolean or float target, leave the value as it is."""
+    """The value does not depend on layout and type of the logits or on the type of the target."""
     logits, target = some()
     logits = logits.bfloat16()
     expected = build_loss(name)(logits.float(), target)

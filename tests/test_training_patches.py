@@ -1,4 +1,4 @@
-"""Patches: where they lie, what is in them, and that nothing but seed and number decides it."""
+"""Patches: their place and content, which depend on the seed and the number only."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def cached(folder_of: Callable[..., Path], tmp_path: Path) -> tuple[list[CachedC
 
 
 def test_a_patch_is_a_piece_of_the_normalized_volume(cached) -> None:
-    """Image and regions are cut at one place out of the whole."""
+    """Image and regions are cut from the same place of the whole volume."""
     (case, *_), plan = cached
     whole = normalize(case.image(), list(case.moments), plan.normalization)
     truth = to_regions(case.labels(), get_convention(case.convention), plan.regions)
@@ -51,7 +51,7 @@ def test_a_patch_is_a_piece_of_the_normalized_volume(cached) -> None:
 
 
 def test_most_patches_hold_tumour_and_every_region_is_met(cached) -> None:
-    """Two in three are centred on tumour; small regions are not forgotten."""
+    """Two of three are centred on tumour, small regions included."""
     (case, *_), plan = cached
     generator = np.random.default_rng(0)
     drawn = [draw_patch(case, plan, (6, 6, 6), generator)[1] for _ in range(200)]
@@ -60,7 +60,7 @@ def test_most_patches_hold_tumour_and_every_region_is_met(cached) -> None:
 
 
 def test_a_patch_larger_than_the_brain_is_padded_around_it(cached) -> None:
-    """Nothing is lost and nothing is made up."""
+    """The brain is complete, and the rest is zero."""
     (case, *_), plan = cached
     data, regions = draw_patch(case, plan, (48, 48, 48), np.random.default_rng(1))
     assert data.shape == (3, 48, 48, 48)
@@ -70,7 +70,7 @@ def test_a_patch_larger_than_the_brain_is_padded_around_it(cached) -> None:
 
 
 def test_the_number_alone_decides_a_batch(cached) -> None:
-    """Whatever was drawn before, by whichever thread."""
+    """Earlier batches and the thread make no difference."""
     prepared, plan = cached
     settings = PatchSettings((16, 16, 16), Augmentation(), 0.3, seed=4)
     for workers in (1, 3):
@@ -85,7 +85,7 @@ def test_the_number_alone_decides_a_batch(cached) -> None:
 
 
 def test_processes_share_the_patches_of_one(cached) -> None:
-    """Two processes with a batch of four draw two each, and together what one would have drawn."""
+    """With a batch of four, two processes draw two patches each, together those of one process."""
     prepared, plan = cached
     settings = PatchSettings((16, 16, 16), Augmentation(), 0.3, seed=4)
     whole = Patches(prepared, plan, settings, 4)[5]
@@ -96,7 +96,7 @@ def test_processes_share_the_patches_of_one(cached) -> None:
 
 
 def test_an_epoch_goes_once_through_all_cases(cached, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In an order that differs from epoch to epoch."""
+    """The order differs from epoch to epoch."""
     prepared, plan = cached
     met: list[str] = []
 
@@ -114,7 +114,7 @@ def test_an_epoch_goes_once_through_all_cases(cached, monkeypatch: pytest.Monkey
 
 
 def test_a_whole_brain_is_all_of_it(cached) -> None:
-    """In a box of its own size, rounded up to what the network takes; nothing is cut off."""
+    """Its box is rounded up to a size that the network accepts, and nothing is cut off."""
     prepared, plan = cached
     settings = PatchSettings(None, None, 0.0, seed=0, multiple=16)
     patches = Patches(prepared, plan, settings, 1)
@@ -126,7 +126,7 @@ def test_a_whole_brain_is_all_of_it(cached) -> None:
 
 
 def test_a_transplant_brings_tumour_and_leaves_the_outline(cached) -> None:
-    """The host's brain is where it was; the target is a mask that one of the two has."""
+    """The host's brain mask does not change; each target voxel is that of the host or of the donor."""
     prepared, plan = cached
     plain, mixed = (
         Patches(prepared, plan, PatchSettings(None, None, 0.0, seed=0, transplant=share), 1) for share in (0.0, 1.0)
@@ -142,7 +142,7 @@ def test_a_transplant_brings_tumour_and_leaves_the_outline(cached) -> None:
 
 
 def test_mixed_histograms_leave_the_places_alone(cached) -> None:
-    """Brain, targets and the order of intensities within a channel stay; the intensities themselves do not."""
+    """Brain, targets and the order of intensities in a channel are kept; the intensities change."""
     prepared, plan = cached
     plain, mixed = (
         Patches(prepared, plan, PatchSettings(None, None, 0.0, seed=0, histograms=share), 1) for share in (0.0, 1.0)
@@ -160,7 +160,7 @@ def test_mixed_histograms_leave_the_places_alone(cached) -> None:
 
 
 def test_a_lesion_that_stands_out_less_keeps_the_brain(cached) -> None:
-    """The brain's outline stays, and all of the truth but enhancement that is gone."""
+    """The brain's outline is kept, and so is the target except for removed enhancement."""
     prepared, plan = cached
     plain, mixed = (
         Patches(prepared, plan, PatchSettings(None, None, 0.0, seed=0, lesion_contrast=share), 1)
@@ -182,7 +182,7 @@ def test_a_lesion_that_stands_out_less_keeps_the_brain(cached) -> None:
 
 
 def test_a_histogram_moves_its_share_of_the_way() -> None:
-    """All the way, the quantiles are the donor's; a sequence that either lacks stays; shares of 0 change nothing."""
+    """With a share of 1 the quantiles are the donor's, with 0 nothing changes; missing sequences are kept."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(3, 20, 20, 20, generator=generator)
     donor = 2 * torch.randn(3, 24, 16, 20, generator=generator) + 1

@@ -1,4 +1,4 @@
-"""Splits: by patient, even over sources, enhancement and size, the same for the same seed."""
+"""Splits: by patient, balanced by source, enhancement and size, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def cohort() -> list[CachedCase]:
 
 
 def test_every_patient_is_held_out_once() -> None:
-    """Folds cover all cases; no patient is on two sides; sizes differ by one patient at most."""
+    """Folds cover all cases, no patient is on both sides, and sizes differ by one patient at most."""
     cases = cohort()
     folds = make_folds(cases, 5, seed=0)
     assert sorted(case_id for fold in folds for case_id in fold["val"]) == sorted(c.id for c in cases)
@@ -55,7 +55,7 @@ def test_every_patient_is_held_out_once() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_folds_are_alike(seed: int) -> None:
-    """Each has its share of both sources, of tumours that do not enhance, and of small and large ones."""
+    """Each fold has both sources, tumours without enhancement, and small and large tumours in proportion."""
     cases = {c.id: c for c in cohort()}
     for fold in make_folds(list(cases.values()), 5, seed):
         held = {c.patient: c for c in (cases[i] for i in fold["val"])}.values()
@@ -65,7 +65,7 @@ def test_folds_are_alike(seed: int) -> None:
 
 
 def test_the_seed_decides() -> None:
-    """The same seed the same folds, whatever the order of the cases; another seed others."""
+    """The same seed gives the same folds for any order of the cases; another seed gives others."""
     cases = cohort()
     one, other = make_folds(cases, 5, 1), make_folds(cases[::-1], 5, 1)
     assert [sorted(fold["val"]) for fold in one] == [sorted(fold["val"]) for fold in other]
@@ -75,7 +75,7 @@ def test_the_seed_decides() -> None:
 
 @pytest.mark.parametrize(("fraction", "count"), [(0.25, 10), (0.01, 1), (0.0, 0)])
 def test_a_share_of_the_patients_is_held_out(fraction: float, count: int) -> None:
-    """Rounded, one at least, none if none is asked for; spread over small and large tumours."""
+    """Rounded, at least one unless 0 is asked for, and spread over small and large tumours."""
     cases = {c.id: c for c in cohort()}
     split = hold_out(list(cases.values()), fraction, 3)
     held = {cases[i].patient: cases[i] for i in split["val"]}
@@ -85,7 +85,7 @@ def test_a_share_of_the_patients_is_held_out(fraction: float, count: int) -> Non
 
 
 def test_too_few_patients_are_said() -> None:
-    """For a share and for folds."""
+    """For a fraction and for folds."""
     with pytest.raises(InputError, match="too few to keep 1"):
         hold_out([case("a"), case("b", patient="a")], 0.25, 0)
     with pytest.raises(InputError, match="too few for 3 folds"):
