@@ -220,7 +220,8 @@ def _in_mm(raw: Any, affine: Affine, shape: tuple[int, ...]) -> tuple[Affine, li
     converted = as_stored * factor
     if not ((low <= converted) & (converted <= high)).all() and ((low <= as_stored) & (as_stored <= high)).all():
         return affine, [f"its header says {unit}, which is impossible for a head; its numbers are read as mm."]
-    return np.diag([factor, factor, factor, 1.0]) @ affine, [
+    # Rounded to 10 nm, as headers hold float32: 0.003 m becomes 3 mm and not 3.0000001 mm.
+    return np.round(np.diag([factor, factor, factor, 1.0]) @ affine, 5), [
         f"its header gives lengths in {unit}; they are converted to mm."
     ]
 
