@@ -70,4 +70,6 @@ def coverage(samples: Samples) -> str | None:
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     if not (first.std() and second.std()):
         return 0.0
-    return float(np.corrcoef(first, second)[0, 1])
+    with np.errstate(all="ignore"):  # the squares of very small values are 0
+        found = float(np.corrcoef(first, second)[0, 1])
+    return found if np.isfinite(found) else 0.0
