@@ -21,6 +21,9 @@ def test_a_training_has_one_length() -> None:
     ("values", "message"),
     [
         ({"lr": -1.0}, "--lr: "),
+        ({"lr": float("inf")}, "--lr: "),
+        ({"budget_seconds": float("inf")}, "--budget: "),
+        ({"seed": 10**13}, "--seed: "),
         ({"patch_size": 8}, "--patch-size: "),
         ({"schedule": "cosin"}, "--schedule: "),
         ({"batch_size": 3, "accumulate": 2}, "equal parts"),

@@ -64,7 +64,7 @@ class TrainConfig(BaseModel):
     steps: Annotated[int | None, Field(ge=1), Option("Instead of epochs: optimizer steps.", Panel.LENGTH)] = None
     budget_seconds: Annotated[
         float | None,
-        Field(gt=0),
+        Field(gt=0, allow_inf_nan=False),
         BeforeValidator(read_seconds),
         Option("Instead of epochs: a time such as 2h, 90m, 1h30m or 45s.", Panel.LENGTH, flag="--budget", as_text=True),
     ] = None
@@ -91,12 +91,14 @@ class TrainConfig(BaseModel):
     ] = 1
     patches_per_case: Annotated[int, Field(ge=1), Option("Patches of each case per epoch.", Panel.LENGTH)] = 1
     loss: Annotated[str, Option(", ".join(LOSSES), Panel.LEARNING, names=lambda: list(LOSSES))] = "dice+ce"
-    lr: Annotated[float, Field(gt=0), Option("Highest learning rate (AdamW).", Panel.LEARNING)] = 1e-3
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False), Option("Highest learning rate (AdamW).", Panel.LEARNING)] = (
+        1e-3
+    )
     schedule: Annotated[
         Literal["cosine", "constant"], Option("Learning rate schedule: cosine or constant.", Panel.LEARNING)
     ] = "cosine"
     seed: Annotated[
-        int, Field(ge=0), Option("Seed of the split, the initial weights and the patches.", Panel.LEARNING)
+        int, Field(ge=0, le=10**12), Option("Seed of the split, the initial weights and the patches.", Panel.LEARNING)
     ] = 0
     drop_modalities: Annotated[
         float,
