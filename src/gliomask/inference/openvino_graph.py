@@ -88,7 +88,7 @@ def build_graph(weights: Weights, size: Size) -> openvino.Model:
 
     Raises:
         KeyError: A weight is missing.
-        ValueError: A weight is NaN or infinite, or a variance is negative.
+        ValueError: A variance is negative.
         RuntimeError: The shapes of the weights do not fit together.
     """
     sequences, regions = channels_of(weights)
@@ -145,8 +145,10 @@ def _conv(weights: Weights, x: Node, name: str, norm: str = "", stride: int = 1)
     if frozen:
         assert scale is not None
         assert shift is not None
-        with np.errstate(invalid="ignore"):  # the root of a negative variance is refused by _constant
+        with np.errstate(invalid="ignore", divide="ignore"):
             scale = scale / np.sqrt(weights[f"{norm}.running_var"] + _EPS)
+        if not np.isfinite(scale).all():
+            raise ValueError(f"a variance of {norm} is negative")
         kernel = kernel * scale[:, None, None, None, None]
         bias = shift - weights[f"{norm}.running_mean"] * scale
     pad = [kernel.shape[2] // 2 if stride == 1 else 0] * 3
@@ -188,8 +190,6 @@ def _shuffle_up(x: Node, regions: int, size: Size) -> Node:
 
 
 def _constant(values: NDArray[Any]) -> Node:
-    if not np.isfinite(values).all():
-        raise ValueError("weights are NaN or infinite")
     return ops.constant(np.ascontiguousarray(values, np.float32))
 
 
