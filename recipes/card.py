@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from gliomask.evaluation.summary import describe
@@ -40,7 +41,7 @@ def main() -> None:
     rows, cleaned = (json.loads(path.read_text())["rows"] for path in (options.results, options.postprocessed))
     report = json.loads(options.rules.read_text())["report"]
     template = Path(__file__).with_name("card.md").read_text("utf-8")
-    places = values(options.model, rows, cleaned) | gains(report)
+    places = values(options.model, rows, cleaned) | gains(report, rows, cleaned)
     degraded = json.loads(options.robustness.read_text())["rows"] if options.robustness else []
     places["robustness"] = robustness_table(degraded) if degraded else "Not measured."
     options.output.write_text(template.format(**places), "utf-8")
@@ -62,15 +63,25 @@ def values(model: Path, rows: Rows, cleaned: Rows) -> dict[str, str]:
     }
 
 
-def gains(report: dict[str, Any]) -> dict[str, str]:
-    """Return the gain by post-processing on the cases left out, and the calibration of each region, as text."""
+def gains(report: dict[str, Any], rows: Rows, cleaned: Rows) -> dict[str, str]:
+    """Return the gain by post-processing, on all cases and on cases left out, and the calibration of each region."""
     lines = ["| region | temperature | calibration error before | after |", "|---|---|---|---|"]
     for region, found in report["calibration"].items():
         before, after = (found[f"calibration_error_{when}"] for when in ("before", "after"))
         lines.append(f"| {region} | {found['temperature']:.3f} | {before:.4f} | {after:.4f} |")
+    alone, with_rules = (
+        {
+            row["case"]: fmean([*row["dice"].values(), *row["lesion_dice"].values()])
+            for row in select(some, FULL, "whole")
+        }
+        for some in (rows, cleaned)
+    )
+    differences = [with_rules[case] - score for case, score in alone.items()]
+    error = stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
     return {
-        "gain": f"{report['gain_left_out']:.3f}",
-        "gain_error": f"{report['gain_left_out_standard_error']:.3f}",
+        "gain": f"{fmean(differences):.3f}",
+        "gain_error": f"{error:.3f}",
+        "gain_left_out": f"{report['gain_left_out']:.3f} ± {report['gain_left_out_standard_error']:.3f}",
         "calibration": "\n".join(lines),
     }
 
@@ -135,7 +146,7 @@ def partial_table(rows: Rows, modalities: Sequence[str]) -> str:
                 found = describe(values)
                 score = f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})"
                 lines.append(
-                    f"| {given} | {len(values)} | {region} | {score} | {found.median:.3f} | {min(values):.3f} |"
+                    f"| {given} only | {len(values)} | {region} | {score} | {found.median:.3f} | {min(values):.3f} |"
                 )
     return "\n\nHeld-out cases of which only these sequences and regions are known:\n\n" + "\n".join(lines)
 

@@ -44,18 +44,23 @@ COMMON: dict[str, Any] = {
     # steps keeps them.
     "schedule": "constant",
 }
+WHOLE_BRAINS: dict[str, Any] = {
+    "whole_brain": True,
+    "drop_modalities": 0.25,
+    "lone_modality": 0.1,
+    "thick_slices": 0.08,
+    "repeat_faint": 2,
+}
 # Each stage starts from the averaged weights of the previous one. `minutes` are for two CPU cores.
 STAGES: dict[str, dict[str, Any]] = {
     "patches": {"patch_size": 128, "drop_modalities": 0.3, "lr": 1e-3, "minutes": 60},
     # As in prediction, the network sees the whole bounding box of the brain in one pass. Cases with a core that hardly
     # enhances are drawn twice per epoch, because such cores were missed even in training cases.
-    "whole": {"whole_brain": True, "drop_modalities": 0.25, "lr": 5e-4, "minutes": 30, "repeat_faint": 2},
+    "whole": WHOLE_BRAINS | {"lr": 5e-4, "minutes": 30},
     "everyone": {
-        "whole_brain": True,
-        "drop_modalities": 0.25,
+        **WHOLE_BRAINS,
         "lr": 4e-4,
         "minutes": 20,
-        "repeat_faint": 2,
         "val_fraction": 0.0,
         "split": None,
     },

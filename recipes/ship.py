@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from gliomask.cases import MODALITIES
 from gliomask.inference.loading import load_torch_model, save_model
+from gliomask.model.file import read_training
 from gliomask.model.plan import Postprocessing, TypicalTumour
 from gliomask.training.run import load_run
 
@@ -27,6 +29,15 @@ CITE = (
     "Menze 2015 (doi:10.1109/TMI.2014.2377694), Bakas 2017 (doi:10.1038/sdata.2017.117), "
     "Bakas 2018 (arXiv:1811.02629), Baid 2021 (arXiv:2107.02314)"
 )
+CITE_UPENN = "Bakas 2022 (doi:10.1038/s41597-022-01560-7)"
+# How the ids of each data set begin, in lower case.
+SOURCES = {
+    "bratsx_flair_": "BraTS 2018 to 2020 (FLAIR and whole tumour only)",
+    "brats18_": "BraTS 2018",
+    "brats19_": "BraTS 2019",
+    "brats2021_": "BraTS 2021",
+    "upenn-gbm-": "UPENN-GBM",
+}
 
 
 def main() -> None:
@@ -35,6 +46,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="OUT")
     parser.add_argument("--rules", type=Path)
     parser.add_argument("--results", type=Path, help="With post-processing, as predict does.")
+    parser.add_argument("--before", type=Path, help="The model file that the first stage of each network started from.")
+    parser.add_argument("--note", help="A sentence about the training that the runs do not record.")
     parser.add_argument("--typical", type=Path, help="The limits written by recipes/fit_plausibility.py.")
     parser.add_argument("-o", "--output", type=Path, default=SHIPPED)
     options = parser.parse_args()
@@ -45,7 +58,9 @@ def main() -> None:
     if options.typical:
         typical = TypicalTumour.model_validate(json.loads(options.typical.read_text()))
         model = replace(model, plan=model.plan.model_copy(update={"typical": typical}))
-    training, learned = record(options.folder)
+    training, learned = record(options.folder, read_training(options.before) if options.before else {})
+    if options.note:
+        training["note"] = options.note
     if options.results:
         training["held out"] = held_out(options.results, "+".join(model.plan.modalities), learned)
     options.output.parent.mkdir(exist_ok=True)
@@ -54,8 +69,12 @@ def main() -> None:
     print(json.dumps(training, indent=2))
 
 
-def record(output: Path) -> tuple[dict[str, object], set[str]]:
-    """Return the training record, and the ids of the cases that were used for training in any stage."""
+def record(output: Path, before: Mapping[str, object]) -> tuple[dict[str, object], set[str]]:
+    """Return the training record, and the ids of the cases that were used for training in any stage.
+
+    `before` is the record of the model that the first stages started from, which must have been trained on some of the
+    same cases; empty if they started from initial weights.
+    """
     told: dict[str, object] = {}
     learned: set[str] = set()
     for network in sorted(path for path in output.iterdir() if path.is_dir()):
@@ -65,26 +84,36 @@ def record(output: Path) -> tuple[dict[str, object], set[str]]:
             config, last, split = run.config, run.rows()[-1], run.split()
             learned |= set(split["train"])
             size = "whole brains" if config.whole_brain else f"patches of {config.patch_size}"
-            often = (
-                f", cases that hardly enhance {config.repeat_faint} times an epoch" if config.repeat_faint > 1 else ""
-            )
+            options = [f"each sequence left out with {config.drop_modalities:g}"]
+            if config.lone_modality:
+                options.append(f"all but one with {config.lone_modality:g}")
+            if config.partial_share and any(name.lower().startswith("bratsx_flair_") for name in split["train"]):
+                options.append(f"{config.partial_share:g} of the patches from cases with some regions only")
+            if config.repeat_faint > 1:
+                options.append(f"cases that hardly enhance {config.repeat_faint} times an epoch")
             stages.append(
-                f"{folder.name}: {size}, {last['step']} steps, {len(split['train'])} cases, rate {config.lr:g}, each "
-                f"sequence left out with {config.drop_modalities:g}{often}"
+                f"{folder.name}: {size}, {last['step']} steps, {len(split['train'])} cases, rate {config.lr:g}, "
+                + ", ".join(options)
             )
-        told[f"network {network.name}"] = "; ".join(stages)
-    sources = Counter(name.split("_")[0].lower() for name in learned)
-    names = {"brats19": "BraTS 2019", "brats2021": "BraTS 2021", "brats18": "BraTS 2018"}
+        name = f"network {network.name}"
+        told[name] = "; ".join([*([str(before[name])] if name in before else []), *stages])
+    sources = Counter(source_of(name) for name in learned)
     facts = {
         "data": f"{len(learned)} cases: "
-        + ", ".join(f"{count} of {names.get(source, source)}" for source, count in sorted(sources.items())),
+        + ", ".join(f"{count} of {source}" for source, count in sorted(sources.items())),
         **told,
         "recipe": "recipes/default_model.py",
         "license": "Apache-2.0",
-        "cite": CITE,
+        "cite": ", ".join([CITE, CITE_UPENN] if SOURCES["upenn-gbm-"] in sources else [CITE]),
         "use": "research only, not a medical device; adult glioma before surgery, skull-stripped",
     }
     return facts, learned
+
+
+def source_of(case_id: str) -> str:
+    """Return the data set that a case is from, in words; what stands before the first `_` where it is not known."""
+    known = (source for start, source in SOURCES.items() if case_id.lower().startswith(start))
+    return next(known, case_id.split("_")[0])
 
 
 def held_out(results: Path, subset: str, learned: set[str]) -> str:

@@ -11,7 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
+from gliomask.inference.loading import load_torch_model
 from gliomask.model.file import read_plan, read_training
 from gliomask.phantom import write_phantoms
 
@@ -54,12 +56,20 @@ def test_the_recipes_lead_from_cases_to_a_shipped_model_and_its_card(tmp_path: P
     assert len(rows) == 15 * HELD_OUT
     assert {row["case"] for row in rows} == set(held_out)
 
+    averaged = tmp_path / "averaged.safetensors"
+    recipe("average_weights.py", model, out / "joined.safetensors", "--share", 0, "-o", averaged)
+    ours, theirs = (load_torch_model(path).network.state_dict() for path in (averaged, model))
+    assert all(torch.equal(weights, theirs[name]) for name, weights in ours.items())
+
     shipped, card = tmp_path / "shipped.safetensors", tmp_path / "card.md"
     typical, robustness = tmp_path / "typical.json", tmp_path / "robustness.json"
     recipe("fit_plausibility.py", cache, "-o", typical)
     recipe("measure_robustness.py", fitted, cache, "--split", split, "-o", robustness)
     assert len(json.loads(robustness.read_text())["rows"]) == 9 * HELD_OUT
-    recipe("ship.py", out, "--rules", rules, "--results", cleaned, "--typical", typical, "-o", shipped)
+    note = "trained in a test"
+    options = ("--rules", rules, "--results", cleaned, "--typical", typical, "--before", model, "--note", note)
+    recipe("ship.py", out, *options, "-o", shipped)
+    assert read_training(shipped)["note"] == note
     assert read_plan(shipped).typical is not None
     assert read_plan(shipped).postprocessing == read_plan(fitted).postprocessing
     assert f"on {HELD_OUT} cases before the last stage" in read_training(shipped)["held out"]
