@@ -156,9 +156,14 @@ def image_path(folder: Path, case_id: str, modality: str) -> Path:
 
 
 def is_stripped(image: Volume) -> bool:
-    """Tell whether an image has no skull and no air any more: what surrounds the brain is exactly zero."""
+    """Tell whether an image has no skull and no air any more: what surrounds the brain is exactly zero.
+
+    Scanners also set air to zero. So what is not zero must be no larger than a brain.
+    """
     data = image.data[0]
-    return bool(np.count_nonzero(data == 0) / data.size > _STRIPPED)
+    filled = int(np.count_nonzero(data))
+    volume_ml = filled * voxel_volume_ml(image.affine)
+    return filled < (1 - _STRIPPED) * data.size and implausible_volume(volume_ml) is None
 
 
 class _Steps:
