@@ -193,5 +193,5 @@ def test_the_recipe_refuses_too_few_cases(tmp_path: Path) -> None:
     """The message is one sentence without a traceback."""
     ran = recipe(tmp_path)
     assert ran.returncode == 1
-    assert "fewer than 3 cases" in ran.stderr
+    assert "needs at least 3 cases" in ran.stderr
     assert "Traceback" not in ran.stderr

@@ -199,4 +199,4 @@ def test_the_two_sides_influence_each_other(tmp_path: Path) -> None:
 
 def test_the_help_says_what_join_does(gliomask: Callable[..., tuple[int, str]]) -> None:
     """The help contains the sentence about the mean."""
-    assert "mean of theirs" in gliomask("join", "--help")[1]
+    assert "predicts their mean" in gliomask("join", "--help")[1]

@@ -110,11 +110,11 @@ def test_decompression_stops_at_the_size_that_the_header_declares(tmp_path: Path
     assert len(bomb) < 200_000
     assert "more data than its header declares" in refused(tmp_path, bomb)
     huge = bytearray(content)
-    huge[42:48] = struct.pack("<3h", 32000, 32000, 32000)
+    huge[42:48] = struct.pack("<3h", 900, 900, 900)
     assert "voxels, more than this server accepts" in refused(tmp_path, bytes(huge))
     assert "MB of voxels, more than" in refused(tmp_path, content, most_bytes=1000)
     far = bytearray(content)
     far[108:112] = struct.pack("<f", 3e9)
     assert "is invalid" in refused(tmp_path, bytes(far))
     far[108:112] = struct.pack("<f", float("nan"))
-    assert "is invalid" in refused(tmp_path, bytes(far))
+    assert "its header is damaged" in refused(tmp_path, bytes(far))

@@ -131,7 +131,7 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(
 def test_whole_brains_are_trained_on_one_at_a_time(cases: list[Case], tmp_path: Path) -> None:
     """Brains differ in size, so a larger batch is refused before anything is written, also in parts."""
     for parts in (1, 2):
-        with pytest.raises(InputError, match="--batch-size 1, not 2"):
+        with pytest.raises(InputError, match="--batch-size must be 1, not 2"):
             train(cases, tmp_path / "run", config(whole_brain=True, batch_size=2, accumulate=parts))
     assert not (tmp_path / "run").exists()
 

@@ -171,5 +171,7 @@ def _fingerprint(path: Path) -> str:
             while block := file.read(1 << 20):
                 checksum = zlib.crc32(block, checksum)
             return f"{file.tell()}-{checksum:08x}"
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file.") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
