@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _FORMAT = 2
 # The number of voxels stored for each region, to centre patches on: as many as a long training draws, in 12 kB.
 _MOST_PLACES = 2048
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -312,7 +313,7 @@ def _check(case: CachedCase, modalities: Sequence[str]) -> None:
         "each sequence needs one entry in `present` and in `moments`": not (
             len(case.modalities) == len(case.present) == len(case.moments)
         ),
-        "an intensity in `moments` is not finite": not all(map(math.isfinite, numbers)),
+        "an intensity in `moments` does not fit float32": not all(abs(number) < _LARGEST for number in numbers),
         f"the shape is {case.shape}": min(case.shape) < 1,
         f"the spacing is {case.spacing_mm}": not all(math.isfinite(mm) and mm > 0 for mm in case.spacing_mm),
         "`voxels` or `outside` lacks a region": not regions.keys() <= case.voxels.keys() & case.outside.keys(),
