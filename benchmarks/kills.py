@@ -20,7 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliomask.cases import find_cases
 from gliomask.inference.loading import new_model, save_model
+from gliomask.inference.preprocessing import common_spacing
 from gliomask.inference.record import is_whole_png
 from gliomask.model.plan import Plan
 from gliomask.phantom import write_phantoms
@@ -43,7 +45,11 @@ def predict_trial(place: Path, cases: int) -> Trial:
     """Return the prediction of some small phantoms with all files, by a small untrained model."""
     write_phantoms(place / "data", cases, size=48)
     plan = Plan(
-        modalities=("t2f", "t1c", "t2w"), patch_size=(32,) * 3, network="fast", network_arguments={"channels": [4, 6]}
+        modalities=("t2f", "t1c", "t2w"),
+        spacing_mm=common_spacing(find_cases(place / "data"), "LPS"),  # so that a prediction takes a moment
+        patch_size=(32, 32, 32),
+        network="fast",
+        network_arguments={"channels": [4, 6]},
     )
     save_model(new_model(plan, seed=1), place / "m.safetensors")
     output = place / "out"
