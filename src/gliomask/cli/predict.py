@@ -232,14 +232,14 @@ def _predict(
 
     work = find_work(cases, output, wanted, overwrite=overwrite)
     report_work(work, output)
+    if not is_mask_name(output):
+        clear_partials(output)
     actions = {each.state.action for each in work}
     if actions <= {"keep"}:
         return []
     folder = work[0].path.parent
     is_new = not folder.exists()
     check_writable(folder)
-    if not is_mask_name(output):
-        clear_partials(output)
     failed = draw_missing(work, read_plan(how.paths[0]), partial(_draw, sequences=sequences))
     if "predict" in actions:
         models, inference = how.load()
