@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ import pytest
 
 from gliomask.acquisition.alignment import load_alignment
 from gliomask.acquisition.brain import implausible_volume
+from gliomask.acquisition.find import find_studies
+from gliomask.acquisition.prepare_study import prepare_study, prepared_before
 from gliomask.acquisition.preprocess import PreprocessSettings, is_stripped, preprocess
 from gliomask.errors import InputError
 from gliomask.phantom.dicom import write_dicom_study
 from gliomask.phantom.raw import RawImage, make_raw_phantom, write_raw_phantoms
-from gliomask.volume import Volume, read_volume
+from gliomask.volume import Volume, read_volume, write_volume
 
 pytest.importorskip("picsl_greedy")
 pytest.importorskip("SimpleITK")
@@ -114,6 +117,9 @@ def test_from_dicom_to_a_mask_in_the_patients_own_space(
     assert 2 * (native & truth).sum() / (native.sum() + truth.sum()) > 0.9
     status, said = gliomask("predict", "--raw", "-i", tmp_path / "studies", "-o", tmp_path / "out")
     assert (status, "1 of 1 masks are in" in said) == (0, True)
+    changed = gliomask("predict", "--raw", "-i", tmp_path / "studies", "-o", tmp_path / "out", "--space", "prepared")
+    assert (changed[0], "made with another space" in changed[1]) == (0, True)
+    assert json.loads((tmp_path / "out" / "studies.json").read_text())["space"] == "prepared"
     (tmp_path / "out" / "studies.nii.gz").unlink()  # as if it had been killed before the last file was written
     options = ("-o", tmp_path / "out", "--space", "t2f")
     status, said = gliomask("predict", "--raw", "-i", tmp_path / "studies", *options)
@@ -149,3 +155,33 @@ def test_one_bad_study_does_not_stop_the_others(gliomask: Callable[..., tuple[in
     assert "bad: " in said
     assert (tmp_path / "cases" / "RAW_001" / "RAW_001_t1ce.nii.gz").is_file()
     assert not (tmp_path / "cases" / "bad").exists()
+
+
+def test_a_preparation_is_used_again_only_for_the_same_images_and_settings(tmp_path: Path) -> None:
+    """Other settings, another file of the same name, or a missing record: it is prepared anew."""
+    raw = make_raw_phantom(4, size=32, edge_mm=5, thickness_mm=(5, 6))["t1c"]
+    stripped_head = Volume(np.where(raw.brain, raw.image.data, 0), raw.image.affine)
+    write_volume(tmp_path / "study" / "t1c.nii.gz", stripped_head)
+    (study,) = find_studies(tmp_path / "study")
+    settings = PreprocessSettings(atlas="none", skull_strip="none", register=False)
+    assert prepared_before(study, tmp_path / "out", settings) is None
+    made = prepare_study(study, tmp_path / "out", settings)
+    again = prepared_before(study, tmp_path / "out", settings)
+    assert again is not None
+    assert again.case == made.case
+    assert prepared_before(study, tmp_path / "out", replace(settings, register=True)) is None
+    write_volume(tmp_path / "study" / "t1c.nii.gz", Volume(stripped_head.data // 2, raw.image.affine))
+    assert prepared_before(study, tmp_path / "out", settings) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "what"), [(("-o", "mask.nii.gz"), "name a folder"), (("-o", "out", "--picture"), "do not go with --raw")]
+)
+def test_what_does_not_go_with_raw_is_refused(
+    gliomask: Callable[..., tuple[int, str]], tmp_path: Path, words: tuple[str, ...], what: str
+) -> None:
+    """Instead of being passed over in silence."""
+    output = tmp_path / words[1]
+    status, said = gliomask("predict", "--raw", "-i", tmp_path, "-o", output, *words[2:])
+    assert (status, what in said) == (2, True)
+    assert not output.exists()

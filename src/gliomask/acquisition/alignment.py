@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
 
 from gliomask.errors import InputError
 from gliomask.files import write_text
-from gliomask.volume import Grid, Volume
+from gliomask.volume import Grid, Volume, resample
 
 Matrix = NDArray[np.float64]
 
@@ -96,19 +95,8 @@ def carry(volume: Volume, to_source: Matrix, grid: Grid, *, nearest: bool = Fals
         grid: Where to.
         nearest: Take the nearest voxel's value, in the type it has; else interpolate linearly, as float32.
     """
-    to_index = np.linalg.inv(volume.affine) @ to_source @ grid.affine
-    channels = [
-        affine_transform(
-            channel if nearest else channel.astype(np.float32),
-            to_index[:3, :3],
-            to_index[:3, 3],
-            output_shape=grid.shape,
-            order=0 if nearest else 1,
-            mode="grid-constant",
-        )
-        for channel in volume.data
-    ]
-    return Volume(np.stack(channels), grid.affine)
+    moved = Volume(volume.data, np.linalg.inv(to_source) @ volume.affine)
+    return resample(moved, grid, nearest=nearest, zero_outside=True)
 
 
 def load_alignment(folder: Path) -> Alignment:

@@ -11,19 +11,64 @@ import numpy as np
 
 from gliomask.acquisition.alignment import load_alignment
 from gliomask.acquisition.native import NativeAnswer, to_native
-from gliomask.acquisition.prepare_study import PreparedStudy
+from gliomask.acquisition.prepare_study import PreparedStudy, describe_request
+from gliomask.acquisition.preprocess import PreprocessSettings
 from gliomask.acquisition.study import Study
 from gliomask.errors import InputError
-from gliomask.files import write_text
+from gliomask.files import write_bytes, write_text
 from gliomask.inference.prediction import Prediction
-from gliomask.volume import NIFTI_ENDINGS, Volume, write_volume
+from gliomask.inference.record import beside, digest_of, is_readable, read_facts
+from gliomask.volume import NIFTI_ENDINGS, Volume, gzip_nifti, nifti_bytes, write_volume
 
 PREPARED = "prepared"
 """The space of the prepared images, as an alternative to a sequence's own."""
 
 
+def answer_request(
+    study: Study, settings: PreprocessSettings, prediction_settings: Mapping[str, Any], space: str
+) -> dict[str, Any]:
+    """Return what determines the mask of a raw study, ready for JSON.
+
+    Args:
+        study: The images.
+        settings: How they are prepared.
+        prediction_settings: See `inference.record.describe_settings`.
+        space: Where the mask is wanted.
+    """
+    return {"space": space, "preparation": describe_request(study, settings), **prediction_settings}
+
+
+def find_answer(path: Path, request: Mapping[str, Any], *, probabilities: bool) -> tuple[bool, str]:
+    """Return whether the mask at a path is kept, and the reason where it is replaced or was changed by hand.
+
+    It is kept if its JSON says that it was made for the same request, and all that is wanted is whole.
+    """
+    if not path.exists():
+        return False, ""
+    facts = read_facts(beside(path, ".json"))
+    if facts is None:
+        return False, "there is no readable JSON beside the mask"
+    if not is_readable(path, mask=True):
+        return False, "the mask is damaged"
+    if facts.get("mask") != digest_of(path.read_bytes()):
+        return True, "the mask was changed after it was written; it is kept (--overwrite replaces it)"
+    before = facts.get("request")
+    before = before if isinstance(before, dict) else {}
+    if others := sorted(name for name, value in request.items() if before.get(name) != value):
+        return False, f"it was made with another {', '.join(others)}"
+    if probabilities and not is_readable(beside(path, "_probabilities.nii.gz")):
+        return False, "its probabilities are missing or damaged"
+    return True, ""
+
+
 def write_answer(
-    study: Study, prepared: PreparedStudy, prediction: Prediction, path: Path, *, space: str, probabilities: bool
+    study: Study,
+    prepared: PreparedStudy,
+    prediction: Prediction,
+    path: Path,
+    *,
+    request: Mapping[str, Any],
+    probabilities: bool,
 ) -> dict[str, float]:
     """Write the mask of a raw study, its facts as JSON beside it, and return the volumes of its regions in mL.
 
@@ -35,23 +80,25 @@ def write_answer(
         prepared: What was made of them.
         prediction: The answer on the prepared grid.
         path: `ID.nii.gz`; the facts go to `ID.json`.
-        space: A sequence whose own grid the mask is wanted on, "reference" or "prepared".
+        request: What the mask was asked for; see `answer_request`. Its `space` is a sequence whose own grid the mask is
+            wanted on, "reference" or "prepared".
         probabilities: Also write `ID_probabilities.nii.gz`, a channel for each region.
 
     Raises:
         InputError: The space is none of the study's, or the place cannot be written to.
     """
     stem = path.name.removesuffix(".gz").removesuffix(".nii")
-    answer = _answer(study, prepared, prediction, space)
+    answer = _answer(study, prepared, prediction, str(request["space"]))
     source = study.chosen[answer.modality].files[0] if answer.modality in study.chosen else None
     like = source if source and source.name.lower().endswith(NIFTI_ENDINGS) else None
     write_volume(prepared.folder / f"{stem}_prediction.nii.gz", prediction.labels)
     if probabilities:
         rounded = Volume(answer.probabilities.data.round(4), answer.probabilities.affine)
         write_volume(path.with_name(f"{stem}_probabilities.nii.gz"), rounded, like=like)
-    facts = _facts(prediction, prepared, answer)
+    content = gzip_nifti(nifti_bytes(answer.labels, like=like))
+    facts = {**_facts(prediction, prepared, answer), "request": dict(request), "mask": digest_of(content)}
     write_text(path.with_name(f"{stem}.json"), json.dumps(facts, indent=2) + "\n")
-    write_volume(path, answer.labels, like=like)
+    write_bytes(path, content)
     return answer.volumes_ml
 
 

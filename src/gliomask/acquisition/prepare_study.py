@@ -19,6 +19,7 @@ from gliomask.acquisition.study import Study
 from gliomask.cases import Case, Source
 from gliomask.errors import InputError, describe
 from gliomask.files import write_text
+from gliomask.inference.record import digest_of, fingerprint
 
 _RECORD = "preprocess.json"
 
@@ -32,6 +33,25 @@ class PreparedStudy:
     warnings: tuple[str, ...]
     quality: dict[str, float]
     seconds: dict[str, float]
+
+
+def describe_request(study: Study, settings: PreprocessSettings) -> dict[str, Any]:
+    """Return what determines a preparation, ready for JSON: the settings, and fingerprints of the images that are used.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    strip = settings.skull_strip
+    return {
+        "atlas": settings.atlas,
+        "skull_strip": fingerprint(strip) if isinstance(strip, Path) else strip,
+        "register": settings.register,
+        "reference": settings.reference,
+        "images": {
+            name: digest_of(" ".join(sorted(map(fingerprint, series.files))).encode())
+            for name, series in study.chosen.items()
+        },
+    }
 
 
 def prepare_study(study: Study, folder: Path, settings: PreprocessSettings) -> PreparedStudy:
@@ -48,7 +68,7 @@ def prepare_study(study: Study, folder: Path, settings: PreprocessSettings) -> P
         "case": study.id,
         "reference": found.alignment.reference,
         "images": {name: series.reason for name, series in study.chosen.items()},
-        "atlas": settings.atlas,
+        "request": describe_request(study, settings),
         "quality": {name: round(value, 4) for name, value in found.alignment.quality.items()},
         "warnings": [*study.notes, *found.warnings],
         "seconds": dict(found.steps),
@@ -61,8 +81,10 @@ def prepare_study(study: Study, folder: Path, settings: PreprocessSettings) -> P
     )
 
 
-def prepared_before(study_id: str, folder: Path) -> PreparedStudy | None:
-    """Return what an earlier call prepared in a folder, or None where it did not end or its files are gone.
+def prepared_before(study: Study, folder: Path, settings: PreprocessSettings) -> PreparedStudy | None:
+    """Return what an earlier call prepared in a folder from the same images in the same way.
+
+    None where it did not end, its files are gone, or the images or settings are others now.
 
     Raises:
         InputError: The record is there and damaged.
@@ -72,15 +94,17 @@ def prepared_before(study_id: str, folder: Path) -> PreparedStudy | None:
         return None
     try:
         record: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        names = list(record["images"])
+        names, request = list(record["images"]), record.get("request")
         warnings, quality, seconds = tuple(record["warnings"]), dict(record["quality"]), dict(record["seconds"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: damaged: {error}. Remove the folder and run again.") from error
+    if request != describe_request(study, settings):
+        return None
     load_alignment(folder / "transforms")
-    sources = {name: Source(image_path(folder, study_id, name)) for name in names}
+    sources = {name: Source(image_path(folder, study.id, name)) for name in names}
     if not all(source.path.is_file() for source in sources.values()):
         return None
-    return PreparedStudy(Case(study_id, sources), folder, warnings, quality, seconds)
+    return PreparedStudy(Case(study.id, sources), folder, warnings, quality, seconds)
 
 
 @contextmanager

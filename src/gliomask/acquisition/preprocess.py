@@ -66,11 +66,6 @@ class Preprocessed:
     steps: Mapping[str, float] = field(default_factory=dict)
     """The seconds that each step took."""
 
-    @property
-    def poor(self) -> bool:
-        """Whether a measure of quality calls for a look before the answer is used."""
-        return bool(self.warnings)
-
 
 def preprocess(
     images: Mapping[str, Volume],

@@ -157,7 +157,10 @@ def predict(
     how = _How(tuple(paths or [None]), window, tta, precision, device, engine, threads)
     if raw:
         settings = make_settings(atlas, skull_strip, register, threads)
-        wishes = Wishes(space, probabilities=save_probabilities, overwrite=overwrite, strict=strict, labels=labels)
+        if picture or show:
+            raise InputError("--picture and --show do not go with --raw: use gliomask report on the prepared images.")
+        made_with = how.wanted(labels, probabilities=save_probabilities, picture=False, redraw=False).settings
+        wishes = Wishes(space, save_probabilities, overwrite, strict, labels, made_with)
         with raw_studies(source, files, output, by_patient=by_patient) as studies:
             predict_studies(studies, output, settings, how.load, wishes)
         return

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gliomask.cli.console import end_batch, err, line, out, progress, warn
+from gliomask.cli.console import end_batch, err, line, note, out, progress, warn
 from gliomask.errors import InputError, describe, unknown_name
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from gliomask.acquisition.preprocess import PreprocessSettings
     from gliomask.acquisition.study import Study
     from gliomask.cases import Problem
+    from gliomask.inference.prediction import Prediction
     from gliomask.inference.windows import Inference, Predictor
 
 PANEL = "Raw studies"
@@ -71,6 +73,8 @@ class Wishes:
     overwrite: bool
     strict: bool
     labels: str | None
+    prediction: Mapping[str, Any]
+    """What determines the prediction; see `inference.record.describe_settings`."""
 
 
 def make_settings(atlas: str, skull_strip: str, register: str, threads: int | None) -> PreprocessSettings:
@@ -116,9 +120,12 @@ def raw_studies(
     from gliomask.acquisition.find import opened_studies
     from gliomask.acquisition.study import make_study, series_by_name
     from gliomask.files import check_writable
+    from gliomask.volume import NIFTI_ENDINGS
 
     if (source is None) == (not files):
         raise InputError("name the study with -i FOLDER, or its images with --t1 --t1c --t2 --flair; not both.")
+    if output.name.lower().endswith(NIFTI_ENDINGS):
+        raise InputError(f"{output}: name a folder with -o; it also gets the prepared images.")
     check_writable(output)
     if source is None:
         name = next(iter(files.values())).resolve().parent.name
@@ -141,7 +148,7 @@ def prepare_all(
     with progress("preparing", len(studies)) as bar, preparing(workers_for(studies, usable_cores())) as submit:
         waiting = []
         for study in studies:
-            if not overwrite and prepared_before(study.id, folder / study.id):
+            if not overwrite and prepared_before(study, folder / study.id, settings):
                 kept += 1
                 bar.advance(bar.tasks[0].id)
             else:
@@ -178,29 +185,34 @@ def predict_studies(
     wishes: Wishes,
 ) -> None:
     """Prepare, predict and write every study; one is prepared while another is predicted; end as a batch does."""
+    from gliomask.acquisition.answer import answer_request
     from gliomask.acquisition.prepare_study import outcome, prepared_before, preparing, workers_for
     from gliomask.cases import Problem, usable_cores
 
     problems: list[Problem] = []
-    to_do = [study for study in studies if wishes.overwrite or not _is_done(study, output)]
+    requests = {study.id: answer_request(study, settings, wishes.prediction, wishes.space) for study in studies}
+    to_do = [study for study in studies if wishes.overwrite or not _is_done(study, output, requests[study.id], wishes)]
     if len(to_do) < len(studies):
         done = len(studies) - len(to_do)
         out.print(f"{done} of {len(studies)} masks are in {output} already (--overwrite makes them again)")
     if not to_do:
         return
+    from gliomask.inference.prediction import predict
+
     models, inference = load()
+    ask = partial(predict, models, inference=inference)
     with progress("predicting", len(to_do)) as bar, preparing(workers_for(to_do, usable_cores())) as submit:
         waiting = []
         for study in to_do:
             folder = output / "prepared" / study.id
-            before = None if wishes.overwrite else prepared_before(study.id, folder)
+            before = None if wishes.overwrite else prepared_before(study, folder, settings)
             waiting.append((study, before or submit(study, folder, settings)))
         for study, coming in waiting:
             prepared = outcome(study, coming) if isinstance(coming, Future) else coming
             if isinstance(prepared, InputError):
                 error: InputError | None = prepared
             else:
-                error = _predict(study, prepared, output, models, inference, wishes)
+                error = _predict(study, prepared, output, ask, wishes, requests[study.id])
             if error is not None:
                 problems.append(Problem(study.id, str(error).removeprefix(f"{study.id}: ")))
             bar.advance(bar.tasks[0].id)
@@ -211,17 +223,16 @@ def _predict(
     study: Study,
     prepared: PreparedStudy,
     output: Path,
-    models: Sequence[Predictor],
-    inference: Inference,
+    predict: Callable[..., Prediction],
     wishes: Wishes,
+    request: Mapping[str, Any],
 ) -> InputError | None:
     from gliomask.acquisition.answer import write_answer
-    from gliomask.inference.prediction import predict
 
     try:
-        found = predict(models, prepared.case, inference=inference, convention=wishes.labels)
+        found = predict(prepared.case, convention=wishes.labels)
         path = output / f"{study.id}.nii.gz"
-        volumes = write_answer(study, prepared, found, path, space=wishes.space, probabilities=wishes.probabilities)
+        volumes = write_answer(study, prepared, found, path, request=request, probabilities=wishes.probabilities)
     except InputError as error:
         return error
     except Exception as error:
@@ -235,8 +246,14 @@ def _predict(
     return None
 
 
-def _is_done(study: Study, output: Path) -> bool:
-    return all((output / f"{study.id}{ending}").is_file() for ending in (".nii.gz", ".json"))
+def _is_done(study: Study, output: Path, request: Mapping[str, Any], wishes: Wishes) -> bool:
+    """Whether the mask of a study is kept; the reason is printed where it is replaced or was changed."""
+    from gliomask.acquisition.answer import find_answer
+
+    kept, reason = find_answer(output / f"{study.id}.nii.gz", request, probabilities=wishes.probabilities)
+    if reason:
+        note(f"{study.id}: {reason}" if kept else f"{study.id}: the mask is computed again: {reason}")
+    return kept
 
 
 def _end(problems: Sequence[Problem], studies: Sequence[Study], done: int) -> None:

@@ -77,7 +77,7 @@ def describe_images(case: Case, modalities: Sequence[str]) -> dict[str, str]:
         InputError: A file cannot be read.
     """
     return {
-        modality: f"{_fingerprint(source.path)}" + (f":{source.channel}" if source.channel is not None else "")
+        modality: f"{fingerprint(source.path)}" + (f":{source.channel}" if source.channel is not None else "")
         for modality, source in case.images.items()
         if modality in modalities
     }
@@ -96,16 +96,16 @@ def find_state(mask: Path, case: Case, wanted: Wanted) -> State:
     """
     if not mask.exists():
         return State("predict")
-    facts = _read_facts(beside(mask, ".json"))
+    facts = read_facts(beside(mask, ".json"))
     if facts is None:
         return State("predict", "there is no readable JSON beside the mask")
-    if not _is_readable(mask, mask=True):
+    if not is_readable(mask, mask=True):
         return State("predict", "the mask is damaged")
     if "mask" in facts and facts["mask"] != digest_of(mask.read_bytes()):
         return State("keep", "the mask was changed after it was written; it is kept (--overwrite replaces it)")
     if difference := _difference(facts, case, wanted):
         return State("predict", difference)
-    if wanted.probabilities and not _is_readable(beside(mask, "_probabilities.nii.gz")):
+    if wanted.probabilities and not is_readable(beside(mask, "_probabilities.nii.gz")):
         return State("predict", "its probabilities are missing or damaged")
     if wanted.picture and (wanted.redraw or not is_whole_png(beside(mask, ".png"))):
         return State("draw")
@@ -126,7 +126,7 @@ def is_mask_name(path: Path) -> bool:
     return path.name.lower().endswith(NIFTI_ENDINGS)
 
 
-def _read_facts(path: Path) -> dict[str, Any] | None:
+def read_facts(path: Path) -> dict[str, Any] | None:
     try:
         facts = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -134,7 +134,7 @@ def _read_facts(path: Path) -> dict[str, Any] | None:
     return facts if isinstance(facts, dict) else None
 
 
-def _is_readable(path: Path, *, mask: bool = False) -> bool:
+def is_readable(path: Path, *, mask: bool = False) -> bool:
     try:
         read_volume(path, mask=mask)
     except InputError:
@@ -159,7 +159,7 @@ def _difference(facts: Mapping[str, Any], case: Case, wanted: Wanted) -> str:
     return f"made from other images ({', '.join(changed)} changed)" if changed else ""
 
 
-def _fingerprint(path: Path) -> str:
+def fingerprint(path: Path) -> str:
     """Return the size and a checksum of a file; a gzip file ends with that of its content."""
     try:
         with path.open("rb") as file:

@@ -138,8 +138,8 @@ def match_axes(volume: Volume, grid: Grid) -> Volume:
     return volume if grid.difference(turned.grid) else turned
 
 
-def resample(volume: Volume, grid: Grid, *, nearest: bool = False) -> Volume:
-    """Return the volume on another grid of the same field of view and orientation.
+def resample(volume: Volume, grid: Grid, *, nearest: bool = False, zero_outside: bool = False) -> Volume:
+    """Return the volume at the places of another grid, which may be turned against it.
 
     Outside its own grid the volume is continued with its edge voxels: by half a voxel at most for `grid_at_spacing`.
 
@@ -148,6 +148,7 @@ def resample(volume: Volume, grid: Grid, *, nearest: bool = False) -> Volume:
         grid: The grid of the result.
         nearest: Take the nearest voxel's value and keep the data type (for labels). Otherwise interpolate linearly and
             return float32.
+        zero_outside: Let the volume be 0 outside its own grid.
     """
     from scipy.ndimage import affine_transform
 
@@ -159,7 +160,7 @@ def resample(volume: Volume, grid: Grid, *, nearest: bool = False) -> Volume:
             to_index[:3, 3],
             output_shape=grid.shape,
             order=0 if nearest else 1,
-            mode="nearest",
+            mode="grid-constant" if zero_outside else "nearest",
         )
         for channel in volume.data
     ]
