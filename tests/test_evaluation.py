@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -302,7 +303,7 @@ def test_an_exception_in_a_case_does_not_end_the_others(
     ) -> dict[str, dict[str, float]]:
         if not np.array_equal(truth["ET"], prediction["ET"]):
             raise error("no more")
-        return {}
+        return {"WT": {}}
 
     monkeypatch.setattr(evaluation, "score_case", fails_on_two)
     found = evaluate(tmp_path / "found", truth)
@@ -467,6 +468,53 @@ def test_regions_for_which_the_truth_has_no_number_are_said(truth: Path) -> None
     (note,) = found.notes
     assert str(note) == "RC: the label convention of the truth (brats2021) has no value for it: always empty"
     assert {regions["RC"]["lesion_dice"] for regions in found.scores.values()} == {1.0}
+
+
+@pytest.mark.parametrize(("convention", "region"), [("wt-only", "WT"), ("tc-only", "TC")])
+@pytest.mark.parametrize("side", ["truth", "prediction"])
+def test_a_region_that_a_mask_does_not_label_is_not_scored(
+    truth: Path, tmp_path: Path, convention: str, region: str, side: str
+) -> None:
+    """Masks of one region alone give scores of this region alone; it is not taken for absent, and a note says so."""
+    lone = mask_of(1, convention="brats2021")
+    lone = replace(lone, data=np.isin(lone.data, list(get_convention("brats2021").regions[region])).astype(np.uint8))
+    predictions = tmp_path / "predictions"
+    for number, case in enumerate((ONE, TWO), 1):
+        write_mask(predictions / f"{case}.nii.gz", mask_of(number, convention="brats2021"), "brats2021")
+    changed = predictions / f"{ONE}.nii.gz" if side == "prediction" else truth / ONE / f"{ONE}_seg.nii.gz"
+    write_mask(changed, lone, convention)
+    shutil.rmtree(truth / THREE)
+    for name in (TWO, *([ONE] if side == "prediction" else [])):
+        write_mask(
+            truth / name / f"{name}_seg.nii.gz",
+            mask_of((ONE, TWO).index(name) + 1, convention="brats2021"),
+            "brats2021",
+        )
+    found = evaluate(predictions, truth)
+    assert found.problems == ()
+    assert set(found.scores[ONE]) == {region}
+    assert found.scores[ONE][region]["dice"] == 1
+    assert set(found.scores[TWO]) == {"WT", "TC", "ET"}
+    assert {row["region"]: row["cases"] for row in found.summary()} == {"WT": 1, "TC": 1, "ET": 1} | {region: 2}
+    unknown = [name for name in ("WT", "TC", "ET") if name != region]
+    assert [str(note) for note in found.notes] == [
+        f"{name}: not scored in 1 of 2 cases, because {convention} masks do not label it" for name in unknown
+    ]
+    compared = compare_protocols(predictions, truth)
+    assert all(set(each.scores[ONE]) == {region} for each in compared.evaluations)
+    assert [row["region"] for row in found.rows()] == [region, "WT", "TC", "ET"]
+
+
+def test_masks_without_a_common_region_are_a_problem(tmp_path: Path) -> None:
+    """A prediction of the core against a truth of the whole tumour has no score, and the case is named."""
+    prediction = write_mask(tmp_path / "out.nii", mask_of(1, convention="brats2021"))
+    lone = replace(read_volume(prediction, mask=True), data=(mask_of(1).data > 0).astype(np.uint8))
+    found = evaluate(
+        write_mask(tmp_path / "out.nii", lone, "tc-only"), write_mask(tmp_path / f"{ONE}_seg.nii.gz", lone, "wt-only")
+    )
+    assert not found.scores
+    assert [problem.where for problem in found.problems] == [ONE]
+    assert "both" in found.problems[0].what
 
 
 def test_tissues_are_scored_whatever_their_numbers(tmp_path: Path) -> None:

@@ -75,6 +75,13 @@ class LabelConvention:
         }
         return {region: values for region, values in numbers.items() if values}
 
+    def knows(self, region: str) -> bool:
+        """Return whether such a mask labels a region (`WT`, `TC`, `ET`, `RC`) or a tissue (`NCR`, `ED`, `CC`).
+
+        Tissues are distinguished only where all regions are known.
+        """
+        return region in self.known if region in REGIONS else set(REGIONS) <= set(self.known)
+
     def value_of(self, tissue: str) -> int | None:
         """Return a tissue's number, or None where the convention has none."""
         return next((value for value, name in self.tissues.items() if name == tissue), None)

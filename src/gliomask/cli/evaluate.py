@@ -204,7 +204,7 @@ def _print_protocol_comparison(found: ProtocolComparison) -> None:
             if region in rows:
                 dice, hd95 = (_number(rows[region][f"{metric}_mean"]) for metric in evaluation.protocol.headline[:2])
                 lesions = [
-                    str(sum(int(regions[region][count]) for regions in evaluation.scores.values()))
+                    str(sum(int(regions[region][count]) for regions in evaluation.scores.values() if region in regions))
                     for count in ("lesion_tp", "lesion_fp", "lesion_fn")
                 ]
                 table.add_row(name, evaluation.protocol.name, dice, hd95, *lesions)

@@ -19,7 +19,15 @@ from gliomask.evaluation.score_comparison import PairedDifference, ScoreComparis
 from gliomask.evaluation.score_tables import ComparableTables, ScoreTable, read_score_table, read_score_tables
 from gliomask.evaluation.significance import PairedTest, paired_test
 from gliomask.evaluation.summary import Statistics, describe
-from gliomask.evaluation.tasks import CaseMasks, Task, label_values_of, plan_tasks, run_tasks
+from gliomask.evaluation.tasks import (
+    CaseMasks,
+    Task,
+    keep_known,
+    label_values_of,
+    plan_tasks,
+    run_tasks,
+    unknown_regions,
+)
 from gliomask.evaluation.worst_cases import WorstCase, find_worst
 from gliomask.metrics import Protocol, get_protocol, score_case, score_missing
 
@@ -74,9 +82,10 @@ def evaluate(
         on_case: Called with the case id after each case, for example to move a progress bar.
 
     Returns:
-        The scores. A case without a prediction gets the worst possible scores (`metrics.score_missing`) and is listed
-        as missing. A case whose files are bad, or whose grids differ, and a folder that cannot be read are listed as
-        problems and enter no mean.
+        The scores. A region that the masks of a case do not label (`LabelConvention.known`) has no scores for this
+        case, and a note says so. A case without a prediction gets the worst possible scores (`metrics.score_missing`)
+        and is listed as missing. A case whose files are bad, whose grids differ, or whose two masks label no common
+        region, and a folder that cannot be read are listed as problems and enter no mean.
 
     Raises:
         InputError: A name is unknown, a folder holds no mask, no prediction matches a truth, a prediction has no truth,
@@ -86,7 +95,7 @@ def evaluate(
     tasks, matched = plan_tasks(Path(prediction), Path(truth), labels, truth_labels, ignore_extra=ignore_extra)
     notes = [Problem(case, "has no truth and was skipped") for case in matched.extra]
     found = evaluate_tasks(tasks, protocol=protocol, on_case=on_case)
-    return replace(found, problems=(*matched.problems, *found.problems), notes=(*notes, *found.notes))
+    return replace(found, problems=(*matched.problems, *found.problems), notes=(*found.notes, *notes))
 
 
 def evaluate_tasks(
@@ -98,9 +107,11 @@ def evaluate_tasks(
         InputError: The protocol is unknown.
     """
     row = get_protocol(protocol)
-    scores, failed = run_tasks(tasks, row.required_regions, lambda masks: _score(masks, row), on_case)
+    found, failed = run_tasks(tasks, row.required_regions, lambda masks: _score(masks, row), on_case)
+    scores, nothing = keep_known(tasks, found)
     missing = tuple(task.id for task in tasks if task.prediction is None and task.id in scores)
-    return Evaluation(row, scores, failed, missing, tuple(_unlabelled_regions(row, tasks)))
+    notes = (*unknown_regions(row, tasks), *_unlabelled_regions(row, tasks))
+    return Evaluation(row, scores, (*failed, *nothing), missing, notes)
 
 
 def _score(masks: CaseMasks, protocol: Protocol) -> Mapping[str, Scores]:
@@ -110,12 +121,13 @@ def _score(masks: CaseMasks, protocol: Protocol) -> Mapping[str, Scores]:
 
 
 def _unlabelled_regions(protocol: Protocol, tasks: Sequence[Task]) -> list[Problem]:
-    """Return a note for each region that no truth's label convention can express; it is scored on empty masks."""
+    """Return a note for each region that is known to be empty in every truth: its convention has no value for it."""
     conventions = {task.truth_convention.name: task.truth_convention for task in tasks}
     return [
         Problem(
             region, f"the label convention of the truth ({', '.join(conventions)}) has no value for it: always empty"
         )
         for region in protocol.regions
-        if not any(label_values_of(region, convention) for convention in conventions.values())
+        if any(task.known([region]) for task in tasks)
+        and not any(label_values_of(region, convention) for convention in conventions.values())
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from gliomask.cases import Problem
 from gliomask.errors import InputError
 from gliomask.evaluation.results import Evaluation, Scores, to_csv, to_json
-from gliomask.evaluation.tasks import CaseMasks, plan_tasks, run_tasks
+from gliomask.evaluation.tasks import CaseMasks, Task, keep_known, plan_tasks, run_tasks, unknown_regions
 from gliomask.files import write_text
 from gliomask.metrics import Protocol, family_of, get_protocol, score_case, score_missing
 from gliomask.metrics.reasons import Reason, disagree, find_reasons
@@ -111,13 +111,15 @@ def compare_protocols(
     failed = (*matched.problems, *failed)
     missing = tuple(case for case in matched.missing if case in done)
     evaluations = tuple(
-        Evaluation(row, {case: scores[row.name] for case, (scores, _) in done.items()}, failed, missing) for row in rows
+        _evaluation(row, tasks, {case: scores[row.name] for case, (scores, _) in done.items()}, failed, missing)
+        for row in rows
     )
+    by_id = {task.id: task for task in tasks}
     disagreements = tuple(
         Disagreement(case, region, _first_dice(scores, rows, region), tuple(reasons))
         for case, (scores, by_region) in sorted(done.items())
         for region, reasons in by_region.items()
-        if case not in matched.missing
+        if case not in matched.missing and by_id[case].known([region])
     )
     return ProtocolComparison(evaluations, disagreements)
 
@@ -138,6 +140,18 @@ def _score(masks: CaseMasks, rows: Sequence[Protocol]) -> tuple[_ByProtocol, dic
         if disagree(_first_dice(scores, rows, region))
     }
     return scores, reasons
+
+
+def _evaluation(
+    row: Protocol,
+    tasks: Sequence[Task],
+    scores: Mapping[str, Mapping[str, Scores]],
+    failed: tuple[Problem, ...],
+    missing: tuple[str, ...],
+) -> Evaluation:
+    """Return the scores under one protocol, of the regions that the masks of each case label."""
+    kept, nothing = keep_known(tasks, scores)
+    return Evaluation(row, kept, (*failed, *nothing), missing, tuple(unknown_regions(row, tasks)))
 
 
 def _first_dice(scores: _ByProtocol, rows: Sequence[Protocol], region: str) -> dict[str, float]:

@@ -46,7 +46,7 @@ class Evaluation:
         ]
 
     def summary(self) -> list[Row]:
-        """Return one row per region, in the protocol's order; no row if no case was scored.
+        """Return one row per region, in the protocol's order; no row for a region that was scored in no case.
 
         Each row has the number of `cases` in the means, of cases `missing` a prediction, and of cases whose truth,
         prediction, or both are empty (`empty_truth`, `empty_prediction`, `empty_both`). For each metric it has `_mean`,
@@ -54,7 +54,8 @@ class Evaluation:
         defined, and `_mean_with_tumour` over the cases whose truth has the region. The last one is needed because a
         protocol that scores 1 where there was nothing to find raises the plain mean.
         """
-        return [self._summarise(region) for region in self.protocol.regions] if self.scores else []
+        scored = {region for regions in self.scores.values() for region in regions}
+        return [self._summarise(region) for region in self.protocol.regions if region in scored]
 
     def __str__(self) -> str:
         """Return one line per region: the means of the protocol's Dice and HD95, each with its 95 % interval."""
@@ -96,13 +97,14 @@ class Evaluation:
         }
 
     def _summarise(self, region: str) -> Row:
-        found = [regions[region] for regions in self.scores.values()]
+        held = {case: regions[region] for case, regions in self.scores.items() if region in regions}
+        found = list(held.values())
         truths = [scores["truth_ml"] > 0 for scores in found]
         predictions = [scores["prediction_ml"] > 0 for scores in found]
         row: Row = {
             "region": region,
             "cases": len(found),
-            "missing": len(self.missing),
+            "missing": sum(case in held for case in self.missing),
             "empty_truth": truths.count(False),
             "empty_prediction": predictions.count(False),
             "empty_both": sum(not (truth or prediction) for truth, prediction in zip(truths, predictions, strict=True)),

@@ -17,7 +17,7 @@ from gliomask.errors import InputError, describe
 from gliomask.evaluation.conventions import find_conventions
 from gliomask.evaluation.pairs import MatchedMasks, find_pairs
 from gliomask.labels import REGIONS, LabelConvention, check_labels, label_values
-from gliomask.metrics import Mask, Spacing, joint_box
+from gliomask.metrics import Mask, Protocol, Spacing, joint_box
 from gliomask.volume import Volume, match_axes, read_volume
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,11 @@ class Task:
     prediction: Path | None
     """None if the prediction is missing."""
     prediction_convention: LabelConvention | None
+
+    def known(self, regions: Sequence[str]) -> tuple[str, ...]:
+        """Return the regions that the truth labels and, if there is one, the prediction too; only these are scored."""
+        sides = [side for side in (self.truth_convention, self.prediction_convention) if side is not None]
+        return tuple(region for region in regions if all(side.knows(region) for side in sides))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +125,35 @@ def _read(task: Task, regions: Sequence[str]) -> CaseMasks:
         truth.spacing_mm,
         truth.grid.shape,
     )
+
+
+def keep_known(
+    tasks: Sequence[Task], scores: Mapping[str, Mapping[str, Result]]
+) -> tuple[dict[str, dict[str, Result]], tuple[Problem, ...]]:
+    """Return the scores without the regions that a case's masks do not label, and the cases without any score left."""
+    by_id = {task.id: task for task in tasks}
+    kept = {
+        case: {region: found[region] for region in by_id[case].known(tuple(found))} for case, found in scores.items()
+    }
+    nothing = tuple(
+        Problem(case, "has no region that both its prediction and its truth label")
+        for case, found in kept.items()
+        if not found
+    )
+    return {case: found for case, found in kept.items() if found}, nothing
+
+
+def unknown_regions(protocol: Protocol, tasks: Sequence[Task]) -> list[Problem]:
+    """Return a note for each region that the masks of some cases do not label."""
+    notes = []
+    for region in protocol.regions:
+        cases = [task.id for task in tasks if not task.known([region])]
+        sides = [side for task in tasks for side in (task.truth_convention, task.prediction_convention) if side]
+        names = sorted({side.name for side in sides if not side.knows(region)})
+        if cases:
+            where = f"{len(cases)} of {len(tasks)} cases" if len(tasks) > 1 else cases[0]
+            notes.append(Problem(region, f"not scored in {where}, because {' and '.join(names)} masks do not label it"))
+    return notes
 
 
 def read_masks(task: Task) -> tuple[Volume, Volume | None]:

@@ -74,7 +74,7 @@ def find_worst(
     dice = {
         case: {region: scores[headline] for region, scores in regions.items()}
         for case, regions in found.scores.items()
-        if case in by_id
+        if case in by_id and regions
     }
     images = _cases_with_images(Path(truth))
     worst: list[WorstCase] = []
@@ -98,7 +98,11 @@ def _inspect(task: Task, found: Evaluation, dice: Mapping[str, float], case: Cas
     whole = (slice(None), slice(None), slice(None))
     truth_regions = regions_of(truth, whole, task.truth_convention, found.protocol.required_regions)
     predicted_regions = regions_of(prediction, whole, task.prediction_convention, found.protocol.required_regions)
-    mistakes = find_mistakes(truth_regions, predicted_regions, truth.spacing_mm, found.protocol)
+    mistakes = [
+        mistake
+        for mistake in find_mistakes(truth_regions, predicted_regions, truth.spacing_mm, found.protocol)
+        if mistake.region in dice
+    ]
     if not mistakes:
         return None
     region = mistakes[0].region
