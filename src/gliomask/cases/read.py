@@ -32,11 +32,14 @@ def read_case(case: Case, modalities: Sequence[str]) -> Volume:
     channels = read_channels(case, modalities)
     first = next(iter(channels.values()))
     kind = np.result_type(*(volume.data.dtype for volume in channels.values()))
+    notes = merge_notes(case, channels)
     data = np.zeros((len(modalities), *first.grid.shape), dtype=kind)
     for number, modality in enumerate(modalities):
         if modality in channels:
             data[number] = channels[modality].data[0]
-    return Volume(data, first.affine, merge_notes(case, channels))
+            if modality not in modalities[number + 1 :]:
+                del channels[modality]  # its memory is free before the next channel is copied
+    return Volume(data, first.affine, notes)
 
 
 def read_channels(case: Case, modalities: Sequence[str]) -> dict[str, Volume]:

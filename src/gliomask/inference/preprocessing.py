@@ -149,7 +149,8 @@ def frame(volume: Volume, plan: Plan) -> Framed:
     repaired, replaced = replace_outliers(volume)
     oriented = onto_plan(repaired, plan)
     x, y, z = box = brain_box(oriented.data)
-    return Framed(oriented.data[:, x, y, z], box, oriented.grid, volume.grid, replaced)
+    # A copy rather than a view, so that the memory of the whole volume is free while the network runs.
+    return Framed(np.ascontiguousarray(oriented.data[:, x, y, z]), box, oriented.grid, volume.grid, replaced)
 
 
 def replace_outliers(volume: Volume) -> tuple[Volume, tuple[int, ...]]:
