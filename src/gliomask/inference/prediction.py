@@ -109,8 +109,10 @@ class Prediction:
             files.enter_context(replacing(path)).write_bytes(content)
             _enter(files, path, ".json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
             if probabilities:
-                rounded = Volume(self.probabilities.data.round(4), self.probabilities.affine)
-                _enter(files, path, "_probabilities.nii.gz").write_bytes(gzip_nifti(nifti_bytes(rounded, like=like)))
+                # The rounded copy is not kept in a variable, so that its memory is free while the file is compressed.
+                stored = nifti_bytes(Volume(self.probabilities.data.round(4), self.probabilities.affine), like=like)
+                _enter(files, path, "_probabilities.nii.gz").write_bytes(gzip_nifti(stored))
+                del stored
             if draw is not None:
                 draw(_enter(files, path, ".png"))
             # From here on the files of an older prediction are replaced. Without a mask they do not count as complete.

@@ -134,11 +134,14 @@ def _predict(request: Request, case: Case, emit: Emit) -> None:
     results = Path(request.folder) / PARTIAL
     results.mkdir()
     found.save(results / MASK, probabilities=True)
-    scene = scene_content(read_scene(case, [results / MASK], labels=found.convention), request.volumes)
+    warnings = [_for_client(text, request).replace(".nii.gz", "") for text in found.warnings]
+    ready = {"volumes_ml": found.volumes_ml(), "warnings": warnings}
+    convention = found.convention
+    del found, models  # their memory is needed for the images that the scene reads
+    scene = scene_content(read_scene(case, [results / MASK], labels=convention), request.volumes)
     (results / SCENE).write_text(json.dumps(scene), "utf-8")
     results.rename(Path(request.folder) / RESULTS)
-    warnings = [_for_client(text, request).replace(".nii.gz", "") for text in found.warnings]
-    emit(ready={"volumes_ml": found.volumes_ml(), "warnings": warnings})
+    emit(ready=ready)
 
 
 def _convention(facts: Path) -> str | None:
