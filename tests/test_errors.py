@@ -33,6 +33,11 @@ def test_an_error_survives_the_way_to_another_process() -> None:
     assert str(error) == "unknown network 'unte'; did you mean 'unet'? (known: unet)"
 
 
+def test_of_a_long_unknown_name_the_beginning_is_shown() -> None:
+    """A name of thousands of characters, which a damaged file may hold, does not fill the screen."""
+    assert str(unknown_name("loss", "x" * 5000, ["dice"])) == f"unknown loss {'x' * 60 + '...'!r} (known: dice)"
+
+
 def test_an_error_with_another_constructor_survives_too() -> None:
     """Its facts go along with its text."""
     error = pickle.loads(pickle.dumps(RefusedError(413, "too large", ["a.nii.gz: 3 GB"])))

@@ -83,7 +83,21 @@ def test_a_damaged_split_is_named(tmp_path: Path, content: bytes) -> None:
         read_run_split(tmp_path, 1)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'"text"', b'{"network": 5}', b'{"unknown": 1}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'"text"',
+        b'{"network": 5}',
+        b'{"unknown": 1}',
+        b"\xff",
+        b'{"network": "unte"}',
+        b'{"loss": "\\u0000"}',
+        b'{"modalities": ["flare"]}',
+    ],
+)
 def test_a_damaged_config_is_named(tmp_path: Path, content: bytes) -> None:
     """Whatever it holds instead."""
     (tmp_path / "config.json").write_bytes(content)

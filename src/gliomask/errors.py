@@ -24,6 +24,9 @@ def _rebuild(kind: type[InputError], args: tuple[Any, ...]) -> InputError:
     return kind.__new__(kind, *args)
 
 
+_LONGEST_NAME = 60  # characters of an unknown name that are shown; from a damaged file it may be long
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Return the error for an unknown name, with the most similar known name as a hint and a list of all known names.
 
@@ -35,7 +38,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     choices = sorted(known)
     near = get_close_matches(name.lower(), [choice.lower() for choice in choices], n=1)
     hint = next((f"; did you mean {choice!r}?" for choice in choices if near and choice.lower() == near[0]), "")
-    return InputError(f"unknown {kind} {name!r}{hint} (known: {', '.join(choices)})")
+    shown = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
+    return InputError(f"unknown {kind} {shown!r}{hint} (known: {', '.join(choices)})")
 
 
 def describe(error: BaseException) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from gliomask.errors import InputError
+from gliomask.cases import get_modality
+from gliomask.errors import InputError, unknown_name
 from gliomask.model.choices import Normalization, Precision
 from gliomask.networks import NETWORKS
 from gliomask.training.losses import LOSSES
@@ -204,6 +205,16 @@ class TrainConfig(BaseModel):
         if isinstance(values, dict) and all(values.get(length) is None for length in _LENGTHS):
             return {**values, "epochs": 20}
         return values
+
+    @model_validator(mode="after")
+    def _known_names(self) -> TrainConfig:
+        """Refuse unknown names here, where the file that they come from is known to the caller."""
+        for kind, name, known in (("network", self.network, NETWORKS), ("loss", self.loss, LOSSES)):
+            if name not in known:
+                raise unknown_name(kind, name, known)
+        for modality in self.modalities:
+            get_modality(modality)
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
