@@ -327,3 +327,32 @@ def test_a_case_folder_that_cannot_be_read_is_counted(place: Place, monkeypatch:
     monkeypatch.setattr("gliomask.cases.folders.os.scandir", refusing)
     status, said = place.predict("--overwrite")
     assert (status, "1 failed, 2 done" in said, "cannot be read: Permission denied" in said) == (1, True, True)
+
+
+def test_the_input_may_be_an_argument(place: Place) -> None:
+    """`predict CASE -o OUT` is `predict -i CASE -o OUT`; further arguments beside `-i` are models."""
+    place.out = place.out.with_name("argument")
+    words = ("-o", place.out, "-d", "cpu", "--threads", 1)
+    assert place.gliomask("predict", place.data, "-m", place.model, *words)[0] == 0
+    assert len(list(place.out.glob("*.nii.gz"))) == 3
+    status, said = place.gliomask("predict", place.data, "-m", place.model, *words, "--t1", "a.nii.gz")
+    assert (status, "is a folder; name the model file" in said) == (2, True)
+
+
+def test_ctrl_c_says_how_many_masks_are_done(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is finished is written, and the next run makes the others only."""
+    place.out = place.out.with_name("stopped")
+    real = prediction.predict_cases
+
+    def stops_after_two(*args: Any, **more: Any) -> Any:
+        answers = real(*args, **more)
+        yield next(answers)
+        yield next(answers)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prediction, "predict_cases", stops_after_two)
+    status, said = place.predict()
+    assert (status, "2 of 3 done; run the same command again" in said) == (130, True)
+    monkeypatch.undo()
+    assert "2 of 3 masks" in place.predict()[1]
+    assert len(list(place.out.glob("*.nii.gz"))) == 3

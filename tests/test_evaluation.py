@@ -569,6 +569,13 @@ def test_scores_print_as_a_line_a_region(truth: Path) -> None:
     assert len(nothing.splitlines()) == 2
 
 
+def test_a_summary_prints_as_a_table(truth: Path) -> None:
+    """It is a list of dicts with every statistic, and printed as the part of `print(scores)` below its first line."""
+    found = evaluate(truth, truth)
+    assert isinstance(found.summary(), list)
+    assert str(found.summary()) == str(found).split("\n", 1)[1]
+
+
 def test_a_mask_with_its_axes_in_another_order_has_the_same_scores(tmp_path: Path) -> None:
     """It lies on the same grid once it is reoriented, which changes no voxel."""
     write_mask(tmp_path / "truth" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))

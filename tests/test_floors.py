@@ -18,7 +18,7 @@ HOUSE = Path(gliomask.__file__).parent
 
 FLOORS = {
     0: {"errors", "version"},
-    1: {"files"},
+    1: {"extras", "files"},
     2: {"labels", "volume"},
     3: {"cases", "metrics", "networks"},
     4: {"figures", "inspection", "phantom"},

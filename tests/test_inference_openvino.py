@@ -291,8 +291,10 @@ def test_without_a_path_it_is_the_model_inside(
     save_model(new_model(plan), tmp_path / "weights" / "default.safetensors", training={"epoch": 9}, bits=16)
     assert load_model(device="cpu").name == "gliomask/default"
     assert read_training() == {"epoch": 9}
-    status, said = gliomask("info")
+    status, said = gliomask("info", "--json")
     assert (status, '"epoch": 9' in said) == (0, True)
+    status, said = gliomask("info")
+    assert (status, said.split()[:2]) == (0, ["model", "gliomask/default"])
     assert gliomask("predict", "-i", tmp_path / "data", "-o", tmp_path / "out", "-d", "cpu")[0] == 0
     assert json.loads((tmp_path / "out" / f"{case.id}.json").read_text())["model"] == "gliomask/default"
 
@@ -472,5 +474,5 @@ def test_the_base_install_predicts(folder_of: Callable[..., Path], tmp_path: Pat
     ):
         ran = without_torch(*command)
         assert ran.returncode == 2
-        assert f"gliomask[{said}]" in ran.stderr
+        assert f"[{said}]'" in ran.stderr
     assert not (tmp_path / "x").exists()

@@ -240,3 +240,15 @@ def test_many_cases_are_predicted_in_order_like_each_alone(folder_of: Callable[.
     with pytest.raises(InputError, match="did you mean"):
         list(predict_cases(model, cases, convention="brats2023x"))
     assert list(predict_cases(model, [])) == []
+
+
+def test_a_folder_with_one_case_may_be_given(folder_of: Callable[..., Path]) -> None:
+    """Its path stands for the case; with several cases in it, the message says what to do."""
+    folder = folder_of(2)
+    first, second = find_cases(folder)
+    model = model_for(first)
+    alone = next(iter(first.images.values())).path.parent
+    assert np.array_equal(predict(model, alone).labels.data, predict(model, first).labels.data)
+    with pytest.raises(InputError, match=r"holds 2 cases.*find_cases"):
+        predict(model, str(folder))
+    assert second.id != first.id

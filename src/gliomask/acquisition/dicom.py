@@ -17,6 +17,7 @@ from gliomask.acquisition.classify import Header, classify_header
 from gliomask.acquisition.frames import Frame, arrange, read_stack
 from gliomask.acquisition.study import Series, Study, make_study
 from gliomask.errors import InputError
+from gliomask.extras import missing_extra
 
 _DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
 # MR images, enhanced MR images, and those converted from older ones.
@@ -267,5 +268,5 @@ def require_pydicom() -> Any:
     try:
         import pydicom
     except ImportError as error:
-        raise InputError("DICOM needs pydicom, which is part of the extra raw: pip install '.[raw]'.") from error
+        raise missing_extra("DICOM needs pydicom", "raw") from error
     return pydicom

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.errors import InputError
+from gliomask.extras import missing_extra
 from gliomask.volume import Volume
 
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -61,7 +62,7 @@ def require_itk() -> Any:
     try:
         import SimpleITK
     except ImportError as error:
-        raise InputError("raw images need SimpleITK, which is part of the extra raw: pip install '.[raw]'.") from error
+        raise missing_extra("raw images need SimpleITK", "raw") from error
     return SimpleITK
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gliomask.acquisition.itk import to_itk
 from gliomask.errors import InputError
+from gliomask.extras import missing_extra
 from gliomask.volume import Volume
 
 Matrix = NDArray[np.float64]
@@ -89,5 +90,5 @@ def _greedy() -> Any:
     try:
         from picsl_greedy import Greedy3D
     except ImportError as error:
-        raise InputError("registration needs Greedy, which is part of the extra raw: pip install '.[raw]'.") from error
+        raise missing_extra("registration needs Greedy", "raw") from error
     return Greedy3D()

@@ -150,7 +150,8 @@ def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
 app = typer.Typer(
     name="gliomask",
     help="Find brain tumours in MRI: train on BraTS, predict, score, look. Research use only, not a medical device.",
-    epilog="Start with: gliomask demo. Help on one command: gliomask train -h.\n\n"
+    epilog="Start with: gliomask phantom cases, then gliomask predict -i cases -o masks. Help on one command: gliomask "
+    "train -h.\n\n"
     "Exit status: 0, everything was done; 1, some cases failed (they are listed), or the output could not be written; "
     "2, the input or the options cannot be used; 3, a fault of gliomask, please report it; 130, stopped by Ctrl-C.",
     no_args_is_help=True,

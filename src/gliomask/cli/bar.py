@@ -40,13 +40,21 @@ def cross_validate_with_bar(
 
 @contextmanager
 def _watching(source: Sequence[Case] | Path, output: Path) -> Iterator[Bar]:
-    """Yield a progress bar. The first signal asks the loop to stop after its step; a second one interrupts it."""
+    """Yield a progress bar. The first signal asks the loop to stop after its step; a second one interrupts it.
+
+    Before the first step, a signal interrupts the preparation.
+    """
     watcher = Bar(0 if isinstance(source, Path) else len(source))
     handled = (signal.SIGINT, signal.SIGTERM)  # job schedulers send SIGTERM before they end a job
     before = {number: signal.signal(number, watcher.on_interrupt) for number in handled}
     try:
         with watcher.bar:
             yield watcher
+    except KeyboardInterrupt:
+        if watcher.training:
+            raise
+        watcher.say("stopped; what is prepared is kept. Run the same command again to go on")
+        raise typer.Exit(INTERRUPTED) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -65,10 +73,11 @@ class Bar(Watcher):
         self.bar = Progress(*columns, console=err, transient=True, disable=hidden)
         self.task = self.bar.add_task("preparing", total=cases or None, facts="")
         self.stop = False
+        self.training = False
         self.dice = ""
 
     def on_interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self.stop:
+        if self.stop or not self.training:
             raise KeyboardInterrupt
         self.stop = True
         self.say("stopping after this step; nothing is lost (press Ctrl-C again to stop at once)")
@@ -85,6 +94,7 @@ class Bar(Watcher):
     def on_start(
         self, run: Run, config: TrainConfig, training: Sequence[CachedCase], validation: Sequence[CachedCase]
     ) -> None:
+        self.training = True
         left_out = len(run.split()["train"]) - len(training)
         self.say(
             f"{config.network} on {counted(len(training), 'case')}, validated on {len(validation)}"

@@ -26,7 +26,9 @@ EXAMPLES = """
 
 `gliomask check BraTS2021_Training_Data`
 
-`gliomask check PATIENTS -v`  (also lists the files that were passed over, and why)
+Also list the files that are passed over, and why:
+
+`gliomask check PATIENTS -v`
 
 `gliomask check PATIENTS --json > patients.json`
 """

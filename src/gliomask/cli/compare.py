@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 EXAMPLES = """
 **Examples**
 
-`gliomask compare run-unet run-fast -o comparison`  and then look at comparison/*.png
+Draw pictures into the folder comparison:
+
+`gliomask compare run-unet run-fast -o comparison`
 
 `gliomask compare runs/* -o comparison --case BraTS2021_00014`
 """

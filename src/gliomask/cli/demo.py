@@ -13,7 +13,9 @@ from gliomask.errors import InputError
 EXAMPLES = """
 **Examples**
 
-`gliomask demo`  (then look at demo/predictions/*.png)
+Write everything into the folder demo:
+
+`gliomask demo`
 
 `gliomask demo FOLDER --epochs 20`
 """
@@ -32,7 +34,7 @@ def demo(
 ) -> None:
     """Draw synthetic cases, train a small network on them, predict and score others, and write pictures and tables.
 
-    Nothing is downloaded, and no patient's data is used.
+    It takes a few minutes and needs the extra train. Nothing is downloaded, and no patient's data is used.
     """
     from gliomask.inference.loading import require_torch
 

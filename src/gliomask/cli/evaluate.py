@@ -22,7 +22,9 @@ EXAMPLES = """
 
 `gliomask evaluate predictions truth --protocol brats2023-gli -o scores.csv -o scores.json`
 
-`gliomask evaluate predictions BraTS2021_Training_Data --pictures pictures`  then open pictures/worst.png
+Also draw the scores and the worst cases (pictures/worst.png):
+
+`gliomask evaluate predictions BraTS2021_Training_Data --pictures pictures`
 
 `gliomask evaluate mask.nii.gz truth_seg.nii.gz --compare-protocols`
 """

@@ -14,7 +14,9 @@ EXAMPLES = """
 
 `gliomask export -m run/best.safetensors -o model.onnx`
 
-`gliomask predict -m model.onnx -i PATIENTS -o predictions`  (needs no PyTorch, whichever the network)
+Use the exported model, which needs no PyTorch:
+
+`gliomask predict -m model.onnx -i PATIENTS -o predictions`
 """
 
 

@@ -2,30 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gliomask.cli.console import out
 
+if TYPE_CHECKING:
+    from gliomask.model.plan import Plan
+
 EXAMPLES = """
 **Examples**
 
-`gliomask info`  (the built-in model)
+About the built-in model:
+
+`gliomask info`
 
 `gliomask info run/best.safetensors`
+
+Everything that the file records, for other programs:
+
+`gliomask info run/best.safetensors --json`
 """
+
+_LONGEST_LIST = 5
 
 
 def info(
     model: Annotated[
         Path | None, typer.Argument(help="A model file, .safetensors or .onnx; default: the built-in model.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
 ) -> None:
-    """Print the plan of a model file and how the model was trained, as JSON. Its weights are not read."""
-    from gliomask.model.file import SHIPPED, read_plan, read_training
+    """Print what a model takes and returns, and how it was trained. Its weights are not read."""
+    from rich.table import Table
+
+    from gliomask.model.file import SHIPPED, find_model, read_plan, read_training
     from gliomask.model.plan import plan_to_dict
 
-    facts = {"model": str(model or SHIPPED), "plan": plan_to_dict(read_plan(model)), "training": read_training(model)}
-    out.print_json(data=facts, ensure_ascii=True)
+    plan, training = read_plan(model), read_training(model)
+    if as_json:
+        facts = {"model": str(model or SHIPPED), "plan": plan_to_dict(plan), "training": training}
+        out.print_json(data=facts, ensure_ascii=True)
+        return
+    size_mb = find_model(model).stat().st_size / 1e6
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for name, value in (("model", f"{model or SHIPPED} ({size_mb:.1f} MB)"), *_plan_rows(plan), *_rows(training)):
+        table.add_row(name, value)
+    out.print(table)
+
+
+def _plan_rows(plan: Plan) -> Iterator[tuple[str, str]]:
+    yield "sequences", ", ".join(plan.modalities) + (" (some may be missing)" if plan.can_miss else "")
+    yield "regions", ", ".join(plan.regions)
+    yield "labels written", plan.convention
+    yield "voxels", f"{' x '.join(f'{mm:g}' for mm in plan.spacing_mm)} mm, axes {plan.axes}"
+    yield "intensities", plan.normalization
+    members = plan.network_arguments.get("members")
+    yield "network", f"{plan.network} of {', '.join(str(name) for name, _ in members)}" if members else plan.network
+    window = "the whole brain in one pass" if plan.whole_brain else f"{' x '.join(map(str, plan.patch_size))} voxels"
+    yield "window", window
+    thresholds = (f"{region} {plan.postprocessing.rule(region).threshold:g}" for region in plan.regions)
+    yield "thresholds", ", ".join(thresholds)
+
+
+def _rows(facts: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the facts about the training, one row each; of a long list its length only."""
+    for name, value in facts.items():
+        label = f"{prefix}{name.replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            yield from _rows(value, f"{label}: ")
+        elif isinstance(value, list) and len(value) > _LONGEST_LIST:
+            yield label, f"{len(value)} (listed by --json)"
+        elif isinstance(value, list):
+            yield label, ", ".join(map(str, value))
+        else:
+            yield label, "none" if value is None else str(value)

@@ -15,7 +15,9 @@ EXAMPLES = """
 
 `gliomask join cv/fold*/best.safetensors -o cv.safetensors`
 
-`gliomask join a.safetensors b.safetensors -o both.safetensors --bits 8`  (a quarter of the bytes)
+Store the weights in 8 bits, a quarter of the bytes:
+
+`gliomask join a.safetensors b.safetensors -o both.safetensors --bits 8`
 
 `gliomask predict -m cv.safetensors -i PATIENTS -o predictions`
 """

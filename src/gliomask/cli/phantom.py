@@ -15,7 +15,9 @@ EXAMPLES = """
 
 `gliomask phantom phantoms --cases 8`
 
-`gliomask phantom heads --cases 2 --raw --dicom`  (whole heads, as a scanner stores them)
+Whole heads as DICOM series, as a scanner stores them:
+
+`gliomask phantom heads --cases 2 --raw --dicom`
 
 `gliomask phantom small --cases 20 --size 96 --layout brats2023 --missing t1ce --seed 7`
 """

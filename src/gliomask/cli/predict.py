@@ -36,13 +36,17 @@ if TYPE_CHECKING:
 EXAMPLES = """
 **Examples**
 
-`gliomask predict -i PATIENTS -o predictions --picture`  (the built-in model)
+With the built-in model, and a picture of each case:
+
+`gliomask predict -i PATIENTS -o predictions --picture`
 
 `gliomask predict -m run/best.safetensors -i PATIENTS -o predictions`
 
 `gliomask predict -m run/best.safetensors --t1ce a.nii.gz --t2 b.nii.gz --flair c.nii.gz -o mask.nii.gz`
 
-`gliomask predict -i PATIENTS -o predictions -m run/fold*/best.safetensors`  (the mean of several models)
+With the mean of several models:
+
+`gliomask predict -i PATIENTS -o predictions -m run/fold*/best.safetensors`
 """
 
 _Output = Annotated[
@@ -59,7 +63,12 @@ _Models = Annotated[
 ]
 _More = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="[MODEL]...", help="More model files, as a shell expands -m RUN/*/best.*"),
+    typer.Argument(
+        metavar="[CASE]",
+        help="The case, or the folder of cases; the same as -i. With -i: more model files, as a shell expands a "
+        "pattern after -m.",
+        show_default=False,
+    ),
 ]
 _Source = Annotated[Path | None, typer.Option("-i", "--input", help="A case, or a folder of cases in any layout.")]
 _T1n = Annotated[Path | None, typer.Option("--t1", "--t1n", help="T1-weighted, native.")]
@@ -153,7 +162,8 @@ def predict(
     """
     files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
     sequences = _check_wishes(labels, show, picture=picture)
-    paths: list[Path | None] = [*(model or []), *(more or [])]
+    source, more_models = _source_and_models(source, files, more or [])
+    paths: list[Path | None] = [*(model or []), *more_models]
     how = _How(tuple(paths or [None]), window, tta, precision, device, engine, threads)
     if raw:
         settings = make_settings(atlas, skull_strip, register, threads)
@@ -168,6 +178,15 @@ def predict(
     wanted = how.wanted(labels, probabilities=save_probabilities, picture=picture, redraw=bool(show))
     failed = _predict(cases, output, how, wanted, sequences, overwrite=overwrite, alone=not problems)
     end_batch([*problems, *failed], len(cases) - len(failed))
+
+
+def _source_and_models(
+    source: Path | None, files: Mapping[str, Path], given: Sequence[Path]
+) -> tuple[Path | None, Sequence[Path]]:
+    """Return the input and the further models; without `-i`, a single argument that is no model file is the input."""
+    if source is None and not files and len(given) == 1 and given[0].suffix.lower() not in (".safetensors", ".onnx"):
+        return given[0], []
+    return source, given
 
 
 @dataclass(frozen=True)

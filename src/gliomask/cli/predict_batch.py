@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gliomask.cli.console import listed, note, out, progress, warn
+from gliomask.cli.console import listed, note, out, progress, tell, warn
 from gliomask.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from gliomask.inference.record import State, Wanted
     from gliomask.inference.windows import Inference, Predictor
     from gliomask.model.plan import Plan
+
+
+# Endings of files that somebody may ask for, but that are not written. A folder of such a name is nobody's wish.
+_OTHER_FILES = frozenset(
+    {".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".mnc", ".img", ".hdr", ".gz", ".dcm", ".npy", ".npz", ".png"}
+    | {".h5", ".tif", ".tiff", ".json", ".zip", ".stl", ".safetensors", ".onnx"}
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ def find_work(cases: Sequence[Case], output: Path, wanted: Wanted, *, overwrite:
         return [Work(cases[0], output, State("predict"))]
     if output.is_file():
         raise InputError(f"{output}: is a file; name a folder, or a mask ending in .nii.gz.")
+    if output.suffix.lower() in _OTHER_FILES and not output.is_dir():
+        raise InputError(f"{output}: masks are written as NIfTI. Name a file ending in .nii.gz, or a folder.")
     paths = [output / f"{case.id}.nii.gz" for case in cases]
     if overwrite:
         return [Work(case, path, State("predict")) for case, path in zip(cases, paths, strict=True)]
@@ -124,12 +133,15 @@ def predict_all(
     failed: list[Failure] = []
     claimed: deque[tuple[Work, ExitStack]] = deque()
     written: deque[tuple[Work, Future[None]]] = deque()
+    finished: list[Work] = []
 
     def wait() -> None:
         while written:
             each, result = written.popleft()
             if isinstance(error := result.exception(), Exception):
                 failed.append((each.case, case_error(each.case, error)))
+            else:
+                finished.append(each)
 
     cases = _claim(to_do, claimed, failed, None if overwrite else wanted)
     with progress("predicting", len(to_do)) as bar, ThreadPoolExecutor(1) as writer:
@@ -152,6 +164,10 @@ def predict_all(
                 del found
                 _advance_to(bar, number, 1.0)
             wait()
+        except KeyboardInterrupt:
+            wait()
+            tell(f"{len(finished)} of {len(to_do)} done; run the same command again to go on")
+            raise
         finally:
             for _, lock in claimed:
                 lock.close()

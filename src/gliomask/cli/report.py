@@ -21,7 +21,9 @@ log = logging.getLogger(__name__)
 EXAMPLES = """
 **Examples**
 
-`gliomask report PATIENTS predictions`  then open predictions/CASE.html
+Write predictions/CASE.html for each case:
+
+`gliomask report PATIENTS predictions`
 
 `gliomask report --t1ce a.nii.gz --flair c.nii.gz mask.nii.gz`
 

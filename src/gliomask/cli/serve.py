@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +16,15 @@ from gliomask.errors import InputError
 EXAMPLES = """
 **Examples**
 
-`gliomask serve`  (then open the address that it prints)
+For yourself; open the address that it prints:
+
+`gliomask serve`
 
 `gliomask serve -m run/best.safetensors --store /data/gliomask --port 8080`
 
-`gliomask serve --host 0.0.0.0 --token-file token.txt`  (for a group; see docs/serving.md)
+For a group (see docs/serving.md):
+
+`gliomask serve --host 0.0.0.0 --token-file token.txt`
 """
 
 
@@ -98,7 +103,7 @@ def serve(
                 upload_bytes=_bytes(max_upload_gb), waiting=max_waiting, keep_days=keep, job_minutes=max_minutes
             ),
         ),
-        _print_address,
+        partial(_print_address, store, keep),
     )
 
 
@@ -124,10 +129,11 @@ def _secret(token: str | None, file: Path | None) -> str | None:
     return secret
 
 
-def _print_address(url: str, secret: str | None) -> None:
+def _print_address(store: Path, keep_days: float, url: str, secret: str | None) -> None:
     from urllib.parse import quote
 
     address = url if secret is None else f"{url}login#token={quote(secret)}"
     out.print(f"gliomask is at {address}  (Ctrl-C ends it)")
+    out.print(f"uploaded images and results are kept in {store.resolve()} for {keep_days:g} days (--store, --keep)")
     if secret is not None:
         out.print(f"token: {secret}")

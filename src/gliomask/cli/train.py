@@ -25,15 +25,21 @@ EXAMPLES = """
 
 `gliomask train BraTS2021_Training_Data -o run --budget 2h`
 
-`gliomask train -o run --resume`  (after a stop, a crash or a power cut; the settings are those of the run)
+Continue after a stop, a crash or a power cut, with the settings of the run:
 
-`gliomask train -o run --resume --epochs 40`  (continue the same run for longer)
+`gliomask train -o run --resume`
+
+Continue the same run for longer:
+
+`gliomask train -o run --resume --epochs 40`
 
 `gliomask train MY_CASES -o tuned --from run/best.safetensors --lr 1e-4 --steps 500`
 
 `gliomask train DATA -o run -d cuda --modalities t1,t1ce,t2,flair --drop-modalities 0.3`
 
-`gliomask train DATA -o cv --folds 5`  (cv/fold0 ... cv/fold4; one of them: --fold 2)
+Train five folds, cv/fold0 to cv/fold4 (one of them alone: --fold 2):
+
+`gliomask train DATA -o cv --folds 5`
 
 `torchrun --nproc-per-node 4 -m gliomask train DATA -o run --batch-size 4`
 

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 EXAMPLES = """
 **Examples**
 
-`gliomask view BraTS2021_00008`  the case and its own mask
+Show a case and its own mask:
 
-`gliomask view BraTS2021_00008 predictions/BraTS2021_00008.nii.gz`  shows where prediction and truth differ
+`gliomask view BraTS2021_00008`
+
+Show where prediction and truth differ:
+
+`gliomask view BraTS2021_00008 predictions/BraTS2021_00008.nii.gz`
 
 `gliomask view PATIENTS predictions --case BraTS2021_00008`
 

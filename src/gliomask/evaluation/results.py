@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +21,22 @@ _NOT_PRINTED = re.compile("[\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\u
 
 Scores = Mapping[str, float]
 Row = dict[str, str | float]
+
+
+class Summary(list[Row]):
+    """The summary rows of an evaluation: a list of dicts with all statistics, printed as a table of the main ones."""
+
+    def __init__(self, rows: Iterable[Row], metrics: Sequence[str]) -> None:
+        super().__init__(rows)
+        self._metrics = metrics
+
+    def __str__(self) -> str:
+        """Return one line per region: the mean of each metric, with its 95 % interval."""
+        lines = ["      " + "".join(f"{metric:>26}" for metric in self._metrics)]
+        for row in self:
+            cells = [_mean_and_interval(row, metric) for metric in self._metrics]
+            lines.append(f"{row['region']:6}" + "".join(f"{cell:>26}" for cell in cells))
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,7 @@ class Evaluation:
             for region, values in regions.items()
         ]
 
-    def summary(self) -> list[Row]:
+    def summary(self) -> Summary:
         """Return one row per region, in the protocol's order; no row for a region that was scored in no case.
 
         Each row has the number of `cases` in the means, of cases `missing` a prediction, and of cases whose truth,
@@ -55,18 +71,13 @@ class Evaluation:
         protocol that scores 1 where there was nothing to find raises the plain mean.
         """
         scored = {region for regions in self.scores.values() for region in regions}
-        return [self._summarise(region) for region in self.protocol.regions if region in scored]
+        rows = [self._summarise(region) for region in self.protocol.regions if region in scored]
+        return Summary(rows, self.protocol.headline[:2])
 
     def __str__(self) -> str:
         """Return one line per region: the means of the protocol's Dice and HD95, each with its 95 % interval."""
-        metrics = self.protocol.headline[:2]
         count = len(self.scores)
-        lines = [f"{self.protocol.name}, {count} case{'s' if count != 1 else ''}: mean [95 % interval]"]
-        lines.append("      " + "".join(f"{metric:>26}" for metric in metrics))
-        for row in self.summary():
-            cells = [_mean_and_interval(row, metric) for metric in metrics]
-            lines.append(f"{row['region']:6}" + "".join(f"{cell:>26}" for cell in cells))
-        return "\n".join(lines)
+        return f"{self.protocol.name}, {count} case{'s' if count != 1 else ''}: mean [95 % interval]\n{self.summary()}"
 
     def save(self, path: Path | str) -> None:
         """Write the score rows as `.csv`, or rows, summary, problems and notes as `.json`.

@@ -8,7 +8,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gliomask.errors import InputError, visible
+from gliomask.errors import visible
+from gliomask.extras import missing_extra
 from gliomask.figures.case import FOOTER, PLANES, REGION_COLOURS, REGION_NAMES, CaseView, case_figure
 from gliomask.figures.curves import curves_figure
 from gliomask.figures.gallery import AGREEMENT_COLOURS, GalleryCase, gallery_figure
@@ -73,7 +74,7 @@ def require_matplotlib() -> None:
         InputError: matplotlib is not installed.
     """
     if find_spec("matplotlib") is None:
-        raise InputError("pictures need matplotlib: pip install 'gliomask[pictures]'.")
+        raise missing_extra("pictures need matplotlib", "pictures")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.errors import InputError, unknown_name
+from gliomask.extras import install_command
 from gliomask.files import write_bytes
 from gliomask.inference.windows import Inference, OnPart, Predictor, Window
+from gliomask.model.choices import check_device_name
 from gliomask.model.file import (
     SHIPPED,
     Bits,
@@ -92,6 +94,7 @@ def load_model(
     """
     if engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)
+    check_device_name(device)
     name = SHIPPED if path is None else str(path)
     file = find_model(path)
     needs_openvino = is_onnx(file) or engine == "openvino"
@@ -124,8 +127,8 @@ def _load_with_openvino(file: Path, name: str, threads: int | None, *, required:
         return None
     if required or find_spec("torch") is None:
         raise InputError(
-            f"{file}: OpenVINO cannot build {plan.network} from its weights. Install PyTorch (pip install "
-            "'gliomask[train]'), or export the model to ONNX once where PyTorch is installed: gliomask export."
+            f"{file}: OpenVINO cannot build {plan.network} from its weights. Install PyTorch "
+            f"({install_command('train')}), or export the model to ONNX where PyTorch is installed: gliomask export."
         )
     return None
 
@@ -266,7 +269,7 @@ def require_torch() -> Any:
         import torch
     except ImportError as error:
         raise InputError(
-            "PyTorch is needed but not installed: pip install 'gliomask[train]' "
+            f"this needs PyTorch, which is part of the extra train: {install_command('train')} "
             "(on Linux that installs CUDA too; the README says how to get the smaller CPU build)."
         ) from error
     return torch

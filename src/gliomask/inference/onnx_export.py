@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gliomask.errors import InputError
+from gliomask.extras import missing_extra
 from gliomask.files import write_bytes
 from gliomask.inference.loading import Model
 from gliomask.inference.torch_engine import TorchEngine
@@ -85,7 +86,7 @@ def _require_onnx() -> Any:
         import onnx
         import onnxscript  # noqa: F401 (torch.onnx uses it)
     except ImportError as error:
-        raise InputError("ONNX export needs two more packages: pip install 'gliomask[export]'.") from error
+        raise missing_extra("ONNX export needs onnx and onnxscript", "export") from error
     return onnx
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.cases import MODALITIES, Case, read_case
+from gliomask.cases import MODALITIES, Case, find_cases, read_case
 from gliomask.errors import InputError, describe
 from gliomask.files import replacing
 from gliomask.inference.memory import is_lack_of_memory
@@ -176,7 +176,7 @@ _NO_CONTRAST = (
 
 def predict(
     model: Predictor | Sequence[Predictor],
-    case: Case,
+    case: Case | Path | str,
     *,
     inference: Inference = _DEFAULT,
     convention: str | None = None,
@@ -188,21 +188,34 @@ def predict(
         model: The value that `load_model` returned, or several such values (the folds of a cross-validation, for
             example). Of several models, which must have the same regions, the probabilities are averaged, each
             calibrated by its own plan; all other rules are those of the first model's plan.
-        case: A case with the sequences in the model's plan; sequences may be missing only if the plan says `can_miss`.
+        case: A case with the sequences in the model's plan, or the path of a folder with one case; sequences may be
+            missing only if the plan says `can_miss`.
         inference: How the network is run.
         convention: The label convention of the mask; by default that of the plan.
         on_part: Called with the completed fraction of the network's work, for a progress bar.
 
     Raises:
         InputError: A needed sequence is missing, a file is bad (see `read_case`), the convention is unknown, the
-            models have different regions, or there is no model.
+            models have different regions, there is no model, or the folder holds no case or several.
     """
+    if not isinstance(case, Case):
+        case = _only_case(Path(case))
     [found] = predict_cases(
         model, [case], inference=inference, convention=convention, on_part=lambda _, fraction: on_part(fraction)
     )
     if isinstance(found, InputError):
         raise found
     return found
+
+
+def _only_case(folder: Path) -> Case:
+    cases = find_cases(folder)
+    if len(cases) > 1:
+        raise InputError(
+            f"{folder}: holds {len(cases)} cases. Name the folder of one of them, or predict each case that "
+            "gliomask.find_cases returns."
+        )
+    return cases[0]
 
 
 def predict_cases(

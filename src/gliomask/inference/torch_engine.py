@@ -17,7 +17,7 @@ from gliomask.cases import usable_cores
 from gliomask.errors import InputError
 from gliomask.inference.memory import is_lack_of_memory
 from gliomask.inference.windows import Inference, OnPart, Size, Window, run_engine
-from gliomask.model.choices import Precision
+from gliomask.model.choices import Precision, check_device_name
 from gliomask.model.plan import Plan
 from gliomask.networks.blocks import InstanceNorm
 
@@ -140,12 +140,10 @@ def get_device(name: str) -> torch.device:
     Raises:
         InputError: This machine has no such device.
     """
+    check_device_name(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"unknown device {name!r} (known: auto, cpu, cuda, cuda:0, mps).") from error
+    device = torch.device(name)
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device.type, False):
         raise InputError(

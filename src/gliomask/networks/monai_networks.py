@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gliomask.errors import InputError, unknown_name
+from gliomask.extras import missing_extra
 from gliomask.networks.blocks import (
     MOST_BLOCKS,
     MOST_FEATURES,
@@ -312,9 +313,7 @@ def _import(module: str) -> Any:
             warnings.simplefilter("ignore")  # deprecation warnings of its dependencies, which users cannot act on
             return import_module(module)
     except ImportError as error:
-        raise InputError(
-            f"this network needs MONAI, which is not installed: pip install 'gliomask[monai]' ({error})."
-        ) from error
+        raise missing_extra(f"this network needs MONAI ({error})", "monai") from error
 
 
 def _start_at_prior(head: nn.Module) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gliomask.errors import InputError
+from gliomask.extras import missing_extra
 from gliomask.volume import Volume
 
 _MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -158,5 +158,5 @@ def _require() -> Any:
     try:
         import pydicom
     except ImportError as error:
-        raise InputError("DICOM needs pydicom, which is part of the extra raw: pip install '.[raw]'.") from error
+        raise missing_extra("DICOM needs pydicom", "raw") from error
     return pydicom

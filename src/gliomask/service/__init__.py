@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from gliomask.errors import InputError
+from gliomask.extras import missing_extra
 
 __all__ = ["require_service"]
 
@@ -22,4 +22,4 @@ def require_service(find: Callable[[str], object] = find_spec) -> None:
         InputError: At least one of them is missing.
     """
     if missing := [name for name in _NEEDED if find(name) is None]:
-        raise InputError(f"the server needs {', '.join(missing)}: pip install 'gliomask[serve]'.")
+        raise missing_extra(f"the server needs {', '.join(missing)}", "serve")

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from gliomask.cases import get_modality
 from gliomask.errors import InputError, unknown_name
 from gliomask.model.choices import Normalization, Precision
 from gliomask.networks import NETWORKS
@@ -209,6 +208,8 @@ class TrainConfig(BaseModel):
     @model_validator(mode="after")
     def _known_names(self) -> TrainConfig:
         """Refuse unknown names here, where the file that they come from is known to the caller."""
+        from gliomask.cases import get_modality  # imported here because it needs NumPy, which would slow down --help
+
         for kind, name, known in (("network", self.network, NETWORKS), ("loss", self.loss, LOSSES)):
             if name not in known:
                 raise unknown_name(kind, name, known)
