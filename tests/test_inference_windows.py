@@ -15,6 +15,7 @@ from gliomask.inference.loading import Model, new_model
 from gliomask.inference.torch_engine import get_device
 from gliomask.inference.windows import Inference
 from gliomask.model.plan import Plan
+from gliomask.model.sampling import Windows
 
 
 class Identity(nn.Module):
@@ -87,7 +88,7 @@ def test_memory_decides_between_whole_and_sliding(monkeypatch: pytest.MonkeyPatc
 def test_windows_cover_every_voxel_and_overlap_by_half() -> None:
     """Windows start at the first voxel, end at the last one, and overlap by at least half."""
     for length in range(16, 120):
-        starts = windows._starts(length, 16)
+        starts = windows._starts(length, 16, Windows())
         assert starts[0] == 0
         assert starts[-1] == length - 16
         assert all(0 <= b - a <= 8 for a, b in pairwise(starts))

@@ -11,6 +11,18 @@ from pydantic import ValidationError
 
 from gliomask.errors import InputError
 from gliomask.model.plan import Plan, Postprocessing, RegionRule, TypicalTumour, plan_from_dict, plan_to_dict
+from gliomask.model.sampling import Origin, Resampling, Spline, Windows
+
+ADDED: dict[str, Any] = {
+    "classes": ("", "WT", "RC"),
+    "channel_normalization": ("zscore_brain", "rescale"),
+    "crop": False,
+    "resampling": Resampling(image=Spline(order=2, separate=False), native_axes=(0,)),
+    "windows": Windows(sigma=None, placement="fixed"),
+    "mirror_axes": (0, 2),
+    "origin": Origin(made_with="nnU-Net", license="CC BY 4.0", cite="doi:10/1"),
+}
+"""Fields that were added after the first version, none with its default."""
 
 
 def some_plan(**changes: Any) -> Plan:
@@ -37,11 +49,35 @@ def some_plan(**changes: Any) -> Plan:
 
 def test_json_keeps_a_plan() -> None:
     """Every field is the same after conversion to text and back, tuples included."""
-    plan = some_plan()
+    plan = some_plan(**ADDED)
     assert all(
         getattr(plan, name) != field.get_default() for name, field in Plan.model_fields.items() if name != "format"
     )
     assert plan_from_dict(json.loads(json.dumps(plan_to_dict(plan))), "model.safetensors") == plan
+
+
+def test_a_plan_of_the_first_format_has_no_new_fields() -> None:
+    """Fields that were added later are left out where they have their default, so that old versions read the file."""
+    added = ADDED.keys() | {"typical"}
+    plain = plan_to_dict(Plan(modalities=("t1c",)))
+    assert not added & plain.keys()
+    assert added <= plan_to_dict(some_plan(**ADDED)).keys()
+    assert plan_from_dict(plain, "old.safetensors") == Plan(modalities=("t1c",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": ("ED", "ET")}, "background"),
+        ({"classes": ("", "tumour")}, "any of NCR"),
+        ({"classes": ("", "ED"), "regions": ("WT", "ET")}, "belongs to ET"),
+        ({"channel_normalization": ("none",)}, "1 for 2 sequences"),
+    ],
+)
+def test_classes_and_normalizations_must_fit(changes: dict[str, Any], message: str) -> None:
+    """The first class is the background, each region has a class, and each sequence has one normalization."""
+    with pytest.raises(InputError, match=message):
+        some_plan(**changes)
 
 
 def test_a_plan_without_rules_gets_the_defaults() -> None:

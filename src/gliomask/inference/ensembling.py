@@ -12,7 +12,10 @@ from gliomask.model.plan import Plan
 from gliomask.networks.ensemble import Member
 
 # The fields of the plans that must be equal: what describes the images and the meaning of the logits.
-_EQUAL_FIELDS = ("modalities", "can_miss", "regions", "convention", "axes", "spacing_mm", "normalization")
+_EQUAL_FIELDS = (
+    *("modalities", "can_miss", "regions", "classes", "convention", "axes", "spacing_mm", "normalization"),
+    *("channel_normalization", "crop", "resampling"),
+)
 
 
 def join_models(paths: Sequence[Path | str]) -> Model:

@@ -191,7 +191,7 @@ def new_model(plan: Plan, *, seed: int = 0, name: str = "untrained") -> Model:
 
 def _build(plan: Plan, where: str) -> nn.Module:
     try:
-        return build_network(plan.network, len(plan.modalities), len(plan.regions), **plan.network_arguments)
+        return build_network(plan.network, len(plan.modalities), plan.output_channels, **plan.network_arguments)
     except (TypeError, ValueError, OverflowError, RuntimeError, MemoryError) as error:
         arguments = str(plan.network_arguments)[:200]
         raise InputError(f"{where}: {plan.network} cannot be built from its arguments {arguments}: {error}.") from error
@@ -297,7 +297,7 @@ def _sequence_axes(plan: Plan) -> dict[str, int]:
     torch = require_torch()
     with torch.device("meta"):
         one, more = (
-            build_network(plan.network, len(plan.modalities) + extra, len(plan.regions), **plan.network_arguments)
+            build_network(plan.network, len(plan.modalities) + extra, plan.output_channels, **plan.network_arguments)
             for extra in (0, 1)
         )
     shapes = {name: value.shape for name, value in one.state_dict().items()}

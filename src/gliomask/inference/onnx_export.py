@@ -19,7 +19,7 @@ from gliomask.extras import missing_extra
 from gliomask.files import write_bytes
 from gliomask.inference.loading import Model
 from gliomask.inference.torch_engine import TorchEngine
-from gliomask.inference.windows import NetworkFacts
+from gliomask.inference.windows import Divisor, NetworkFacts
 from gliomask.model.file import make_record
 from gliomask.networks.blocks import InstanceNorm, SameConv
 from gliomask.volume import round_up_to_multiple
@@ -66,7 +66,7 @@ def export_model(
     return fixed
 
 
-def _traced_for_sizes(model: Model, divisor: int) -> tuple[Any, tuple[int, ...] | None]:
+def _traced_for_sizes(model: Model, divisor: Divisor) -> tuple[Any, tuple[int, ...] | None]:
     """Return the ONNX message for all sizes and None, or the message for the size of the patches and that size."""
     network = _for_onnx(model.network)
     sequences = len(model.plan.modalities)
@@ -117,12 +117,15 @@ def _for_onnx(network: nn.Module) -> nn.Module:
     return copied
 
 
-def _traced(network: nn.Module, sequences: int, size: tuple[int, ...], divisor: int | None) -> Any:
+def _traced(network: nn.Module, sequences: int, size: tuple[int, ...], divisor: Divisor | None) -> Any:
     """Return the ONNX message for sizes of any multiple of `divisor`, or with None for this size only."""
     shapes = None
     if divisor is not None:
-        dims = (torch.export.Dim(axis, min=1, max=_LARGEST_EDGE // divisor) for axis in "xyz")
-        shapes = ({axis: divisor * dim for axis, dim in enumerate(dims, start=2)},)
+        steps = round_up_to_multiple((1, 1, 1), divisor)
+        dims = [
+            torch.export.Dim(axis, min=1, max=_LARGEST_EDGE // step) for axis, step in zip("xyz", steps, strict=True)
+        ]
+        shapes = ({axis: step * dim for axis, (step, dim) in enumerate(zip(steps, dims, strict=True), start=2)},)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             network,

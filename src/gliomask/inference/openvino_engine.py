@@ -18,6 +18,7 @@ from gliomask.inference.memory import is_lack_of_memory
 from gliomask.inference.openvino_graph import build_graph, channels_of, graph_facts, has_graph, members_of, widths_of
 from gliomask.inference.openvino_import import openvino
 from gliomask.inference.windows import (
+    Divisor,
     Inference,
     NetworkFacts,
     OnPart,
@@ -30,6 +31,7 @@ from gliomask.inference.windows import (
 from gliomask.model.choices import Precision
 from gliomask.model.file import damaged, is_onnx, misfit, model_digest, read_record, read_weights
 from gliomask.model.plan import Plan, plan_from_dict
+from gliomask.volume import round_up_to_multiple
 
 # The memory that one pass may need in addition to the libraries and the images.
 _WHOLE_PASS_BYTES = 600_000_000
@@ -148,7 +150,7 @@ class _Engine:
     precision: Precision
 
     @property
-    def divisor(self) -> int:
+    def divisor(self) -> Divisor:
         return self.network.facts.divisor
 
     @property
@@ -171,6 +173,9 @@ class _Engine:
         except (RuntimeError, MemoryError) as error:
             raise _failure(error) from error
         return logits
+
+    def flip(self, array: NDArray[np.float32], axes: Size) -> NDArray[np.float32]:
+        return np.flip(array, axes)
 
     def fetch(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         return array
@@ -202,10 +207,12 @@ def _read_safetensors(path: Path, plan: Plan, _: dict[str, Any]) -> tuple[Graph,
     weights = read_weights(path)
     try:
         facts = graph_facts(weights)
-        if facts.divisor > _LARGEST_DIVISOR:
+        smallest = round_up_to_multiple((1, 1, 1), facts.divisor)
+        if max(smallest) > _LARGEST_DIVISOR:
             raise ValueError("too many levels")
-        build_graph(weights, (facts.divisor,) * 3)  # raises if the weights do not fit together
-        fits = channels_of(weights) == (len(plan.modalities), len(plan.regions)) and _has_asked_channels(plan, weights)
+        build_graph(weights, smallest)  # raises if the weights do not fit together
+        channels = (len(plan.modalities), plan.output_channels)
+        fits = channels_of(weights) == channels and _has_asked_channels(plan, weights)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, AssertionError, RuntimeError) as error:
         raise misfit(path, plan) from error
     if not fits:
@@ -222,7 +229,9 @@ def _read_onnx(path: Path, plan: Plan, record: dict[str, Any]) -> tuple[Graph, N
         return model
 
     try:
-        _check_onnx(graph(facts.size or (facts.divisor * 2,) * 3), path, plan)
+        _check_onnx(
+            graph(facts.size or tuple(2 * n for n in round_up_to_multiple((1, 1, 1), facts.divisor))), path, plan
+        )
     except (RuntimeError, MemoryError, ValueError) as error:
         raise damaged(path, error) from error
     return graph, facts
@@ -232,10 +241,12 @@ def _stored_facts(path: Path, fields: Any) -> NetworkFacts:
     """Return the facts that `export_model` stored in an ONNX file's record."""
     try:
         facts = NetworkFacts(**fields)
-        edges = [facts.divisor, *(facts.size or ())]
+        steps = [facts.divisor] if isinstance(facts.divisor, int) else list(facts.divisor)
+        edges = [*steps, *(facts.size or ())]
         valid = (
             all(type(edge) is int and 1 <= edge <= _LARGEST_DIVISOR for edge in edges)
-            and len(edges) in (1, 4)
+            and len(steps) in (1, 3)
+            and len(edges) - len(steps) in (0, 3)
             and 0 < float(facts.bytes_per_voxel) < float("inf")
         )
     except (TypeError, ValueError) as error:
@@ -255,7 +266,7 @@ def _check_onnx(model: openvino.Model, path: Path, plan: Plan) -> None:
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise misfit(path, plan)
     size = list(model.input(0).get_shape())[2:]
-    if list(model.output(0).get_shape()) != [1, len(plan.regions), *size]:
+    if list(model.output(0).get_shape()) != [1, plan.output_channels, *size]:
         raise misfit(path, plan)
     for node in model.get_ops():
         if node.get_type_name() == "Constant" and node.data.dtype.kind == "f" and not np.isfinite(node.data).all():

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from gliomask.cases import MODALITIES, Case, find_cases, read_case
 from gliomask.errors import InputError, describe
 from gliomask.files import replacing
+from gliomask.inference.averaging import mean_probabilities
 from gliomask.inference.memory import is_lack_of_memory
 from gliomask.inference.plausibility import describe_unusual, measure_pieces
-from gliomask.inference.postprocessing import clean, to_probabilities
-from gliomask.inference.preprocessing import Prepared, prepare, restore
+from gliomask.inference.postprocessing import clean
+from gliomask.inference.preprocessing import Prepared, prepare
 from gliomask.inference.record import beside, describe_images, describe_settings, digest_of
-from gliomask.inference.windows import Inference, OnPart, Predictor, Window, report_part
+from gliomask.inference.windows import Inference, OnPart, Predictor, Window
 from gliomask.inspection import inspect
 from gliomask.labels import REGIONS, count_labels, get_convention, to_labels
 from gliomask.model.plan import Plan
@@ -36,7 +37,6 @@ from gliomask.volume import (
     gzip_nifti,
     nifti_bytes,
     read_volume,
-    reorient,
     voxel_volume_ml,
 )
 
@@ -287,7 +287,7 @@ def _read(models: Sequence[Predictor], case: Case) -> _Ready | InputError:
         for member in models:
             check_sequences(member.plan, case)
             plan = member.plan
-            view = (plan.modalities, plan.axes, plan.spacing_mm, plan.normalization)
+            view = (plan.modalities, plan.axes, plan.spacing_mm, plan.normalizations, plan.crop, plan.resampling)
             if view not in by_view:
                 volume = read_case(case, plan.modalities)
                 warnings |= dict.fromkeys(_inspect(case, volume, plan))
@@ -303,9 +303,9 @@ def _answer_or_error(
 ) -> Prediction | InputError:
     started = time.perf_counter()
     try:
-        probabilities, window = _mean_probabilities(models, ready, inference, on_part)
         rules = plan.postprocessing.given(ready.case.images)
-        masks = clean(probabilities.data, plan.regions, rules, probabilities.spacing_mm)
+        probabilities, decided, window = mean_probabilities(models, plan, ready.prepared, inference, on_part)
+        masks = clean(probabilities.data, plan.regions, rules, probabilities.spacing_mm, decided)
         labels = to_labels(masks, plan.regions, get_convention(convention))
         unusual = _unusual(masks, plan, probabilities.spacing_mm)
     except Exception as error:
@@ -332,33 +332,6 @@ def _unusual(masks: NDArray[np.bool_], plan: Plan, spacing_mm: Spacing) -> list[
     pieces_ml = measure_pieces(masks[plan.regions.index("WT")], spacing_mm, plan.typical.piece_mm3)
     warning = describe_unusual(pieces_ml, plan.typical)
     return [warning] if warning else []
-
-
-def _mean_probabilities(
-    models: Sequence[Predictor], ready: _Ready, inference: Inference, on_part: OnPart
-) -> tuple[Volume, Window]:
-    """Return the mean of the models' calibrated probabilities on the images' grid, and the last model's window."""
-    total: Volume | None = None
-    for number, (member, prepared) in enumerate(zip(models, ready.prepared, strict=True)):
-        part = partial(report_part, on_part, number, len(models))
-        logits, window = member.run(prepared.data, inference, part)
-        _check_finite(logits, member)
-        answer = restore(prepared, to_probabilities(logits, member.plan.regions, member.plan.postprocessing))
-        # The models may read different sequences first, which may be stored in different orientations.
-        total = answer if total is None else Volume(total.data + reorient(answer, total.grid.axes).data, total.affine)
-    assert total is not None
-    return (total if len(models) == 1 else Volume(total.data / len(models), total.affine)), window
-
-
-def _check_finite(logits: NDArray[np.float32], model: Predictor) -> None:
-    """Refuse logits that are NaN or infinite, which would otherwise give a mask that looks like any other."""
-    with np.errstate(all="ignore"):
-        total = logits.sum()  # NaN or infinite if any of them is, and much faster than a test of each
-    if not np.isfinite(total):
-        raise InputError(
-            f"{model.name} returned values that are NaN or infinite. Try --precision fp32; if that does not help, the "
-            "model file or the images are damaged."
-        )
 
 
 def case_error(case: Case, error: Exception) -> InputError:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from gliomask.cases import Case
 from gliomask.errors import InputError
+from gliomask.inference.resampling import resize, target_shape, target_spacing
 from gliomask.inspection import find_outliers
-from gliomask.model.choices import Normalization
+from gliomask.model.choices import ChannelNormalization, Normalization
 from gliomask.model.plan import Plan
 from gliomask.volume import (
     Box,
@@ -41,14 +42,17 @@ _NEIGHBOURS = np.array([offset for offset in product((-1, 0, 1), repeat=3) if an
 
 @dataclass(frozen=True)
 class Framed:
-    """The brain's bounding box in the plan's orientation and spacing, before the intensities are normalized."""
+    """The brain's bounding box in the plan's orientation, before the intensities are normalized.
+
+    Its voxel size is the plan's, or with `Plan.resampling` that of the volume.
+    """
 
     data: NDArray[Any]
     """`(C, x, y, z)`, in the type of the volume, or float32 if it was resampled."""
     box: Box
     """The position of the box in `grid`."""
     grid: Grid
-    """The whole field of view in the plan's orientation and spacing."""
+    """The whole field of view in the plan's orientation."""
     original: Grid
     """The grid of the volume."""
     replaced: tuple[int, ...]
@@ -71,7 +75,7 @@ class Prepared:
     """A network's input, with what is needed to map its output back."""
 
     data: NDArray[np.float32]
-    """`(C, x, y, z)`, normalized; the background is zero."""
+    """`(C, x, y, z)`, normalized and in the plan's voxel size."""
     present: tuple[bool, ...]
     """Which channels the examination has; the others are zero."""
     framed: Framed
@@ -91,9 +95,24 @@ def prepare(volume: Volume, plan: Plan) -> Prepared:
         InputError: The field of view is too large or too small to be a head; see `onto_plan`.
     """
     framed = frame(volume, plan)
-    moments = [channel_moments(channel) for channel in framed.data]
     present = tuple(bool(channel.any()) for channel in framed.data)
-    return Prepared(normalize(framed.data, moments, plan.normalization), present, framed)
+    data = _normalized(framed.data, plan)
+    if plan.resampling is not None:
+        own_mm, target_mm = _spacings(framed, plan)
+        data = resize(data, target_shape(data.shape[1:], own_mm, target_mm), plan.resampling.image, own_mm, target_mm)
+    return Prepared(data, present, framed)
+
+
+def onto_frame(prepared: Prepared, logits: NDArray[np.float32], plan: Plan) -> NDArray[np.float32]:
+    """Return a network's logits `(R, ...)` on the grid of `prepared.framed`; the same array without `Plan.resampling`.
+
+    nnU-Net resamples logits rather than probabilities, so this comes before the sigmoid or softmax.
+    """
+    if plan.resampling is None:
+        return logits
+    x, y, z = prepared.framed.data.shape[1:]
+    own_mm, target_mm = _spacings(prepared.framed, plan)
+    return resize(logits, (x, y, z), plan.resampling.output, target_mm, own_mm)
 
 
 def restore(prepared: Prepared, channels: NDArray[np.float32]) -> Volume:
@@ -101,7 +120,7 @@ def restore(prepared: Prepared, channels: NDArray[np.float32]) -> Volume:
 
     Args:
         prepared: The value that `prepare` returned.
-        channels: `(R, x, y, z)` on the prepared grid, such as probabilities.
+        channels: `(R, x, y, z)` on the grid of `prepared.framed`, such as probabilities (see `onto_frame`).
 
     Returns:
         `(R, X, Y, Z)`, zero outside the brain's bounding box, with exactly the original affine.
@@ -148,7 +167,7 @@ def frame(volume: Volume, plan: Plan) -> Framed:
     """
     repaired, replaced = replace_outliers(volume)
     oriented = onto_plan(repaired, plan)
-    x, y, z = box = brain_box(oriented.data)
+    x, y, z = box = brain_box(oriented.data) if plan.crop else _whole(oriented.data)
     # A copy rather than a view, so that the memory of the whole volume is free while the network runs.
     return Framed(np.ascontiguousarray(oriented.data[:, x, y, z]), box, oriented.grid, volume.grid, replaced)
 
@@ -196,6 +215,8 @@ def _fill(channel: NDArray[Any], holes: NDArray[np.bool_]) -> None:
 def onto_plan(volume: Volume, plan: Plan, *, nearest: bool = False) -> Volume:
     """Return the volume in the plan's orientation and spacing; a view where neither changes it.
 
+    With `Plan.resampling` the voxel size stays, because it is changed after cropping.
+
     Args:
         volume: Any channels.
         plan: The plan.
@@ -209,6 +230,8 @@ def onto_plan(volume: Volume, plan: Plan, *, nearest: bool = False) -> Volume:
     if np.allclose(oriented.spacing_mm, plan.spacing_mm, rtol=_SAME_SPACING, atol=0):
         return oriented
     _check_field_of_view(oriented.grid)
+    if plan.resampling is not None:
+        return oriented
     return resample(oriented, grid_at_spacing(oriented.grid, plan.spacing_mm), nearest=nearest)
 
 
@@ -228,8 +251,12 @@ def brain_box(data: NDArray[Any]) -> Box:
 
     If all voxels are zero, it is the whole grid.
     """
+    return bounding_box(np.asarray(data.any(axis=0))) or _whole(data)
+
+
+def _whole(data: NDArray[Any]) -> Box:
     x, y, z = (slice(0, edge) for edge in data.shape[1:])
-    return bounding_box(np.asarray(data.any(axis=0))) or (x, y, z)
+    return x, y, z
 
 
 def channel_moments(channel: NDArray[Any]) -> Moments:
@@ -257,6 +284,50 @@ def normalize(data: NDArray[Any], moments: Sequence[Moments], normalization: Nor
         out *= factor
         out[channel == 0] = 0
     return result
+
+
+def _normalized(data: NDArray[Any], plan: Plan) -> NDArray[np.float32]:
+    """Return the box with each sequence normalized as described by the plan."""
+    rules = plan.normalizations
+    brain = _filled(data) if "zscore_brain" in rules else None
+    result = np.empty(data.shape, dtype=np.float32)
+    for number, rule in enumerate(rules):
+        channel = data[number : number + 1]
+        if rule == "zscore" or rule == "minmax":
+            result[number] = normalize(channel, [channel_moments(channel[0])], rule)
+        else:
+            result[number] = _whole_channel(channel[0].astype(np.float32), rule, brain)
+    return result
+
+
+def _filled(data: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return the voxels that are not zero in some channel, and those that they enclose."""
+    from scipy.ndimage import binary_fill_holes
+
+    return np.asarray(binary_fill_holes(np.asarray(data.any(axis=0))))
+
+
+def _whole_channel(
+    channel: NDArray[np.float32], rule: ChannelNormalization, brain: NDArray[np.bool_] | None
+) -> NDArray[np.float32]:
+    """Return one channel normalized by a rule in which zero is an intensity like others."""
+    if rule == "none":
+        return channel
+    if rule == "rescale":
+        least, most = float(channel.min()), float(channel.max())
+        return np.asarray((channel - np.float32(least)) * np.float32(1 / (most - least or 1.0)))
+    inside = np.ones(channel.shape, bool) if rule == "zscore_box" or brain is None else brain
+    voxels = channel[inside]
+    if not voxels.size:
+        return channel
+    mean, std = float(voxels.mean(dtype=np.float64)), float(voxels.std(dtype=np.float64))
+    return np.where(inside, (channel - np.float32(mean)) * np.float32(1 / (std or 1.0)), channel)
+
+
+def _spacings(framed: Framed, plan: Plan) -> tuple[Spacing, Spacing]:
+    """Return the voxel size of the box and that which the network gets."""
+    own_mm = framed.grid.spacing_mm
+    return own_mm, target_spacing(plan, own_mm)
 
 
 def scale_of(moments: Moments, normalization: Normalization) -> tuple[np.float32, np.float32]:

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from gliomask.cases import usable_cores
 from gliomask.errors import InputError
 from gliomask.inference.memory import is_lack_of_memory
-from gliomask.inference.windows import Inference, OnPart, Size, Window, run_engine
+from gliomask.inference.windows import Divisor, Inference, OnPart, Size, Window, run_engine
 from gliomask.model.choices import Precision, check_device_name
 from gliomask.model.plan import Plan
 from gliomask.networks.blocks import InstanceNorm
+from gliomask.volume import round_up_to_multiple
 
 # The memory that one pass over a whole brain may need on a CPU, in addition to the libraries and the images, so that
 # prediction stays under 2 GB.
@@ -60,7 +61,7 @@ class TorchEngine:
         self.network = network
         self.in_channels = in_channels
         self.device = next(network.parameters()).device
-        self.divisor = cast(int, network.divisor)
+        self.divisor = cast(Divisor, getattr(network, "divisors", network.divisor))
 
     @property
     def norm_sees_window(self) -> bool:
@@ -77,7 +78,7 @@ class TorchEngine:
     @cached_property
     def bytes_per_voxel(self) -> float:
         """The estimated memory of a pass for each voxel, from the largest layer output in a pass over a small cube."""
-        edge = 2 * self.divisor
+        size = [2 * edge for edge in round_up_to_multiple((1, 1, 1), self.divisor)]
         largest, thread = 0, get_ident()
 
         def note(_: nn.Module, __: Any, output: Tensor) -> None:
@@ -87,11 +88,11 @@ class TorchEngine:
 
         handles = [module.register_forward_hook(note) for module in self.network.modules()]
         try:
-            self.network(torch.zeros(1, self.in_channels, edge, edge, edge, device=self.device))
+            self.network(torch.zeros(1, self.in_channels, *size, device=self.device))
         finally:
             for handle in handles:
                 handle.remove()
-        return largest * _LARGEST_OUTPUTS_ALIVE / edge**3
+        return largest * _LARGEST_OUTPUTS_ALIVE / float(np.prod(size))
 
     def place(self, array: NDArray[np.float32]) -> Tensor:
         """Return the array as a tensor on the network's device; on a CPU they share memory."""
@@ -100,6 +101,10 @@ class TorchEngine:
     def forward(self, images: Tensor) -> Tensor:
         """Return the network's logits as float32."""
         return cast(Tensor, self.network(images.contiguous(memory_format=torch.channels_last_3d)).float())
+
+    def flip(self, array: Tensor, axes: Size) -> Tensor:
+        """Return a tensor with some axes reversed."""
+        return array.flip(axes)
 
     def fetch(self, array: Tensor) -> NDArray[np.float32]:
         """Return a tensor as a NumPy array."""

@@ -7,10 +7,11 @@ need not be.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, product
+from math import ceil
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -18,20 +19,15 @@ from numpy.typing import NDArray
 
 from gliomask.model.choices import Precision
 from gliomask.model.plan import Plan
+from gliomask.model.sampling import Windows
 from gliomask.volume import round_up_to_multiple
 
 Window = Literal["auto", "whole", "sliding"]
 Size = tuple[int, ...]
+Divisor = int | tuple[int, int, int]
+"""X, Y and Z must be multiples of it; or of one number each."""
 OnPart = Callable[[float], None]
 """A function that is called with the completed fraction of the work, from 0 to 1."""
-
-# Windows overlap by half. Each is weighted by a Gaussian whose sigma is an eighth of its edge, so that voxels near its
-# borders get little weight.
-_OVERLAP = 0.5
-_SIGMA = 1 / 8
-
-# The axes of `(C, X, Y, Z)` along which the image is flipped in each pass; none in the first.
-_MIRRORS = [axes for count in range(4) for axes in combinations((1, 2, 3), count)]
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,8 @@ class Inference:
     """`whole`: one pass over the brain's bounding box. `sliding`: overlapping windows of the patch size. `auto`: see
     `choose_window`."""
     mirror: bool = False
-    """Average over the eight mirror images (test-time augmentation), which takes eight times as long."""
+    """Average over the mirror images along the plan's axes (test-time augmentation): with three axes eight times as
+    long."""
     precision: Precision = "auto"
     """`auto`: bf16 where the device computes in it in hardware, else fp32. `fp16` needs a GPU."""
 
@@ -51,8 +48,8 @@ class Inference:
 class NetworkFacts:
     """Properties of a network that are needed to run it, independent of the engine."""
 
-    divisor: int
-    """X, Y and Z of the input must be multiples of it."""
+    divisor: Divisor
+    """X, Y and Z of the input must be multiples of it, or of one number each."""
     norm_sees_window: bool
     """Whether the network normalizes by statistics of its input (instance or group norm)."""
     bytes_per_voxel: float
@@ -93,8 +90,8 @@ class Engine(Protocol):
     """A network that is ready to run, with the functions that move arrays to its device and back."""
 
     @property
-    def divisor(self) -> int:
-        """X, Y and Z of the images given to `forward` must be multiples of it."""
+    def divisor(self) -> Divisor:
+        """X, Y and Z of the images given to `forward` must be multiples of it, or of one number each."""
 
     @property
     def norm_sees_window(self) -> bool:
@@ -108,6 +105,9 @@ class Engine(Protocol):
 
     def forward(self, images: Any) -> Any:
         """Return the logits `(1, R, X, Y, Z)`, float32, of images `(1, C, X, Y, Z)`; both are on the device."""
+
+    def flip(self, array: Any, axes: Size) -> Any:
+        """Return an array on the device with some axes reversed."""
 
     def fetch(self, array: Any) -> NDArray[np.float32]:
         """Return an array on the device as a NumPy array."""
@@ -124,9 +124,15 @@ def run_engine(
     """
     shape = data.shape[1:]
     window = choose_window(engine, plan, shape, inference)
-    run_once = _whole if window == "whole" else _sliding
-    size = round_up_to_multiple(shape, engine.divisor) if window == "whole" else window_size(engine, plan)
-    mirrors = _MIRRORS if inference.mirror else _MIRRORS[:1]
+    mirrors = mirror_images(plan.mirror_axes) if inference.mirror else [()]
+    within: Sequence[Size] = [()]
+    size: Size
+    if window == "whole":
+        run_once, size = _whole, round_up_to_multiple(shape, engine.divisor)
+    else:
+        if plan.windows.mirror_windows:
+            mirrors, within = [()], mirrors
+        run_once, size = partial(_sliding, rules=plan.windows, mirrors=within), window_size(engine, plan)
     total: NDArray[np.float32] | None = None
     for number, axes in enumerate(mirrors):
         report = partial(report_part, on_part, number, len(mirrors))
@@ -134,6 +140,16 @@ def run_engine(
         total = logits if total is None else total + logits
     assert total is not None
     return total if len(mirrors) == 1 else total / np.float32(len(mirrors)), window
+
+
+def mirror_images(axes: Sequence[int]) -> list[Size]:
+    """Return the axes of `(C, X, Y, Z)` along which the image is flipped in each pass; none in the first.
+
+    Args:
+        axes: The axes of `(X, Y, Z)` along which it may be flipped, from 0.
+    """
+    spatial = [axis + 1 for axis in axes]
+    return [flipped for count in range(len(spatial) + 1) for flipped in combinations(spatial, count)]
 
 
 def choose_window(engine: Engine, plan: Plan, shape: Size, inference: Inference) -> Window:
@@ -166,15 +182,23 @@ def _whole(engine: Engine, data: NDArray[np.float32], size: Size, on_part: OnPar
     return _crop(logits[0], data.shape[1:])
 
 
-def _sliding(engine: Engine, data: NDArray[np.float32], size: Size, on_part: OnPart) -> NDArray[np.float32]:
+def _sliding(
+    engine: Engine,
+    data: NDArray[np.float32],
+    size: Size,
+    on_part: OnPart,
+    *,
+    rules: Windows,
+    mirrors: Sequence[Size],
+) -> NDArray[np.float32]:
     padded = _pad(data, tuple(max(a, b) for a, b in zip(data.shape[1:], size, strict=True)))
-    images, weights = engine.place(padded), engine.place(_gaussian(size))
+    images, weights = engine.place(padded), engine.place(_weights(size, rules))
     total: Any = None
     weight = engine.place(np.zeros(padded.shape[2:], np.float32))
-    corners = list(product(*(_starts(n, window) for n, window in zip(padded.shape[2:], size, strict=True))))
+    corners = list(product(*(_starts(n, edge, rules) for n, edge in zip(padded.shape[2:], size, strict=True))))
     for number, corner in enumerate(corners, start=1):
         x, y, z = (slice(start, start + window) for start, window in zip(corner, size, strict=True))
-        logits = engine.forward(images[:, :, x, y, z])
+        logits = _mirrored_mean(engine, images[:, :, x, y, z], mirrors)
         if total is None:
             total = engine.place(np.zeros((1, logits.shape[1], *padded.shape[2:]), np.float32))
         total[:, :, x, y, z] += logits * weights
@@ -184,20 +208,42 @@ def _sliding(engine: Engine, data: NDArray[np.float32], size: Size, on_part: OnP
     return _crop(engine.fetch(total)[0], data.shape[1:])
 
 
-def _starts(length: int, window: int) -> list[int]:
-    """Return the first voxel of each window along an axis: evenly spaced, overlapping by at least half.
+def _mirrored_mean(engine: Engine, images: Any, mirrors: Sequence[Size]) -> Any:
+    """Return the mean logits of one window over its mirror images; the axes of each are those of `(C, X, Y, Z)`."""
+    if len(mirrors) == 1:
+        return engine.forward(images)
+    total: Any = 0
+    for axes in mirrors:
+        in_batch = tuple(axis + 1 for axis in axes)
+        flipped = engine.flip(images, in_batch) if axes else images
+        logits = engine.forward(flipped)
+        total = total + (engine.flip(logits, in_batch) if axes else logits)
+    return total / len(mirrors)
+
+
+def _starts(length: int, window: int, rules: Windows) -> list[int]:
+    """Return the first voxel of each window along an axis, overlapping by at least what the rules say.
 
     The first window starts at 0 and the last one ends at `length`.
     """
-    step = max(1, int(window * (1 - _OVERLAP)))
-    count = -(-(length - window) // step) + 1
-    return [round(i * (length - window) / max(count - 1, 1)) for i in range(count)]
+    step, rest = max(1.0, window * (1 - rules.overlap)), length - window
+    if rules.placement == "fixed":
+        return [min(i * int(step), rest) for i in range(ceil(rest / int(step)) + 1)]
+    count = ceil(rest / step) + 1
+    return [round(i * rest / max(count - 1, 1)) for i in range(count)]
 
 
-def _gaussian(size: Size) -> NDArray[np.float32]:
-    axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n * _SIGMA)) ** 2).astype(np.float32) for n in size]
+def _weights(size: Size, rules: Windows) -> NDArray[np.float32]:
+    """Return the weight of each voxel of a window, 1 at the most."""
+    if rules.sigma is None:
+        return np.ones(size, np.float32)
+    centres = [n // 2 if rules.centre == "voxel" else (n - 1) / 2 for n in size]
+    axes = [
+        np.exp(-0.5 * ((np.arange(n) - centre) / (n * rules.sigma)) ** 2).astype(np.float32)
+        for n, centre in zip(size, centres, strict=True)
+    ]
     weights = axes[0][:, None, None] * axes[1][None, :, None] * axes[2][None, None, :]
-    return np.asarray(np.maximum(weights, np.float32(1e-4)))  # some voxels lie in the corner of one window only
+    return np.asarray(np.maximum(weights, np.float32(rules.least_weight)))
 
 
 def _margins(inner: Size, outer: Size) -> list[slice]:

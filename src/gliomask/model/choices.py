@@ -9,6 +9,8 @@ from gliomask.errors import InputError
 
 Normalization = Literal["zscore", "minmax"]
 """How the intensities of each sequence are normalized; see `inference.preprocessing`."""
+ChannelNormalization = Literal["zscore", "minmax", "zscore_brain", "zscore_box", "rescale", "none"]
+"""How the intensities of one sequence are normalized; see `Plan.channel_normalization`."""
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 """The floating-point type a network computes in. `auto`: bf16 where the processor computes in it, else fp32."""
 

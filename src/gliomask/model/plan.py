@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gliomask.cases import get_modality
 from gliomask.errors import InputError, unknown_name
-from gliomask.labels import REGIONS, get_convention
-from gliomask.model.choices import Normalization
+from gliomask.labels import REGIONS, TISSUES, get_convention
+from gliomask.model.choices import ChannelNormalization, Normalization
+from gliomask.model.sampling import Axis, Origin, Resampling, Windows
 
 # The two directions of each anatomical axis.
 _DIRECTIONS = ("LR", "AP", "IS")
 
 # Regions that are recognised by their contrast enhancement, which only t1c shows.
 _NEED_CONTRAST = ("TC", "ET")
+
+# Fields that were added after the first version.
+_ADDED = ("typical", "classes", "channel_normalization", "crop", "resampling", "windows", "mirror_axes", "origin")
 
 _Millimetres = Annotated[float, Field(ge=0.05, le=50, allow_inf_nan=False)]
 _Edge = Annotated[int, Field(ge=1, le=1024)]
@@ -112,7 +116,11 @@ class Plan(BaseModel):
     can_miss: bool = False
     """Whether the network was trained with sequences left out, so that missing ones (zeros) are allowed."""
     regions: tuple[str, ...] = Field(default=("WT", "TC", "ET"), min_length=1)
-    """The regions in the order of the network's output channels; each has a sigmoid of its own."""
+    """The regions in the order of the network's output channels, each with a sigmoid of its own, unless the network has
+    `classes`."""
+    classes: tuple[str, ...] = ()
+    """For a network whose output channels are classes with a softmax: the tissue of each channel. The first one is the
+    background, an empty string. A voxel gets the most probable class."""
     convention: str = "brats2021"
     """The label convention in which masks are written by default."""
     axes: str = "LPS"
@@ -122,8 +130,22 @@ class Plan(BaseModel):
     normalization: Normalization = "zscore"
     """`zscore`: zero mean and unit variance over each sequence's non-zero voxels, zero stays zero. `minmax`: linear
     from each sequence's minimum and maximum to 0 and 1."""
+    channel_normalization: tuple[ChannelNormalization, ...] = ()
+    """The normalization of each sequence, where it is not the same for all. In addition to those above: `zscore_brain`
+    uses all voxels that are not zero in some sequence, and what they enclose, and leaves the others unchanged;
+    `zscore_box` uses all voxels of the brain's bounding box; `rescale` is linear from the minimum and maximum in the
+    box to 0 and 1, zero included; `none` changes nothing."""
+    crop: bool = True
+    """Whether the images are cropped to the bounding box of the brain."""
+    resampling: Resampling | None = None
+    """How images are brought to `spacing_mm`; None: linear interpolation before they are cropped and normalized, and of
+    the probabilities on the way back."""
     patch_size: tuple[_Edge, _Edge, _Edge] = (128, 128, 128)
     """The size of the training patches, which is also that of the sliding window."""
+    windows: Windows = Field(default_factory=Windows)
+    """Where sliding windows lie and how they are weighted."""
+    mirror_axes: tuple[Axis, ...] = (0, 1, 2)
+    """The axes of the network's input along which it may be mirrored for test-time augmentation."""
     whole_brain: bool = False
     """Whether the network was trained on whole brains, each cropped to its bounding box, so that one pass over the box
     is how it should be used."""
@@ -133,6 +155,8 @@ class Plan(BaseModel):
     """How masks are made from the network's logits."""
     typical: TypicalTumour | None = None
     """What the whole tumours of the training data are like; None: `predict` does not compare with them."""
+    origin: Origin | None = None
+    """Where the network comes from; None: gliomask trained it."""
 
     @field_validator("modalities")
     @classmethod
@@ -165,6 +189,31 @@ class Plan(BaseModel):
             )
         return axes
 
+    @field_validator("mirror_axes")
+    @classmethod
+    def _different_axes(cls, axes: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(axes)))
+
+    @model_validator(mode="after")
+    def _matching_channels(self) -> Plan:
+        if self.channel_normalization and len(self.channel_normalization) != len(self.modalities):
+            raise InputError(
+                f"channel_normalization: {len(self.channel_normalization)} for {len(self.modalities)} sequences."
+            )
+        if self.classes:
+            _check_classes(self.classes, self.regions)
+        return self
+
+    @property
+    def output_channels(self) -> int:
+        """The number of channels of the network's output."""
+        return len(self.classes or self.regions)
+
+    @property
+    def normalizations(self) -> tuple[ChannelNormalization, ...]:
+        """The normalization of each sequence."""
+        return self.channel_normalization or (self.normalization,) * len(self.modalities)
+
     def needs_contrast(self, modalities: Iterable[str]) -> tuple[str, ...]:
         """Return the regions that cannot be predicted reliably because t1c, which the network expects, is missing."""
         if "t1c" not in self.modalities or "t1c" in modalities:
@@ -175,9 +224,13 @@ class Plan(BaseModel):
 def plan_to_dict(plan: Plan) -> dict[str, Any]:
     """Return the plan as plain values, ready for JSON.
 
-    `typical` is left out where it is None, so that versions of gliomask without it can read the plan.
+    Fields that the first format did not have are left out where they have their default, so that versions of gliomask
+    without them can read the plan.
     """
-    return plan.model_dump(mode="json", exclude={"typical"} if plan.typical is None else None)
+    unchanged = {
+        name for name in _ADDED if getattr(plan, name) == Plan.model_fields[name].get_default(call_default_factory=True)
+    }
+    return plan.model_dump(mode="json", exclude=unchanged)
 
 
 def plan_from_dict(fields: object, where: str) -> Plan:
@@ -206,3 +259,14 @@ def _check_regions(names: Iterable[str]) -> None:
     for name in names:
         if name not in REGIONS:
             raise unknown_name("region", name, REGIONS)
+
+
+def _check_classes(classes: tuple[str, ...], regions: tuple[str, ...]) -> None:
+    """Refuse classes that are unknown, do not begin with the background, or leave a region without a class."""
+    if len(classes) < 2 or classes[0] or any(tissue not in TISSUES for tissue in classes[1:]):
+        raise InputError(
+            f"classes: {list(classes)} must be '' for the background and then any of {', '.join(TISSUES)}."
+        )
+    empty = [region for region in regions if not REGIONS[region] & set(classes)]
+    if empty:
+        raise InputError(f"classes: none of {', '.join(classes[1:])} belongs to {', '.join(empty)}.")

@@ -104,9 +104,15 @@ def bounding_box(mask: NDArray[np.bool_], margin: Sequence[int] = (0, 0, 0)) -> 
     return boxes[0], boxes[1], boxes[2]
 
 
-def round_up_to_multiple(size: Sequence[int], multiple: int) -> tuple[int, int, int]:
-    """Return the smallest size `(X, Y, Z)` whose edges are multiples of a number and not smaller than those given."""
-    x, y, z = (-(-edge // multiple) * multiple for edge in size)
+def round_up_to_multiple(size: Sequence[int], multiple: int | Sequence[int]) -> tuple[int, int, int]:
+    """Return the smallest size `(X, Y, Z)` whose edges are multiples of a number and not smaller than those given.
+
+    Args:
+        size: `(X, Y, Z)`.
+        multiple: The number, or one for each edge.
+    """
+    multiples = [multiple] * len(size) if isinstance(multiple, int) else multiple
+    x, y, z = (-(-edge // step) * step for edge, step in zip(size, multiples, strict=True))
     return x, y, z
 
 

@@ -4,6 +4,12 @@
 post-processing to cases that the model was not trained on.
 """
 
-from gliomask.inference.postprocessing.clean import clean, to_probabilities
+from gliomask.inference.postprocessing.clean import (
+    class_masks,
+    clean,
+    region_probabilities,
+    softmax,
+    to_probabilities,
+)
 
-__all__ = ["clean", "to_probabilities"]
+__all__ = ["class_masks", "clean", "region_probabilities", "softmax", "to_probabilities"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomask.labels import REGIONS
 from gliomask.model.plan import Postprocessing, RegionRule
 from gliomask.volume import Spacing
 
@@ -36,8 +37,51 @@ def to_probabilities(logits: NDArray[np.float32], regions: Sequence[str], rule: 
     return result
 
 
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the probabilities of classes, `(C, ...)`, from their logits."""
+    result = np.exp(logits - logits.max(axis=0))
+    result /= result.sum(axis=0)
+    return np.asarray(result, np.float32)
+
+
+def region_probabilities(
+    probabilities: NDArray[np.float32], classes: Sequence[str], regions: Sequence[str], rule: Postprocessing
+) -> NDArray[np.float32]:
+    """Return the calibrated probability of each region, `(R, ...)`: the sum of those of the classes that belong to it.
+
+    Args:
+        probabilities: Those of the classes, `(C, ...)`.
+        classes: The tissue of each class; see `Plan.classes`.
+        regions: The regions.
+        rule: The post-processing rules of the plan, whose temperatures are applied to the regions' log odds.
+    """
+    result = np.zeros((len(regions), *probabilities.shape[1:]), np.float32)
+    for region, out in zip(regions, result, strict=True):
+        for tissue, channel in zip(classes, probabilities, strict=True):
+            if tissue in REGIONS[region]:
+                out += channel
+        temperature = rule.rule(region).temperature
+        if temperature != 1:
+            np.clip(out, 0, 1, out=out)
+            inside, outside = out ** (1 / temperature), (1 - out) ** (1 / temperature)
+            np.divide(inside, inside + outside, out=out)
+    return result
+
+
+def class_masks(
+    probabilities: NDArray[np.float32], classes: Sequence[str], regions: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Return one mask for each region, `(R, ...)`: the voxels whose most probable class belongs to it."""
+    found = probabilities.argmax(axis=0)
+    return np.stack([np.array([tissue in REGIONS[region] for tissue in classes])[found] for region in regions])
+
+
 def clean(
-    probabilities: NDArray[np.float32], regions: Sequence[str], rule: Postprocessing, spacing_mm: Spacing
+    probabilities: NDArray[np.float32],
+    regions: Sequence[str],
+    rule: Postprocessing,
+    spacing_mm: Spacing,
+    decided: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.bool_]:
     """Return one mask for each region; ET lies within TC, and TC within WT.
 
@@ -52,13 +96,13 @@ def clean(
         regions: The names of the channels.
         rule: The post-processing rules of the plan; by default thresholds of one half and nothing else.
         spacing_mm: Voxel size along X, Y, Z.
+        decided: The masks `(R, X, Y, Z)` that replace those of regions whose threshold is one half, such as those of
+            the most probable classes.
 
     Returns:
         `(R, X, Y, Z)`, new memory.
     """
-    masks = np.stack(
-        [channel > rule.rule(region).threshold for channel, region in zip(probabilities, regions, strict=True)]
-    )
+    masks = _first_masks(probabilities, regions, rule, decided)
     nested = [list(regions).index(region) for region in _NESTED if region in regions]
     for inner, outer in zip(nested[:0:-1], nested[-2::-1], strict=True):
         masks[outer] |= masks[inner]
@@ -75,6 +119,21 @@ def clean(
             enhancing[:] = False
     if rule.tc_threshold_without_et is not None and {"TC", "ET"} <= set(regions):
         _extend_core_without_et(masks, probabilities, regions, rule, voxel_mm3)
+    return masks
+
+
+def _first_masks(
+    probabilities: NDArray[np.float32],
+    regions: Sequence[str],
+    rule: Postprocessing,
+    decided: NDArray[np.bool_] | None,
+) -> NDArray[np.bool_]:
+    """Return the masks before they are cleaned; see `clean`."""
+    thresholds = [rule.rule(region).threshold for region in regions]
+    masks = np.stack([channel > threshold for channel, threshold in zip(probabilities, thresholds, strict=True)])
+    if decided is not None:
+        unchanged = [threshold == RegionRule().threshold for threshold in thresholds]
+        masks[unchanged] = decided[unchanged]
     return masks
 
 
