@@ -569,6 +569,41 @@ def test_scores_print_as_a_line_a_region(truth: Path) -> None:
     assert len(nothing.splitlines()) == 2
 
 
+def test_the_table_for_a_paper_has_the_numbers_of_the_summary(truth: Path, tmp_path: Path) -> None:
+    """Markdown and LaTeX have the same cells; a single case has a value, no deviation and no interval."""
+    for number, case in enumerate((ONE, TWO, THREE), 1):
+        shifted = mask_of(number, convention="brats2021", shift=number - 1)
+        write_mask(tmp_path / "found" / f"{case}.nii.gz", shifted, "brats2021")
+    found = evaluate(tmp_path / "found", truth)
+    found.save(tmp_path / "t.md")
+    found.save(tmp_path / "t.tex")
+    text = (tmp_path / "t.md").read_text("utf-8")
+    first = found.summary()[0]
+    low, high = sorted(scores["WT"]["dice"] for scores in found.scores.values())[::2]
+    assert (
+        f"| WT | Dice | 3 | {first['dice_mean']:.3f} ± {first['dice_std']:.3f} | {first['dice_median']:.3f} "
+        f"[{low:.3f}, {high:.3f}] | {first['dice_low']:.3f} to {first['dice_high']:.3f} |"
+    ) in text.replace(f"[{found.summary()[0]['dice_median']:.3f}", f"[{low:.3f}")
+    rows = [line for line in text.splitlines() if line.startswith(("| WT", "| TC", "| ET"))]
+    latex = (tmp_path / "t.tex").read_text("utf-8").replace("$\\pm$", "±").replace("\\%", "%")
+    assert all(row.strip("| ").replace(" | ", " & ") in latex for row in rows)
+    (tmp_path / "found" / f"{TWO}.nii.gz").rename(tmp_path / "one.nii.gz")
+    evaluate(tmp_path / "one.nii.gz", truth / TWO / f"{TWO}_seg.nii.gz", labels="brats2021").save(tmp_path / "one.md")
+    assert re.search(r"\| WT \| Dice \| 1 \| 0\.\d+ \| – \| – \|", (tmp_path / "one.md").read_text("utf-8"))
+
+
+def test_exchanged_prediction_and_truth_are_noticed(truth: Path, tmp_path: Path) -> None:
+    """The JSON that `predict` writes lies beside the truth and not beside the prediction."""
+    predicted = write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"), "brats2021")
+    beside = predicted.with_name(f"{ONE}.json")
+    facts = json.loads(beside.read_text()) | {"model": "m", "volumes_ml": {}, "versions": {}}
+    beside.write_text(json.dumps(facts))
+    true = truth / ONE / f"{ONE}_seg.nii.gz"
+    assert "exchanged" in str(evaluate(true, predicted).notes)
+    assert "exchanged" not in str(evaluate(predicted, true).notes)
+    assert "exchanged" not in str(evaluate(predicted, predicted).notes)
+
+
 def test_a_summary_prints_as_a_table(truth: Path) -> None:
     """It is a list of dicts with every statistic, and printed as the part of `print(scores)` below its first line."""
     found = evaluate(truth, truth)

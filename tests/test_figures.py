@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
@@ -397,7 +396,7 @@ def test_every_score_is_a_point(dices: tuple[float, ...], tmp_path: Path) -> Non
     """Each region has one point per case, and equal scores do not overlap; one case and no case are drawn too."""
     figure = scores_figure(score_rows(*dices))
     for axes, values in zip(figure.axes, (dices, [10 - 10 * dice for dice in dices]), strict=True):
-        assert f"{len(dices)} cases" in axes.get_title(loc="left")
+        assert f"{len(dices)} case{'' if len(dices) == 1 else 's'}" in axes.get_title(loc="left")
         assert len(axes.collections) == (3 if dices else 0)
         for place, points in enumerate(axes.collections):
             x, y = np.asarray(points.get_offsets()).T
@@ -428,11 +427,11 @@ def test_a_failed_picture_leaves_nothing_and_harms_nothing(tmp_path: Path, monke
     before = path.read_bytes()
 
     def fail(error: Exception) -> None:
-        def half_written(self: FigureCanvasAgg, where: Path, **_: object) -> None:
+        def half_written(self: Figure, where: Path, **_: object) -> None:
             Path(where).write_bytes(b"\x89PNG")
             raise error
 
-        monkeypatch.setattr(FigureCanvasAgg, "print_figure", half_written)
+        monkeypatch.setattr(Figure, "savefig", half_written)
 
     for error, told in ((OSError(28, "No space left on device"), InputError), (ValueError("odd"), ValueError)):
         fail(error)

@@ -45,7 +45,7 @@ def test_bias_and_limits_by_hand() -> None:
     (axes,) = figure.axes
     points = axes.collections[0].get_offsets()
     assert np.asarray(points).tolist() == [[10.5, 1], [21, 2], [31.5, 3]]
-    assert texts(figure) == ["bias +2.00", "+1.96 sd +3.96", "-1.96 sd +0.04"]
+    assert texts(figure) == ["bias\n+2.00", "+1.96 sd\n+3.96", "-1.96 sd\n+0.04"]
     assert axes.get_ylim()[0] < 0 < 3.96 < axes.get_ylim()[1]
 
 
@@ -54,7 +54,7 @@ def test_missing_and_empty_cases_are_in_no_bias() -> None:
     rows = [row("WT", 10, 11), row("WT", 50, 0, "missing"), row("WT", 0, 0), row("WT", 0, 2)]
     figure = bland_altman_figure(rows)
     assert figure.axes[0].get_title(loc="left") == "WT, 2 cases"
-    assert texts(figure) == ["bias +1.50"]
+    assert texts(figure) == ["bias\n+1.50"]
 
 
 def test_volumes_of_no_case_and_of_one_are_drawn(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     for block in _blocks(ROOT / "README.md", "python"):
         exec(compile(block, "README.md", "exec"), {})
-    assert re.search(r"^WT +\d\.\d+ \[", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^WT +\d\.\d+ ", capsys.readouterr().out, re.MULTILINE)
     assert {path.name for path in (tmp_path / "predictions").iterdir()} == {"first.nii.gz", "first.json", "first.png"}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gliomask.cli.console import out, progress, warn
-from gliomask.cli.options import Device, Output, Threads
+from gliomask.cli.options import Device, Dpi, FigureFormat, Output, Theme, Threads, figure_style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +38,9 @@ def compare(
     ] = None,
     device: Device = "auto",
     threads: Threads = None,
+    image_format: FigureFormat = "png",
+    dpi: Dpi = 110,
+    theme: Theme = "light",
 ) -> None:
     """Compare training runs: curves over epochs and hours, scores with intervals, cost, and masks of the same case.
 
@@ -47,6 +50,7 @@ def compare(
     from gliomask.inference.loading import require_torch
 
     torch = require_torch()
+    style = figure_style(image_format, dpi, theme)
     check_writable(output)
     torch.set_num_threads(threads or torch.get_num_threads())
     from gliomask.training.run_comparison import compare as compare_runs
@@ -58,6 +62,7 @@ def compare(
             output,
             cases=case or (),
             device=device,
+            style=style,
             on_case=lambda done, total: bar.update(task, total=total, completed=done),
         )
     _print_tables(compared)

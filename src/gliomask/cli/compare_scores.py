@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gliomask.cli.console import clear_stale, line, listed, out, warn
+from gliomask.cli.options import Dpi, Theme, figure_style
 from gliomask.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,8 +44,13 @@ def compare_scores(
         str | None, typer.Option("--protocol", help="The protocol, if the files hold the scores of several.")
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option("--picture", help="Draw each case as a line from table to table into this PNG file.")
+        Path | None,
+        typer.Option(
+            "--picture", help="Draw each case as a line from table to table into this file (.png, .svg, .pdf)."
+        ),
     ] = None,
+    dpi: Dpi = 110,
+    theme: Theme = "light",
 ) -> None:
     """Compare the scores of several models or teams case by case, and rank them as the BraTS challenge does.
 
@@ -60,6 +66,7 @@ def compare_scores(
         from gliomask.figures import require_matplotlib
 
         require_matplotlib()
+    style = figure_style("png", dpi, theme, picture)
     clear_stale(*(output or ()), picture)
     found = compare(files, protocol=protocol, metrics=metric or ())
     for note in found.tables.left_out:
@@ -75,7 +82,8 @@ def compare_scores(
         from gliomask.figures import save_figure
         from gliomask.report.pictures import draw_score_comparison
 
-        save_figure(draw_score_comparison(found), picture)
+        with style.colours():
+            save_figure(draw_score_comparison(found), picture, style)
         out.print(f"picture: {picture}")
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gliomask.cli.console import advance, clear_stale, end_batch, listed, out, progress, show_passed_over, warn
-from gliomask.cli.options import Labels
+from gliomask.cli.options import Dpi, FigureFormat, Labels, Theme, figure_style
 from gliomask.errors import InputError
 
 if TYPE_CHECKING:
     from gliomask.evaluation import Evaluation, ProtocolComparison, WorstCase
+    from gliomask.figures import FigureStyle
 
 EXAMPLES = """
 **Examples**
@@ -38,7 +39,10 @@ def evaluate(
     output: Annotated[
         list[Path] | None,
         typer.Option(
-            "-o", "--output", help="Write the scores as .csv, or with their summary as .json; may be repeated."
+            "-o",
+            "--output",
+            help="Write the scores as .csv, with their summary as .json, or a table for a paper as .md or .tex; may be "
+            "repeated.",
         ),
     ] = None,
     protocol: Annotated[
@@ -58,7 +62,9 @@ def evaluate(
         str | None, typer.Option("--truth-labels", help="The label convention of the truth, likewise.")
     ] = None,
     ignore_extra: Annotated[bool, typer.Option("--ignore-extra", help="Skip predictions that have no truth.")] = False,
-    picture: Annotated[Path | None, typer.Option("--picture", help="Draw all scores into this PNG file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Draw all scores into this file (.png, .svg, .pdf).")
+    ] = None,
     pictures: Annotated[
         Path | None,
         typer.Option(
@@ -67,6 +73,9 @@ def evaluate(
         ),
     ] = None,
     worst: Annotated[int, typer.Option("--worst", min=1, help="The number of cases in worst.png.")] = 6,
+    image_format: FigureFormat = "png",
+    dpi: Dpi = 110,
+    theme: Theme = "light",
 ) -> None:
     """Score predictions as the BraTS challenge of any year does: by case and region, with a summary.
 
@@ -77,15 +86,17 @@ def evaluate(
     from gliomask.evaluation import evaluate as score
     from gliomask.files import check_writable
 
-    endings = [path for path in output or () if path.suffix.lower() not in (".csv", ".json")]
+    known = (".csv", ".json") if compare else (".csv", ".json", ".md", ".tex")
+    endings = [path for path in output or () if path.suffix.lower() not in known]
     if endings:  # reported before the work rather than after it
-        raise InputError(f"{endings[0]}: scores are written as .csv or .json; choose one of these endings.")
+        raise InputError(f"{endings[0]}: scores are written as {', '.join(known)}; choose one of these endings.")
     if pictures is not None:
         check_writable(pictures)
     if picture is not None or pictures is not None:
         from gliomask.figures import require_matplotlib
 
         require_matplotlib()
+    style = figure_style(image_format, dpi, theme, picture)
     clear_stale(*(output or ()), picture, pictures and pictures / "scores.png")
     matched = find_pairs(prediction, truth)
     show_passed_over(matched.passed_over, "gliomask evaluate -v")
@@ -110,26 +121,32 @@ def evaluate(
     if picture is not None:
         from gliomask.figures import save_figure, scores_figure
 
-        save_figure(scores_figure(shown.rows(), shown.protocol.headline[:2]), picture)
+        with style.colours():
+            save_figure(scores_figure(shown.rows(), shown.protocol.headline[:2]), picture, style)
         out.print(f"picture: {picture}")
     if pictures is not None and shown.scores:
         from gliomask.evaluation import find_worst
 
         gallery = find_worst(shown, prediction, truth, labels=labels, truth_labels=truth_labels, count=worst)
-        _draw_all(shown, gallery, pictures)
+        with style.colours():
+            _draw_all(shown, gallery, pictures, style)
     end_batch(found.problems, len(shown.scores))
 
 
-def _draw_all(found: Evaluation, worst: list[WorstCase], folder: Path) -> None:
+def _draw_all(found: Evaluation, worst: list[WorstCase], folder: Path, style: FigureStyle) -> None:
     from gliomask.figures import bland_altman_figure, gallery_figure, save_figure, scores_figure
     from gliomask.report.pictures import gallery_cases
 
     title = f"the worst of {_cases(len(found.scores))} by {found.protocol.headline[0]} of {found.protocol.name}"
     title += f"; {len(found.missing)} without a prediction not shown" if found.missing else ""
     rows = found.rows()
-    save_figure(scores_figure(rows, found.protocol.headline[:2]), folder / "scores.png")
-    save_figure(bland_altman_figure(rows), folder / "volumes.png")
-    save_figure(gallery_figure(gallery_cases(worst), title), folder / "worst.png")
+    figures = {
+        "scores": scores_figure(rows, found.protocol.headline[:2]),
+        "volumes": bland_altman_figure(rows),
+        "worst": gallery_figure(gallery_cases(worst), title),
+    }
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"{name}.{style.format}", style)
     out.print(f"pictures: {folder}")
     for finding in worst:
         out.print(f"  {finding.case}: {finding.mistakes[0].text}")
@@ -182,7 +199,9 @@ def _print_summary(found: Evaluation) -> None:
             mean, std, low, high, median = (
                 _number(row[f"{metric}_{part}"]) for part in ("mean", "std", "low", "high", "median")
             )
-            table.add_row("" if place else str(row["region"]), metric, f"{mean} ± {std}", f"{low} – {high}", median)
+            one = row[f"{metric}_cases"] == 1  # of which there is neither a deviation nor an interval
+            spread, interval = (mean, "") if one else (f"{mean} ± {std}", f"{low} – {high}")
+            table.add_row("" if place else str(row["region"]), metric, spread, interval, median)
     out.print(table)
     empty = [f"{row['region']} {row['empty_truth']}" for row in found.summary() if row["empty_truth"]]
     if empty:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from gliomask.figures import FigureStyle
 
 Labels = Annotated[
     str | None,
@@ -31,8 +34,34 @@ Device = Annotated[
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads; default: one per core.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if it does not exist.")]
 
+FigureFormat = Annotated[
+    str, typer.Option("--format", help="The format of the pictures: png, svg or pdf.", rich_help_panel="Pictures")
+]
+Dpi = Annotated[
+    int,
+    typer.Option(
+        "--dpi", help="The pictures' resolution in dots per inch; journals ask for 300.", rich_help_panel="Pictures"
+    ),
+]
+Theme = Annotated[str, typer.Option("--theme", help="light, or dark for slides.", rich_help_panel="Pictures")]
+
 
 def _conventions() -> list[str]:
     from gliomask.labels import CONVENTIONS  # imported here because it needs NumPy, which would slow down --help
 
     return list(CONVENTIONS)
+
+
+def figure_style(image_format: str, dpi: int, theme: str, *pictures: Path | None) -> FigureStyle:
+    """Return the style of the pictures, after a check of the options and of the endings of the files to be drawn.
+
+    Raises:
+        InputError: An option or an ending cannot be used.
+    """
+    from gliomask.figures import FigureStyle
+
+    style = FigureStyle(image_format, dpi, theme)
+    for path in pictures:
+        if path is not None:
+            style.format_of(path)
+    return style

@@ -27,6 +27,10 @@ Write predictions/CASE.html for each case:
 
 `gliomask report --t1ce a.nii.gz --flair c.nii.gz mask.nii.gz`
 
+Also write the surface of each region, for a 3-D program or printer:
+
+`gliomask report PATIENTS predictions --mesh stl`
+
 `gliomask report run`
 
 `gliomask report unet.csv fast.csv -o scores.html`
@@ -52,6 +56,10 @@ def report(
     t2w: Annotated[_File, typer.Option("--t2", "--t2w", help="T2-weighted.")] = None,
     t2f: Annotated[_File, typer.Option("--flair", "--t2f", help="T2-FLAIR.")] = None,
     show: Annotated[str, typer.Option("--show", help="The sequences to show, such as flair,t1ce.")] = "",
+    mesh: Annotated[
+        str | None,
+        typer.Option("--mesh", help="Also write the surface of each region beside the page: stl, obj or glb."),
+    ] = None,
     labels: Labels = None,
     predictions: Annotated[
         _File, typer.Option("--predictions", help="For scores: the predicted masks, for a gallery.")
@@ -79,7 +87,8 @@ def report(
         _report_run(things[0], _page(output, things[0] / "report.html"), cases=cases, device=device)
     elif len(things) == (1 if files else 2):
         found, problems = _cases(things[0], files)
-        _report_predictions(found, problems, things[-1], output, labels, [name for name in show.split(",") if name])
+        shown = [name for name in show.split(",") if name]
+        _report_predictions(found, problems, things[-1], output, labels, shown, mesh)
     else:
         raise InputError(
             f"{', '.join(map(str, things))}: neither a prediction (CASE OUT, or --flair ... OUT), nor a run folder, "
@@ -120,10 +129,14 @@ def _report_predictions(
     output: Path | None,
     labels: str | None,
     sequences: Sequence[str],
+    mesh: str | None,
 ) -> None:
     from gliomask.cases import Problem, get_modality
-    from gliomask.report import find_mask, write_prediction_report
+    from gliomask.errors import unknown_name
+    from gliomask.report import MESH_FORMATS, find_mask, write_prediction_report
 
+    if mesh is not None and mesh not in MESH_FORMATS:
+        raise unknown_name("format of meshes", mesh, MESH_FORMATS)
     for name in sequences:
         get_modality(name)
     if output is not None and output.suffix.lower() == ".html" and len(cases) != 1:
@@ -141,8 +154,8 @@ def _report_predictions(
             try:
                 mask = find_mask(case, masks)
                 path = _page(output, mask.parent / f"{case.id}.html", f"{case.id}.html")
-                write_prediction_report(case, mask, path, labels=labels, sequences=sequences)
-                out.print(f"report: {path}")
+                meshes = write_prediction_report(case, mask, path, labels=labels, sequences=sequences, mesh=mesh)
+                _print_files({"report": [path], "mesh": meshes})
             except InputError as error:
                 if len(cases) == 1 and not problems:
                     raise
@@ -154,6 +167,12 @@ def _report_predictions(
                 failed.append(Problem(case.id, f"no report could be made: {describe(error)}"))
             advance(bar)
     end_batch([*problems, *failed], len(cases) - len(failed))
+
+
+def _print_files(written: Mapping[str, Sequence[Path]]) -> None:
+    for what, paths in written.items():
+        for path in paths:
+            out.print(f"{what}: {path}")
 
 
 def _cases(source: Path, files: Mapping[str, Path]) -> tuple[list[Case], list[Problem]]:

@@ -26,6 +26,7 @@ from gliomask.evaluation.tasks import (
     label_values_of,
     plan_tasks,
     run_tasks,
+    swapped_note,
     unknown_regions,
 )
 from gliomask.evaluation.worst_cases import WorstCase, find_worst
@@ -110,7 +111,7 @@ def evaluate_tasks(
     found, failed = run_tasks(tasks, row.required_regions, lambda masks: _score(masks, row), on_case)
     scores, nothing = keep_known(tasks, found)
     missing = tuple(task.id for task in tasks if task.prediction is None and task.id in scores)
-    notes = (*unknown_regions(row, tasks), *_unlabelled_regions(row, tasks))
+    notes = (*swapped_note(tasks), *unknown_regions(row, tasks), *_unlabelled_regions(row, tasks))
     return Evaluation(row, scores, (*failed, *nothing), missing, notes)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from gliomask.cases import Problem
 from gliomask.errors import InputError
 from gliomask.evaluation.results import Evaluation, Scores, to_csv, to_json
-from gliomask.evaluation.tasks import CaseMasks, Task, keep_known, plan_tasks, run_tasks, unknown_regions
+from gliomask.evaluation.tasks import CaseMasks, Task, keep_known, plan_tasks, run_tasks, swapped_note, unknown_regions
 from gliomask.files import write_text
 from gliomask.metrics import Protocol, family_of, get_protocol, score_case, score_missing
 from gliomask.metrics.reasons import Reason, disagree, find_reasons
@@ -151,7 +151,7 @@ def _evaluation(
 ) -> Evaluation:
     """Return the scores under one protocol, of the regions that the masks of each case label."""
     kept, nothing = keep_known(tasks, scores)
-    return Evaluation(row, kept, (*failed, *nothing), missing, tuple(unknown_regions(row, tasks)))
+    return Evaluation(row, kept, (*failed, *nothing), missing, (*swapped_note(tasks), *unknown_regions(row, tasks)))
 
 
 def _first_dice(scores: _ByProtocol, rows: Sequence[Protocol], region: str) -> dict[str, float]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gliomask.cases import Problem
 from gliomask.errors import InputError
+from gliomask.evaluation.paper_table import paper_table
 from gliomask.evaluation.summary import describe
 from gliomask.evaluation.table_text import csv_text
 from gliomask.files import write_text
@@ -80,18 +81,24 @@ class Evaluation:
         return f"{self.protocol.name}, {count} case{'s' if count != 1 else ''}: mean [95 % interval]\n{self.summary()}"
 
     def save(self, path: Path | str) -> None:
-        """Write the score rows as `.csv`, or rows, summary, problems and notes as `.json`.
+        """Write the scores: rows as `.csv`, everything as `.json`, or a table as `.md` or `.tex`.
 
-        Both name the protocol, without which a score cannot be interpreted. In JSON, NaN is null and infinity is the
-        string "inf".
+        The table has the columns that a paper prints (`paper_table`). JSON has rows, summary, problems and notes; in it
+        NaN is null and infinity is the string "inf". All files name the protocol, without which a score cannot be
+        interpreted.
 
         Raises:
             InputError: The file cannot be written, or its name has another ending.
         """
         path = Path(path)
-        writers = {".csv": lambda: to_csv([self]), ".json": lambda: to_json(self.to_dict())}
+        writers = {
+            ".csv": lambda: to_csv([self]),
+            ".json": lambda: to_json(self.to_dict()),
+            ".md": lambda: paper_table(self, "md"),
+            ".tex": lambda: paper_table(self, "tex"),
+        }
         if path.suffix.lower() not in writers:
-            raise InputError(f"{path}: scores are written as .csv or .json; choose one of these endings.")
+            raise InputError(f"{path}: scores are written as {', '.join(writers)}; choose one of these endings.")
         write_text(path, writers[path.suffix.lower()]())
 
     def to_dict(self) -> dict[str, object]:
@@ -146,7 +153,7 @@ def to_json(content: object) -> str:
 
 def _mean_and_interval(row: Row, metric: str) -> str:
     mean, low, high = (float(row[f"{metric}_{part}"]) for part in ("mean", "low", "high"))
-    return f"{mean:.3f} [{low:.3f} {high:.3f}]"
+    return f"{mean:.3f}" if row[f"{metric}_cases"] == 1 else f"{mean:.3f} [{low:.3f} {high:.3f}]"
 
 
 def _plain(content: object) -> object:

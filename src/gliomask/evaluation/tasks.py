@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from gliomask.cases import Problem, usable_cores
 from gliomask.errors import InputError, describe
 from gliomask.evaluation.conventions import find_conventions
-from gliomask.evaluation.pairs import MatchedMasks, find_pairs
+from gliomask.evaluation.pairs import MatchedMasks, find_pairs, mask_stem
 from gliomask.labels import REGIONS, LabelConvention, check_labels, label_values
 from gliomask.metrics import Mask, Protocol, Spacing, joint_box
 from gliomask.volume import Volume, match_axes, read_volume
@@ -125,6 +126,34 @@ def _read(task: Task, regions: Sequence[str]) -> CaseMasks:
         truth.spacing_mm,
         truth.grid.shape,
     )
+
+
+def swapped_note(tasks: Sequence[Task]) -> list[Problem]:
+    """Return a note if `predict` wrote the truths and not the predictions, as when the two were exchanged."""
+    both = [task for task in tasks if task.prediction is not None]
+    swapped = [task for task in both if _is_predicted(task.truth) and not _is_predicted(task.prediction)]
+    if not swapped:
+        return []
+    where = f"{swapped[0].truth.with_name(mask_stem(swapped[0].truth))}.json"
+    count = f"{len(swapped)} of {len(both)} cases" if len(both) > 1 else "this case"
+    return [
+        Problem(
+            "truth",
+            f"was predicted by gliomask in {count} ({where}), and the prediction was not: are the two exchanged? "
+            "The prediction comes first: gliomask evaluate PREDICTION TRUTH",
+        )
+    ]
+
+
+def _is_predicted(mask: Path | None) -> bool:
+    """Return whether the JSON that `predict` writes lies beside a mask."""
+    if mask is None:
+        return False
+    try:
+        facts = json.loads(mask.with_name(f"{mask_stem(mask)}.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(facts, dict) and {"model", "volumes_ml", "versions"} <= facts.keys()
 
 
 def keep_known(

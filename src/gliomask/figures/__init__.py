@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
@@ -16,23 +17,26 @@ from gliomask.figures.gallery import AGREEMENT_COLOURS, GalleryCase, gallery_fig
 from gliomask.figures.run_comparison import run_comparison_curves_figure, run_comparison_scores_figure
 from gliomask.figures.score_comparison import score_comparison_figure
 from gliomask.figures.scores import scores_figure
+from gliomask.figures.style import FORMATS, THEMES, FigureStyle
 from gliomask.figures.volumes import bland_altman_figure
 from gliomask.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FILE_DPI = 110
 SCREEN_DPI = 72  # the resolution at which notebooks show figures
 
 __all__ = [
     "AGREEMENT_COLOURS",
     "FOOTER",
+    "FORMATS",
     "PLANES",
     "REGION_COLOURS",
     "REGION_NAMES",
     "SCREEN_DPI",
+    "THEMES",
     "CaseView",
+    "FigureStyle",
     "GalleryCase",
     "Picture",
     "bland_altman_figure",
@@ -56,10 +60,10 @@ class Picture:
     figure: Figure
 
     def save(self, path: Path | str) -> None:
-        """Write a PNG file, whole or not at all.
+        """Write a PNG, SVG or PDF file, whole or not at all.
 
         Raises:
-            InputError: The file cannot be written.
+            InputError: As for `save_figure`.
         """
         save_figure(self.figure, Path(path))
 
@@ -77,28 +81,36 @@ def require_matplotlib() -> None:
         raise missing_extra("pictures need matplotlib", "pictures")
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG file, whole or not at all.
+_PLAIN = FigureStyle()
+
+
+def save_figure(figure: Figure, path: Path, style: FigureStyle = _PLAIN) -> None:
+    """Write a figure as a file in the format that its ending names, whole or not at all.
 
     Raises:
-        InputError: The file cannot be written.
+        InputError: The ending names no format of figures, or the file cannot be written.
     """
+    kind = style.format_of(path)
     with replacing(path) as partial:
-        _print(figure, partial, FILE_DPI)
+        _print(figure, partial, style.dpi, kind)
 
 
-def figure_png(figure: Figure, *, dpi: int = FILE_DPI) -> bytes:
+def figure_png(figure: Figure, *, dpi: int = _PLAIN.dpi) -> bytes:
     """Return a figure as the content of a PNG file with a resolution of `dpi` dots per inch."""
     content = BytesIO()
-    _print(figure, content, dpi)
+    _print(figure, content, dpi, "png")
     return content.getvalue()
 
 
-def _print(figure: Figure, where: Path | BytesIO, dpi: int) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def _print(figure: Figure, where: Path | BytesIO, dpi: int, kind: str) -> None:
+    from matplotlib import rc_context
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):  # ids and file names are shown as they are: no formulas, no control characters
         text.set_parse_math(False)
         text.set_text("\n".join(map(visible, text.get_text().split("\n"))))
-    FigureCanvasAgg(figure).print_figure(where, dpi=dpi, facecolor=figure.get_facecolor(), format="png")
+    # The same figure gives the same bytes: no date, and names of elements that do not change. Journals want fonts that
+    # are embedded as TrueType (42) in PDF files.
+    metadata = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    with rc_context({"svg.hashsalt": "gliomask", "pdf.fonttype": 42}) if kind != "png" else nullcontext():
+        figure.savefig(where, dpi=dpi, facecolor=figure.get_facecolor(), format=kind, metadata=metadata)

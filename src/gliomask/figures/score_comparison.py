@@ -9,6 +9,8 @@ import numpy as np
 
 from gliomask.errors import visible
 from gliomask.figures.scores import spread_distances
+from gliomask.figures.style import text_colour
+from gliomask.metrics import metric_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +48,7 @@ def score_comparison_figure(
             axes.set_xticks(range(len(names)), [visible(_short(name)) for name in names], rotation=20, ha="right")
             if axes in panels[0]:
                 axes.set_title(region, fontsize=10, loc="left")
-        row[0].set_ylabel(metric, fontsize=9)
+        row[0].set_ylabel(metric_name(metric), fontsize=9)
         if metric.endswith("_mm"):
             spread_distances(row[0])
             low, high = row[0].get_ylim()
@@ -56,7 +58,7 @@ def score_comparison_figure(
         Line2D([], [], color=colour, label=label)
         for colour, label in ((_BETTER, "better than in the table on the left"), (_WORSE, "worse"), (_SAME, "equal"))
     ]
-    handles.append(Line2D([], [], color="black", linewidth=2.5, label="median"))
+    handles.append(Line2D([], [], color=text_colour(), linewidth=2.5, label="median"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     return figure
 
@@ -68,9 +70,11 @@ def _draw(axes: Axes, values: np.ndarray, more_is_better: bool) -> None:
             colour = _SAME if gain == 0 else _BETTER if gain > 0 else _WORSE
             axes.plot((place, place + 1), (left, right), color=colour, linewidth=0.9, alpha=0.6)
     for place, points in enumerate(values):
-        axes.scatter(np.full(len(points), place), points, s=14, color="#333333", alpha=0.7, linewidths=0, zorder=3)
+        axes.scatter(np.full(len(points), place), points, s=14, color=text_colour(), alpha=0.6, linewidths=0, zorder=3)
         if (numbers := points[np.isfinite(points)]).size:
-            axes.plot((place - 0.18, place + 0.18), [np.median(numbers)] * 2, color="black", linewidth=2.5, zorder=4)
+            axes.plot(
+                (place - 0.18, place + 0.18), [np.median(numbers)] * 2, color=text_colour(), linewidth=2.5, zorder=4
+            )
     axes.set_xlim(-0.4, len(values) - 0.6)
     axes.grid(axis="y", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -8,18 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomask.figures.style import point_colour
+from gliomask.metrics import metric_name
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_TITLES = {
-    "dice": "Dice",
-    "lesion_dice": "lesion-wise Dice",
-    "hd95_pooled_mm": "HD95, pooled (mm)",
-    "hd95_surface_mm": "HD95, area-weighted (mm)",
-    "lesion_hd95_pooled_mm": "lesion-wise HD95, pooled (mm)",
-    "lesion_hd95_surface_mm": "lesion-wise HD95, area-weighted (mm)",
-}
 
 
 def scores_figure(
@@ -42,9 +36,8 @@ def scores_figure(
             _draw_strips(axes, regions, values)
         else:
             axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center", color="#777777")
-        axes.set_title(
-            f"{_TITLES.get(metric, metric)}, {len(rows) // max(1, len(regions))} cases", fontsize=10, loc="left"
-        )
+        count = len({row["case"] for row in rows})
+        axes.set_title(f"{metric_name(metric)}, {count} case{'' if count == 1 else 's'}", fontsize=10, loc="left")
     figure.axes[0].set_ylim(-0.02, 1.02)
     if regions:
         spread_distances(figure.axes[1])
@@ -76,7 +69,7 @@ def _draw_strips(axes: Axes, regions: Sequence[str], values: Sequence[NDArray[np
         spread = np.random.default_rng(place).uniform(
             -0.14, 0.14, len(points)
         )  # so that equal scores do not hide each other
-        axes.scatter(place + spread, points, s=16, color="#0072b2", alpha=0.7, linewidths=0, zorder=3)
+        axes.scatter(place + spread, points, s=16, color=point_colour(), alpha=0.7, linewidths=0, zorder=3)
     without = [len(points) - len(kept) for points, kept in zip(values, finite, strict=True)]
     names = [f"{region}\n{n} not defined" if n else region for region, n in zip(regions, without, strict=True)]
     axes.set_xticks(range(len(regions)), names)

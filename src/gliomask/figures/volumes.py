@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomask.figures.style import point_colour
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -58,7 +60,7 @@ def _draw(axes: Axes, region: str, volumes: NDArray[np.float64]) -> None:
     if not len(volumes):
         return
     means, differences = volumes.mean(axis=1), volumes[:, 1] - volumes[:, 0]
-    axes.scatter(means, differences, s=18, color="#0072b2", alpha=0.75, linewidths=0, zorder=3)
+    axes.scatter(means, differences, s=18, color=point_colour(), alpha=0.75, linewidths=0, zorder=3)
     levels = [(differences.mean(), "-", "bias")]
     spread = 1.96 * differences.std(ddof=1) if len(differences) >= _LEAST_CASES else 0.0
     if spread:
@@ -69,6 +71,6 @@ def _draw(axes: Axes, region: str, volumes: NDArray[np.float64]) -> None:
     for level, style, name in levels:
         axes.axhline(level, color="#d55e00", linestyle=style, linewidth=1.3)
         axes.annotate(
-            f"{name} {level:+.2f}", (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 2),
-            textcoords="offset points", ha="right", va="bottom", fontsize=8, color="#d55e00",
+            f"{name}\n{level:+.2f}", (1, level), xycoords=("axes fraction", "data"), xytext=(3, 0),
+            textcoords="offset points", ha="left", va="center", fontsize=8, color="#d55e00", annotation_clip=False,
         )  # fmt: skip

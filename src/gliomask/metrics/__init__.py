@@ -5,6 +5,7 @@ from gliomask.metrics.lesionwise import Matching, MatchingInput, match_by_dilati
 from gliomask.metrics.masks import Mask, Spacing, joint_box
 from gliomask.metrics.measures import METRICS, Metric, Pair, make_pair
 from gliomask.metrics.mistakes import Mistake, find_mistakes
+from gliomask.metrics.names import metric_name
 from gliomask.metrics.overlap import (
     Overlap,
     accuracy,
@@ -50,6 +51,7 @@ __all__ = [
     "match_by_dilation",
     "match_one_to_one",
     "mean_iou",
+    "metric_name",
     "score_case",
     "score_missing",
     "sensitivity",

@@ -21,7 +21,9 @@ from gliomask.metrics import Mask
 from gliomask.report.case_content import resample_case, stills, strip, surfaces, viewer_content
 from gliomask.report.chart import threshold_chart
 from gliomask.report.measure import Measures, MidPlane, measure, mid_plane, volumes_above
+from gliomask.report.mesh import write_meshes
 from gliomask.report.page import MOST_BYTES, render
+from gliomask.report.surface import find_surface
 from gliomask.volume import NIFTI_ENDINGS, Volume, match_axes, read_volume, voxel_volume_ml
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(4, 17))
@@ -29,6 +31,9 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(4, 17))
 RANGE = (0.3, 0.4, 0.5, 0.6, 0.7)
 
 _COARSER = (1.0, 1.5, 2.0, 3.0)
+
+# A smooth surface of a large tumour at 1 mm has some 100,000 triangles.
+_MESH_TRIANGLES = 400_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,14 +157,35 @@ def prediction_page(measured: MeasuredCase) -> str:
 
 
 def write_prediction_report(
-    case: Case, output: Path, path: Path, *, labels: str | None = None, sequences: Sequence[str] = ()
-) -> None:
-    """Write the page of one case; see `find_mask` and `measure_case`.
+    case: Case,
+    output: Path,
+    path: Path,
+    *,
+    labels: str | None = None,
+    sequences: Sequence[str] = (),
+    mesh: str | None = None,
+) -> list[Path]:
+    """Write the page of one case, and on request a mesh of each region, and return the files of the meshes.
+
+    Args:
+        case, labels, sequences: As for `measure_case`.
+        output: As for `find_mask`.
+        path: The page.
+        mesh: A format of `MESH_FORMATS`; the meshes are called `PAGE_WT.stl` and so on, beside the page.
 
     Raises:
-        InputError: As for these functions; or the page cannot be written.
+        InputError: As for these functions; or the format is unknown, or a file cannot be written.
     """
-    write_text(path, prediction_page(measure_case(case, find_mask(case, output), labels=labels, sequences=sequences)))
+    measured = measure_case(case, find_mask(case, output), labels=labels, sequences=sequences)
+    write_text(path, prediction_page(measured))
+    if mesh is None:
+        return []
+    finest_mm = min(next(iter(measured.images.values())).spacing_mm)
+    nets = {
+        name: find_surface(region, measured.affine, finest_mm, _MESH_TRIANGLES)
+        for name, region in measured.regions.items()
+    }
+    return write_meshes(nets, path.parent, path.stem, mesh)
 
 
 def _read_facts(path: Path) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from gliomask.errors import InputError
 from gliomask.evaluation.summary import Statistics, describe
 from gliomask.figures import (
     CaseView,
+    FigureStyle,
     case_figure,
     run_comparison_curves_figure,
     run_comparison_scores_figure,
@@ -33,6 +34,8 @@ from gliomask.training.losses import build_loss
 from gliomask.training.record import best_row
 from gliomask.training.run import Run, load_run
 from gliomask.training.validation import CaseScore, predict_cached_case, score_cached_case
+
+_PLAIN = FigureStyle()
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ def compare(
     *,
     cases: Sequence[str] = (),
     device: str = "auto",
+    style: FigureStyle = _PLAIN,
     on_case: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[ComparedRun], list[str]]:
     """Compare runs and write `curves.png`, `scores.png`, `table.md`, `table.csv` and a picture of a case to a folder.
@@ -105,6 +109,7 @@ def compare(
         output: The folder to write to.
         cases: Ids of cases to draw; by default the case whose mean Dice over all runs is the median.
         device: The device that runs the networks.
+        style: The format, resolution and colours of the pictures.
         on_case: Called after each prediction with the number of predictions done and their total.
 
     Returns:
@@ -129,14 +134,14 @@ def compare(
         compared.append(ComparedRun(label, run, run.rows(), model, scores, *_cost(model, run)))
     output = Path(output)
     _write_table(compared, output)
-    save_figure(run_comparison_curves_figure({each.label: each.rows for each in compared}), output / "curves.png")
-    if common:
-        save_figure(
-            run_comparison_scores_figure({each.label: [score.dice for score in each.scores] for each in compared}),
-            output / "scores.png",
-        )
-        for case in [each for each in common if each.id in cases] or [_median_case(compared, common)]:
-            _draw(compared, case, output / f"{case.id}.png")
+    with style.colours():
+        curves = run_comparison_curves_figure({each.label: each.rows for each in compared})
+        save_figure(curves, output / f"curves.{style.format}", style)
+        if common:
+            dice = {each.label: [score.dice for score in each.scores] for each in compared}
+            save_figure(run_comparison_scores_figure(dice), output / f"scores.{style.format}", style)
+    for case in ([each for each in common if each.id in cases] or [_median_case(compared, common)]) if common else ():
+        _draw(compared, case, output / f"{case.id}.{style.format}", style)
     return compared, notes
 
 
@@ -218,7 +223,7 @@ def _median_case(compared: Sequence[ComparedRun], cases: Sequence[CachedCase]) -
     return cases[int(np.argsort(means)[len(means) // 2])]
 
 
-def _draw(compared: Sequence[ComparedRun], case: CachedCase, path: Path) -> None:
+def _draw(compared: Sequence[ComparedRun], case: CachedCase, path: Path, style: FigureStyle) -> None:
     shown = [modality for modality in ("t2f", "t1c", "t2w", "t1n") if modality in case.modalities][:2]
     regions = compared[0].model.plan.regions
     truth = to_regions(case.labels(), get_convention(case.convention), regions)
@@ -231,7 +236,7 @@ def _draw(compared: Sequence[ComparedRun], case: CachedCase, path: Path) -> None
         truth=dict(zip(regions, truth, strict=True)),
         predictions={one.label: predict_cached_case(one.model, case, one.run.config.precision) for one in compared},
     )
-    save_figure(case_figure(view), path)
+    save_figure(case_figure(view), path, style)
 
 
 def plain_affine(axes: str, spacing_mm: tuple[float, float, float]) -> NDArray[np.float64]:
