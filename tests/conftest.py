@@ -13,7 +13,7 @@ from hypothesis import settings
 
 from gliomask.cases import MODALITIES, Case, find_cases, get_layout
 from gliomask.cli import main
-from gliomask.labels import convert_labels, get_convention
+from gliomask.labels import REGIONS, get_convention, to_labels, to_regions
 from gliomask.volume import Volume, write_volume
 
 # The same examples in every run, so that a test does not fail or pass by chance.
@@ -95,7 +95,8 @@ def write_case(tmp_path: Path) -> Callable[..., Case]:
         for path, modalities in by_file.items():
             write_volume(path, Volume(np.stack([images[modality] for modality in modalities]), AFFINE))
         numbers = get_convention(case.convention or "brats2024-ped")
-        labels = convert_labels(tissues, get_convention("brats2023"), numbers, case.id)
+        regions = to_regions(tissues, get_convention("brats2023"), tuple(REGIONS))
+        labels = to_labels(regions, tuple(REGIONS), numbers)
         assert case.mask is not None
         write_volume(case.mask, Volume(labels[None], AFFINE))
         if table.dataset_json:

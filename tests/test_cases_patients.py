@@ -106,9 +106,9 @@ def test_files_named_alike_in_every_examination_are_told_by_their_folders(tmp_pa
 def test_the_patients_are_counted_with_the_rules_that_told_them_apart(tmp_path: Path) -> None:
     """One rule is named alone, several with the number of examinations of each."""
     touch(tmp_path, "sub-01/ses-01", "sub-01/ses-02", "sub-02/ses-01")
-    assert describe_patients(find_cases(tmp_path)) == "3 examinations of 2 patients, told apart by BIDS names"
+    assert describe_patients(find_cases(tmp_path)) == "3 examinations of 2 patients, told apart by bids ids"
     touch(tmp_path, "carl")
     assert describe_patients(find_cases(tmp_path)) == (
-        "4 examinations of 3 patients, told apart by BIDS names (3), case ids, each a patient of its own (1)"
+        "4 examinations of 3 patients, told apart by bids ids (3), case ids, each a patient of its own (1)"
     )
     assert describe_patients([Case("x", {})]).startswith("1 examination of 1 patient, told apart by case ids")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from gliomask.cases.case import Case
 from gliomask.cases.cores import usable_cores
+from gliomask.cases.dataset import described_convention
 from gliomask.cases.layouts import candidates_of
+from gliomask.cases.naming import stem_of
 from gliomask.errors import InputError
 from gliomask.labels import detect_convention, get_convention, label_values
 from gliomask.volume import read_volume
@@ -22,6 +25,9 @@ LABELS_FILE = "labels.txt"
 def read_labels_file(mask: Path, top: Path) -> str | None:
     """Return the convention in the `labels.txt` of the mask's folder, or of the nearest folder above that has one.
 
+    For a BIDS mask (`..._dseg.nii.gz`) a table `dseg.tsv` or `desc-..._dseg.tsv` with the columns `index` and `name` or
+    `abbreviation` does the same.
+
     Args:
         mask: A mask somewhere below `top`.
         top: The last folder that is looked into.
@@ -29,6 +35,7 @@ def read_labels_file(mask: Path, top: Path) -> str | None:
     Raises:
         InputError: The file names no convention.
     """
+    bids = stem_of(mask).endswith("_dseg")
     for folder in mask.parents:
         path = folder / LABELS_FILE
         if path.is_file():
@@ -36,9 +43,24 @@ def read_labels_file(mask: Path, top: Path) -> str | None:
                 return get_convention(path.read_text("utf-8").strip()).name
             except (InputError, OSError, UnicodeDecodeError) as error:
                 raise InputError(f"{path}: should hold the name of a label convention: {error}") from error
+        tables = sorted(folder.glob("*dseg.tsv")) if bids else []
+        if found := next(filter(None, map(_convention_of_table, tables)), None):
+            return found
         if folder == top:
             break
     return None
+
+
+def _convention_of_table(path: Path) -> str | None:
+    """Return the convention that a BIDS table of labels describes, or None if it describes none that is known."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return None
+    return described_convention(
+        {"labels": {row.get("abbreviation") or row.get("name"): row.get("index") for row in rows}}
+    )
 
 
 def resolve_conventions(cases: Sequence[Case], labels: str | None = None) -> list[Case]:
@@ -55,7 +77,7 @@ def resolve_conventions(cases: Sequence[Case], labels: str | None = None) -> lis
     if labels is not None:
         name = get_convention(labels).name
         return [replace(case, convention=name, convention_given=True) for case in cases]
-    _refuse_ones([case for case in cases if case.mask and case.convention and not case.convention_given])
+    _refuse_ones([case for case in cases if case.mask and _may_be_misread(case)])
     unsettled = [case for case in cases if case.convention is None and case.mask is not None]
     proved = _proved_convention(unsettled) if unsettled else None
     return [replace(case, convention=case.convention or proved) for case in cases]
@@ -71,6 +93,12 @@ def common_convention(cases: Sequence[Case]) -> str:
     most = max((len(get_convention(name).known) for name in counts), default=0)
     full = Counter({name: count for name, count in counts.items() if len(get_convention(name).known) == most})
     return full.most_common(1)[0][0] if full else "brats2021"
+
+
+def _may_be_misread(case: Case) -> bool:
+    """Tell whether a case's convention is assumed and gives a 1 the meaning of one tissue among several."""
+    assumed = case.convention is not None and not case.convention_given
+    return assumed and len(get_convention(case.convention or "").tissues) > 1
 
 
 def _refuse_ones(cases: Sequence[Case]) -> None:

@@ -36,8 +36,8 @@ def survey_dataset(folder: Path) -> DatasetSurvey:
         InputError: `dataset.json` is missing or does not say which channel is which sequence.
     """
     described = _read_description(folder / "dataset.json")
-    channels = _channels(folder / "dataset.json", described)
-    convention = _convention_of(described)
+    channels = described_channels(folder / "dataset.json", described)
+    convention = described_convention(described)
     listings = [list_folder(folder / part) for part in ("imagesTr", "imagesTs") if (folder / part).is_dir()]
     problems = [problem for listing in listings for problem in listing.problems]
     cases: dict[str, Case] = {}
@@ -98,7 +98,7 @@ def dataset_convention(folder: Path) -> str | None:
     """Return the label convention that a folder's `dataset.json` (MSD, nnU-Net) describes, or None if it tells none."""
     if not (folder / "dataset.json").is_file():
         return None
-    return _convention_of(_read_description(folder / "dataset.json"))
+    return described_convention(_read_description(folder / "dataset.json"))
 
 
 def _read_description(path: Path) -> Mapping[str, object]:
@@ -115,7 +115,12 @@ def _read_description(path: Path) -> Mapping[str, object]:
     return described
 
 
-def _channels(path: Path, described: Mapping[str, object]) -> dict[int, str]:
+def described_channels(path: Path, described: Mapping[str, object]) -> dict[int, str]:
+    """Return the sequence of each channel, as `channel_names` or `modality` of a description names it.
+
+    Raises:
+        InputError: Neither is there, or one has an unknown sequence or a key that is no number.
+    """
     named = described.get("channel_names", described.get("modality"))
     if not isinstance(named, dict):
         raise InputError(f"{path}: an object with channel_names (or modality) is needed, such as {{'0': 'T1', ...}}.")
@@ -125,8 +130,8 @@ def _channels(path: Path, described: Mapping[str, object]) -> dict[int, str]:
         raise InputError(f"{path}: {error}") from error
 
 
-def _convention_of(described: Mapping[str, object]) -> str | None:
-    """The convention that dataset.json's label names describe, or None if they describe none that we know."""
+def described_convention(described: Mapping[str, object]) -> str | None:
+    """Return the convention that a description's `labels` describe, or None if they describe none that is known."""
     named = described.get("labels")
     if not isinstance(named, dict):
         return None
@@ -140,17 +145,18 @@ def _convention_of(described: Mapping[str, object]) -> str | None:
     named_regions = regions.keys() - {"background"}
     if named_regions in ({"WT"}, {"TC"}):  # one region without its parts
         (region,) = named_regions
-        return _convention_with(dict.fromkeys(regions[region], region))
+        return convention_of_tissues(dict.fromkeys(regions[region], region))
     enhancing, core, whole = (regions.get(key, set()) for key in ("ET", "TC", "WT"))
     meaning = dict.fromkeys(enhancing, "ET")
     meaning |= dict.fromkeys(regions.get("NCR", core - enhancing), "NCR")
-    meaning |= dict.fromkeys(regions.get("ED", whole - core), "ED")
+    meaning |= dict.fromkeys(regions.get("ED", whole - core - enhancing - regions.get("NCR", set())), "ED")
     for tissue in ("RC", "CC"):
         meaning |= dict.fromkeys(regions.get(tissue, ()), tissue)
-    return _convention_with(meaning)
+    return convention_of_tissues(meaning)
 
 
-def _convention_with(meaning: Mapping[int, str]) -> str | None:
+def convention_of_tissues(meaning: Mapping[int, str]) -> str | None:
+    """Return the convention in which numbers have exactly these meanings, or None."""
     return next((name for name, convention in CONVENTIONS.items() if dict(convention.tissues) == meaning), None)
 
 

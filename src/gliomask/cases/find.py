@@ -7,22 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gliomask.cases.adoption import Files, adopt_masks
 from gliomask.cases.case import MODALITIES, Case, Problem, Source
 from gliomask.cases.conventions import read_labels_file
 from gliomask.cases.dataset import survey_dataset
 from gliomask.cases.folders import Listing, list_folder
-from gliomask.cases.identity import Key, identify
+from gliomask.cases.identity import Key, examination_folder, identify
 from gliomask.cases.layouts import layout_of
 from gliomask.cases.naming import FileName, classify, nifti_ending, read_name, stem_of
 from gliomask.cases.patients import find_patient
+from gliomask.cases.tables import is_table, survey_table
 from gliomask.errors import InputError
 from gliomask.volume import read_volume
 
 # Of the grid: a BraTS brain fills 14-20 %, the largest tumours 4 %.
 _LARGEST_TUMOUR = 0.06
-
-_Files = dict[str, list[tuple[int, Path]]]
-"""The files of one case by role, each with its rank (see `naming.FileName`)."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,16 @@ def find_cases(folder: Path | str) -> list[Case]:
 def survey(folder: Path | str) -> Survey:
     """Return the cases of a folder, at any depth, and everything that is wrong with it by the files' names.
 
-    A `labels.txt` in the folder of a mask, or in one above it, gives the case's convention (`cases.conventions`).
+    Instead of a folder, a table of cases can be given: a CSV file, or MONAI's `datalist.json` (`cases.tables`). A
+    `labels.txt` in the folder of a mask, or in one above it, gives the case's convention (`cases.conventions`).
 
     Raises:
         InputError: There is no such folder, nothing in it looks like a case, or a `labels.txt` names no convention.
     """
     folder = Path(folder)
+    if is_table(folder):
+        table = survey_table(folder)
+        return _refuse_doubles(Survey(folder, table.layout, table.cases, table.problems, (), table.passed_over))
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder." if not folder.exists() else f"{folder}: is a file, not a folder.")
     listing = list_folder(folder)
@@ -121,7 +124,7 @@ def _raw_images(folder: Path) -> str | None:
 
 
 def _survey_names(folder: Path, listing: Listing) -> Survey:
-    groups: dict[Key, _Files] = defaultdict(lambda: defaultdict(list))
+    groups: dict[Key, Files] = defaultdict(lambda: defaultdict(list))
     passed_over = list(listing.passed_over)
     for path in listing.files:
         named = path.parent if nifti_ending(path.parent) else path  # Kaggle: ID_flair.nii/00000057_brain_flair.nii
@@ -132,7 +135,7 @@ def _survey_names(folder: Path, listing: Listing) -> Survey:
             passed_over.append(Problem(str(path), "a brain mask: one value over a whole brain"))
         else:
             groups[_key(folder, named, told)][told.role].append((told.rank, path))
-    notes = _adopt_lone_masks(groups)
+    notes = adopt_masks(folder, groups)
     notes += _notes_on_links(groups) + _notes_on_halves(groups)
     identities = identify(folder, groups)
     cases: list[Case] = []
@@ -154,13 +157,15 @@ def _survey_names(folder: Path, listing: Listing) -> Survey:
             cases.append(
                 Case(who.case_id, images, chosen.get("mask"), convention, who.patient, who.timepoint, who.patient_rule)
             )
-    layouts = {layout.name if (layout := layout_of(case.id)) else "folders" for case in cases}
-    return Survey(folder, " + ".join(sorted(layouts)), tuple(cases), tuple(problems), tuple(notes), tuple(passed_over))
+    layouts = {layout.name: layout for case in cases if (layout := layout_of(case.id))}
+    notes += [Problem(name, layout.note) for name, layout in sorted(layouts.items()) if layout.note]
+    names = {layout.name if (layout := layout_of(case.id)) else "folders" for case in cases}
+    return Survey(folder, " + ".join(sorted(names)), tuple(cases), tuple(problems), tuple(notes), tuple(passed_over))
 
 
 def _key(root: Path, path: Path, told: FileName) -> Key:
     """Return the folder and the id of a file; a folder for each sequence (`P1/T1/t1.nii`) counts as the one above."""
-    folder = path.parent
+    folder = examination_folder(root, path.parent)
     named = read_name(folder) if folder != root else None
     return (folder.parent if named and not named.case_id else folder), told.case_id
 
@@ -177,7 +182,7 @@ def _holds_brain(path: Path) -> bool:
     return bool(data.max() == 1) and float(data.mean()) > _LARGEST_TUMOUR
 
 
-def _choose(files: _Files, passed_over: list[Problem]) -> tuple[dict[str, Path], dict[str, list[Path]]]:
+def _choose(files: Files, passed_over: list[Problem]) -> tuple[dict[str, Path], dict[str, list[Path]]]:
     """Return the file of the highest rank for each role, and the roles for which several files have that rank."""
     chosen: dict[str, Path] = {}
     doubles: dict[str, list[Path]] = {}
@@ -192,21 +197,7 @@ def _choose(files: _Files, passed_over: list[Problem]) -> tuple[dict[str, Path],
     return chosen, doubles
 
 
-def _adopt_lone_masks(groups: dict[Key, _Files]) -> list[Problem]:
-    """Give a mask whose name has another id to the one case of its folder that lacks one (BraTS 2020's case 355)."""
-    notes = []
-    in_folder = Counter(folder for folder, _ in groups)
-    for folder, name in [key for key, files in groups.items() if set(files) == {"mask"}]:
-        if in_folder[folder] != 2:
-            continue
-        other = next(files for (place, other), files in groups.items() if place == folder and other != name)
-        if "mask" not in other:
-            other["mask"] = groups.pop((folder, name))["mask"]
-            notes.append(Problem(str(other["mask"][0][1]), "taken as the mask of the only case beside it"))
-    return notes
-
-
-def _notes_on_links(groups: Mapping[Key, _Files]) -> list[Problem]:
+def _notes_on_links(groups: Mapping[Key, Files]) -> list[Problem]:
     paths = (path for files in groups.values() for ranked in files.values() for _, path in ranked)
     return [
         Problem(str(path), f"a link to {path.readlink()}, which is not there")
@@ -215,7 +206,7 @@ def _notes_on_links(groups: Mapping[Key, _Files]) -> list[Problem]:
     ]
 
 
-def _notes_on_halves(groups: Mapping[Key, _Files]) -> list[Problem]:
+def _notes_on_halves(groups: Mapping[Key, Files]) -> list[Problem]:
     """Say where the cases of one folder complement each other, as one examination under several names would."""
     by_folder: dict[Path, list[tuple[str, set[str]]]] = defaultdict(list)
     for (folder, name), files in groups.items():

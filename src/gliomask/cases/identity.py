@@ -18,6 +18,11 @@ Key = tuple[Path, str]
 _UNTELLING = frozenset({"anat", "nifti", "nii", "niftis", "mr", "mri"})
 
 
+# What lies in these folders below an examination's folder belongs to the examination: LUMIERE keeps there what
+# DeepBraTumIA has aligned with its atlas.
+_RESULTS = ("DeepBraTumIA-segmentation", "atlas")
+
+
 @dataclass(frozen=True)
 class Identity:
     """What a case is called and whose examination it is; see `cases.Case`."""
@@ -37,7 +42,7 @@ def identify(root: Path, keys: Iterable[Key]) -> dict[Key, Identity]:
     """
     keys = list(keys)
     uses = Counter(name for _, name in keys)
-    named = {key for key in keys if key[1] and (uses[key[1]] == 1 or layout_of(key[1]))}
+    named = {key for key in keys if key[1] and (uses[key[1]] == 1 or _is_one_case(key[1]))}
     crowded = Counter(folder for folder, name in keys if (folder, name) not in named)
     parts = {
         key: (*_folder_parts(root, key[0]), *([key[1]] if key[1] and crowded[key[0]] > 1 else []))
@@ -62,6 +67,20 @@ def identify(root: Path, keys: Iterable[Key]) -> dict[Key, Identity]:
             told = FoundPatient(above[-2], above[-1], BY_FOLDERS)
         found[key] = Identity(case_id, told.patient, told.timepoint, told.rule)
     return found
+
+
+def examination_folder(root: Path, folder: Path) -> Path:
+    """Return the folder of the examination that a folder's files belong to: the folder itself, or the one around."""
+    parts = folder.relative_to(root).parts
+    starts = (place for place in range(len(parts)) if parts[place : place + len(_RESULTS)] == _RESULTS)
+    place = next(starts, None)
+    return folder if place is None else root.joinpath(*parts[:place])
+
+
+def _is_one_case(case_id: str) -> bool:
+    """Tell whether files with this id in several folders belong to the same case."""
+    layout = layout_of(case_id)
+    return layout is not None and layout.whole_id_in_names
 
 
 def _tell_apart(parts: Mapping[Key, Sequence[str]], taken: Collection[str]) -> tuple[dict[Key, int], set[Key]]:

@@ -1,4 +1,4 @@
-"""How each release of BraTS names its cases and files, as a table."""
+"""How each release of BraTS and other public data sets name their cases and files, as a table."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ class Layout:
     id_format: str
     """How to write the id of case `number`."""
     image: str
-    """The path of an image below the folder, with `{id}` and, unless one file holds all sequences, `{modality}`."""
+    """The path of an image below the folder, with `{id}` or `{patient}` and `{timepoint}`, and `{modality}` unless one
+    file holds all sequences."""
     mask: str
-    """The path of the mask below the folder."""
+    """The path of the mask below the folder, with `{id}` or `{patient}` and `{timepoint}`."""
     modalities: Mapping[str, str]
     """The sequence's name in `image`; where one file holds all of them, in the order of its channels."""
     convention: str | None
@@ -41,6 +42,10 @@ class Layout:
     """The conventions that are possible where `convention` is None."""
     dataset_json: Mapping[str, object] = field(default_factory=dict)
     """The content of `dataset.json`, for layouts that have one."""
+    whole_id_in_names: bool = True
+    """Whether a file's name holds the whole id, so that the same id in two folders is the same case."""
+    note: str = ""
+    """What a user of such a data set must know."""
 
     @property
     def one_file(self) -> bool:
@@ -55,14 +60,17 @@ class Layout:
     def case(self, root: Path, number: int, modalities: Sequence[str] = tuple(MODALITIES)) -> Case:
         """Return the case with this number and the files that the layout gives it; they need not exist."""
         case_id = self.id_format.format(number=number)
+        found = re.fullmatch(self.id_pattern, case_id, re.IGNORECASE)
+        groups = found.groupdict("") if found else {}
         images = {
-            modality: Source(root / self.image.format(id=case_id, modality=name), channel if self.one_file else None)
+            modality: Source(
+                root / self.image.format(id=case_id, modality=name, **groups), channel if self.one_file else None
+            )
             for channel, (modality, name) in enumerate(self.modalities.items())
             if modality in modalities
         }
-        found = re.fullmatch(self.id_pattern, case_id, re.IGNORECASE)
-        told: dict[str, Any] = {**found.groupdict(), "patient_rule": self.patient_rule} if found else {}
-        return Case(case_id, images, root / self.mask.format(id=case_id), self.convention, **told)
+        told: dict[str, Any] = {**groups, "patient_rule": self.patient_rule} if found else {}
+        return Case(case_id, images, root / self.mask.format(id=case_id, **groups), self.convention, **told)
 
 
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
@@ -127,6 +135,74 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
                 "{id}/{id}-seg.nii.gz",
                 _NAMES_SINCE_2023,
                 "brats2023",
+            ),
+            Layout(
+                "brats-men-rt",
+                r"(?P<patient>brats-men-rt-\d{4})-(?P<timepoint>\d)",
+                "BraTS-MEN-RT-{number:04d}-1",
+                "{id}/{id}_{modality}.nii.gz",
+                "{id}/{id}_gtv.nii.gz",
+                {"t1c": "t1c"},
+                "tc-only",
+                note="has one sequence (t1c), with the skull, and masks (gtv) of the tumour core without its parts",
+            ),
+            Layout(
+                "upenn-gbm",  # time point 11 is before treatment, 21 after
+                r"(?P<patient>upenn-gbm-\d{5})_(?P<timepoint>\d+)",
+                "UPENN-GBM-{number:05d}_11",
+                "images_structural/{id}/{id}_{modality}.nii.gz",
+                "images_segm/{id}_segm.nii.gz",
+                {"t1n": "T1", "t1c": "T1GD", "t2w": "T2", "t2f": "FLAIR"},
+                "brats2021",
+            ),
+            Layout(
+                "ucsf-pdgm",
+                r"(?P<patient>ucsf-pdgm-\d+)(?:_(?P<timepoint>fu\d+d?))?",
+                "UCSF-PDGM-{number:04d}",
+                "{id}_nifti/{id}_{modality}.nii.gz",
+                "{id}_nifti/{id}_tumor_segmentation.nii.gz",
+                {"t1n": "T1", "t1c": "T1c", "t2w": "T2", "t2f": "FLAIR"},
+                "brats2021",
+            ),
+            Layout(
+                "ucsd-ptgbm",
+                r"(?P<patient>ucsd-ptgbm-\d+)_(?P<timepoint>\d+)",
+                "UCSD-PTGBM-{number:04d}_01",
+                "{id}/{id}_{modality}.nii.gz",
+                "{id}/{id}_BraTS_tumor_seg.nii.gz",
+                {"t1n": "T1pre", "t1c": "T1post", "t2w": "T2", "t2f": "FLAIR"},
+                "brats2024",  # part of the test data of BraTS-GLI 2024
+            ),
+            Layout(
+                "rhuh-gbm",  # time points 0 before surgery, 1 after it, 2 recurrence
+                r"(?P<patient>rhuh-\d+)_(?P<timepoint>\d+)",
+                "RHUH-{number:04d}_0",
+                "{patient}/{timepoint}/{id}_{modality}.nii.gz",
+                "{patient}/{timepoint}/{id}_segmentations.nii.gz",
+                _NAMES_UNTIL_2022,
+                None,
+            ),
+            Layout(
+                # The examination's own images have skulls and a grid each. Those that DeepBraTumIA aligned with its
+                # atlas are used instead (`identity.examination_folder`).
+                "lumiere",
+                r"(?P<patient>patient-\d{3})_(?P<timepoint>week-\d{3}(?:-\d+)?)",
+                "Patient-{number:03d}_week-000-1",
+                "Imaging/{patient}/{timepoint}/DeepBraTumIA-segmentation/atlas/skull_strip/{modality}_skull_strip.nii.gz",
+                "Imaging/{patient}/{timepoint}/DeepBraTumIA-segmentation/atlas/segmentation/seg_mask.nii.gz",
+                {"t1n": "t1", "t1c": "ct1", "t2w": "t2", "t2f": "flair"},
+                None,
+                whole_id_in_names=False,
+            ),
+            Layout(
+                "bids",
+                r"(?P<patient>sub-[a-z0-9]+)(?:_ses-(?P<timepoint>[a-z0-9]+))?(?:_[a-z0-9]+-[a-z0-9]+)*",
+                "sub-{number:02d}_ses-1",
+                "{patient}/ses-{timepoint}/anat/{id}_{modality}.nii.gz",
+                "derivatives/gliomask/{patient}/ses-{timepoint}/anat/{id}_desc-tumor_dseg.nii.gz",
+                {"t1n": "T1w", "t1c": "ce-gadolinium_T1w", "t2w": "T2w", "t2f": "FLAIR"},
+                None,
+                whole_id_in_names=False,
             ),
             Layout(
                 "msd",

@@ -17,8 +17,11 @@ _MASK_SPELLINGS = (
         for separator in ("", "_", "-")
         for word in ("seg", "segmentation", "mask")
     ),
-    *("glistrboost", "glistrboost_manuallycorrected"),
+    *("glistrboost", "glistrboost_manuallycorrected", "automated_approx_segm"),
 )
+
+# Above or below the other masks of a case.
+_RANKS = {"glistrboost_manuallycorrected": 1, "automated_approx_segm": -1}
 
 # Longest first, so that `sub-01_ce-gad_T1w` is read as `ce-gad_t1w` and not as `t1w`.
 _ENDINGS = sorted(
@@ -33,7 +36,7 @@ _BRAIN_MASK = re.compile(
 )
 
 # What tools append to the name of an image from which they have removed all but the brain.
-_BRAIN_EXTRACTED = re.compile(r"(.*?[^ _.-])[ _.-]+(?:bet|brain|ss|(?:skull[ _-]?)?stripped)", re.IGNORECASE)
+_BRAIN_EXTRACTED = re.compile(r"(.*?[^ _.-])[ _.-]+(?:bet|brain|ss|stripped|skull[ _-]?strip(?:ped)?)", re.IGNORECASE)
 
 # BIDS entities that tell sequences or masks of one examination apart, and so are no part of its id.
 _OF_ONE_IMAGE = frozenset({"acq", "ce", "rec", "echo", "part", "inv", "mt", "flip", "dir"})
@@ -103,7 +106,7 @@ def _match(stem: str) -> FileName | None:
     for spelling, role in _ENDINGS:
         found = re.fullmatch(rf"(?:(.*?)[ _.-]+)?{re.escape(spelling)}", stem, re.IGNORECASE)
         if found:
-            return _clean(found.group(1) or "", role, int(spelling.endswith("manuallycorrected")))
+            return _clean(found.group(1) or "", role, _RANKS.get(spelling, 0))
     return None
 
 
@@ -119,7 +122,7 @@ def _clean(case_id: str, role: str, rank: int) -> FileName:
     # Of `label-tumor_mask` the spelling `tumor_mask` leaves `label`.
     kept += [] if last.partition("-")[0].lower() in dropped and (first or "-" in last) else [last]
     whole = "_".join(kept) or case_id
-    extracted = re.fullmatch(r"(?:(.*?)[ _.-]+)?(?:brain|bet)", whole, re.IGNORECASE)
+    extracted = re.fullmatch(r"(?:(.*?)[ _.-]+)?(?<!desc-)(?:brain|bet)", whole, re.IGNORECASE)
     if extracted is not None:
         return FileName(extracted.group(1) or "", role, rank)
     return FileName(whole, role, rank)

@@ -30,14 +30,8 @@ _NUMBER = r"(?:[ _-]?\d+d?)?(?:[ _-]\d+)?"
 
 # A rule's name and its pattern, which must fit the whole id; the layouts' own patterns are tried before these.
 _RULES: tuple[tuple[str, str], ...] = (
-    ("UPENN-GBM ids", r"(?P<patient>UPENN-GBM-\d+)_(?P<timepoint>\d+)"),  # 11 before treatment, 21 follow-up
-    ("UCSF-PDGM ids", r"(?P<patient>UCSF-PDGM-\d+)(?:_(?P<timepoint>FU\d+d?))?"),
-    ("RHUH-GBM ids", r"(?P<patient>RHUH-\d+)_(?P<timepoint>\d+)"),
     ("MU-Glioma-Post ids", r"(?P<patient>PatientID_\d+)_(?P<timepoint>Timepoint_\d+)"),
-    ("LUMIERE folders", r"(?P<patient>Patient-\d+)_(?P<timepoint>week-\d+(?:-\d+)?)"),
     ("TCGA ids", r"(?P<patient>TCGA-\w\w-\w{4})(?:[_.-](?P<timepoint>.+))?"),
-    ("BraTS-MEN-RT ids", r"(?P<patient>BraTS-MEN-RT-\d+)-(?P<timepoint>\d+)"),
-    ("BIDS names", r"(?P<patient>sub-[a-z0-9]+)(?:_ses-(?P<timepoint>[a-z0-9]+))?(?:_[a-z0-9]+-[a-z0-9]+)*"),
     ("ids that end in a time point", rf"(?P<patient>.+?)[ _.-]+(?P<timepoint>{_WORDS}{_NUMBER}|{_DATE})"),
     ("ids that end in a time point", rf"(?P<patient>.*?\d.*?)[ _.-]+(?P<timepoint>{_SHORT_WORDS}{_NUMBER})"),
     ("ids that end in the number of an examination", r"(?P<patient>[a-z].*\d{3})_(?P<timepoint>\d{1,2})"),

@@ -30,7 +30,7 @@ def phantom(
         str,
         typer.Option(
             "--layout",
-            help="Naming of the files: brats2017 to brats2024, brats-ped, msd, nnunet.",
+            help="Naming of the files: brats2017 to brats2024, brats-ped, upenn-gbm, bids, msd, nnunet, ...",
             autocompletion=lambda: _layouts(),
         ),
     ] = "brats2021",

@@ -12,7 +12,7 @@ import numpy as np
 from gliomask.cases import MODALITIES, Case, get_layout, get_modality
 from gliomask.errors import InputError
 from gliomask.files import write_text
-from gliomask.labels import convert_labels, get_convention
+from gliomask.labels import REGIONS, get_convention, to_labels, to_regions
 from gliomask.phantom.examination import Phantom, make_phantom
 from gliomask.volume import Volume, write_volume
 
@@ -72,5 +72,6 @@ def _write_case(case: Case, phantom: Phantom) -> None:
     assert case.mask is not None
     # The phantom's own numbers (1 NCR, 2 ED, 3 ET) are those of BraTS 2023.
     numbers = get_convention(case.convention or "brats2024-ped")
-    labels = convert_labels(phantom.tissues, get_convention("brats2023"), numbers, case.id)
+    regions = to_regions(phantom.tissues, get_convention("brats2023"), tuple(REGIONS))
+    labels = to_labels(regions, tuple(REGIONS), numbers)
     write_volume(case.mask, Volume(labels[None], phantom.affine))

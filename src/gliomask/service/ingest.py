@@ -253,7 +253,9 @@ def _public_id(files: Sequence[Upload]) -> str | None:
     from gliomask.cases import layout_of
 
     ids = [found[0] for file in files if (found := classify(Path(file.name))) is not None]
-    return ids[0] if ids and len(set(ids)) == 1 and layout_of(ids[0]) is not None else None
+    layout = layout_of(ids[0]) if len(set(ids)) == 1 else None
+    # The ids of a release are public. A BIDS name has a form, but anything in it.
+    return ids[0] if layout is not None and layout.whole_id_in_names else None
 
 
 def _preview(volume: Volume) -> bytes:

@@ -1,0 +1,199 @@
+"""Tables of cases: a CSV file with a column for each sequence, or the `datalist.json` of MONAI."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from gliomask.cases.case import Case, Problem, Source, get_modality
+from gliomask.cases.dataset import DatasetSurvey, described_channels, described_convention
+from gliomask.cases.layouts import layout_of
+from gliomask.cases.naming import classify, stem_of
+from gliomask.cases.patients import find_patient
+from gliomask.errors import InputError
+
+# The accepted headings of the columns that are no sequences, in lower case.
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "id": ("id", "case", "case_id", "caseid", "name"),
+    "patient": ("patient", "patient_id", "patientid", "subject", "subject_id", "participant_id"),
+    "timepoint": ("timepoint", "time_point", "session", "session_id", "visit", "examination"),
+    "mask": ("mask", "seg", "segmentation", "label", "truth"),
+}
+_HEADINGS = {heading: column for column, headings in _COLUMNS.items() for heading in headings}
+_BY_FILE = "patients of the table {}"
+
+# The keys of a `datalist.json` that name the channels, and its lists of cases.
+_NAMES = frozenset({"channel_names", "modality"})
+_LISTS = ("training", "train", "validation", "val", "testing", "test")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of a table, with the files in it."""
+
+    where: str
+    images: dict[str, Source] = field(default_factory=dict)
+    mask: Path | None = None
+    facts: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def is_table(path: Path) -> bool:
+    """Tell whether a path is that of a table of cases, by its ending."""
+    return path.suffix.lower() in (".csv", ".json") and path.is_file()
+
+
+def survey_table(path: Path) -> DatasetSurvey:
+    """Return the cases of a table. Paths in it are relative to its folder.
+
+    A CSV file has a column for each sequence, in any spelling, and the columns `id` (by default the id in the first
+    image's name), `patient`, `timepoint` and `mask`, all of which may be missing. Cells may be empty.
+
+    In a `datalist.json`, each entry of `training`, `validation` and `testing` has `image` and `label`. `image` is a
+    list of files whose names tell the sequences, or a 4-D file whose channels the key `channel_names` or `modality`
+    beside the lists tells. Instead of `image`, an entry may have keys that are sequences.
+
+    Raises:
+        InputError: The file cannot be read, or holds no such table.
+    """
+    rows, convention = _read_csv(path) if path.suffix.lower() == ".csv" else _read_datalist(path)
+    cases, problems = [], []
+    for row in rows:
+        if row.problems:
+            problems += [Problem(row.where, problem) for problem in row.problems]
+        else:
+            cases.append(_case(path, row, convention))
+    if not cases and not problems:
+        raise InputError(f"{path}: names no case.")
+    return DatasetSurvey("table", tuple(cases), tuple(problems), ())
+
+
+def _case(path: Path, row: _Row, convention: str | None) -> Case:
+    first = next(iter(row.images.values())).path
+    told = classify(first)
+    case_id = row.facts.get("id") or (told[0] if told else stem_of(first))
+    found = find_patient(case_id)
+    named = row.facts.get("patient", "")
+    layout = layout_of(case_id)
+    return Case(
+        case_id,
+        row.images,
+        row.mask,
+        convention or (layout.convention if layout else None),
+        patient=named or found.patient,
+        timepoint=row.facts.get("timepoint", "" if named else found.timepoint),
+        patient_rule=_BY_FILE.format(path.name) if named else found.rule,
+        convention_given=convention is not None,
+    )
+
+
+def _read_csv(path: Path) -> tuple[list[_Row], None]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as CSV: {error}.") from error
+    columns = _columns(path, lines[0] if lines else [])
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        cells = {column: cell.strip() for column, cell in zip(columns, line, strict=False) if column and cell.strip()}
+        if cells:
+            rows.append(_row(f"{path.name}, line {number}", path.parent, cells))
+    return rows, None
+
+
+def _columns(path: Path, headings: Sequence[str]) -> list[str]:
+    """Return what each column holds: a sequence, a key of `_COLUMNS`, or an empty string for any other column."""
+    columns = [_column(heading) for heading in headings]
+    twice = sorted({column for column in columns if column and columns.count(column) > 1})
+    if twice:
+        raise InputError(f"{path}: has two columns for {', '.join(twice)}. Keep one of them.")
+    if not set(columns) - {"", *_COLUMNS}:
+        raise InputError(
+            f"{path}: has no column of a sequence. The first line names the columns, such as id,patient,t1,t1ce,t2,"
+            "flair,mask; each cell of a sequence is the path of a file."
+        )
+    return columns
+
+
+def _column(heading: str) -> str:
+    name = heading.strip().lower()
+    if name in _HEADINGS:
+        return _HEADINGS[name]
+    try:
+        return get_modality(name)
+    except InputError:
+        return ""
+
+
+def _row(where: str, folder: Path, cells: Mapping[str, str], images: Mapping[str, Source] | None = None) -> _Row:
+    """Return a row of cells by column; its images are those given, or the cells that are sequences."""
+    facts = {name: text for name, text in cells.items() if name in _COLUMNS}
+    mask = facts.pop("mask", None)
+    if images is None:
+        images = {name: Source(folder / text) for name, text in cells.items() if name not in _COLUMNS}
+    problems = [] if images else ["has no image."]
+    return _Row(facts.get("id", where), dict(images), folder / mask if mask else None, facts, problems)
+
+
+def _read_datalist(path: Path) -> tuple[list[_Row], str | None]:
+    try:
+        described = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {error}.") from error
+    described = {"training": described} if isinstance(described, list) else described
+    if not isinstance(described, dict) or not any(isinstance(described.get(name), list) for name in _LISTS):
+        raise InputError(f"{path}: a table of cases has one of the lists {', '.join(_LISTS)}.")
+    channels = described_channels(path, described) if _NAMES & described.keys() else {}
+    rows = [
+        _entry(f"{path.name}, {name} {number}", path.parent, entry, channels)
+        for name, number, entry in list_entries(described)
+    ]
+    return rows, described_convention(described)
+
+
+def list_entries(described: Mapping[str, Any]) -> Iterator[tuple[str, int, Any]]:
+    """Yield the entries of a datalist: the list's name, the position in it and the entry."""
+    for name in _LISTS:
+        entries = described.get(name)
+        for number, entry in enumerate(entries if isinstance(entries, list) else []):
+            yield name, number, entry
+
+
+def _entry(where: str, folder: Path, entry: Any, channels: Mapping[int, str]) -> _Row:
+    """Return a row of an entry of a datalist."""
+    entry = {"image": entry} if isinstance(entry, str) else entry
+    if not isinstance(entry, dict):
+        return _Row(where, problems=["is neither a file nor an object with image and label."])
+    texts = {str(name).lower(): str(text) for name, text in entry.items() if isinstance(text, str | int)}
+    cells = {column: text for name, text in texts.items() if (column := _column(name))}
+    image = entry.get("image")
+    if image is None:
+        return _row(where, folder, cells)
+    files = [folder / str(name) for name in (image if isinstance(image, list) else [image])]
+    images, problems = _images(files, channels)
+    row = _row(where, folder, cells, images)
+    return replace(row, problems=problems or row.problems)
+
+
+def _images(files: Sequence[Path], channels: Mapping[int, str]) -> tuple[dict[str, Source], list[str]]:
+    """Return the sequences of the files of an entry: of one 4-D file or, by their names or positions, of several."""
+    if len(files) == 1 and len(channels) > 1:
+        return {modality: Source(files[0], channel) for channel, modality in channels.items()}, []
+    told = [classify(file) for file in files]
+    modalities = [found[1] if found else channels.get(place, "") for place, found in enumerate(told)]
+    unknown = [file.name for file, modality in zip(files, modalities, strict=True) if modality in ("", "mask")]
+    if unknown:
+        return {}, [f"nothing tells which sequence {', '.join(unknown)} is; name it in channel_names beside the lists."]
+    if twice := _twice(modalities):
+        return {}, [f"has two files for {', '.join(twice)}."]
+    return {modality: Source(file) for modality, file in zip(modalities, files, strict=True)}, []
+
+
+def _twice(names: Iterable[str]) -> list[str]:
+    seen = list(names)
+    return sorted({name for name in seen if seen.count(name) > 1})
