@@ -21,7 +21,7 @@ import numpy as np
 from gliomask.cases import MODALITIES
 from gliomask.inference.loading import load_torch_model, save_model
 from gliomask.model.file import read_training
-from gliomask.model.plan import Postprocessing, TypicalTumour
+from gliomask.model.plan import DiceEstimate, Postprocessing, TypicalTumour
 from gliomask.training.run import load_run
 
 SHIPPED = Path(__file__).parents[1] / "src" / "gliomask" / "weights" / "default.safetensors"
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="The model file that the first stage of each network started from.")
     parser.add_argument("--note", help="A sentence about the training that the runs do not record.")
     parser.add_argument("--typical", type=Path, help="The limits written by recipes/fit_plausibility.py.")
+    parser.add_argument("--quality", type=Path, help="The estimates written by recipes/fit_quality.py.")
     parser.add_argument("-o", "--output", type=Path, default=SHIPPED)
     options = parser.parse_args()
     model = load_torch_model(options.folder / "joined.safetensors")
@@ -58,6 +59,10 @@ def main() -> None:
     if options.typical:
         typical = TypicalTumour.model_validate(json.loads(options.typical.read_text()))
         model = replace(model, plan=model.plan.model_copy(update={"typical": typical}))
+    if options.quality:
+        fields = json.loads(options.quality.read_text())
+        estimates = {region: DiceEstimate.model_validate(found) for region, found in fields.items()}
+        model = replace(model, plan=model.plan.model_copy(update={"dice_estimates": estimates}))
     training, learned = record(options.folder, read_training(options.before) if options.before else {})
     if options.note:
         training["note"] = options.note

@@ -10,7 +10,15 @@ import pytest
 from pydantic import ValidationError
 
 from gliomask.errors import InputError
-from gliomask.model.plan import Plan, Postprocessing, RegionRule, TypicalTumour, plan_from_dict, plan_to_dict
+from gliomask.model.plan import (
+    DiceEstimate,
+    Plan,
+    Postprocessing,
+    RegionRule,
+    TypicalTumour,
+    plan_from_dict,
+    plan_to_dict,
+)
 from gliomask.model.sampling import Origin, Resampling, Spline, Windows
 
 ADDED: dict[str, Any] = {
@@ -20,6 +28,9 @@ ADDED: dict[str, Any] = {
     "resampling": Resampling(image=Spline(order=2, separate=False), native_axes=(0,)),
     "windows": Windows(sigma=None, placement="fixed"),
     "mirror_axes": (0, 2),
+    "dice_estimates": {
+        "WT": DiceEstimate(cases=9, rank_correlation=0.7, low=-0.2, high=0.1, sequences=(("t1c", "t2f"), ("t2f",)))
+    },
     "origin": Origin(made_with="nnU-Net", license="CC BY 4.0", cite="doi:10/1"),
 }
 """Fields that were added after the first version, none with its default."""

@@ -49,6 +49,11 @@ def test_the_recipes_lead_from_cases_to_a_shipped_model_and_its_card(tmp_path: P
     recipe("fit_postprocessing.py", tmp_path / "oof", "-o", rules, "--model", model, "--write", fitted)
     assert read_plan(fitted).postprocessing.model_dump() == json.loads(rules.read_text())["postprocessing"]
 
+    quality = tmp_path / "quality.json"
+    said = recipe("fit_quality.py", f"t1n+t1c+t2w+t2f={tmp_path / 'oof'}", "-o", quality, "--model", fitted)
+    assert json.loads(quality.read_text()) == {}  # two cases say nothing
+    assert said.count("are too few") == 3
+
     windows = ("--windows", "whole", "sliding", "mirrors")
     recipe("score_model.py", model, cache, "--split", split, "-o", results, "--subsets", "full", *windows)
     recipe("score_model.py", fitted, cache, "--split", split, "-o", cleaned)

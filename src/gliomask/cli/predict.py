@@ -93,6 +93,14 @@ _Window = Annotated[
 _Mirrors = Annotated[
     bool, typer.Option("--tta/--no-tta", help="Average over the 8 mirror images; takes 8 times as long.")
 ]
+_CrossCheck = Annotated[
+    bool,
+    typer.Option(
+        "--cross-check",
+        help="Also predict from T2-FLAIR alone, and warn where the two whole tumours differ much; takes about half as "
+        "long again.",
+    ),
+]
 _Precision = Annotated[
     str, typer.Option("--precision", help="Floating-point type: auto, bf16, fp16 (GPU only) or fp32.")
 ]
@@ -143,6 +151,7 @@ def predict(
     save_probabilities: _Probabilities = False,
     window: _Window = "auto",
     tta: _Mirrors = False,
+    cross_check: _CrossCheck = False,
     precision: _Precision = "auto",
     overwrite: _Overwrite = False,
     device: Device = "auto",
@@ -164,7 +173,7 @@ def predict(
     sequences = _check_wishes(labels, show, picture=picture)
     source, more_models = _source_and_models(source, files, more or [])
     paths: list[Path | None] = [*(model or []), *more_models]
-    how = _How(tuple(paths or [None]), window, tta, precision, device, engine, threads)
+    how = _How(tuple(paths or [None]), window, tta, precision, device, engine, threads, cross_check)
     if raw:
         settings = make_settings(atlas, skull_strip, register, threads)
         if picture or show:
@@ -200,12 +209,13 @@ class _How:
     device: str
     engine: str
     threads: int | None
+    cross_check: bool
 
     def inference(self) -> Inference:
         from gliomask.inference.windows import Inference
 
         window, precision = _choice("--window", self.window), _choice("--precision", self.precision)
-        return Inference(window, self.mirror, precision)  # type: ignore[arg-type]
+        return Inference(window, self.mirror, precision, self.cross_check)  # type: ignore[arg-type]
 
     def load(self) -> tuple[list[Predictor], Inference]:
         from gliomask.inference.loading import load_model

@@ -14,6 +14,7 @@ from pathlib import Path
 from gliomask.cases import Problem
 from gliomask.evaluation.pairs import MaskPair, MatchedMasks, find_pairs
 from gliomask.evaluation.protocol_comparison import Disagreement, ProtocolComparison, compare_protocols
+from gliomask.evaluation.ranking import RankedCase, Ranking, rank_predictions
 from gliomask.evaluation.results import Evaluation, Scores
 from gliomask.evaluation.score_comparison import PairedDifference, ScoreComparison, compare_scores
 from gliomask.evaluation.score_tables import ComparableTables, ScoreTable, read_score_table, read_score_tables
@@ -41,6 +42,8 @@ __all__ = [
     "PairedDifference",
     "PairedTest",
     "ProtocolComparison",
+    "RankedCase",
+    "Ranking",
     "ScoreComparison",
     "ScoreTable",
     "Statistics",
@@ -54,6 +57,7 @@ __all__ = [
     "find_pairs",
     "find_worst",
     "paired_test",
+    "rank_predictions",
     "read_score_table",
     "read_score_tables",
 ]

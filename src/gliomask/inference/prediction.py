@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from gliomask.cases import MODALITIES, Case, find_cases, read_case
 from gliomask.errors import InputError, describe
 from gliomask.files import replacing
 from gliomask.inference.averaging import mean_probabilities
+from gliomask.inference.cross_check import can_cross_check, compare_with_flair
 from gliomask.inference.memory import is_lack_of_memory
 from gliomask.inference.plausibility import describe_unusual, measure_pieces
 from gliomask.inference.postprocessing import clean
 from gliomask.inference.preprocessing import Prepared, prepare
+from gliomask.inference.quality import EstimatedDice, estimate_dice
 from gliomask.inference.record import beside, describe_images, describe_settings, digest_of
 from gliomask.inference.windows import Inference, OnPart, Predictor, Window
 from gliomask.inspection import inspect
@@ -65,6 +67,8 @@ class Prediction:
     """What determined the mask beside the images; see `describe_settings`."""
     images: dict[str, str] | None = None
     """Fingerprints of the images; see `describe_images`."""
+    estimates: Mapping[str, EstimatedDice] = field(default_factory=dict)
+    """The estimated Dice of the regions for which the plan says how good such an estimate is."""
 
     @property
     def missing(self) -> list[str]:
@@ -137,6 +141,7 @@ class Prediction:
             "images": self.images,
             "regions": list(self.plan.regions),
             "postprocessing": self.plan.postprocessing.model_dump(mode="json"),
+            "estimated_dice": {region: asdict(found) for region, found in self.estimates.items()},
             "warnings": list(self.warnings),
             "versions": {"gliomask": VERSION, **dict([self.engine.split(" ")]), "numpy": np.__version__},
             "seconds": round(self.seconds, 2),
@@ -308,6 +313,13 @@ def _answer_or_error(
         masks = clean(probabilities.data, plan.regions, rules, probabilities.spacing_mm, decided)
         labels = to_labels(masks, plan.regions, get_convention(convention))
         unusual = _unusual(masks, plan, probabilities.spacing_mm)
+        if inference.cross_check and can_cross_check(models, ready.case):
+            whole_tumour = masks[plan.regions.index("WT")]
+            different = compare_with_flair(models, plan, ready.prepared, whole_tumour, inference)
+            unusual += [different] if different else []
+        estimates = {}
+        if len(models) == 1 and not inference.mirror:  # as when the estimates were checked
+            estimates = estimate_dice(probabilities.data, masks, plan, ready.case.images)
     except Exception as error:
         return case_error(ready.case, error)
     return Prediction(
@@ -323,6 +335,7 @@ def _answer_or_error(
         warnings=(*ready.warnings, *unusual),
         settings=describe_settings([member.digest for member in models], inference, convention),
         images=ready.images,
+        estimates=estimates,
     )
 
 

@@ -67,6 +67,7 @@ def describe_settings(digests: Sequence[str], inference: Inference, convention: 
         "mirror": inference.mirror,
         "precision": inference.precision,
         "labels": convention,
+        **({"cross_check": True} if inference.cross_check else {}),  # without it, as older versions wrote it
     }
 
 
@@ -152,6 +153,8 @@ def _difference(facts: Mapping[str, Any], case: Case, wanted: Wanted) -> str:
     options = [option for name, option in _OPTIONS.items() if before.get(name) != wanted.settings[name]]
     if options:
         return f"made with another value of {', '.join(options)}"
+    if wanted.settings.get("cross_check") and not before.get("cross_check"):
+        return "made without --cross-check"
     now = describe_images(case, wanted.modalities)
     if set(now) != set(images):
         return "made from other sequences"

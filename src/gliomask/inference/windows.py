@@ -42,6 +42,9 @@ class Inference:
     long."""
     precision: Precision = "auto"
     """`auto`: bf16 where the device computes in it in hardware, else fp32. `fp16` needs a GPU."""
+    cross_check: bool = False
+    """Run the network a second time on T2-FLAIR alone, if the case and the model allow it, and warn if the two whole
+    tumours differ much. The mask is not changed."""
 
 
 @dataclass(frozen=True)

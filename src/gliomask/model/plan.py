@@ -20,7 +20,10 @@ _DIRECTIONS = ("LR", "AP", "IS")
 _NEED_CONTRAST = ("TC", "ET")
 
 # Fields that were added after the first version.
-_ADDED = ("typical", "classes", "channel_normalization", "crop", "resampling", "windows", "mirror_axes", "origin")
+_ADDED = (
+    *("typical", "classes", "channel_normalization", "crop", "resampling", "windows", "mirror_axes", "dice_estimates"),
+    "origin",
+)
 
 _Millimetres = Annotated[float, Field(ge=0.05, le=50, allow_inf_nan=False)]
 _Edge = Annotated[int, Field(ge=1, le=1024)]
@@ -101,6 +104,24 @@ class TypicalTumour(BaseModel):
     """The smallest share of this volume that the largest piece has."""
 
 
+class DiceEstimate(BaseModel):
+    """How well the Dice of a region can be estimated from its probabilities, measured on cases that the model has not
+    learned from; see `inference.quality`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cases: int = Field(gt=0)
+    """The number of cases."""
+    rank_correlation: float = Field(ge=-1, le=1)
+    """Spearman's correlation of estimated and true Dice."""
+    low: float = Field(ge=-1, le=1)
+    """The lower end of the interval of true minus estimated Dice that holds for four cases of five."""
+    high: float = Field(ge=-1, le=1)
+    """The upper end of this interval."""
+    sequences: tuple[tuple[str, ...], ...] = Field(min_length=1)
+    """The sets of sequences that the cases had; with other sequences no estimate is made."""
+
+
 class Plan(BaseModel):
     """A network's input and output, and how they are made from images and turned into masks.
 
@@ -155,6 +176,8 @@ class Plan(BaseModel):
     """How masks are made from the network's logits."""
     typical: TypicalTumour | None = None
     """What the whole tumours of the training data are like; None: `predict` does not compare with them."""
+    dice_estimates: dict[str, DiceEstimate] = Field(default_factory=dict)
+    """The regions whose Dice can be estimated without a true mask; empty: `predict` estimates none."""
     origin: Origin | None = None
     """Where the network comes from; None: gliomask trained it."""
 

@@ -220,6 +220,18 @@ def _read_probabilities(mask: Path, labels: Volume, facts: Mapping[str, Any]) ->
     return dict(zip(names, volume.data, strict=True))
 
 
+def _estimates(facts: Mapping[str, Any]) -> str:
+    """Return the estimated Dice of each region with its interval, as `predict` wrote it; empty if it is not there."""
+    found = facts.get("estimated_dice")
+    try:
+        return ", ".join(
+            f"{region} {values['dice']:.2f} ({values['low']:.2f} to {values['high']:.2f})"
+            for region, values in (found or {}).items()
+        )
+    except (AttributeError, TypeError, KeyError, ValueError):
+        return ""
+
+
 def _tissues_ml(mask: Volume, convention: LabelConvention) -> dict[str, float]:
     counts = count_labels(mask.data)
     voxel = voxel_volume_ml(mask.affine)
@@ -241,6 +253,8 @@ def describe_case(measured: MeasuredCase) -> dict[str, str]:
             rows[key] = facts[key]
     if isinstance(versions := facts.get("versions"), dict):
         rows["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
+    if estimates := _estimates(facts):
+        rows["estimated Dice"] = estimates
     rows["sequences"] = ", ".join(
         SEQUENCE_NAMES[modality] for modality in SHOWN_FIRST if modality in measured.case.images
     )

@@ -119,6 +119,7 @@ def run(request: Request, emit: Emit) -> None:
 def _predict(request: Request, case: Case, emit: Emit) -> None:
     from gliomask.inference.loading import load_model
     from gliomask.inference.prediction import predict
+    from gliomask.inference.windows import Inference
     from gliomask.viewer import read_scene, scene_content
 
     settings = request.settings
@@ -128,7 +129,11 @@ def _predict(request: Request, case: Case, emit: Emit) -> None:
     ]
     emit(stage="predict")
     found = predict(
-        models, case, convention=settings.labels, on_part=lambda share: emit(stage="predict", share=round(share, 4))
+        models,
+        case,
+        inference=Inference(cross_check=True),
+        convention=settings.labels,
+        on_part=lambda share: emit(stage="predict", share=round(share, 4)),
     )
     emit(stage="write")
     results = Path(request.folder) / PARTIAL
