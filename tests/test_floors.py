@@ -25,7 +25,7 @@ FLOORS = {
     5: {"model"},
     6: {"inference"},
     7: {"acquisition", "evaluation"},
-    8: {"training"},
+    8: {"exchange", "training"},
     9: {"report", "viewer"},
     10: {"service"},
     11: {"cli"},

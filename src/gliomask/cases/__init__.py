@@ -9,7 +9,8 @@ from gliomask.cases.find import Survey, case_of_files, find_cases, survey
 from gliomask.cases.layouts import LAYOUTS, Layout, candidates_of, get_layout, layout_of
 from gliomask.cases.naming import classify
 from gliomask.cases.patients import describe_patients, find_patient
-from gliomask.cases.read import mask_on_grid, merge_notes, read_case, read_mask
+from gliomask.cases.read import mask_on_grid, merge_notes, read_case, read_channels, read_mask
+from gliomask.cases.tables import is_table, table_folds
 
 __all__ = [
     "LAYOUTS",
@@ -33,12 +34,15 @@ __all__ = [
     "find_patient",
     "get_layout",
     "get_modality",
+    "is_table",
     "layout_of",
     "mask_on_grid",
     "merge_notes",
     "read_case",
+    "read_channels",
     "read_mask",
     "resolve_conventions",
     "survey",
+    "table_folds",
     "usable_cores",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "patient": ("patient", "patient_id", "patientid", "subject", "subject_id", "participant_id"),
     "timepoint": ("timepoint", "time_point", "session", "session_id", "visit", "examination"),
     "mask": ("mask", "seg", "segmentation", "label", "truth"),
+    "fold": ("fold",),
 }
 _HEADINGS = {heading: column for column, headings in _COLUMNS.items() for heading in headings}
 _BY_FILE = "patients of the table {}"
@@ -60,7 +62,7 @@ def survey_table(path: Path) -> DatasetSurvey:
     Raises:
         InputError: The file cannot be read, or holds no such table.
     """
-    rows, convention = _read_csv(path) if path.suffix.lower() == ".csv" else _read_datalist(path)
+    rows, convention = _read_rows(path)
     cases, problems = [], []
     for row in rows:
         if row.problems:
@@ -70,6 +72,24 @@ def survey_table(path: Path) -> DatasetSurvey:
     if not cases and not problems:
         raise InputError(f"{path}: names no case.")
     return DatasetSurvey("table", tuple(cases), tuple(problems), ())
+
+
+def table_folds(path: Path) -> dict[str, int]:
+    """Return the fold of each case for which a table names one, in a column or key `fold`.
+
+    Raises:
+        InputError: As for `survey_table`, or a fold is no whole number.
+    """
+    rows, convention = _read_rows(path)
+    folds = {_case(path, row, convention).id: row.facts["fold"] for row in rows if "fold" in row.facts and row.images}
+    try:
+        return {case_id: int(fold) for case_id, fold in folds.items()}
+    except ValueError as error:
+        raise InputError(f"{path}: a fold is a whole number: {error}.") from error
+
+
+def _read_rows(path: Path) -> tuple[list[_Row], str | None]:
+    return _read_csv(path) if path.suffix.lower() == ".csv" else _read_datalist(path)
 
 
 def _case(path: Path, row: _Row, convention: str | None) -> Case:
@@ -137,6 +157,8 @@ def _row(where: str, folder: Path, cells: Mapping[str, str], images: Mapping[str
     if images is None:
         images = {name: Source(folder / text) for name, text in cells.items() if name not in _COLUMNS}
     problems = [] if images else ["has no image."]
+    if re.search(r"[/\\\0]|^\.", facts.get("id", "")):
+        problems.append("its id cannot be the name of a file.")
     return _Row(facts.get("id", where), dict(images), folder / mask if mask else None, facts, problems)
 
 
