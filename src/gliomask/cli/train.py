@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gliomask.cli.console import note, out, show_notes, warn, with_masks
+from gliomask.cli.console import listed, note, out, progress, show_notes, warn, with_masks
 from gliomask.cli.options import Device, Labels, Modalities, Output, Threads
 from gliomask.cli.train_options import add_options
 from gliomask.errors import InputError
@@ -34,6 +34,10 @@ Continue the same run for longer:
 `gliomask train -o run --resume --epochs 40`
 
 `gliomask train MY_CASES -o tuned --from run/best.safetensors --lr 1e-4 --steps 500`
+
+Learn from masks that were corrected by hand, and see on held-out cases whether it helped:
+
+`gliomask train PATIENTS -o tuned --from run/best.safetensors --corrected predictions --lr 1e-4 --steps 500`
 
 `gliomask train DATA -o run -d cuda --modalities t1,t1ce,t2,flair --drop-modalities 0.3`
 
@@ -102,7 +106,10 @@ def train(
     config = make_config(**(_of_run(output, values) if resume else {}) | values)
     source = _source(output, config, labels, given=cases is not None)
     if config.folds is None:
-        _print_result(train_with_bar(source, output, config, resume=resume))
+        run = train_with_bar(source, output, config, resume=resume)
+        _print_result(run)
+        if config.corrected is not None:
+            _print_improvement(run)
         return
     chosen = None if fold == "all" else _numbers(fold)
     _print_folds(cross_validate_with_bar(source, output, config, chosen, resume=resume), output)
@@ -157,12 +164,24 @@ def _source(output: Path, config: TrainConfig, labels: str | None, *, given: boo
         note(f"{folder}: no longer exists; the cases prepared in {kept} are used")
         folder = kept
     if is_cache(folder):
+        if config.corrected is not None and not complete:
+            raise InputError("--corrected needs the folder of the cases, not a cache, whose masks are fixed.")
         return folder
     found = survey(folder)
     show_notes(found)
     if found.problems:
         raise InputError("; ".join(map(str, found.problems)))
-    return resolve_conventions(with_masks(found.cases, folder), labels)
+    return resolve_conventions(with_masks(_with_corrections(found.cases, config, labels), folder), labels)
+
+
+def _with_corrections(cases: Sequence[Case], config: TrainConfig, labels: str | None) -> Sequence[Case]:
+    if config.corrected is None:
+        return cases
+    from gliomask.training.correction import use_corrections
+
+    changed, corrected = use_corrections(cases, Path(config.corrected), labels)
+    note(f"corrected masks of {len(corrected)} cases: {listed(corrected)}")
+    return changed
 
 
 def _numbers(text: str) -> list[int]:
@@ -184,6 +203,22 @@ def _print_result(run: Run) -> None:
         warn("there was no validation: the best model is that of the last epoch")
     out.print(f"curves: {run.folder / 'curves.png'}")
     out.print(f"try: gliomask predict -m {run.best} -i CASE_OR_FOLDER -o predictions --picture")
+
+
+def _print_improvement(run: Run) -> None:
+    """Print the Dice of held-out cases before and after the corrections were learned from."""
+    from gliomask.training.correction import compare_with_start
+    from gliomask.training.distributed import is_first
+
+    if not is_first():
+        return
+    with progress("comparing with the model before", 1) as bar:
+        task = bar.tasks[0].id
+        found = compare_with_start(run, on_case=lambda done, total: bar.update(task, total=total, completed=done))
+    for name, test in found.tests.items():
+        change = f"{test.difference:+.3f} (95 % interval {test.low:+.3f} to {test.high:+.3f})"
+        out.print(f"Dice {name}: {test.second:.3f} before, {test.first:.3f} after, {change}")
+    out.print(found.verdict)
 
 
 def _print_folds(runs: Sequence[Run], output: Path) -> None:

@@ -57,6 +57,16 @@ class TrainConfig(BaseModel):
         str | None,
         Option("Begin with a model's weights; sequences may differ.", Panel.TASK, flag="--from", metavar="<path>"),
     ] = None
+    corrected: Annotated[
+        str | None,
+        Option(
+            "Learn from the corrected masks (CASE_edited.nii.gz) in this folder, and compare with --from on held-out "
+            "cases.",
+            Panel.TASK,
+            metavar="<path>",
+        ),
+    ] = None
+    """The masks replace those of the cases; the other cases are trained on too, if they have masks."""
 
     epochs: Annotated[
         int | None, Field(ge=1), Option("How often training goes through all cases. [20]", Panel.LENGTH)
@@ -226,6 +236,8 @@ class TrainConfig(BaseModel):
             raise ValueError(f"there is no fold {self.fold} of {self.folds or 1}; folds count from 0")
         if self.folds and self.split:
             raise ValueError("--folds and --split both choose the held-out cases; give one of the two")
+        if self.corrected and not self.start_from:
+            raise ValueError("--corrected needs --from, the model whose masks were corrected")
         if self.lone_modality and not self.drop_modalities:
             raise ValueError("--lone-modality needs --drop-modalities above 0")
         if self.batch_size % self.accumulate:

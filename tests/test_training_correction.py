@@ -1,0 +1,117 @@
+"""Corrected masks replace those of their cases, and a model counts as better only if held-out cases show it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gliomask.cases import Case, find_cases, read_mask, resolve_conventions
+from gliomask.errors import InputError
+from gliomask.evaluation import paired_test
+from gliomask.inference.loading import load_torch_model
+from gliomask.training.config import make_config
+from gliomask.training.correction import Improvement, compare_with_start, use_corrections
+from gliomask.training.loop import train
+from gliomask.volume import Volume, write_volume
+
+CONFIG = {"network": "fcn", "patch_size": 16, "precision": "fp32", "threads": 1, "val_fraction": 0.4}
+
+
+@pytest.fixture
+def cases(folder_of: Callable[..., Path]) -> list[Case]:
+    return resolve_conventions(find_cases(folder_of(5)))
+
+
+def correct(case: Case, folder: Path, convention: str | None = "brats2021") -> Volume:
+    """Write a corrected mask of a case: its own without the core."""
+    mask = read_mask(case)
+    changed = Volume(np.where(mask.data > 0, 2, 0).astype(np.uint8), mask.affine)
+    write_volume(folder / f"{case.id}_edited.nii.gz", changed)
+    if convention:
+        (folder / f"{case.id}_edited.json").write_text(json.dumps({"labels": {"convention": convention}}))
+    return changed
+
+
+def test_corrected_masks_replace_those_of_their_cases(cases: list[Case], tmp_path: Path) -> None:
+    """Also of cases that had none; the other cases stay as they are."""
+    unlabelled = [replace(cases[0], mask=None, convention=None), *cases[1:]]
+    changed = [correct(case, tmp_path) for case in cases[:2]]
+    found, ids = use_corrections(unlabelled, tmp_path)
+    assert ids == [case.id for case in cases[:2]]
+    for case, mask in zip(found[:2], changed, strict=True):
+        assert np.array_equal(read_mask(case).data, mask.data)
+    assert found[2:] == cases[2:]
+
+
+def test_corrections_that_cannot_be_used_are_refused(cases: list[Case], tmp_path: Path) -> None:
+    """None at all, of unknown cases, and two of one case."""
+    with pytest.raises(InputError, match="no corrected mask"):
+        use_corrections(cases, tmp_path)
+    correct(cases[0], tmp_path)
+    with pytest.raises(InputError, match=f"not given: {cases[0].id}"):
+        use_corrections(cases[1:], tmp_path)
+    (tmp_path / "again").mkdir()
+    correct(cases[0], tmp_path / "again")
+    with pytest.raises(InputError, match="two corrected masks"):
+        use_corrections(cases, tmp_path)
+
+
+def test_the_models_before_and_after_are_scored_on_the_same_held_out_cases(cases: list[Case], tmp_path: Path) -> None:
+    """The run that starts from a model is compared with exactly that model."""
+    first = train(cases, tmp_path / "first", make_config(**CONFIG, epochs=2))
+    start = {"start_from": str(first.best), "split": str(first.folder / "splits_final.json")}
+    second = train(cases, tmp_path / "second", make_config(**CONFIG, **start, steps=1, lr=0.05))
+    found = compare_with_start(second)
+    logged = max(row["val_dice"] for row in first.rows())
+    assert found.tests["mean"].cases == 2
+    assert found.tests["mean"].second == pytest.approx(logged, abs=1e-5)
+    assert found.tests["mean"].first == pytest.approx(second.rows()[-1]["val_dice"], abs=1e-5)
+    text = (second.folder / "before_after.md").read_text("utf-8")
+    assert found.verdict[1:] in text
+    assert load_torch_model(second.best).plan.regions == tuple(found.tests)[:-1]
+    with pytest.raises(InputError, match="did not start from a model"):
+        compare_with_start(first)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        ([0.5, 0.6, 0.4, 0.5, 0.6], [0.7, 0.7, 0.6, 0.8, 0.7], "better than before on 5 held-out cases"),
+        ([0.7, 0.7, 0.6, 0.8, 0.7], [0.5, 0.6, 0.4, 0.5, 0.6], "worse than before"),
+        ([0.5, 0.6, 0.4, 0.5, 0.6], [0.7, 0.4, 0.6, 0.3, 0.7], "not shown to be better"),
+        ([float("nan")], [float("nan")], "not shown to be better"),
+    ],
+)
+def test_better_is_said_only_if_the_interval_is_above_zero(
+    before: list[float], after: list[float], verdict: str
+) -> None:
+    """Nor is worse said without its interval below zero."""
+    found = Improvement({"mean": paired_test(after, before)})
+    assert found.verdict.startswith(verdict)
+    assert found.is_better == (verdict.startswith("better"))
+
+
+def test_the_command_line_learns_from_corrections(gliomask, cases: list[Case], tmp_path: Path) -> None:
+    """It says how many, and compares; without a model to start from, or with a cache, it refuses."""
+    data = tmp_path / "data"
+    first = train(cases, tmp_path / "first", make_config(**CONFIG, epochs=1))
+    (tmp_path / "edits").mkdir()
+    correct(cases[0], tmp_path / "edits")
+    words = ("train", data, "-o", tmp_path / "tuned", "--corrected", tmp_path / "edits", "--steps", 1, "-d", "cpu")
+    more = ("--patch-size", 16, "--val-fraction", 0.4, "--precision", "fp32", "--threads", 1)
+    status, said = gliomask(*words, *more)
+    assert (status, "--corrected needs --from" in said) == (2, True)
+    status, said = gliomask(*words, *more, "--from", first.best)
+    assert status == 0, said
+    assert f"corrected masks of 1 cases: {cases[0].id}" in said
+    assert "Dice mean:" in said
+    assert "held-out cases" in said
+    status, said = gliomask(
+        "train", first.folder / "cache", "-o", tmp_path / "x", *words[4:], *more, "--from", first.best
+    )
+    assert (status, "not a cache" in said) == (2, True)
