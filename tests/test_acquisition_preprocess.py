@@ -97,15 +97,26 @@ def test_from_dicom_to_a_mask_in_the_patients_own_space(
     gliomask: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     """By the command; a second call goes on where the first was left."""
-    pytest.importorskip("pydicom")
+    pydicom = pytest.importorskip("pydicom")
+    pytest.importorskip("highdicom")
     heads = make_raw_phantom(3, size=80, thickness_mm=(3, 4), edge_mm=2)
     images = {name: heads[name].image for name in ("t1c", "t2f")}
     write_dicom_study(tmp_path / "studies", images, number=1)
     truth = heads["t1c"].brain
-    status, said = gliomask("predict", "--raw", "-i", tmp_path / "studies", "-o", tmp_path / "out")
+    dicom = ("--output-type", "nifti,dicom-seg,rtstruct", "--segments", "regions")
+    status, said = gliomask("predict", "--raw", "-i", tmp_path / "studies", "-o", tmp_path / "out", *dicom)
     assert status == 0, said
     assert "after contrast" in said
     mask = read_volume(tmp_path / "out" / "studies.nii.gz", mask=True)
+    seg = pydicom.dcmread(tmp_path / "out" / "studies_seg.dcm")
+    whole = seg.pixel_array[: mask.data.shape[3]]
+    assert np.count_nonzero(whole) == np.count_nonzero(mask.data)
+    structures = tmp_path / "out" / "studies_rtstruct.dcm"
+    structures.unlink()
+    status, said = gliomask("predict", "--raw", "-i", tmp_path / "studies", "-o", tmp_path / "out", *dicom)
+    assert (status, "1 of 1 masks are in" in said, "wrote studies_rtstruct.dcm" in said) == (0, True, True)
+    assert structures.is_file()
+    assert pydicom.dcmread(tmp_path / "out" / "studies_seg.dcm").SOPInstanceUID == seg.SOPInstanceUID
     assert mask.data.shape[1:] == truth.shape
     facts = json.loads((tmp_path / "out" / "studies.json").read_text())
     assert facts["space"] == "t1c"
@@ -119,6 +130,7 @@ def test_from_dicom_to_a_mask_in_the_patients_own_space(
     assert (status, "1 of 1 masks are in" in said) == (0, True)
     changed = gliomask("predict", "--raw", "-i", tmp_path / "studies", "-o", tmp_path / "out", "--space", "prepared")
     assert (changed[0], "made with another space" in changed[1]) == (0, True)
+    assert not structures.exists()  # it showed another mask
     assert json.loads((tmp_path / "out" / "studies.json").read_text())["space"] == "prepared"
     (tmp_path / "out" / "studies.nii.gz").unlink()  # as if it had been killed before the last file was written
     options = ("-o", tmp_path / "out", "--space", "t2f")

@@ -17,7 +17,9 @@ from gliomask.cli.raw import (
     PANEL,
     Atlas,
     ByPatient,
+    OutputType,
     Register,
+    Segments,
     SkullStrip,
     Strict,
     Wishes,
@@ -47,6 +49,10 @@ With the built-in model, and a picture of each case:
 With the mean of several models:
 
 `gliomask predict -i PATIENTS -o predictions -m run/fold*/best.safetensors`
+
+A DICOM study, and a DICOM mask for its archive:
+
+`gliomask predict --raw -i STUDY -o masks --output-type nifti,dicom-seg`
 """
 
 _Output = Annotated[
@@ -164,6 +170,8 @@ def predict(
     register: Register = "greedy",
     strict: Strict = False,
     by_patient: ByPatient = False,
+    output_type: OutputType = "nifti",
+    segments: Segments = "tissues",
 ) -> None:
     """Predict the tumour: one mask for each case on its own grid, with CASE.json (volumes in mL, model, versions).
 
@@ -175,14 +183,21 @@ def predict(
     paths: list[Path | None] = [*(model or []), *more_models]
     how = _How(tuple(paths or [None]), window, tta, precision, device, engine, threads, cross_check)
     if raw:
+        from gliomask.exchange import check_outputs
+
         settings = make_settings(atlas, skull_strip, register, threads)
         if picture or show:
             raise InputError("--picture and --show do not go with --raw: use gliomask report on the prepared images.")
         made_with = how.wanted(labels, probabilities=save_probabilities, picture=False, redraw=False).settings
-        wishes = Wishes(space, save_probabilities, overwrite, strict, labels, made_with)
+        wishes = Wishes(
+            space, save_probabilities, overwrite, strict, labels, made_with, _outputs(output_type), segments
+        )
+        check_outputs(wishes.outputs, segments, space)  # before the images are looked for
         with raw_studies(source, files, output, by_patient=by_patient) as studies:
             predict_studies(studies, output, settings, how.load, wishes)
         return
+    if _outputs(output_type) != ("nifti",):
+        raise InputError("--output-type needs --raw, and DICOM images that a DICOM object can refer to.")
     cases, problems = _cases(source, files)
     wanted = how.wanted(labels, probabilities=save_probabilities, picture=picture, redraw=bool(show))
     failed = _predict(cases, output, how, wanted, sequences, overwrite=overwrite, alone=not problems)
@@ -196,6 +211,10 @@ def _source_and_models(
     if source is None and not files and len(given) == 1 and given[0].suffix.lower() not in (".safetensors", ".onnx"):
         return given[0], []
     return source, given
+
+
+def _outputs(words: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in words.split(",") if word.strip())
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,25 @@ ByPatient = Annotated[
 Strict = Annotated[
     bool, typer.Option("--strict", help="Exit with status 1 where an alignment looks poor.", rich_help_panel=PANEL)
 ]
+OutputType = Annotated[
+    str,
+    typer.Option(
+        "--output-type",
+        help="What to write, joined by commas: nifti (always written), dicom-seg (a DICOM Segmentation), rtstruct (a "
+        "DICOM RT Structure Set). The DICOM files are filed with the examination and therefore hold the identifiers of "
+        "patient and study, as its images do; NIfTI and JSON hold none. The images must be DICOM.",
+        rich_help_panel=PANEL,
+    ),
+]
+Segments = Annotated[
+    str,
+    typer.Option(
+        "--segments",
+        help="What a DICOM Segmentation shows: tissues (NCR, ED, ET), or regions (WT, TC, ET), which overlap and which "
+        "some viewers refuse.",
+        rich_help_panel=PANEL,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -75,6 +94,10 @@ class Wishes:
     labels: str | None
     prediction: Mapping[str, Any]
     """What determines the prediction; see `inference.record.describe_settings`."""
+    outputs: tuple[str, ...] = ("nifti",)
+    """See `exchange.OUTPUT_TYPES`."""
+    segments: str = "tissues"
+    """See `exchange.SEGMENT_CHOICES`."""
 
 
 def make_settings(atlas: str, skull_strip: str, register: str, threads: int | None) -> PreprocessSettings:
@@ -184,18 +207,26 @@ def predict_studies(
     load: Callable[[], tuple[list[Predictor], Inference]],
     wishes: Wishes,
 ) -> None:
-    """Prepare, predict and write every study; one is prepared while another is predicted; end as a batch does."""
+    """Prepare, predict and write every study; one is prepared while another is predicted; end as a batch does.
+
+    Raises:
+        InputError: The only study failed, or what is wanted cannot be written of these studies.
+    """
     from gliomask.acquisition.answer import answer_request
     from gliomask.acquisition.prepare_study import outcome, prepared_before, preparing, workers_for
-    from gliomask.cases import Problem, usable_cores
+    from gliomask.cases import usable_cores
+    from gliomask.exchange import check_outputs
 
-    problems: list[Problem] = []
+    check_outputs(wishes.outputs, wishes.segments, wishes.space, studies)
     requests = {study.id: answer_request(study, settings, wishes.prediction, wishes.space) for study in studies}
     to_do = [study for study in studies if wishes.overwrite or not _is_done(study, output, requests[study.id], wishes)]
     if len(to_do) < len(studies):
         done = len(studies) - len(to_do)
         out.print(f"{done} of {len(studies)} masks are in {output} already (--overwrite makes them again)")
+    waits = {study.id for study in to_do}
+    failed = {study.id: _write_others(study, output, wishes) for study in studies if study.id not in waits}
     if not to_do:
+        _end(_problems(failed), studies, len(studies) - len(_problems(failed)))
         return
     from gliomask.inference.prediction import predict
 
@@ -210,13 +241,33 @@ def predict_studies(
         for study, coming in waiting:
             prepared = outcome(study, coming) if isinstance(coming, Future) else coming
             if isinstance(prepared, InputError):
-                error: InputError | None = prepared
+                failed[study.id] = prepared
             else:
-                error = _predict(study, prepared, output, ask, wishes, requests[study.id])
-            if error is not None:
-                problems.append(Problem(study.id, str(error).removeprefix(f"{study.id}: ")))
+                failed[study.id] = _predict(study, prepared, output, ask, wishes, requests[study.id])
             bar.advance(bar.tasks[0].id)
+    problems = _problems(failed)
     _end(problems, studies, len(studies) - len(problems))
+
+
+def _problems(failed: Mapping[str, InputError | None]) -> list[Problem]:
+    from gliomask.cases import Problem
+
+    return [Problem(name, str(error).removeprefix(f"{name}: ")) for name, error in failed.items() if error is not None]
+
+
+def _write_others(study: Study, output: Path, wishes: Wishes) -> InputError | None:
+    """Write the DICOM files that are wanted beside a mask and are missing, or return why that failed."""
+    from gliomask.exchange import write_outputs
+
+    try:
+        written = write_outputs(study, output / f"{study.id}.nii.gz", wishes.outputs, wishes.segments)
+    except InputError as error:
+        return error
+    except Exception as error:
+        return InputError(describe(error))
+    if written:
+        out.print(f"{study.id}: wrote {', '.join(path.name for path in written)}")
+    return None
 
 
 def _predict(
@@ -228,10 +279,12 @@ def _predict(
     request: Mapping[str, Any],
 ) -> InputError | None:
     from gliomask.acquisition.answer import write_answer
+    from gliomask.exchange import remove_outputs
 
     try:
         found = predict(prepared.case, convention=wishes.labels)
         path = output / f"{study.id}.nii.gz"
+        remove_outputs(path)
         volumes = write_answer(study, prepared, found, path, request=request, probabilities=wishes.probabilities)
     except InputError as error:
         return error
@@ -241,9 +294,10 @@ def _predict(
         warn(f"{study.id}: {warning}")
     text = ", ".join(f"{region} {volume:.1f} mL" for region, volume in volumes.items())
     out.print(f"{path}: {text} ({sum(prepared.seconds.values()):.1f} s to prepare, {found.seconds:.1f} s)")
-    if wishes.strict and prepared.warnings:
+    failed = _write_others(study, output, wishes)
+    if failed is None and wishes.strict and prepared.warnings:
         return InputError(f"looks poor: {prepared.warnings[0]}")
-    return None
+    return failed
 
 
 def _is_done(study: Study, output: Path, request: Mapping[str, Any], wishes: Wishes) -> bool:
