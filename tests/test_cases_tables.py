@@ -112,13 +112,17 @@ def test_a_datalist_that_cannot_be_used_says_why(tmp_path: Path, content: str, m
         find_cases(tmp_path / "datalist.json")
 
 
-def test_every_command_takes_a_table(gliomask, write_case: WriteCase, tmp_path: Path) -> None:
-    """`check` is given a file instead of a folder."""
-    files = relative(write_case(), tmp_path)
-    path = write_csv(tmp_path / "cases.csv", ",".join(files), ",".join(files.values()))
+def test_commands_take_a_table(gliomask, model_file: Path, tmp_path: Path) -> None:
+    """They are given a file instead of a folder."""
+    cases = find_cases(tmp_path / "data")
+    rows = [relative(case, tmp_path) for case in cases]
+    path = write_csv(tmp_path / "cases.csv", ",".join(rows[0]), *(",".join(row.values()) for row in rows))
     status, said = gliomask("check", path)
-    assert status == 0
-    assert "layout table, 1 case" in said
+    assert (status, "layout table, 2 cases" in said) == (0, True)
+    assert gliomask("prepare", path, "-o", tmp_path / "cache")[0] == 0
+    assert sorted(place.name for place in (tmp_path / "cache").iterdir() if place.is_dir()) == [c.id for c in cases]
+    assert gliomask("predict", "-m", model_file, "-i", path, "-o", tmp_path / "masks", "-d", "cpu")[0] == 0
+    assert sorted(file.name for file in (tmp_path / "masks").glob("*.nii.gz")) == [f"{c.id}.nii.gz" for c in cases]
 
 
 def touch(root: Path, *paths: str) -> None:
