@@ -11,6 +11,7 @@ import numpy as np
 
 from gliomask.acquisition.alignment import load_alignment
 from gliomask.acquisition.native import NativeAnswer, to_native
+from gliomask.acquisition.places import PREPARED
 from gliomask.acquisition.prepare_study import PreparedStudy, describe_request
 from gliomask.acquisition.preprocess import PreprocessSettings
 from gliomask.acquisition.study import Study
@@ -19,9 +20,6 @@ from gliomask.files import write_bytes, write_text
 from gliomask.inference.prediction import Prediction
 from gliomask.inference.record import beside, digest_of, is_readable, read_facts
 from gliomask.volume import NIFTI_ENDINGS, Volume, gzip_nifti, nifti_bytes, write_volume
-
-PREPARED = "prepared"
-"""The space of the prepared images, as an alternative to a sequence's own."""
 
 
 def answer_request(

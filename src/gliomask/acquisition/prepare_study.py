@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from gliomask.acquisition.alignment import load_alignment
+from gliomask.acquisition.places import RECORD
 from gliomask.acquisition.preprocess import PreprocessSettings, image_path, preprocess, write_preprocessed
-from gliomask.acquisition.study import Study
+from gliomask.acquisition.study import Series, Study
 from gliomask.cases import Case, Source
 from gliomask.errors import InputError, describe
 from gliomask.files import write_text
 from gliomask.inference.record import digest_of, fingerprint
-
-_RECORD = "preprocess.json"
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,17 @@ def describe_request(study: Study, settings: PreprocessSettings) -> dict[str, An
         "skull_strip": fingerprint(strip) if isinstance(strip, Path) else strip,
         "register": settings.register,
         "reference": settings.reference,
-        "images": {
-            name: digest_of(" ".join(sorted(map(fingerprint, series.files))).encode())
-            for name, series in study.chosen.items()
-        },
+        "images": {name: describe_series(series) for name, series in study.chosen.items()},
     }
+
+
+def describe_series(series: Series) -> str:
+    """Return a digest of the fingerprints of a series' files.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    return digest_of(" ".join(sorted(map(fingerprint, series.files))).encode())
 
 
 def prepare_study(study: Study, folder: Path, settings: PreprocessSettings) -> PreparedStudy:
@@ -75,7 +80,7 @@ def prepare_study(study: Study, folder: Path, settings: PreprocessSettings) -> P
         "note": "Research use only, not a medical device.",
     }
     # Written last: a folder that has it is whole.
-    write_text(folder / _RECORD, json.dumps(record, indent=2) + "\n")
+    write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
     return PreparedStudy(
         case, folder, (*study.notes, *found.warnings), dict(found.alignment.quality), dict(found.steps)
     )
@@ -89,7 +94,7 @@ def prepared_before(study: Study, folder: Path, settings: PreprocessSettings) ->
     Raises:
         InputError: The record is there and damaged.
     """
-    path = folder / _RECORD
+    path = folder / RECORD
     if not path.is_file():
         return None
     try:

@@ -131,6 +131,15 @@ _Raw = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+_Report = Annotated[
+    bool,
+    typer.Option(
+        "--report",
+        help="Also write STUDY.html, the report in the space of the mask, and STUDY_quality.html, which shows how well "
+        "the images were aligned and the brain was found.",
+        rich_help_panel=PANEL,
+    ),
+]
 _Space = Annotated[
     str,
     typer.Option(
@@ -165,6 +174,7 @@ def predict(
     threads: Threads = None,
     raw: _Raw = False,
     space: _Space = "reference",
+    report: _Report = False,
     atlas: Atlas = "sri24",
     skull_strip: SkullStrip = "deepbet",
     register: Register = "greedy",
@@ -187,10 +197,10 @@ def predict(
 
         settings = make_settings(atlas, skull_strip, register, threads)
         if picture or show:
-            raise InputError("--picture and --show do not go with --raw: use gliomask report on the prepared images.")
+            raise InputError("--picture and --show do not go with --raw: use --report.")
         made_with = how.wanted(labels, probabilities=save_probabilities, picture=False, redraw=False).settings
         wishes = Wishes(
-            space, save_probabilities, overwrite, strict, labels, made_with, _outputs(output_type), segments
+            space, save_probabilities, overwrite, strict, labels, made_with, _outputs(output_type), segments, report
         )
         check_outputs(wishes.outputs, segments, space)  # before the images are looked for
         with raw_studies(source, files, output, by_patient=by_patient) as studies:
@@ -198,6 +208,8 @@ def predict(
         return
     if _outputs(output_type) != ("nifti",):
         raise InputError("--output-type needs --raw, and DICOM images that a DICOM object can refer to.")
+    if report:
+        raise InputError("--report goes with --raw; otherwise predict first, and then gliomask report CASES OUT.")
     cases, problems = _cases(source, files)
     wanted = how.wanted(labels, probabilities=save_probabilities, picture=picture, redraw=bool(show))
     failed = _predict(cases, output, how, wanted, sequences, overwrite=overwrite, alone=not problems)

@@ -98,6 +98,8 @@ class Wishes:
     """See `exchange.OUTPUT_TYPES`."""
     segments: str = "tissues"
     """See `exchange.SEGMENT_CHOICES`."""
+    report: bool = False
+    """Whether the report and the quality page are wanted."""
 
 
 def make_settings(atlas: str, skull_strip: str, register: str, threads: int | None) -> PreprocessSettings:
@@ -213,6 +215,7 @@ def predict_studies(
         InputError: The only study failed, or what is wanted cannot be written of these studies.
     """
     from gliomask.acquisition.answer import answer_request
+    from gliomask.acquisition.places import PREPARED_FOLDER
     from gliomask.acquisition.prepare_study import outcome, prepared_before, preparing, workers_for
     from gliomask.cases import usable_cores
     from gliomask.exchange import check_outputs
@@ -235,7 +238,7 @@ def predict_studies(
     with progress("predicting", len(to_do)) as bar, preparing(workers_for(to_do, usable_cores())) as submit:
         waiting = []
         for study in to_do:
-            folder = output / "prepared" / study.id
+            folder = output / PREPARED_FOLDER / study.id
             before = None if wishes.overwrite else prepared_before(study, folder, settings)
             waiting.append((study, before or submit(study, folder, settings)))
         for study, coming in waiting:
@@ -256,7 +259,7 @@ def _problems(failed: Mapping[str, InputError | None]) -> list[Problem]:
 
 
 def _write_others(study: Study, output: Path, wishes: Wishes) -> InputError | None:
-    """Write the DICOM files that are wanted beside a mask and are missing, or return why that failed."""
+    """Write what is wanted beside a mask and is missing, DICOM files and pages, or return why that failed."""
     from gliomask.exchange import write_outputs
 
     try:
@@ -267,7 +270,16 @@ def _write_others(study: Study, output: Path, wishes: Wishes) -> InputError | No
         return InputError(describe(error))
     if written:
         out.print(f"{study.id}: wrote {', '.join(path.name for path in written)}")
+    if wishes.report and not (output / f"{study.id}.html").is_file():
+        return _report(study, output, wishes)
     return None
+
+
+def _report(study: Study, output: Path, wishes: Wishes) -> InputError | None:
+    from gliomask.cli.raw_pages import report_study
+
+    error = report_study(study, output, labels=wishes.labels)
+    return error and InputError(f"has a mask, but no report: {str(error).removeprefix(f'{study.id}: ')}")
 
 
 def _predict(
@@ -279,12 +291,15 @@ def _predict(
     request: Mapping[str, Any],
 ) -> InputError | None:
     from gliomask.acquisition.answer import write_answer
+    from gliomask.acquisition.places import PAGE_ENDINGS
     from gliomask.exchange import remove_outputs
 
     try:
         found = predict(prepared.case, convention=wishes.labels)
         path = output / f"{study.id}.nii.gz"
         remove_outputs(path)
+        for ending in PAGE_ENDINGS:  # the pages of an earlier mask
+            (output / f"{study.id}{ending}").unlink(missing_ok=True)
         volumes = write_answer(study, prepared, found, path, request=request, probabilities=wishes.probabilities)
     except InputError as error:
         return error

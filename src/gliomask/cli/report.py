@@ -25,6 +25,10 @@ Write predictions/CASE.html for each case:
 
 `gliomask report PATIENTS predictions`
 
+Write masks/STUDY.html and masks/STUDY_quality.html for each raw study, after predict --raw:
+
+`gliomask report STUDIES masks`
+
 `gliomask report --t1ce a.nii.gz --flair c.nii.gz mask.nii.gz`
 
 Also write the surface of each region, for a 3-D program or printer:
@@ -45,7 +49,10 @@ _SCORES = (".csv", ".json")
 def report(
     things: Annotated[
         list[Path],
-        typer.Argument(help="CASE OUT: a case or a folder of cases, and the output of predict; or RUN; or SCORES.csv"),
+        typer.Argument(
+            help="CASE OUT: a case or a folder of cases, and the output of predict; STUDY OUT: raw images and the "
+            "output of predict --raw; or RUN; or SCORES.csv"
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -78,7 +85,8 @@ def report(
 ) -> None:
     """Write a report of a prediction, a training run or scores as a single HTML file.
 
-    The file loads nothing and sends nothing. Research use only, not a medical device.
+    The file loads nothing and sends nothing. For a raw study a second file, STUDY_quality.html, shows how well its
+    images were aligned and its brain was found. Research use only, not a medical device.
     """
     files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
     if not files and all(thing.suffix.lower() in _SCORES for thing in things):
@@ -86,8 +94,15 @@ def report(
     elif not files and len(things) == 1 and (things[0] / "config.json").is_file():
         _report_run(things[0], _page(output, things[0] / "report.html"), cases=cases, device=device)
     elif len(things) == (1 if files else 2):
-        found, problems = _cases(things[0], files)
         shown = [name for name in show.split(",") if name]
+        if _is_raw(things[-1]):
+            if mesh:
+                raise InputError("--mesh takes prepared cases, not raw studies.")
+            from gliomask.cli.raw_pages import report_studies
+
+            report_studies(None if files else things[0], files, things[-1], output, labels, shown)
+            return
+        found, problems = _cases(things[0], files)
         _report_predictions(found, problems, things[-1], output, labels, shown, mesh)
     else:
         raise InputError(
@@ -173,6 +188,12 @@ def _print_files(written: Mapping[str, Sequence[Path]]) -> None:
     for what, paths in written.items():
         for path in paths:
             out.print(f"{what}: {path}")
+
+
+def _is_raw(output: Path) -> bool:
+    from gliomask.acquisition.places import holds_prepared
+
+    return holds_prepared(output)
 
 
 def _cases(source: Path, files: Mapping[str, Path]) -> tuple[list[Case], list[Problem]]:

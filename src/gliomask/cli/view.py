@@ -17,6 +17,7 @@ from gliomask.errors import InputError
 
 if TYPE_CHECKING:
     from gliomask.cases import Case
+    from gliomask.viewer import Scene
 
 EXAMPLES = """
 **Examples**
@@ -30,6 +31,10 @@ Show where prediction and truth differ:
 `gliomask view BraTS2021_00008 predictions/BraTS2021_00008.nii.gz`
 
 `gliomask view PATIENTS predictions --case BraTS2021_00008`
+
+Show a raw study in the patient's own space, after predict --raw:
+
+`gliomask view STUDY masks`
 
 `gliomask view --t1ce a.nii.gz --flair c.nii.gz mask.nii.gz`
 """
@@ -69,15 +74,29 @@ def view(
 
     require_niivue()
     files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
-    shown, masks = _case(things or [], files, case)
-    scene = read_scene(shown, [find_mask(shown, mask) for mask in masks], labels=labels)
+    scene = _raw_scene(things or [], files, case, labels)
+    if scene is None:
+        shown, masks = _case(things or [], files, case)
+        scene = read_scene(shown, [find_mask(shown, mask) for mask in masks], labels=labels)
     with suppress(KeyboardInterrupt), serve_scene(scene, port=port) as served:
-        out.print(f"{shown.id}: {served.url}")
+        out.print(f"{scene.title}: {served.url}")
         out.print("Press Ctrl-C to stop.", style="dim")
         if browser and not _open(served.url):
             warn("no browser could be opened. Open the address above in a browser on this machine.")
         served.wait()
     out.print("stopped")
+
+
+def _raw_scene(things: Sequence[Path], files: Mapping[str, Path], wanted: str, labels: str | None) -> Scene | None:
+    """Return the scene of a raw study, if the first mask is in the output of `predict --raw`; else None."""
+    from gliomask.acquisition.places import holds_prepared
+
+    masks = things if files else things[1:]
+    if not masks or not holds_prepared(masks[0]):
+        return None
+    from gliomask.cli.raw_pages import read_study_scene
+
+    return read_study_scene(None if files else things[0], files, masks, wanted, labels)
 
 
 def _case(things: Sequence[Path], files: Mapping[str, Path], wanted: str) -> tuple[Case, Sequence[Path]]:

@@ -1,4 +1,7 @@
-"""Reports: self-contained HTML pages of a prediction, a training run, or score tables."""
+"""Reports: self-contained HTML pages of a prediction, a training run, or score tables.
+
+Those of raw studies are in `report.raw`, which takes longer to import.
+"""
 
 from gliomask.report.mesh import MESH_FORMATS, mesh_bytes, write_meshes
 from gliomask.report.prediction import find_mask, measure_case, prediction_page, write_prediction_report

@@ -20,6 +20,8 @@ from gliomask.volume import Volume, grid_at_spacing, reorient, resample
 
 _FINEST_MM = 1.0
 _MARGIN_MM = 3.0
+_HEAD_MARGIN_MM = 18.0  # shows skull and scalp
+_WITH_SKULL = 1.2  # times the brain's voxels are not zero in an image of a head
 _STRIP = 12
 _BRAIN_MM, _REGION_MM = 4.0, 2.0
 _BRAIN_TRIANGLES, _REGION_TRIANGLES = 16_000, 14_000
@@ -53,23 +55,29 @@ def resample_case(
     regions: Mapping[str, Mask],
     probabilities: Mapping[str, NDArray[np.float32]],
     *,
+    brain: Mask | None = None,
     finest_mm: float = _FINEST_MM,
 ) -> ResampledCase:
     """Return a case resampled for the viewer; its voxels have the smallest edge of the image, at least `finest_mm`.
 
+    It is cropped to the brain and the regions, with a wider margin if the images show more than the brain.
+
     Args:
         images: The images by name, one channel each, on one grid.
         regions, probabilities: Arrays by region, on the same grid.
+        brain: The voxels of the brain; by default those that are not 0 in at least one image.
         finest_mm: The smallest edge of a voxel.
     """
     affine = next(iter(images.values())).affine
     shown = {name: reorient(image, "LPS") for name, image in images.items()}
-    inside = np.logical_or.reduce([image.data[0] != 0 for image in shown.values()])
+    filled = np.logical_or.reduce([image.data[0] != 0 for image in shown.values()])
+    inside = filled if brain is None else reorient(Volume(brain[None], affine), "LPS").data[0]
+    has_skull = np.count_nonzero(filled) > _WITH_SKULL * np.count_nonzero(inside)
     masks = {name: reorient(Volume(mask[None], affine), "LPS") for name, mask in regions.items()}
-    inside |= np.logical_or.reduce([mask.data[0] for mask in masks.values()])
+    inside = np.logical_or.reduce([inside, *(mask.data[0] for mask in masks.values())])
     likely = {name: reorient(Volume(values[None], affine), "LPS") for name, values in probabilities.items()}
     oriented = next(iter(shown.values())).affine
-    box = brain_box(Volume(inside[None], oriented), _MARGIN_MM)
+    box = brain_box(Volume(inside[None], oriented), _HEAD_MARGIN_MM if has_skull else _MARGIN_MM)
     edge = max(finest_mm, min(next(iter(shown.values())).spacing_mm))
 
     def onto_cubes(volume: Volume, *, nearest: bool) -> Volume:

@@ -61,7 +61,7 @@ def draw_slices(grey: NDArray[np.uint8], masks: Mapping[str, Mask], plane: int, 
         for name in colours:
             if name in masks:
                 mask = PLANES[plane].cut(masks[name], place).repeat(_SCALE, axis=0).repeat(_SCALE, axis=1)
-                picture[_rim(mask)] = GREYS + 1 + colours.index(name)
+                picture[rim(mask)] = GREYS + 1 + colours.index(name)
         drawn.append(embed(to_png(picture, palette), "image/png"))
     return drawn
 
@@ -103,7 +103,8 @@ def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(picture)
 
 
-def _rim(mask: Mask) -> Mask:
+def rim(mask: Mask) -> Mask:
+    """Return the pixels of a two-dimensional mask that touch its outside along a row or a column."""
     padded = np.pad(mask, 1)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask & ~inner

@@ -36,6 +36,19 @@ _COARSER = (1.0, 1.5, 2.0, 3.0)
 _MESH_TRIANGLES = 400_000
 
 
+@dataclass(frozen=True)
+class Preparation:
+    """What the report of a raw study says about the preparation of its images."""
+
+    light: str
+    """`good`, `look` or `poor`."""
+    text: str
+    link: str | None
+    """The address of the quality page, relative to the report; None: it is not linked."""
+    space: str
+    """The name of the space in which the mask lies."""
+
+
 @dataclass(frozen=True, eq=False)
 class MeasuredCase:
     """A case with its mask: the images and regions that were read, and their measures."""
@@ -47,6 +60,8 @@ class MeasuredCase:
     tissues_ml: Mapping[str, float]
     measures: Mapping[str, Measures]
     plane: MidPlane
+    brain: Mask
+    """The voxels of the brain, on the same grid."""
     probabilities: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The content of `CASE.json`; empty if there is no such file beside the mask."""
@@ -55,12 +70,6 @@ class MeasuredCase:
     def affine(self) -> NDArray[np.float64]:
         """The affine of the mask."""
         return next(iter(self.images.values())).affine
-
-    @property
-    def brain(self) -> Mask:
-        """The voxels that are not 0 in at least one image."""
-        inside: Mask = np.logical_or.reduce([image.data[0] != 0 for image in self.images.values()])
-        return inside
 
     def volumes_above(self) -> dict[str, tuple[float, ...]]:
         """Return, for each region, the volume in mL above each of `THRESHOLDS`."""
@@ -99,42 +108,79 @@ def measure_case(case: Case, mask: Path, *, labels: str | None = None, sequences
     Raises:
         InputError: A file is bad or lies on another grid, or a sequence to show is missing.
     """
+    shown = choose_sequences(case, sequences)
+    volume = read_case(case, shown)
+    images = {
+        modality: Volume(channel[None], volume.affine) for modality, channel in zip(shown, volume.data, strict=True)
+    }
+    return measure_images(case, images, (volume.data != 0).any(axis=0), mask, labels=labels)
+
+
+def choose_sequences(case: Case, wanted: Sequence[str]) -> list[str]:
+    """Return the sequences to show by their internal names; see `measure_case`.
+
+    Raises:
+        InputError: A sequence is unknown, or the case does not have it.
+    """
     there = [modality for modality in SHOWN_FIRST if modality in case.images]
-    shown = list(dict.fromkeys(get_modality(name) for name in sequences)) or there[:2]
+    shown = list(dict.fromkeys(get_modality(name) for name in wanted)) or there[:2]
     if missing := [modality for modality in shown if modality not in case.images]:
         raise InputError(f"{case.id}: has no {', '.join(missing)} to show; it has {', '.join(there) or 'no sequence'}.")
+    return shown
+
+
+def measure_images(
+    case: Case, images: Mapping[str, Volume], brain: Mask, mask: Path, *, labels: str | None = None
+) -> MeasuredCase:
+    """Measure the regions of a mask on images that were read before; see `measure_case`.
+
+    Args:
+        case: The case.
+        images: The images to show, by internal sequence name, one channel each, on one grid.
+        brain: The voxels of the brain on that grid.
+        mask: The mask's file.
+        labels: The label convention of the mask.
+
+    Raises:
+        InputError: The mask or a file beside it is bad, or lies on another grid.
+    """
+    grid = next(iter(images.values())).grid
     facts = _read_facts(mask.with_name(f"{mask_stem(mask)}.json"))
     found = read_volume(mask, mask=True)
     convention = find_conventions({case.id: mask}, labels)[case.id]
     check_labels(label_values(found.data), convention, str(mask))
-    volume = read_case(case, shown)
-    found = match_axes(found, volume.grid)
-    if difference := volume.grid.difference(found.grid):
+    found = match_axes(found, grid)
+    if difference := grid.difference(found.grid):
         raise InputError(f"{mask}: its grid differs from that of {case.id}'s images in {difference}.")
     names = tuple(convention.regions)
     regions = dict(zip(names, to_regions(found.data[0], convention, names), strict=True))
-    plane = mid_plane((volume.data != 0).any(axis=0), volume.affine)
+    plane = mid_plane(brain, grid.affine)
     return MeasuredCase(
         case=case,
-        images={
-            SEQUENCE_NAMES[modality]: Volume(channel[None], volume.affine)
-            for modality, channel in zip(shown, volume.data, strict=True)
-        },
+        images={SEQUENCE_NAMES[modality]: image for modality, image in images.items()},
         regions=regions,
         tissues_ml=_tissues_ml(found, convention),
         measures={name: measure(region, found.affine, plane) for name, region in regions.items()},
         plane=plane,
+        brain=brain,
         probabilities=_read_probabilities(mask, found, facts),
         facts=facts,
     )
 
 
-def prediction_page(measured: MeasuredCase) -> str:
-    """Return the page of a case; the viewer's voxels are made larger if the page would exceed `MOST_BYTES`."""
+def prediction_page(measured: MeasuredCase, preparation: Preparation | None = None) -> str:
+    """Return the page of a case; the viewer's voxels are made larger if the page would exceed `MOST_BYTES`.
+
+    Args:
+        measured: The case.
+        preparation: What is shown about the preparation of a raw study.
+    """
     above = measured.volumes_above()
     page = ""
     for finest_mm in _COARSER:
-        resampled = resample_case(measured.images, measured.regions, measured.probabilities, finest_mm=finest_mm)
+        resampled = resample_case(
+            measured.images, measured.regions, measured.probabilities, brain=measured.brain, finest_mm=finest_mm
+        )
         page = render(
             "prediction.html",
             ("viewer.js", "surface.js", "strip.js"),
@@ -142,6 +188,7 @@ def prediction_page(measured: MeasuredCase) -> str:
             measured=measured,
             facts=describe_case(measured),
             warnings=measured.facts.get("warnings"),
+            preparation=preparation,
             strip=strip(resampled),
             stills=stills(resampled),
             viewer=viewer_content(resampled),

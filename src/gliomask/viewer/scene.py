@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from gliomask.figures.case import brain_box, display_window
 from gliomask.labels import LONG_NAMES, LabelConvention, check_labels, count_labels, label_values, to_regions
 from gliomask.metrics import Mask, dice
 from gliomask.volume import Box, Volume, gzip_nifti, match_axes, nifti_bytes, read_volume, voxel_volume_ml
+
+if TYPE_CHECKING:
+    from gliomask.acquisition.review import StudyReview
 
 Role = Literal["truth", "prediction", "mask"]
 
@@ -101,7 +104,35 @@ def read_scene(case: Case, masks: Sequence[Path] = (), *, labels: str | None = N
     shown = [modality for modality in SHOWN_FIRST if modality in case.images]
     if not shown:
         raise InputError(f"{case.id}: has no sequence to show its mask on (t1, t1ce, t2 or flair).")
-    images = read_channels(case, shown)
+    return make_scene(case, read_channels(case, shown), masks, labels=labels)
+
+
+def read_raw_scene(review: StudyReview, masks: Sequence[Path], *, labels: str | None = None) -> Scene:
+    """Return a scene with the images of a raw study as they were acquired, and masks in the space of one of them.
+
+    Args:
+        review: The study.
+        masks: Label maps on the grid that the JSON beside the first of them names, by default that of the reference.
+            The images are interpolated to it.
+        labels: The label convention of the masks; see `find_conventions` for the default.
+
+    Raises:
+        InputError: As for `read_scene`.
+    """
+    from gliomask.acquisition.review import space_of
+
+    space = space_of(masks[0], review.alignment) if masks else review.alignment.reference
+    images = review.images_in(space)
+    shown = {modality: images[modality] for modality in SHOWN_FIRST if modality in images}
+    return make_scene(Case(review.id, {}), shown, masks, labels=labels)
+
+
+def make_scene(case: Case, images: Mapping[str, Volume], masks: Sequence[Path], *, labels: str | None = None) -> Scene:
+    """Return a scene of images that were read before; see `read_scene`.
+
+    Raises:
+        InputError: A mask is bad, lies on another grid than the images, or its label convention is ambiguous.
+    """
     grid = next(iter(images.values())).grid
     masks = [path for path in masks if case.mask is None or path.resolve() != case.mask.resolve()]
     read = []
