@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench notebook compare-seed clean
+.PHONY: demo test check bench notebook docs compare-seed clean
 
 demo: .venv/installed
 	$(BIN)/gliomask demo demo
@@ -40,6 +40,11 @@ bench: .venv/installed-dev
 notebook: .venv/installed-dev
 	$(BIN)/python docs/make_notebook.py
 
+# The documentation as a site in the folder `site`. Links that lead nowhere are errors, and so are files from elsewhere.
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python docs/check_site.py site
+
 # torch is installed first and alone, so that pip uses a CPU build if it finds one and nothing replaces it later.
 .venv/torch: constraints.txt
 	$(PYTHON) -m venv .venv
@@ -55,4 +60,4 @@ notebook: .venv/installed-dev
 	touch $@
 
 clean:
-	rm -rf .venv demo compare-seed
+	rm -rf .venv demo compare-seed site

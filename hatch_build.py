@@ -35,6 +35,11 @@ WHEELS = {
 }
 
 
+# The pages that `gliomask docs` opens, except `api.md`, which only mkdocs can render, and where a wheel has them.
+PAGES = ("docs/[!a]*.md", "docs/pictures/*", "MODEL_CARD.md", "CHANGELOG.md")
+PACKAGED = "gliomask/manual/pages"
+
+
 class AssetsHook(BuildHookInterface[Any]):
     """A build step of wheels, editable or not, and of the sdist, which contains the file for users without npm."""
 
@@ -60,6 +65,9 @@ class AssetsHook(BuildHookInterface[Any]):
                 )
             else:
                 build_data["artifacts"].append(f"/{path.as_posix()}")
+        if self.target_name == "wheel" and version != "editable":
+            pages = [page for pattern in PAGES for page in sorted(root.glob(pattern))]
+            build_data["force_include"] |= {str(page): f"{PACKAGED}/{page.relative_to(root)}" for page in pages}
 
 
 def _install(root: Path) -> str | None:

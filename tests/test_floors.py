@@ -19,7 +19,7 @@ HOUSE = Path(gliomask.__file__).parent
 FLOORS = {
     0: {"errors", "version"},
     1: {"extras", "files"},
-    2: {"labels", "volume"},
+    2: {"labels", "manual", "volume"},
     3: {"cases", "metrics", "networks"},
     4: {"figures", "inspection", "phantom"},
     5: {"model"},
@@ -42,6 +42,7 @@ LIBRARIES = {
     "filelock": {"files"},
     "highdicom": {"exchange"},
     "jinja2": {"report"},
+    "markdown_it": {"manual"},
     "matplotlib": {"figures", "report"},
     "nibabel": {"volume"},
     "onnx": {"inference"},

@@ -22,6 +22,7 @@ from gliomask.cli import (
     console,
     convert,
     demo,
+    docs,
     evaluate,
     export,
     info,
@@ -180,6 +181,7 @@ for module in (
     join,
     info,
     demo,
+    docs,
 ):
     name = module.__name__.rpartition(".")[2]
     app.command(name.replace("_", "-"), epilog=module.EXAMPLES)(_with_common_options(getattr(module, name)))

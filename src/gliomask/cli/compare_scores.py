@@ -55,7 +55,7 @@ def compare_scores(
     """Compare the scores of several models or teams case by case, and rank them as the BraTS challenge does.
 
     Only cases that are in all files are compared. Each difference has a 95 % interval, an effect size, and the p-values
-    of a permutation test and of Wilcoxon's test; docs/scores.md explains how to read them.
+    of a permutation test and of Wilcoxon's test; `gliomask docs scores` explains how to read them.
     """
     from gliomask.evaluation import compare_scores as compare
 

@@ -76,7 +76,7 @@ def demo(
     out.print(f"scores    {folder / 'scores.csv'}, {folder / 'scores.png'}")
     out.print(f"masks     {folder / 'predictions'}/*.nii.gz (volumes in mL: *.json)")
     out.print()
-    out.print("Next, with BraTS cases of your own (docs/data.md says where to get them):")
+    out.print("Next, with BraTS cases of your own (gliomask docs data says where to get them):")
     out.print("  gliomask check BRATS_FOLDER")
     out.print("  gliomask train BRATS_FOLDER -o run")
     out.print("  gliomask predict -m run/best.safetensors -i BRATS_FOLDER -o predictions --picture")

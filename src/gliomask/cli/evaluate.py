@@ -80,7 +80,7 @@ def evaluate(
     """Score predictions as the BraTS challenge of any year does: by case and region, with a summary.
 
     Masks are matched by case id, and each is read in its own label convention. A case without a prediction gets the
-    worst possible scores. docs/scores.md explains the scores of each year.
+    worst possible scores. `gliomask docs scores` explains the scores of each year.
     """
     from gliomask.evaluation import compare_protocols, find_pairs
     from gliomask.evaluation import evaluate as score

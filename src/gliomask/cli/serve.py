@@ -22,7 +22,7 @@ For yourself; open the address that it prints:
 
 `gliomask serve -m run/best.safetensors --store /data/gliomask --port 8080`
 
-For a group (see docs/serving.md):
+For a group (see `gliomask docs serving`):
 
 `gliomask serve --host 0.0.0.0 --token-file token.txt`
 """

@@ -81,7 +81,7 @@ def view(
     with suppress(KeyboardInterrupt), serve_scene(scene, port=port) as served:
         out.print(f"{scene.title}: {served.url}")
         out.print("Press Ctrl-C to stop.", style="dim")
-        if browser and not _open(served.url):
+        if browser and not open_browser(served.url):
             warn("no browser could be opened. Open the address above in a browser on this machine.")
         served.wait()
     out.print("stopped")
@@ -125,7 +125,7 @@ def _case(things: Sequence[Path], files: Mapping[str, Path], wanted: str) -> tup
     raise InputError(f"{source}: has {len(ids)} cases. Choose one with --case: {listed(ids)}.")
 
 
-def _open(url: str) -> bool:
+def open_browser(url: str) -> bool:
     """Open the page in a browser if there is a screen; return whether that succeeded."""
     import webbrowser
 

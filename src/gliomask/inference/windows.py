@@ -159,7 +159,7 @@ def choose_window(engine: Engine, plan: Plan, shape: Size, inference: Inference)
     """Return the window that `inference` asks for, or for `auto` the most accurate one that fits in memory.
 
     The statistics that an instance or group norm uses differ between a whole brain and the patches that the network was
-    trained on, which makes its predictions worse (figures are in docs/design.md). Such a network gets sliding windows,
+    trained on, which makes its predictions worse (see `gliomask docs design`). Such a network gets sliding windows,
     unless its plan says that it was trained on whole brains. All other networks get the whole volume in one pass if
     that fits in memory.
     """

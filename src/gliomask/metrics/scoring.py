@@ -31,7 +31,7 @@ def score_case(
     `specificity` and `voxel_accuracy` (both over the whole grid, with the accuracy of an empty mask for reference),
     `iou`, the volumes in mL and their difference (prediction minus truth), and the numbers of 26-connected components.
     They are followed by the metrics of lesions, `lesion_...`, and `lesion_tp`, `lesion_fp`, `lesion_fn` and
-    `detection_f1`. `protocol.headline` names the metrics that the challenge reports; docs/scores.md explains them.
+    `detection_f1`. `protocol.headline` names the metrics that the challenge reports; see `gliomask docs scores`.
 
     If one mask is empty, a distance is the protocol's penalty. If both are empty, the scores are perfect until 2025 and
     NaN in 2026 (`both_empty_is_perfect`); `detection_f1` is then NaN in every year. In 2026, masks without a common
