@@ -103,7 +103,7 @@ def check_alone(text: str) -> Page:
     page = Page(text)
     assert text.startswith("<!DOCTYPE html>\n")
     assert len(text.encode()) <= MOST_BYTES
-    assert all(address.startswith("data:") for address in page.addresses), page.addresses
+    assert all(address.startswith(("data:", "#")) for address in page.addresses), page.addresses
     assert len(set(page.ids)) == len(page.ids)
     assert not re.search(r"https?://|url\(|@import|fetch\(|XMLHttpRequest|\bimport\(", text)
     assert "default-src 'none'; img-src data:;" in text
@@ -188,6 +188,7 @@ def test_the_page_names_the_case_and_the_model_and_no_folder(predicted: Callable
     assert "/home/someone" not in text
     assert str(mask.parent) not in text
     assert "How sure the model is" not in said
+    assert "left empty by design" in said
 
 
 def test_the_viewer_gets_the_voxels_as_they_are(predicted: Callable[..., tuple[Case, Path]]) -> None:
@@ -305,6 +306,11 @@ def test_the_command_writes_one_page_a_case(gliomask, predicted, tmp_path: Path)
     pages = [tmp_path / "out" / f"{case.id}.html" for case in cases]
     assert [page.is_file() for page in pages] == [True, True]
     check_alone(pages[0].read_text("utf-8"))
+    index = Page((tmp_path / "out" / "index.html").read_text("utf-8"))
+    assert f"all reports: {tmp_path / 'out' / 'index.html'}" in said
+    assert [case.id for case in cases] == [text for text in index.texts if text.startswith("BraTS")]
+    for case in cases:
+        assert f'href="{case.id}.html"' in (tmp_path / "out" / "index.html").read_text("utf-8")
     images = [cases[0].images[name].path for name in ("t1c", "t2f")]
     status, said = gliomask(
         "report", "--t1ce", images[0], "--flair", images[1], tmp_path / "out" / f"{cases[0].id}.nii.gz",

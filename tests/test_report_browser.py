@@ -71,6 +71,28 @@ def test_regions_slices_and_probabilities_change_what_is_seen(page: Any) -> None
     assert pixels(page, 0, "probability") != nothing
 
 
+def test_the_grey_window_changes_the_images_only(page: Any) -> None:
+    """The sliders for level and width change the grey levels, not the outlines, and are set back by the button."""
+    image, outlines = pixels(page, 0, "image"), pixels(page, 0, "WT")
+    for name in ("level", "width"):
+        page.locator(f"input[name={name}]").press("Home")
+        drawn(page)
+        assert pixels(page, 0, "image") != image
+        assert pixels(page, 0, "WT") == outlines
+        page.click("#window-reset")
+        drawn(page)
+        assert pixels(page, 0, "image") == image
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_first_picture_is_seen_without_scrolling(page: Any, width: int) -> None:
+    """A whole slice is visible when the page is opened, on a screen and on a phone."""
+    page.set_viewport_size({"width": width, "height": 800})
+    box = page.locator(".stack").first.bounding_box()
+    assert box["y"] > 0
+    assert box["y"] + box["height"] <= 800
+
+
 def test_the_surface_turns_and_its_parts_can_be_hidden(page: Any) -> None:
     """Keys and dragging rotate the surface, boxes hide its parts, and the button starts and stops the rotation."""
     surface = page.locator("#surface")

@@ -15,13 +15,14 @@ from gliomask.errors import InputError, describe
 
 if TYPE_CHECKING:
     from gliomask.cases import Case, Problem
+    from gliomask.report import IndexEntry
 
 log = logging.getLogger(__name__)
 
 EXAMPLES = """
 **Examples**
 
-Write predictions/CASE.html for each case:
+Write predictions/CASE.html for each case, and predictions/index.html with all of them:
 
 `gliomask report PATIENTS predictions`
 
@@ -44,6 +45,8 @@ Also write the surface of each region, for a 3-D program or printer:
 
 _File = Path | None
 _SCORES = (".csv", ".json")
+INDEX = "index.html"
+"""The page that lists the reports of several cases."""
 
 
 def report(
@@ -146,9 +149,42 @@ def _report_predictions(
     sequences: Sequence[str],
     mesh: str | None,
 ) -> None:
-    from gliomask.cases import Problem, get_modality
+    from gliomask.cases import Problem
+    from gliomask.report import find_mask, write_index
+
+    _check_wishes(cases, masks, output, sequences, mesh)
+    clear_stale(_page(output, masks / "page.html" if masks.is_dir() else masks, "page.html"))
+    failed: list[Problem] = []
+    entries: list[IndexEntry] = []
+    with progress("reporting", len(cases)) as bar:
+        for case in cases:
+            try:
+                mask = find_mask(case, masks)
+                path = _page(output, mask.parent / f"{case.id}.html", f"{case.id}.html")
+                entries.append(_report_one(case, mask, path, labels, sequences, mesh))
+            except InputError as error:
+                if len(cases) == 1 and not problems:
+                    raise
+                failed.append(Problem(case.id, str(error).removeprefix(f"{case.id}: ")))
+            except MemoryError:
+                failed.append(Problem(case.id, "no report could be made: there is not enough memory"))
+            except Exception as error:  # a defect in one case does not end the others
+                log.info("%s", case.id, exc_info=True)
+                failed.append(Problem(case.id, f"no report could be made: {describe(error)}"))
+            advance(bar)
+    if len(entries) > 1 and INDEX not in {f"{case.id}.html" for case in cases}:
+        index = _page(output, masks / INDEX, INDEX)
+        write_index(entries, index)
+        out.print(f"all reports: {index}")
+    end_batch([*problems, *failed], len(entries))
+
+
+def _check_wishes(
+    cases: Sequence[Case], masks: Path, output: Path | None, sequences: Sequence[str], mesh: str | None
+) -> None:
+    from gliomask.cases import get_modality
     from gliomask.errors import unknown_name
-    from gliomask.report import MESH_FORMATS, find_mask, write_prediction_report
+    from gliomask.report import MESH_FORMATS
 
     if mesh is not None and mesh not in MESH_FORMATS:
         raise unknown_name("format of meshes", mesh, MESH_FORMATS)
@@ -162,26 +198,17 @@ def _report_predictions(
         raise InputError(
             f"{masks}: a single mask cannot belong to {len(cases)} cases. Name one case, or the folder of masks."
         )
-    clear_stale(_page(output, masks / "page.html" if masks.is_dir() else masks, "page.html"))
-    failed: list[Problem] = []
-    with progress("reporting", len(cases)) as bar:
-        for case in cases:
-            try:
-                mask = find_mask(case, masks)
-                path = _page(output, mask.parent / f"{case.id}.html", f"{case.id}.html")
-                meshes = write_prediction_report(case, mask, path, labels=labels, sequences=sequences, mesh=mesh)
-                _print_files({"report": [path], "mesh": meshes})
-            except InputError as error:
-                if len(cases) == 1 and not problems:
-                    raise
-                failed.append(Problem(case.id, str(error).removeprefix(f"{case.id}: ")))
-            except MemoryError:
-                failed.append(Problem(case.id, "no report could be made: there is not enough memory"))
-            except Exception as error:  # a defect in one case does not end the others
-                log.info("%s", case.id, exc_info=True)
-                failed.append(Problem(case.id, f"no report could be made: {describe(error)}"))
-            advance(bar)
-    end_batch([*problems, *failed], len(cases) - len(failed))
+
+
+def _report_one(
+    case: Case, mask: Path, path: Path, labels: str | None, sequences: Sequence[str], mesh: str | None
+) -> IndexEntry:
+    """Write the report of a case, and return its entry in the list of all; the voxels are free again then."""
+    from gliomask.report import index_entry, write_prediction_report
+
+    written = write_prediction_report(case, mask, path, labels=labels, sequences=sequences, mesh=mesh)
+    _print_files({"report": [path], "mesh": written.meshes})
+    return index_entry(written.measured, path)
 
 
 def _print_files(written: Mapping[str, Sequence[Path]]) -> None:

@@ -77,6 +77,15 @@ class MeasuredCase:
         return {name: volumes_above(values, THRESHOLDS, voxel) for name, values in self.probabilities.items()}
 
 
+@dataclass(frozen=True)
+class WrittenReport:
+    """A report that was written."""
+
+    measured: MeasuredCase
+    meshes: tuple[Path, ...]
+    """The files of the surfaces; empty if none were asked for."""
+
+
 def find_mask(case: Case, output: Path) -> Path:
     """Return the mask of a case in the output of `predict`: the file itself, or `CASE.nii.gz` in a folder.
 
@@ -211,8 +220,8 @@ def write_prediction_report(
     labels: str | None = None,
     sequences: Sequence[str] = (),
     mesh: str | None = None,
-) -> list[Path]:
-    """Write the page of one case, and on request a mesh of each region, and return the files of the meshes.
+) -> WrittenReport:
+    """Write the page of one case, and on request a mesh of each region.
 
     Args:
         case, labels, sequences: As for `measure_case`.
@@ -226,13 +235,13 @@ def write_prediction_report(
     measured = measure_case(case, find_mask(case, output), labels=labels, sequences=sequences)
     write_text(path, prediction_page(measured))
     if mesh is None:
-        return []
+        return WrittenReport(measured, ())
     finest_mm = min(next(iter(measured.images.values())).spacing_mm)
     nets = {
         name: find_surface(region, measured.affine, finest_mm, _MESH_TRIANGLES)
         for name, region in measured.regions.items()
     }
-    return write_meshes(nets, path.parent, path.stem, mesh)
+    return WrittenReport(measured, tuple(write_meshes(nets, path.parent, path.stem, mesh)))
 
 
 def _read_facts(path: Path) -> Mapping[str, Any]:

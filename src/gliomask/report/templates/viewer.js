@@ -27,7 +27,7 @@
     { name: "coronal", axis: 1, width: nx, height: nz, column: 1, row: -whole, first: (i) => i * nx + (nz - 1) * whole, across: 0, down: 2, up: true, letters: ["R", "L", "S", "I"] },
     { name: "sagittal", axis: 0, width: ny, height: nz, column: nx, row: -whole, first: (i) => i + (nz - 1) * whole, across: 1, down: 2, up: true, letters: ["A", "P", "S", "I"] },
   ];
-  const state = { at: [...content.start], style: "outline", image: 0, probability: null, cross: true, shown: new Set(content.regions.map((r) => r.name)) };
+  const state = { at: [...content.start], style: "outline", image: 0, probability: null, cross: true, level: 50, width: 100, shown: new Set(content.regions.map((r) => r.name)) };
   const scratch = document.createElement("canvas");
 
   const element = (name, properties, parent) => parent.appendChild(Object.assign(document.createElement(name), properties));
@@ -78,7 +78,8 @@
 
   const draw = (plane) => {
     paint(plane, plane.base, true, images[state.image], (to, at, value) => {
-      const grey = Math.max(0, Math.round((255 * (value - 1)) / 126));
+      const share = (value - 1) / 126; // of the range that the page contains; 0 is outside of the brain
+      const grey = value ? Math.min(255, Math.max(0, Math.round(255 * (0.5 + (100 * share - state.level) / state.width)))) : 0;
       to[at] = to[at + 1] = to[at + 2] = grey;
       to[at + 3] = 255;
     });
@@ -170,6 +171,15 @@
     else if (name === "image") state.image = Number(value);
     else if (name === "probability") state.probability = value === "" ? null : Number(value);
     else if (name === "cross") state.cross = checked;
+    redraw();
+  });
+  const greys = viewer.querySelectorAll(".window input");
+  viewer.querySelector(".window").addEventListener("input", () => {
+    for (const slider of greys) state[slider.name] = Number(slider.value);
+    redraw();
+  });
+  document.getElementById("window-reset").addEventListener("click", () => {
+    for (const slider of greys) state[slider.name] = Number((slider.value = slider.defaultValue));
     redraw();
   });
   viewer.hidden = false;
