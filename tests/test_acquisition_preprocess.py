@@ -107,6 +107,7 @@ def test_from_dicom_to_a_mask_in_the_patients_own_space(
     status, said = gliomask("predict", "--raw", "-i", tmp_path / "studies", "-o", tmp_path / "out", *dicom)
     assert status == 0, said
     assert "after contrast" in said
+    assert "PHANTOM" not in said + (tmp_path / "out" / "studies.json").read_text()  # the patient's name
     mask = read_volume(tmp_path / "out" / "studies.nii.gz", mask=True)
     seg = pydicom.dcmread(tmp_path / "out" / "studies_seg.dcm")
     whole = seg.pixel_array[: mask.data.shape[3]]

@@ -16,9 +16,8 @@ import pytest
 
 from gliomask.acquisition.find import find_studies
 from gliomask.errors import InputError
-from gliomask.exchange import check_outputs, write_dicom_seg, write_outputs, write_rtstruct
+from gliomask.exchange import Origin, check_outputs, write_dicom_seg, write_outputs, write_rtstruct
 from gliomask.exchange.contours import outline
-from gliomask.exchange.segments import Origin
 from gliomask.inference.record import digest_of
 from gliomask.labels import get_convention, to_regions
 from gliomask.phantom.dicom import DESCRIPTIONS, write_dicom_series

@@ -130,6 +130,7 @@ def set_verbosity(verbosity: int) -> None:
     logging.basicConfig(handlers=[_LogHandler()], format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger().setLevel(level)
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # its findings are in gliomask's own messages
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its warnings quote headers, which name patients
     logging.captureWarnings(True)  # Python's, which libraries issue to developers: shown as facts, with -v
     logging.getLogger("py.warnings").setLevel(logging.ERROR if verbosity < 1 else logging.NOTSET)
 

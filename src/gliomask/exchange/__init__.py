@@ -5,7 +5,7 @@ from gliomask.exchange.dataset import Outcome, convert_dataset, refuse_own_input
 from gliomask.exchange.dicom_seg import write_dicom_seg
 from gliomask.exchange.outputs import OUTPUT_TYPES, check_outputs, remove_outputs, write_outputs
 from gliomask.exchange.rtstruct import write_rtstruct
-from gliomask.exchange.segments import SEGMENT_CHOICES
+from gliomask.exchange.segments import SEGMENT_CHOICES, Origin
 from gliomask.exchange.splits import SPLITS, patients_on_both_sides, read_splits, rename_splits, splits_of_folds
 from gliomask.exchange.targets import TARGETS, choose_convention, get_target
 
@@ -15,6 +15,7 @@ __all__ = [
     "SPLITS",
     "TARGETS",
     "Converted",
+    "Origin",
     "Outcome",
     "Settings",
     "check_outputs",

@@ -102,6 +102,7 @@ def build_seg(
             omit_empty_frames=False,
         )
         complete(dataset, source)
+    dataset.ContentCreatorName = ""  # which must be there; it means a person
     return dataset
 
 
