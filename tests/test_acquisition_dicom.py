@@ -11,9 +11,10 @@ import pytest
 
 from gliomask.acquisition.find import find_studies, opened_studies
 from gliomask.acquisition.study import Study
+from gliomask.acquisition.table import plane_of
 from gliomask.errors import InputError
-from gliomask.phantom.dicom import DESCRIPTIONS, SeriesHeader, write_dicom_series
-from gliomask.volume import Volume
+from gliomask.phantom.dicom import DESCRIPTIONS, SeriesHeader, write_dicom_series, write_enhanced_series
+from gliomask.volume import Volume, reorient
 
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("SimpleITK")
@@ -75,6 +76,7 @@ def test_each_manufacturers_series_are_recognised_and_read_as_they_lie(tmp_path:
         ("TOF MRA neck", "angiography"),
         ("T1 post SUBTRACTION", "subtraction"),
         ("rsfMRI bold", "functional"),
+        ("T2 sag spine", "another part of the body"),
     ],
 )
 def test_other_series_are_left_out_with_the_reason(tmp_path: Path, description: str, what: str) -> None:
@@ -98,6 +100,8 @@ def test_other_series_are_left_out_with_the_reason(tmp_path: Path, description: 
         (SeriesHeader("T1 FLAIR ax +C", 12, 2500, 900), "t1c"),
         (SeriesHeader("T1 ohne KM", 12, 600), "t1n"),
         (SeriesHeader("t2 ax", 100, 9000, 2400), "t2f"),
+        (SeriesHeader("T1 Gd preop planning", 12, 600), "t1c"),
+        (SeriesHeader("T1 postop", 12, 600), "t1n"),
     ],
 )
 def test_without_telling_words_the_times_tell(tmp_path: Path, header: SeriesHeader, modality: str) -> None:
@@ -119,7 +123,7 @@ def test_of_two_like_t1_series_the_later_is_after_contrast(tmp_path: Path) -> No
 
 def test_the_best_of_several_is_taken(tmp_path: Path) -> None:
     """3-D before thick slices, original before derived; each with its reason."""
-    fine = Volume(image(5, 30).data, orthogonal(AFFINE @ np.diag([1, 1, 0.2, 1])))
+    fine = Volume(image(5, 60).data, orthogonal(AFFINE @ np.diag([1, 1, 0.2, 1])))
     write(tmp_path / "study", SeriesHeader("FLAIR", 100, 9000, 2500), 1)
     write(tmp_path / "study", SeriesHeader("FLAIR 3D", 300, 5000, 1800, three_d=True), 2, volume=fine)
     write(tmp_path / "study", SeriesHeader("FLAIR mpr", 300, 5000, 1800, image_type=("DERIVED", "SECONDARY", "MPR")), 3)
@@ -143,6 +147,153 @@ def test_one_missing_slice_is_interpolated_and_more_are_refused(tmp_path: Path) 
     (study,) = find_studies(tmp_path / "two")
     with pytest.raises(InputError, match="slices are missing or unevenly spaced"):
         study.read()
+
+
+def compress(path: Path, how: str) -> None:
+    """Store the pixels of a file in a compressed transfer syntax."""
+    import SimpleITK
+
+    data = pydicom.dcmread(path)
+    if how == "RLE":
+        data.compress(pydicom.uid.RLELossless)
+    else:
+        packed = path.with_suffix(".packed.dcm")
+        writer = SimpleITK.ImageFileWriter()
+        writer.SetFileName(str(packed))
+        writer.SetImageIO("GDCMImageIO")
+        writer.UseCompressionOn()
+        writer.SetCompressor(how)
+        writer.Execute(SimpleITK.GetImageFromArray(data.pixel_array[None].astype(np.uint16)))
+        other = pydicom.dcmread(packed)
+        packed.unlink()
+        data.file_meta.TransferSyntaxUID, data.PixelData = other.file_meta.TransferSyntaxUID, other.PixelData
+        data["PixelData"].is_undefined_length = True
+    data.save_as(path)
+
+
+@pytest.mark.parametrize("how", ["JPEG", "JPEG2000", "RLE"])
+def test_compressed_pixels_are_read(tmp_path: Path, how: str) -> None:
+    """Lossless JPEG, JPEG 2000 and run lengths, by SimpleITK's own decoders: no further library is needed."""
+    volume = write(tmp_path / "study", DESCRIPTIONS["SIEMENS"]["t2f"], 1)
+    for path in (tmp_path / "study").rglob("I*"):
+        compress(path, how)
+    (study,) = find_studies(tmp_path / "study")
+    assert np.array_equal(study.read()["t2f"].data, volume.data.astype(np.float32))
+
+
+def test_an_enhanced_image_of_many_frames_is_one_volume(tmp_path: Path) -> None:
+    """Its frames are put in the order of their places; times and spacing are in its functional groups."""
+    volume = image(3)
+    header = SeriesHeader("AXIAL", 100, 5000)
+    write_enhanced_series(tmp_path / "study", volume, header, number=4, study_uid=STUDY, frame_uid=PLACE)
+    (study,) = find_studies(tmp_path / "study")
+    assert list(study.chosen) == ["t2w"], reasons(study)
+    found = study.read()["t2w"]
+    assert np.array_equal(found.data, volume.data.astype(np.float32))
+    assert np.allclose(found.affine, volume.affine, atol=1e-3)
+
+
+# Columns: along a row, along a column, from slice to slice; RAS.
+PLANES = {
+    "axial": np.array([[-0.9, 0, 0], [0, -0.9, 0], [0, 0, 5.0]]),
+    "sagittal": np.array([[0, 0, -5.0], [-0.9, 0, 0], [0, -0.9, 0]]),
+    "coronal": np.array([[-0.9, 0, 0], [0, 0, 5.0], [0, -0.9, 0]]),
+}
+
+
+def in_plane(plane: str, seed: int, slice_mm: float = 5.0) -> Volume:
+    affine = np.eye(4)
+    affine[:3, :3] = PLANES[plane] @ np.diag([1, 1, slice_mm / 5])
+    return Volume(image(seed).data, affine)
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_axial_sagittal_and_coronal_slices_lie_where_they_were(tmp_path: Path, plane: str) -> None:
+    """Rows, columns and slices along any of the body's axes."""
+    volume = in_plane(plane, 2)
+    write(tmp_path / "study", DESCRIPTIONS["SIEMENS"]["t2f"], 1, volume=volume)
+    (study,) = find_studies(tmp_path / "study")
+    found = study.read()["t2f"]
+    turned = reorient(found, volume.grid.axes)
+    assert np.array_equal(turned.data, volume.data.astype(np.float32))
+    assert np.allclose(turned.affine, volume.affine, atol=1e-3)
+    assert plane_of(found.grid) == plane
+
+
+def test_of_equally_thick_series_the_axial_one_is_taken(tmp_path: Path) -> None:
+    """But a coronal one of thinner slices before it."""
+    for number, (plane, thick) in enumerate((("coronal", 5.0), ("axial", 5.0), ("coronal", 4.5)), 1):
+        write(tmp_path / "study", SeriesHeader("FLAIR", 100, 9000, 2500), number, volume=in_plane(plane, number, thick))
+    (study,) = find_studies(tmp_path / "study")
+    assert study.chosen["t2f"].name == "series 3", reasons(study)
+    shutil.rmtree(tmp_path / "study" / "S003")
+    (study,) = find_studies(tmp_path / "study")
+    assert study.chosen["t2f"].name == "series 2", reasons(study)
+    assert "it is axial" in reasons(study)
+
+
+def test_files_without_preamble_and_a_directory_beside_them_are_read(tmp_path: Path) -> None:
+    """As old archives and CDs hold them; the DICOMDIR may be named instead of its folder."""
+    volume = write(tmp_path / "cd", DESCRIPTIONS["SIEMENS"]["t2f"], 1)
+    for path in (tmp_path / "cd").rglob("I*"):
+        bare = pydicom.Dataset()
+        bare.update(pydicom.dcmread(path))
+        bare.save_as(path, implicit_vr=True, little_endian=True)
+        assert path.read_bytes()[128:132] != b"DICM"
+    index = pydicom.Dataset()
+    index.file_meta = pydicom.dataset.FileMetaDataset()
+    index.file_meta.MediaStorageSOPClassUID = index.SOPClassUID = "1.2.840.10008.1.3.10"
+    index.file_meta.MediaStorageSOPInstanceUID = index.SOPInstanceUID = pydicom.uid.generate_uid()
+    index.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    index.save_as(tmp_path / "cd" / "DICOMDIR", enforce_file_format=True)
+    with opened_studies(tmp_path / "cd" / "DICOMDIR") as (study,):
+        assert np.array_equal(study.read()["t2f"].data, volume.data.astype(np.float32))
+        assert any("DICOMDIR" in note for note in study.notes)
+
+
+def change(source: Path, into: Path, **values: object) -> None:
+    """Copy the files of a series with other values in their headers, each with an image UID of its own."""
+    into.mkdir(exist_ok=True)
+    for path in source.rglob("I*"):
+        data = pydicom.dcmread(path)
+        data.SOPInstanceUID = pydicom.uid.generate_uid()
+        for name, value in values.items():
+            setattr(data, name, value)
+        data.save_as(into / f"{source.name}{path.name}")
+
+
+def test_echoes_of_one_series_are_told_apart(tmp_path: Path) -> None:
+    """Of a double echo the second is T2 and the first is none of the four."""
+    for number, echo in ((1, 12), (2, 95)):
+        volume = write(tmp_path / str(number), SeriesHeader("t2 double echo", echo, 3000), 3, volume=image(number))
+        change(tmp_path / str(number), tmp_path / "study", EchoNumbers=number, SeriesInstanceUID="1.2.3.77")
+    (study,) = find_studies(tmp_path / "study")
+    assert study.chosen["t2w"].name == "series 3.2", reasons(study)
+    assert "echo time of 12 ms" in reasons(study)
+    assert np.array_equal(study.read()["t2w"].data, volume.data.astype(np.float32))
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_time_points_without_numbers_are_told_apart_by_their_order(tmp_path: Path, count: int) -> None:
+    """The k-th image of a place belongs to the k-th volume; more than four volumes are a dynamic series."""
+    for number in range(count):
+        write(tmp_path / str(number), DESCRIPTIONS["SIEMENS"]["t2f"], 3, volume=image(number))
+        change(tmp_path / str(number), tmp_path / "study", InstanceNumber=100 * number)
+    (study,) = find_studies(tmp_path / "study")
+    if count == 2:
+        assert np.array_equal(study.read()["t2f"].data, image(0).data.astype(np.float32))
+    else:
+        assert not study.chosen
+        assert "6 volumes of the same place" in study.choices[0].reason
+
+
+def test_copies_of_a_file_count_once(tmp_path: Path) -> None:
+    """As exports hold them that were made twice into one folder."""
+    volume = write(tmp_path / "study", DESCRIPTIONS["SIEMENS"]["t2f"], 1)
+    shutil.copytree(tmp_path / "study" / "S001", tmp_path / "study" / "again")
+    (study,) = find_studies(tmp_path / "study")
+    assert np.array_equal(study.read()["t2f"].data, volume.data.astype(np.float32))
+    assert "12 copies of the same images passed over" in study.notes
 
 
 def test_two_acquisitions_in_one_series_are_taken_apart(tmp_path: Path) -> None:
@@ -174,10 +325,15 @@ def test_studies_and_patients_are_kept_apart(tmp_path: Path) -> None:
     write(tmp_path / "all" / "b", header, 4, study_uid="1.2.10")
     assert [study.id for study in find_studies(tmp_path / "all")] == ["a", "b_1", "b_2"]
     write(tmp_path / "all" / "b", header, 5, study_uid="1.2.11", patient="Other")
+    a, b = find_studies(tmp_path / "all")  # one bad folder does not stop the others
+    assert (a.problem, "2 patients" in b.problem) == ("", True)
+    (tmp_path / "flat").mkdir()
+    for path in (tmp_path / "all" / "b").rglob("I*"):
+        shutil.copy(path, tmp_path / "flat" / f"{path.parent.name}{path.name}")
     with pytest.raises(InputError, match="2 patients") as caught:
-        find_studies(tmp_path / "all")
-    assert "Other" not in str(caught.value)
-    assert NAME not in str(caught.value)
+        find_studies(tmp_path / "flat")
+    assert "Other" not in str(caught.value) + b.problem
+    assert NAME not in str(caught.value) + b.problem
     assert len(find_studies(tmp_path / "all", by_patient=True)) == 4
 
 
@@ -192,9 +348,9 @@ def test_other_files_are_counted_and_damaged_ones_stop_nothing(tmp_path: Path) -
     (tmp_path / "study" / "cut").write_bytes(path.read_bytes()[:200])
     (study,) = find_studies(tmp_path / "study")
     assert list(study.chosen) == ["t2f"]
-    assert any("1 DICOM files passed over: structured reports" in note for note in study.notes)
+    assert any("DICOM files passed over: 1 structured reports" in note for note in study.notes)
     shutil.copy(tmp_path / "study" / "report", tmp_path / "rest" / "report")
-    with pytest.raises(InputError, match=r"none is a magnetic resonance image \(1 structured reports\)"):
+    with pytest.raises(InputError, match=r"none is a usable magnetic resonance image \(1 structured reports\)"):
         find_studies(tmp_path / "rest")
 
 

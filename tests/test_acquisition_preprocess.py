@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +18,14 @@ import pytest
 from gliomask.acquisition.alignment import load_alignment
 from gliomask.acquisition.brain import implausible_volume
 from gliomask.acquisition.find import find_studies
+from gliomask.acquisition.other_tools import StrippingTool, strip_with
 from gliomask.acquisition.prepare_study import prepare_study, prepared_before
 from gliomask.acquisition.preprocess import PreprocessSettings, is_stripped, preprocess
+from gliomask.acquisition.shading import without_shading
 from gliomask.errors import InputError
+from gliomask.phantom import make_phantom
 from gliomask.phantom.dicom import write_dicom_study
-from gliomask.phantom.raw import RawImage, make_raw_phantom, write_raw_phantoms
+from gliomask.phantom.raw import RawImage, make_raw_phantom
 from gliomask.volume import Volume, read_volume, write_volume
 
 pytest.importorskip("picsl_greedy")
@@ -144,14 +152,20 @@ def test_from_dicom_to_a_mask_in_the_patients_own_space(
     ("words", "what"),
     [
         (("--atlas", "talairach"), "unknown value of --atlas"),
-        (("--skull-strip", "nothing.nii"), "neither deepbet, none, nor a file"),
+        (("--skull-strip", "nothing.nii"), "neither deepbet, none, synthstrip, hd-bet, nor a file"),
         (("--register", "ants"), "unknown value of --register"),
+        (("--skull-strip", "hd-bet"), "the program hd-bet was not found"),
     ],
 )
 def test_unknown_ways_to_prepare_are_refused(
-    gliomask: Callable[..., tuple[int, str]], tmp_path: Path, words: tuple[str, ...], what: str
+    gliomask: Callable[..., tuple[int, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    what: str,
 ) -> None:
     """Before anything is read or written."""
+    monkeypatch.setenv("PATH", str(tmp_path))
     status, said = gliomask("preprocess", tmp_path, "-o", tmp_path / "cases", *words)
     assert (status, what in said) == (2, True)
     assert not (tmp_path / "cases").exists()
@@ -159,7 +173,7 @@ def test_unknown_ways_to_prepare_are_refused(
 
 def test_one_bad_study_does_not_stop_the_others(gliomask: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     """It is named at the end, with exit status 1."""
-    write_raw_phantoms(tmp_path / "studies", 1, size=32)
+    small_study(tmp_path / "studies" / "RAW_001")
     (tmp_path / "studies" / "bad").mkdir()
     (tmp_path / "studies" / "bad" / "t1c.nii.gz").write_bytes(b"no image")
     skull = ("--skull-strip", "none", "--atlas", "none", "--register", "none")
@@ -198,3 +212,105 @@ def test_what_does_not_go_with_raw_is_refused(
     status, said = gliomask("predict", "--raw", "-i", tmp_path, "-o", output, *words[2:])
     assert (status, what in said) == (2, True)
     assert not output.exists()
+
+
+def small_study(folder: Path, name: str = "t1c", seed: int = 4) -> RawImage:
+    """Write a stripped head of very coarse voxels, which takes no time to prepare."""
+    raw = make_raw_phantom(seed, size=32, edge_mm=5, thickness_mm=(5, 6))[name]
+    write_volume(folder / f"{name}.nii.gz", Volume(np.where(raw.brain, raw.image.data, 0), raw.image.affine))
+    return raw
+
+
+QUICK = ("--skull-strip", "none", "--atlas", "none", "--register", "none")
+
+
+def test_brain_masks_on_the_images_own_grids(gliomask: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    """They are written when they are asked for, also beside a case that was prepared before without them."""
+    truth = {name: small_study(tmp_path / "study", name) for name in ("t1c", "t2f")}
+    for options in ((), ("--native-masks",)):
+        status, said = gliomask("preprocess", tmp_path / "study", "-o", tmp_path / "cases", *QUICK, *options)
+        assert status == 0, said
+        assert (tmp_path / "cases" / "study" / "native").exists() == bool(options)
+    for name, called in (("t2f", "flair"), ("t1c", "t1c")):
+        mask = read_volume(tmp_path / "cases" / "study" / "native" / f"study_brain_{called}.nii.gz", mask=True)
+        assert not truth[name].image.grid.difference(mask.grid)
+    ours, brain = mask.data[0] > 0, truth["t1c"].brain  # the reference's: the other was moved and not registered
+    assert 2 * (ours & brain).sum() / (ours.sum() + brain.sum()) > 0.9
+    record = json.loads((tmp_path / "cases" / "study" / "study.json").read_text())
+    assert [row["sequence"] for row in record["series"]] == ["t1c", "t2f"]
+
+
+def test_images_that_are_stripped_and_aligned_are_left_so(tmp_path: Path) -> None:
+    """Both steps are left out, and the user is told."""
+    raw = make_raw_phantom(5, size=32, edge_mm=5)["t1c"]
+    image = Volume(np.where(raw.brain, raw.image.data, 0), raw.image.affine)
+    found = preprocess({"t1c": image, "t2f": Volume(image.data * 2, image.affine)}, PreprocessSettings(atlas="none"))
+    assert np.array_equal(found.alignment.to_native["t1c"], found.alignment.to_native["t2f"])
+    assert [note.split(":")[0] for note in found.notes] == [
+        "t1c has no skull already",
+        "t2f has no skull already",
+        "t2f lies on t1c already",
+    ]
+
+
+def test_shading_is_taken_out() -> None:
+    """N4 flattens a brain whose one side is brighter."""
+    raw = make_raw_phantom(5, size=32, edge_mm=6)["t1c"]
+    ramp = np.linspace(0.6, 1.4, raw.brain.shape[1])[:, None]
+    shaded = Volume((np.where(raw.brain, 500, 0) * ramp).astype(np.float32)[None], raw.image.affine)
+    flat = without_shading(shaded, raw.brain).data[0][raw.brain]
+    before = shaded.data[0][raw.brain]
+    assert flat.std() / flat.mean() < 0.5 * before.std() / before.mean()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+@pytest.mark.parametrize(
+    ("tool", "program", "mask"),
+    [("synthstrip", "mri_synthstrip", '"$4"'), ("hd-bet", "hd-bet", '"${4%.nii.gz}_bet.nii.gz"')],
+)
+def test_another_programs_brain_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: StrippingTool, program: str, mask: str
+) -> None:
+    """It is called with its own options; one that fails is named with its last words."""
+    raw = make_raw_phantom(5, size=32, edge_mm=6)["t1c"]
+    write_volume(tmp_path / "answer.nii.gz", Volume(raw.brain[None].astype(np.uint8), raw.image.affine))
+    script = tmp_path / program
+    script.write_text(f'#!/bin/sh\ntest -f "$2" && cp {tmp_path}/answer.nii.gz {mask}\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert np.array_equal(strip_with(tool, raw.image), raw.brain)
+    script.write_text("#!/bin/sh\necho no licence >&2\nexit 3\n")
+    with pytest.raises(InputError, match="failed with status 3: no licence"):
+        strip_with(tool, raw.image)
+
+
+def test_images_that_contradict_their_names_are_warned_of(tmp_path: Path) -> None:
+    """T2 and T1 after contrast exchanged: by the room that tells sequences apart, on the prepared images."""
+    phantom = make_phantom(3, size=80)
+    for name, image in (("t1c", "t2w"), ("t2w", "t1c"), ("t2f", "t2f")):
+        write_volume(tmp_path / "study" / f"{name}.nii.gz", Volume(phantom.images[image][None], phantom.affine))
+    (study,) = find_studies(tmp_path / "study")
+    settings = PreprocessSettings(atlas="none", skull_strip="none", register=False)
+    found = prepare_study(study, tmp_path / "out", settings)
+    assert any("looks like" in warning and "swapped" in warning for warning in found.warnings)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_a_killed_batch_goes_on_with_what_is_missing(tmp_path: Path, gliomask: Callable[..., tuple[int, str]]) -> None:
+    """The processes that it started end too, and the second run keeps what the first one finished."""
+    for number in range(1, 7):
+        small_study(tmp_path / "studies" / f"P{number}", seed=number)
+    words = [sys.executable, "-m", "gliomask", "preprocess", tmp_path / "studies", "-o", tmp_path / "cases", *QUICK]
+    first = tmp_path / "cases" / "P1" / "preprocess.json"
+    with subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        end = time.monotonic() + 120
+        while not first.is_file() and time.monotonic() < end:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)  # the pipe closes when the last process that holds it has ended
+    written = first.read_bytes()
+    status, said = gliomask("preprocess", tmp_path / "studies", "-o", tmp_path / "cases", *QUICK)
+    assert status == 0, said
+    assert "studies were prepared before and are kept" in said
+    assert first.read_bytes() == written
+    assert len(list((tmp_path / "cases").rglob("study.json"))) == 6

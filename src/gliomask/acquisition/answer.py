@@ -128,6 +128,6 @@ def _facts(prediction: Prediction, prepared: PreparedStudy, answer: NativeAnswer
         "volumes_ml": answer.volumes_ml,
         "volumes_ml_prepared": prediction.volumes_ml(),
         "quality": {name: round(value, 4) for name, value in prepared.quality.items()},
-        "warnings": [*prepared.warnings, *prediction.warnings],
+        "warnings": list(dict.fromkeys((*prepared.warnings, *prediction.warnings))),
         "seconds_prepare": dict(prepared.seconds),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,10 +23,16 @@ class Header:
     when: str
     words: str
     """Descriptions and names of the sequence, in lower case."""
+    description: str
+    """The known words of the series' description; see `known_words`."""
+    alias: str
+    """A digest of the series' description as it stands; see `alias_of`."""
     image_type: tuple[str, ...]
     contrast: bool
     """Whether a contrast agent is named."""
     three_d: bool
+    burnt_in: bool
+    """Whether text is burnt into the pixels, or they are in colour."""
     echo_ms: float | None
     repetition_ms: float | None
     inversion_ms: float | None
@@ -42,7 +49,7 @@ class Header:
 # Words that stand for something else than the four sequences, and what they stand for. The first that fits counts.
 _OTHERS = (
     (
-        r"loc\b|locali[sz]er|scout|survey|plan\b|3.?plane|tri.?plan|cal\b|calib|asset",
+        r"\bloc\b|locali[sz]er|scout|survey|\d.?plane\b|tri.?plan|\bcal\b|calib|^ *asset|shim",
         "a localizer or calibration",
     ),
     (r"dwi|dti|diff|adc|\btrace|\bb ?\d{3,4}\b|tensor|ivim|\bfa\b|colfa", "diffusion"),
@@ -54,12 +61,46 @@ _OTHERS = (
     (r"subtr|\bsub\b", "a subtraction"),
     (r"track|bolus|smart.?prep", "bolus tracking"),
     (r"ciss|fiesta|\bpd\b|proton", "another contrast"),
+    (r"spine|spinal|lumbar|cervical|thorac|orbit|\biac\b|pituitary|\bneck\b", "another part of the body"),
+)
+# Kinds of image, by the header's image type.
+_OTHER_TYPES = (
+    ({"SUBTRACT", "SUBTRACTION"}, "a subtraction"),
+    ({"PROJECTION IMAGE", "MIP", "MNIP"}, "a projection"),
+    ({"ADC", "TRACEW", "DIFFUSION", "FA", "TENSOR", "B0"}, "diffusion"),
+    ({"PERFUSION", "ASL", "CBV", "CBF", "RELCBV", "RELCBF", "RELMTT", "MTT", "TTP"}, "perfusion"),
+    ({"PHASE MAP", "PHASE", "P"}, "a phase image"),
+    ({"LOCALIZER"}, "a localizer"),
 )
 _FLAIR = r"flair|tirm|dark.?fl|da.?fl"
-_T1 = r"\bt1|t1w|mp.?rage|mprage|spgr|bravo|\btfl\b|vibe|\btfe\b|mp2rage|3d.?t1"
+_T1 = r"\bs?t1|t1w|mp.?rage|mprage|spgr|bravo|\btfl\b|vibe|\btfe\b|mp2rage|3d.?t1"
 _T2 = r"\bt2|t2w"
-_AFTER = r"\+ ?c\b|c\+|\bgd\b|gado|gad\b|post|\bce\b|\bkm\b|contrast|kontrast|enhanced|\bpc\b|t1c|t1gd|t1ce"
-_BEFORE = r"\bpre|native?\b|nativ|without|\bwo\b|w/o|non.?contrast|no.?contrast|unenhanced|ohne"
+_AFTER = r"\+ ?c\b|c\+|\bgd\b|gado|gad\b|post(?!.?op)|\bce\b|\bkm\b|contrast|kontrast|enhanced|\bpc\b|t1c|t1gd|t1ce"
+_BEFORE = r"\bpre(?!.?op|scan)|native?\b|nativ|without|\bwo\b|w/o|non.?contrast|no.?contrast|unenhanced|\bnon.?enh|ohne"
+# An echo this short shows proton density or T2* rather than T2.
+_SHORTEST_T2_MS = 40
+
+# The words of a description that are shown: whatever else stands there may name a patient.
+_WORDS = (
+    "t1 t1w st1w t1c t1ce t1gd t2 t2w t2f flair tirm stir mprage mp rage mp2rage spgr fspgr bravo tfl tfe ffe vibe "
+    "space cube vista se tse fse frfse propeller blade gre fl2d fl3d fl 2d 3d ax axial tra trans transversal sag "
+    "sagittal cor coronal obl iso mpr post pre gd gad gado km contrast kontrast native nativ with without ohne mit c "
+    "+c ce pc enhanced fs fatsat fat sat dark fluid dixon pd dwi dti adc diff trace perf perfusion ep2d dsc dce cbv "
+    "cbf swi swan mip minip tof mra loc localizer scout survey plane sub subtraction bold fmri brain head neuro longtr "
+    "spine orbit neck ir thin"
+)
+_SHOWN = frozenset(_WORDS.split())
+
+
+def known_words(description: str) -> str:
+    """Return the words of a description that are those of radiology, in lower case; all other text is left out."""
+    words = re.findall(r"\+?[a-z0-9]+", description.lower())
+    return " ".join(word for word in words if word in _SHOWN)
+
+
+def alias_of(text: str) -> str:
+    """Return a digest by which a text is recognised and which does not show it; case and spaces do not count."""
+    return sha256(" ".join(text.lower().split()).encode()).hexdigest()
 
 
 def classify_header(header: Header) -> tuple[str | None, str]:
@@ -73,24 +114,24 @@ def classify_header(header: Header) -> tuple[str | None, str]:
     if flair:
         return _checked(header, "t2f", "FLAIR by its description")
     if re.search(_T2, words):
-        flair_times = _looks_like_flair(header)
-        return ("t2f", "T2 with the inversion time of a FLAIR") if flair_times else ("t2w", "T2 by its description")
+        return _t2(header)
     return _by_times(header, words)
 
 
 def _other(header: Header, words: str) -> str | None:
     """What a series is that is none of the four sequences, by what is said of it."""
+    if header.burnt_in:
+        return "text or colour is burnt into its pixels"
     if header.b_value:
         return "diffusion (a b-value is given)"
-    if "SUBTRACT" in " ".join(header.image_type):
-        return "a subtraction"
-    if {"PROJECTION IMAGE", "MIP"}.intersection(header.image_type):
-        return "a projection"
+    for types, what in _OTHER_TYPES:
+        if types.intersection(header.image_type):
+            return f"{what}, by its image type"
     return next((f"{what}, by its description" for pattern, what in _OTHERS if re.search(pattern, words)), None)
 
 
 def _checked(header: Header, modality: str, reason: str) -> tuple[str, str]:
-    short = header.echo_ms is not None and header.echo_ms < 40
+    short = header.echo_ms is not None and header.echo_ms < _SHORTEST_T2_MS
     return modality, f"{reason}, though its echo time of {header.echo_ms:.0f} ms is not one's" if short else reason
 
 
@@ -102,6 +143,14 @@ def _t1(header: Header, words: str, reason: str) -> tuple[str, str]:
     if header.contrast:
         return "t1c", f"{reason}, a contrast agent is named"
     return "t1n", f"{reason}, no contrast agent is named"
+
+
+def _t2(header: Header) -> tuple[str | None, str]:
+    if _looks_like_flair(header):
+        return "t2f", "T2 with the inversion time of a FLAIR"
+    if header.echo_ms is not None and 0 < header.echo_ms < _SHORTEST_T2_MS:
+        return None, f"T2 by its description, but with an echo time of {header.echo_ms:.0f} ms it shows other contrast"
+    return "t2w", "T2 by its description"
 
 
 def _looks_like_flair(header: Header) -> bool:

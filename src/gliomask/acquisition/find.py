@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from gliomask.acquisition.dicom import find_dicom_studies, is_dicom
-from gliomask.acquisition.study import Study, find_volume_studies, visible_files, volume_files
+from gliomask.acquisition.study import (
+    Study,
+    find_volume_studies,
+    name_series,
+    subfolder_of,
+    visible_files,
+    volume_files,
+)
 from gliomask.errors import InputError
 
 # What a zip file may hold unpacked: some two hundred studies.
@@ -18,9 +26,22 @@ _MOST_BYTES = 64_000_000_000
 _MOST_RATIO = 200
 
 
+_MOST_FILES = 500_000
+
+
 @contextmanager
-def opened_studies(path: Path, *, by_patient: bool = False) -> Iterator[list[Study]]:
+def opened_studies(
+    path: Path,
+    *,
+    by_patient: bool = False,
+    named: Mapping[str, str] | None = None,
+    on_files: Callable[[int, int], None] = lambda done, of: None,
+) -> Iterator[list[Study]]:
     """Give the studies in a folder, or in a zip file, which is unpacked for as long as the block lasts.
+
+    Args:
+        path: A folder, a zip file, or the DICOMDIR of a folder.
+        by_patient, named, on_files: See `find_studies`.
 
     Raises:
         InputError: See `find_studies`; or the zip file is damaged or encrypted, unpacks to more than 64 GB or 200 times
@@ -30,17 +51,29 @@ def opened_studies(path: Path, *, by_patient: bool = False) -> Iterator[list[Stu
         with TemporaryDirectory(prefix="gliomask-") as folder:
             root = Path(folder) / path.name.removesuffix(".zip")
             _unpack(path, root)
-            yield find_studies(root, by_patient=by_patient)
+            yield find_studies(root, by_patient=by_patient, named=named, on_files=on_files)
     else:
-        yield find_studies(path, by_patient=by_patient)
+        folder_of = path.parent if path.is_file() and path.name.upper() == "DICOMDIR" else path
+        yield find_studies(folder_of, by_patient=by_patient, named=named, on_files=on_files)
 
 
-def find_studies(path: Path, *, by_patient: bool = False) -> list[Study]:
-    """Return the studies in a folder: DICOM where there is any, else volumes in NIfTI, MHA, MHD or NRRD.
+def find_studies(
+    path: Path,
+    *,
+    by_patient: bool = False,
+    named: Mapping[str, str] | None = None,
+    on_files: Callable[[int, int], None] = lambda done, of: None,
+) -> list[Study]:
+    """Return the studies in a folder: DICOM, and volumes in NIfTI, MHA, MHD or NRRD; only headers are read.
+
+    Where a subfolder holds DICOM files, its volumes are passed over, and those beside all subfolders. A study that
+    cannot be used has a `problem`.
 
     Args:
         path: A study's folder, or a folder of studies.
         by_patient: Take DICOM of several patients in one folder apart instead of refusing it.
+        named: By sequence, the series that the user names (see `name_series`).
+        on_files: Called with the number of files that have been read, and of all.
 
     Raises:
         InputError: There is no such folder, no image in it, two studies would have one name, or see
@@ -50,14 +83,32 @@ def find_studies(path: Path, *, by_patient: bool = False) -> list[Study]:
         raise InputError(f"{path}: no such folder. Name a folder (or a zip file) that holds one or more examinations.")
     files = visible_files(path)
     dicom = [file for file in files if is_dicom(file)]
-    volumes = volume_files(path)
+    with_dicom = {subfolder_of(path, file) for file in dicom} | ({""} if dicom else set())
+    volumes = [file for file in volume_files(path) if subfolder_of(path, file) not in with_dicom]
     if not dicom and not volumes:
         raise InputError(f"{path}: no image in it: of {len(files)} files none is DICOM, NIfTI, MHA or NRRD.")
-    studies = find_dicom_studies(path, dicom, by_patient=by_patient) if dicom else find_volume_studies(path, volumes)
+    done = count(1)
+    studies = find_volume_studies(path, volumes)
+    if dicom:
+        try:
+            # Volumes beside DICOM, such as masks that somebody drew, are no studies.
+            studies = [study for study in studies if study.chosen]
+            studies += find_dicom_studies(
+                path, dicom, by_patient=by_patient, on_file=lambda: on_files(next(done), len(dicom))
+            )
+        except InputError as error:
+            if not studies:
+                raise
+            studies.append(Study(path.resolve().name, (), problem=str(error).removeprefix(f"{path}: ")))
     names = [study.id for study in studies]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"{path}: {len(twice)} names stand for two studies each: {', '.join(sorted(twice)[:3])}.")
-    return studies
+    return [name_series(study, named or {}) for study in sorted(studies, key=lambda study: study.id)]
+
+
+def holds_images(path: Path) -> bool:
+    """Tell whether a folder holds any image that `find_studies` looks at: DICOM, NIfTI, MHA, MHD or NRRD."""
+    return any(is_dicom(file) for file in visible_files(path)) or bool(volume_files(path))
 
 
 def _unpack(path: Path, root: Path) -> None:
@@ -65,6 +116,8 @@ def _unpack(path: Path, root: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             size = sum(member.file_size for member in members)
+            if len(members) > _MOST_FILES:
+                raise InputError(f"{path}: holds {len(members)} files, more than is taken for images.")
             if size > _MOST_BYTES or size > _MOST_RATIO * max(1, path.stat().st_size):
                 raise InputError(f"{path}: unpacks to {size / 1e9:.1f} GB, more than is taken for images.")
             for member in members:

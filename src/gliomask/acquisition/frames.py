@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from gliomask.acquisition.itk import require_itk
 from gliomask.errors import InputError
 from gliomask.volume import Grid, Volume
 
-_LEAST_SLICES = 8
+# Fewer slices, or a thinner slab than this, show no brain.
+_LEAST_SLICES, _LEAST_MM = 8, 50.0
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Slices whose distances differ by more than this share of the usual one are not evenly spaced.
 _UNEVEN = 0.1
@@ -36,7 +37,11 @@ class Frame:
     size: tuple[int, int]
     """Rows and columns."""
     pass_: tuple[str, ...]
-    """What tells acquisitions within one series apart: echo, acquisition, time point."""
+    """What may tell acquisitions within one series apart: echo, acquisition, time point."""
+    taken: tuple[int, int] = (0, 0)
+    """The number of the image in its series, and of the slice in it."""
+    image: str = field(default="", repr=False)
+    """The image's UID, by which copies of a file are recognised."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def arrange(frames: Sequence[Frame]) -> Geometry | str:
     if np.abs(directions - directions[0]).max() > 1e-2:
         return "its slices are not parallel: a localizer?"
     if len(frames) < _LEAST_SLICES:
-        return f"only {len(frames)} slices"
+        return f"it has {len(frames)} slices only"
     row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
     normal = np.cross(row, column)
     places = np.array([frame.position for frame in frames]) @ normal
@@ -75,6 +80,8 @@ def arrange(frames: Sequence[Frame]) -> Geometry | str:
         elif abs(gap - 1) > _UNEVEN:
             return f"slices are missing or unevenly spaced (distances of {steps.min():.1f} to {steps.max():.1f} mm)"
         stack.append(frames[place])
+    if (extent := usual * len(stack)) < _LEAST_MM:
+        return f"its slices cover {extent:.0f} mm only"
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = row * first.spacing[1], column * first.spacing[0]
     start, end = np.array(frames[order[0]].position), np.array(frames[order[-1]].position)

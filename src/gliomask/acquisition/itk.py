@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from gliomask.errors import InputError
 from gliomask.extras import missing_extra
-from gliomask.volume import Volume
+from gliomask.volume import Grid, Volume
 
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SKEW = 1e-3  # directions further than this from orthogonal are those of a tilted gantry
@@ -51,6 +52,27 @@ def from_itk(image: Any) -> Volume:
     data: NDArray[Any] = sitk.GetArrayFromImage(image)
     channels = data[None] if data.ndim == 3 else np.moveaxis(data, -1, 0)
     return Volume(channels.transpose(0, 3, 2, 1), _TO_LPS @ affine)
+
+
+def read_itk_grid(path: Path) -> Grid:
+    """Return the grid of a file that SimpleITK reads; no voxel is read.
+
+    Raises:
+        InputError: SimpleITK is not installed, or the file cannot be read or is not three-dimensional.
+    """
+    reader = require_itk().ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise InputError(f"{path}: cannot be read: is it damaged, or not a volume?") from error
+    if reader.GetDimension() != 3:
+        raise InputError(f"{path}: a 3-D image is needed; this one has {reader.GetDimension()} dimensions.")
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * np.array(reader.GetSpacing())
+    affine[:3, 3] = reader.GetOrigin()
+    x, y, z = reader.GetSize()
+    return Grid((x, y, z), _TO_LPS @ affine)
 
 
 def require_itk() -> Any:

@@ -11,16 +11,30 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
+
+import numpy as np
 
 from gliomask.acquisition.alignment import load_alignment
 from gliomask.acquisition.places import RECORD
-from gliomask.acquisition.preprocess import PreprocessSettings, image_path, preprocess, write_preprocessed
+from gliomask.acquisition.preprocess import (
+    Preprocessed,
+    PreprocessSettings,
+    image_path,
+    preprocess,
+    write_preprocessed,
+)
 from gliomask.acquisition.study import Series, Study
 from gliomask.cases import Case, Source
 from gliomask.errors import InputError, describe
-from gliomask.files import write_text
+from gliomask.files import one_writer, write_text
 from gliomask.inference.record import digest_of, fingerprint
+from gliomask.inspection import misnamed, take_samples
+from gliomask.volume import Volume, read_volume, write_volume
+
+# How the masks on the sequences' own grids are called.
+_NATIVE_NAMES = {"t1n": "t1", "t1c": "t1c", "t2w": "t2", "t2f": "flair"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,8 @@ class PreparedStudy:
     case: Case
     folder: Path
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    """Steps that were left out, and why."""
     quality: dict[str, float]
     seconds: dict[str, float]
 
@@ -45,6 +61,7 @@ def describe_request(study: Study, settings: PreprocessSettings) -> dict[str, An
         "atlas": settings.atlas,
         "skull_strip": fingerprint(strip) if isinstance(strip, Path) else strip,
         "register": settings.register,
+        "n4": settings.n4,
         "reference": settings.reference,
         "images": {name: describe_series(series) for name, series in study.chosen.items()},
     }
@@ -59,31 +76,79 @@ def describe_series(series: Series) -> str:
     return digest_of(" ".join(sorted(map(fingerprint, series.files))).encode())
 
 
-def prepare_study(study: Study, folder: Path, settings: PreprocessSettings) -> PreparedStudy:
+def prepare_study(
+    study: Study, folder: Path, settings: PreprocessSettings, *, native_masks: bool = False
+) -> PreparedStudy:
     """Prepare a study and write it as a case into a folder; see `preprocess` and `write_preprocessed`.
 
     The folder also gets `preprocess.json`: which images were used and why, the measures of quality, warnings, seconds.
+    A sequence whose image looks like another one is among the warnings.
+
+    Args:
+        study: The images.
+        folder: Made if it does not exist.
+        settings: How they are prepared.
+        native_masks: Also write the brain mask on each sequence's own grid; see `write_native_masks`.
 
     Raises:
-        InputError: No image can be used, one is bad or cannot be registered, or the place cannot be written to.
+        InputError: No image can be used, one is bad or cannot be registered, another process writes to the folder, or
+            the place cannot be written to.
     """
-    found = preprocess(study.read(), settings)
+    images = study.read()
+    with one_writer(folder.parent, folder.name):
+        return _prepare(study, images, folder, settings, native_masks=native_masks)
+
+
+def _prepare(
+    study: Study, images: dict[str, Volume], folder: Path, settings: PreprocessSettings, *, native_masks: bool
+) -> PreparedStudy:
+    found = preprocess(images, settings)
     case = write_preprocessed(found, study.id, folder)
+    if native_masks:
+        write_native_masks(study.id, folder)
+    contradiction = _look_like_others(found, case)
+    warnings = (*study.notes, *found.warnings, *([contradiction] if contradiction else []))
     record = {
         "case": study.id,
         "reference": found.alignment.reference,
         "images": {name: series.reason for name, series in study.chosen.items()},
         "request": describe_request(study, settings),
         "quality": {name: round(value, 4) for name, value in found.alignment.quality.items()},
-        "warnings": [*study.notes, *found.warnings],
+        "warnings": list(warnings),
+        "notes": list(found.notes),
         "seconds": dict(found.steps),
         "note": "Research use only, not a medical device.",
     }
     # Written last: a folder that has it is whole.
     write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
-    return PreparedStudy(
-        case, folder, (*study.notes, *found.warnings), dict(found.alignment.quality), dict(found.steps)
-    )
+    return PreparedStudy(case, folder, warnings, found.notes, dict(found.alignment.quality), dict(found.steps))
+
+
+def write_native_masks(case_id: str, folder: Path) -> None:
+    """Write `native/ID_brain_{t1,t1c,t2,flair}.nii.gz`: a prepared case's brain mask on each sequence's own grid.
+
+    Raises:
+        InputError: The folder holds no prepared case, or cannot be written to.
+    """
+    alignment = load_alignment(folder / "transforms")
+    brain = read_volume(folder / f"{case_id}_brain.nii.gz", mask=True)
+    for name in alignment.native:
+        carried = alignment.onto_native(name, brain)
+        mask = Volume((carried.data > 0.5).astype(np.uint8), carried.affine)
+        write_volume(native_mask_path(folder, case_id, name), mask)
+
+
+def native_mask_path(folder: Path, case_id: str, modality: str) -> Path:
+    """Return where `write_native_masks` puts the mask of a sequence."""
+    return folder / "native" / f"{case_id}_brain_{_NATIVE_NAMES[modality]}.nii.gz"
+
+
+def _look_like_others(found: Preprocessed, case: Case) -> str | None:
+    """A warning where the images contradict the sequences that headers or names gave them."""
+    names = tuple(found.images)
+    data = np.concatenate([image.data for image in found.images.values()])
+    samples = take_samples(Volume(data, found.brain.affine), names, {n: case.images[n].path for n in names})
+    return misnamed(samples)
 
 
 def prepared_before(study: Study, folder: Path, settings: PreprocessSettings) -> PreparedStudy | None:
@@ -101,6 +166,7 @@ def prepared_before(study: Study, folder: Path, settings: PreprocessSettings) ->
         record: dict[str, Any] = json.loads(path.read_text("utf-8"))
         names, request = list(record["images"]), record.get("request")
         warnings, quality, seconds = tuple(record["warnings"]), dict(record["quality"]), dict(record["seconds"])
+        notes = tuple(record.get("notes", ()))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: damaged: {error}. Remove the folder and run again.") from error
     if request != describe_request(study, settings):
@@ -109,20 +175,23 @@ def prepared_before(study: Study, folder: Path, settings: PreprocessSettings) ->
     sources = {name: Source(image_path(folder, study.id, name)) for name in names}
     if not all(source.path.is_file() for source in sources.values()):
         return None
-    return PreparedStudy(Case(study.id, sources), folder, warnings, quality, seconds)
+    return PreparedStudy(Case(study.id, sources), folder, warnings, notes, quality, seconds)
 
 
 @contextmanager
-def preparing(workers: int) -> Iterator[Callable[[Study, Path, PreprocessSettings], Future[PreparedStudy]]]:
+def preparing(
+    workers: int, *, native_masks: bool = False
+) -> Iterator[Callable[[Study, Path, PreprocessSettings], Future[PreparedStudy]]]:
     """Give a function that prepares studies in processes of their own, `workers` of them at a time.
 
-    Greedy writes to the standard output of its process, which is closed there.
+    Greedy writes to the standard output of its process, which is closed there. A process ends when the one that started
+    it does, however that ended.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_silence) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
 
         def submit(study: Study, folder: Path, settings: PreprocessSettings) -> Future[PreparedStudy]:
-            return pool.submit(prepare_study, study, folder, settings)
+            return pool.submit(prepare_study, study, folder, settings, native_masks=native_masks)
 
         try:
             yield submit
@@ -148,7 +217,16 @@ def workers_for(studies: Sequence[Study], cores: int) -> int:
     return max(1, min(len(studies), cores // 2))
 
 
-def _silence() -> None:
+def _begin() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait for the process that started this one, and end this one then: a killed parent shuts no pool down."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

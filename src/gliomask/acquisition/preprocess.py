@@ -20,18 +20,21 @@ from scipy.ndimage import binary_fill_holes
 from gliomask.acquisition.alignment import Alignment, Matrix, carry
 from gliomask.acquisition.atlas import AtlasName, atlas_grid, own_grid, read_atlas
 from gliomask.acquisition.brain import extract_brain, implausible_volume, largest_piece
+from gliomask.acquisition.other_tools import StrippingTool, strip_with
 from gliomask.acquisition.registration import mutual_information, register
+from gliomask.acquisition.shading import without_shading
+from gliomask.acquisition.study import REFERENCES
 from gliomask.cases import Case, Source
 from gliomask.errors import InputError
 from gliomask.volume import Grid, Volume, voxel_volume_ml, write_volume
 
 Mask = NDArray[np.bool_]
-Stripping = Literal["networks", "none"] | Path
+Stripping = Literal["networks", "none"] | StrippingTool | Path
 
-# Which sequence the others are registered to, the first that is there: it is where masks are wanted most.
-REFERENCES = ("t1c", "t1n", "t2f", "t2w")
 # An image whose outermost voxels are zero to more than this share has no skull and no air: it was stripped before.
 _STRIPPED = 0.25
+# A brain on the atlas's own grid that overlaps it by this Dice was brought there before: BraTS's cases reach .9.
+_ON_ATLAS = 0.85
 # Less agreement than this of an image's own brain mask with the common one: look at its registration.
 _POOR_OVERLAP = 0.88
 # The spellings with which BraTS 2021 names its files.
@@ -45,9 +48,11 @@ class PreprocessSettings:
     atlas: AtlasName = "sri24"
     """Whose space the images are brought into; "none": the patient's own, straightened."""
     skull_strip: Stripping = "networks"
-    """How the brain is found; a path: a mask on the reference's grid."""
+    """How the brain is found: deepbet's networks, not at all, another program, or a mask on the reference's grid."""
     register: bool = True
     """Whether the sequences are registered to the reference; else they must lie right as they are."""
+    n4: bool = False
+    """Whether shading is taken out of the images for the registration; the prepared images keep it."""
     reference: str | None = None
     """The sequence the others are registered to; by default the first of `REFERENCES` that is there."""
     threads: int | None = None
@@ -63,6 +68,8 @@ class Preprocessed:
     """The brain mask on that grid."""
     alignment: Alignment
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Steps that were left out, and why."""
     steps: Mapping[str, float] = field(default_factory=dict)
     """The seconds that each step took."""
 
@@ -96,7 +103,7 @@ def preprocess(
     if reference not in images:
         raise InputError(f"the reference {reference} is not among the images ({', '.join(images)}).")
     brains = _find_brains(images, reference, settings, clock)
-    to_image = _register_all(images, brains, reference, settings, clock)
+    to_image = _register_all(_without_shading(images, brains, settings), brains, reference, settings, clock)
     grid, to_reference, overlap = _place(images, brains, reference, settings, clock)
     clock.begin("resampling")
     alignment = Alignment(
@@ -121,7 +128,8 @@ def preprocess(
         },
         brain=Volume(brain[None].astype(np.uint8), grid.affine),
         alignment=replace(alignment, quality=quality),
-        warnings=tuple(_warnings(quality)),
+        warnings=tuple(quality_warnings(quality)),
+        notes=tuple(clock.notes),
         steps=clock.seconds,
     )
 
@@ -166,6 +174,7 @@ class _Steps:
 
     def __init__(self, on_step: Callable[[str, float], None], images: int) -> None:
         self.seconds: dict[str, float] = {}
+        self.notes: list[str] = []
         self._on_step, self._count, self._done = on_step, 2 * images + 2, 0
         self._name, self._started = "", 0.0
 
@@ -189,10 +198,15 @@ def _find_brains(
         if isinstance(settings.skull_strip, Path):
             if name == reference:
                 brains[name] = _given_brain(settings.skull_strip, image)
-        elif settings.skull_strip == "none" or is_stripped(image):
+        elif settings.skull_strip == "none":
             brains[name] = image.data[0] != 0
-        else:
+        elif is_stripped(image):
+            brains[name] = image.data[0] != 0
+            clock.notes.append(f"{name} has no skull already: its brain is what is not zero.")
+        elif settings.skull_strip == "networks":
             brains[name] = extract_brain(image, threads=settings.threads)
+        else:
+            brains[name] = strip_with(settings.skull_strip, image)
     return brains
 
 
@@ -217,12 +231,12 @@ def _register_all(
     found = {}
     for name, image in images.items():
         clock.begin(f"registering {name}")
-        if (
-            name == reference
-            or not settings.register
-            or (not image.grid.difference(images[reference].grid) and _lie_alike(brains, name, reference))
-        ):
+        if name == reference or not settings.register:
             found[name] = np.eye(4)
+            continue
+        if not image.grid.difference(images[reference].grid) and _lie_alike(brains, name, reference):
+            found[name] = np.eye(4)
+            clock.notes.append(f"{name} lies on {reference} already: it was not registered.")
             continue
         start = None
         if name in brains and reference in brains:
@@ -232,6 +246,14 @@ def _register_all(
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
     return found
+
+
+def _without_shading(
+    images: Mapping[str, Volume], brains: Mapping[str, Mask], settings: PreprocessSettings
+) -> Mapping[str, Volume]:
+    if not (settings.n4 and settings.register):
+        return images
+    return {name: without_shading(image, brains[name]) if name in brains else image for name, image in images.items()}
 
 
 def _lie_alike(brains: Mapping[str, Mask], name: str, reference: str) -> bool:
@@ -267,10 +289,12 @@ def _place(
     stripped = Volume(np.where(brain, image.data[0], 0)[None].astype(np.float32), image.affine)
     if settings.atlas == "none":
         return own_grid(Volume(brain[None], image.affine)), np.eye(4), {}
-    atlas = read_atlas(settings.atlas)
+    atlas, grid = read_atlas(settings.atlas), atlas_grid(settings.atlas)
+    if not grid.difference(image.grid) and (there := _dice(brain, atlas.data[0] > 0)) > _ON_ATLAS:
+        clock.notes.append(f"{reference} lies on the atlas already: it was not moved.")
+        return grid, np.eye(4), {"overlap_atlas": there}
     start = _shift(atlas, atlas.data[0] > 0, image, brain)
     found = register(atlas, stripped, start=start, quick=True, threads=settings.threads)
-    grid = atlas_grid(settings.atlas)
     ours = carry(Volume(brain[None], image.affine), found, grid).data[0] > 0.5
     return grid, found, {"overlap_atlas": _dice(ours, atlas.data[0] > 0)}
 
@@ -294,7 +318,8 @@ def _measure(
     return quality
 
 
-def _warnings(quality: Mapping[str, float]) -> list[str]:
+def quality_warnings(quality: Mapping[str, float]) -> list[str]:
+    """Return a sentence for each measure of `preprocess` that is poor."""
     said = []
     for name, value in quality.items():
         if name.startswith("overlap_") and value < (0.75 if name == "overlap_atlas" else _POOR_OVERLAP):

@@ -5,7 +5,7 @@ from gliomask.cases.check import CaseReport, check_case
 from gliomask.cases.conventions import common_convention, resolve_conventions
 from gliomask.cases.cores import usable_cores
 from gliomask.cases.dataset import dataset_convention
-from gliomask.cases.find import Survey, case_of_files, find_cases, survey
+from gliomask.cases.find import NoCaseError, Survey, case_of_files, find_cases, survey
 from gliomask.cases.layouts import LAYOUTS, Layout, candidates_of, get_layout, layout_of
 from gliomask.cases.naming import classify
 from gliomask.cases.patients import describe_patients, find_patient
@@ -20,6 +20,7 @@ __all__ = [
     "Case",
     "CaseReport",
     "Layout",
+    "NoCaseError",
     "Problem",
     "Source",
     "Survey",

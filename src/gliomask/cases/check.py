@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.cases.case import MODALITIES, Case
-from gliomask.cases.read import mask_on_grid, merge_notes, read_channels
+from gliomask.cases.read import UnpreparedError, looks_like_head, mask_on_grid, merge_notes, read_channels
 from gliomask.errors import InputError
 from gliomask.labels import CONVENTIONS, check_labels, count_labels, get_convention, oedema_is_outermost
 from gliomask.volume import Grid, Volume, read_volume
 
-# A skull-stripped brain fills 14-20 % of BraTS's grid and about half of its tightest box; air around a head is noise.
-_MOST_NONZERO = 0.6
 # Fewer voxels of a tissue than this are noted: a score on them is all or nothing.
 _FEW_VOXELS = 50
 # Brains are 60-200 mm across, children's and adults'; the field of view around one may be much wider.
@@ -37,6 +35,8 @@ class CaseReport:
     """What keeps the case from being used."""
     notes: tuple[str, ...] = ()
     """What is unusual and does not keep the case from being used."""
+    unprepared: bool = False
+    """Whether the images are not registered to each other, or show a whole head: raw scans."""
 
 
 def check_case(
@@ -53,13 +53,19 @@ def check_case(
     notes: list[str] = []
     grid: Grid | None = None
     brain: NDArray[np.bool_] | None = None
+    unprepared = False
     try:
         by_modality = read_channels(case, tuple(MODALITIES))
         channels = list(by_modality.values())
         grid, brain = channels[0].grid, _nonzero(channels)
-        about_images = inspect(case, by_modality) if inspect else (*merge_notes(case, by_modality), *_skull(brain))
+        head = looks_like_head(channels)
+        unprepared = head is not None
+        about_images = (
+            inspect(case, by_modality) if inspect else (*merge_notes(case, by_modality), *filter(None, [head]))
+        )
         notes += [*about_images, *_unusual_grid(grid)]
     except InputError as error:
+        unprepared = isinstance(error, UnpreparedError)
         problems.append(str(error).removeprefix(f"{case.id}: "))
     voxels: dict[str, int] = {}
     values: tuple[int, ...] = ()
@@ -74,7 +80,7 @@ def check_case(
             notes += _unusual_places(case, case.mask, mask, grid, brain)
         except InputError as error:
             problems.append(str(error).removeprefix(f"{case.id}: "))
-    return CaseReport(case, grid, voxels, values, tuple(problems), tuple(notes))
+    return CaseReport(case, grid, voxels, values, tuple(problems), tuple(notes), unprepared)
 
 
 def _tissue_voxels(case: Case, counts: NDArray[np.int64]) -> dict[str, int]:
@@ -90,11 +96,6 @@ def _nonzero(channels: Sequence[Volume]) -> NDArray[np.bool_]:
     for volume in channels[1:]:
         inside |= volume.data[0] != 0
     return inside
-
-
-def _skull(brain: NDArray[np.bool_]) -> list[str]:
-    filled = np.count_nonzero(brain) / brain.size
-    return [f"{filled:.0%} of the voxels are not zero: is the skull still there?"] if filled > _MOST_NONZERO else []
 
 
 def _unusual_grid(grid: Grid) -> list[str]:

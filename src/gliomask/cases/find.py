@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import is_zipfile
 
 from gliomask.cases.adoption import Files, adopt_masks
 from gliomask.cases.case import MODALITIES, Case, Problem, Source
@@ -22,6 +23,10 @@ from gliomask.volume import read_volume
 
 # Of the grid: a BraTS brain fills 14-20 %, the largest tumours 4 %.
 _LARGEST_TUMOUR = 0.06
+
+
+class NoCaseError(InputError):
+    """A folder holds no prepared case; it may hold raw images."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,15 @@ def survey(folder: Path | str) -> Survey:
     `labels.txt` in the folder of a mask, or in one above it, gives the case's convention (`cases.conventions`).
 
     Raises:
-        InputError: There is no such folder, nothing in it looks like a case, or a `labels.txt` names no convention.
+        NoCaseError: Nothing in the folder looks like a case.
+        InputError: There is no such folder, or a `labels.txt` names no convention.
     """
     folder = Path(folder)
     if is_table(folder):
         table = survey_table(folder)
         return _refuse_doubles(Survey(folder, table.layout, table.cases, table.problems, (), table.passed_over))
+    if folder.is_file() and is_zipfile(folder):
+        raise InputError(f"{folder}: is a zip file. Unpack it, or give raw scans to `gliomask predict --raw`.")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder." if not folder.exists() else f"{folder}: is a file, not a folder.")
     listing = list_folder(folder)
@@ -77,12 +85,12 @@ def survey(folder: Path | str) -> Survey:
     found = _refuse_doubles(found)
     if not found.cases and not found.problems:
         if kind := _raw_images(folder):
-            raise InputError(
+            raise NoCaseError(
                 f"{folder}: holds {kind}, not prepared cases. `gliomask predict --raw -i {folder} -o masks` takes them "
                 "as they are; `gliomask preprocess` makes cases of them."
             )
         passed_over = f" {len(found.passed_over)} files or folders were passed over." if found.passed_over else ""
-        raise InputError(
+        raise NoCaseError(
             f"{folder}: no case found. Looked in it and below for NIfTI files whose names end in a sequence, such as "
             "ID_t1ce.nii.gz or ID-t2f.nii (t1, t1ce, t2, flair and their synonyms), and for imagesTr/ with a "
             f"dataset.json (MSD, nnU-Net).{passed_over}"

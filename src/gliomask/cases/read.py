@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,13 @@ from gliomask.cases.case import Case, get_modality
 from gliomask.errors import InputError
 from gliomask.labels import check_labels, get_convention, label_values
 from gliomask.volume import Grid, Volume, match_axes, read_volume
+
+# A skull-stripped brain fills 14-20 % of BraTS's grid and about half of its tightest box; air around a head is noise.
+_MOST_NONZERO = 0.6
+
+
+class UnpreparedError(InputError):
+    """The images of a case are not registered to each other, as raw scans are."""
 
 
 def read_case(case: Case, modalities: Sequence[str]) -> Volume:
@@ -50,7 +57,7 @@ def read_channels(case: Case, modalities: Sequence[str]) -> dict[str, Volume]:
 
     Raises:
         InputError: The case has none of the sequences, a file is bad (see `read_volume`) or has another number of
-            channels than the case says, or the grids differ. All that is wrong is said at once.
+            channels than the case says, or the grids differ (`UnpreparedError`). All that is wrong is said at once.
     """
     wanted = {modality: case.images[modality] for modality in modalities if modality in case.images}
     if not wanted:
@@ -66,6 +73,13 @@ def read_channels(case: Case, modalities: Sequence[str]) -> dict[str, Volume]:
         modality: _channel(volumes[source.path], source.path, source.channel) for modality, source in wanted.items()
     }
     return _on_one_grid(case, channels)
+
+
+def looks_like_head(channels: Iterable[Volume]) -> str | None:
+    """Return a question about the skull where few voxels are zero in all channels, as in a head surrounded by air."""
+    inside = np.logical_or.reduce([volume.data[0] != 0 for volume in channels])
+    filled = float(np.count_nonzero(inside)) / inside.size
+    return f"{filled:.0%} of the voxels are not zero: is the skull still there?" if filled > _MOST_NONZERO else None
 
 
 def merge_notes(case: Case, channels: Mapping[str, Volume]) -> tuple[str, ...]:
@@ -144,8 +158,9 @@ def _on_one_grid(case: Case, channels: Mapping[str, Volume]) -> dict[str, Volume
             differences.append(f"{first} and {modality} differ in {difference}")
         matched[modality] = turned
     if differences:
-        raise InputError(
-            f"{case.id}: all sequences must share one grid; {'; '.join(differences)}. "
+        skulls = [f"{modality}: {text}" for modality, volume in channels.items() if (text := looks_like_head([volume]))]
+        raise UnpreparedError(
+            f"{case.id}: all sequences must share one grid; {'; '.join([*differences, *skulls])}. "
             "Register and resample them first, or let `gliomask predict --raw` or `gliomask preprocess` do it."
         )
     return matched

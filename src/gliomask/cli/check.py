@@ -14,6 +14,7 @@ import typer
 
 from gliomask.cli.console import FAILED, advance, counted, line, out, progress, show_notes
 from gliomask.cli.options import Labels
+from gliomask.cli.raw_options import ByPatient
 from gliomask.errors import describe
 
 if TYPE_CHECKING:
@@ -30,24 +31,38 @@ Also list the files that are passed over, and why:
 
 `gliomask check PATIENTS -v`
 
+Of raw scans, show which series is which sequence and what `predict --raw` would do:
+
+`gliomask check STUDY`
+
 `gliomask check PATIENTS --json > patients.json`
 """
 
 
 def check(
-    folder: Annotated[Path, typer.Argument(help="A folder of cases in any layout, as downloaded.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="A folder of cases in any layout, as downloaded; or a folder or zip file of raw scans."),
+    ],
     labels: Labels = None,
+    by_patient: ByPatient = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show what a folder holds: layout, cases, sequences, grids, label convention, and everything that is wrong.
 
-    Every file is read and none is changed. With -v, the files that were passed over are listed with the reasons.
+    Of raw scans (DICOM, MHA, NRRD, images that are not registered) it shows which series is used for which sequence,
+    and what `predict --raw` would do. Every file is read and none is changed; of raw scans only headers. With -v, the
+    files that were passed over are listed with the reasons.
     Exit status 0: all cases can be used; 1: some cannot; 2: there are none.
     """
-    from gliomask.cases import check_case, survey, usable_cores
+    from gliomask.cases import check_case, usable_cores
+    from gliomask.cli.check_raw import check_raw_studies, show_unprepared
     from gliomask.inspection import inspect_channels
 
-    found = survey(folder)
+    found = _survey(folder)
+    if found is None:
+        check_raw_studies(folder, by_patient=by_patient, as_json=as_json)
+        return
     cases, unsettled = _settle_conventions(found.cases, labels)
     inspect = partial(_check_or_fault, partial(check_case, inspect=inspect_channels))
     reports: list[CaseReport] = []
@@ -60,9 +75,27 @@ def check(
         out.print_json(data=_as_json(checked), ensure_ascii=True)
     else:
         _print(checked)
+        show_unprepared([report.case for report in reports if report.unprepared])
     show_notes(found)
     if checked.unusable:
         raise typer.Exit(FAILED)
+
+
+def _survey(folder: Path) -> Survey | None:
+    """Return the cases of a folder; None where it, or a zip file, holds raw images instead."""
+    from zipfile import is_zipfile
+
+    from gliomask.acquisition.find import holds_images
+    from gliomask.cases import NoCaseError, survey
+
+    if folder.is_file() and (is_zipfile(folder) or folder.name.upper() == "DICOMDIR"):
+        return None
+    try:
+        return survey(folder)
+    except NoCaseError:
+        if holds_images(folder):
+            return None
+        raise
 
 
 @dataclass(frozen=True)
@@ -207,6 +240,7 @@ def _as_json(checked: _Checked) -> dict[str, Any]:
                 "voxels": report.voxels,
                 "problems": report.problems,
                 "notes": report.notes,
+                "unprepared": report.unprepared,
             }
             for report in checked.reports
         ],

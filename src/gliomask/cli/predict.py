@@ -13,19 +13,18 @@ import typer
 
 from gliomask.cli.console import end_batch, out, show_notes, warn
 from gliomask.cli.options import Device, Threads
-from gliomask.cli.raw import (
+from gliomask.cli.raw import Wishes, make_settings, predict_studies, raw_studies
+from gliomask.cli.raw_options import (
+    N4,
     PANEL,
     Atlas,
     ByPatient,
+    KeepUids,
     OutputType,
     Register,
     Segments,
     SkullStrip,
     Strict,
-    Wishes,
-    make_settings,
-    predict_studies,
-    raw_studies,
 )
 from gliomask.errors import InputError
 
@@ -53,6 +52,10 @@ With the mean of several models:
 A DICOM study, and a DICOM mask for its archive:
 
 `gliomask predict --raw -i STUDY -o masks --output-type nifti,dicom-seg`
+
+Raw scans, of which series 7 is the T1 after contrast:
+
+`gliomask predict --raw -i STUDY -o masks --t1c 7`
 """
 
 _Output = Annotated[
@@ -77,10 +80,13 @@ _More = Annotated[
     ),
 ]
 _Source = Annotated[Path | None, typer.Option("-i", "--input", help="A case, or a folder of cases in any layout.")]
-_T1n = Annotated[Path | None, typer.Option("--t1", "--t1n", help="T1-weighted, native.")]
-_T1c = Annotated[Path | None, typer.Option("--t1c", "--t1ce", "--t1gd", help="T1-weighted, after contrast.")]
-_T2w = Annotated[Path | None, typer.Option("--t2", "--t2w", help="T2-weighted.")]
-_T2f = Annotated[Path | None, typer.Option("--flair", "--t2f", help="T2-FLAIR.")]
+_T1n = Annotated[
+    Path | None,
+    typer.Option("--t1", "--t1n", help="T1-weighted, native; with --raw -i, a series' number, description or UID."),
+]
+_T1c = Annotated[Path | None, typer.Option("--t1c", "--t1ce", "--t1gd", help="T1-weighted, after contrast; likewise.")]
+_T2w = Annotated[Path | None, typer.Option("--t2", "--t2w", help="T2-weighted; likewise.")]
+_T2f = Annotated[Path | None, typer.Option("--flair", "--t2f", help="T2-FLAIR; likewise.")]
 _Labels = Annotated[
     str | None,
     typer.Option(
@@ -178,10 +184,12 @@ def predict(
     atlas: Atlas = "sri24",
     skull_strip: SkullStrip = "deepbet",
     register: Register = "greedy",
+    n4: N4 = False,
     strict: Strict = False,
     by_patient: ByPatient = False,
     output_type: OutputType = "nifti",
     segments: Segments = "tissues",
+    keep_uids: KeepUids = False,
 ) -> None:
     """Predict the tumour: one mask for each case on its own grid, with CASE.json (volumes in mL, model, versions).
 
@@ -195,14 +203,15 @@ def predict(
     if raw:
         from gliomask.exchange import check_outputs
 
-        settings = make_settings(atlas, skull_strip, register, threads)
+        settings = make_settings(atlas, skull_strip, register, threads, n4=n4)
         if picture or show:
             raise InputError("--picture and --show do not go with --raw: use --report.")
         made_with = how.wanted(labels, probabilities=save_probabilities, picture=False, redraw=False).settings
+        outputs = _outputs(output_type)
         wishes = Wishes(
-            space, save_probabilities, overwrite, strict, labels, made_with, _outputs(output_type), segments, report
+            space, save_probabilities, overwrite, strict, keep_uids, labels, made_with, outputs, segments, report
         )
-        check_outputs(wishes.outputs, segments, space)  # before the images are looked for
+        check_outputs(outputs, segments, space)  # before the images are looked for
         with raw_studies(source, files, output, by_patient=by_patient) as studies:
             predict_studies(studies, output, settings, how.load, wishes)
         return

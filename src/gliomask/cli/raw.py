@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from gliomask.cli.console import end_batch, err, line, note, out, progress, warn
+from gliomask.cli.console import end_batch, note, out, progress, warn
+from gliomask.cli.series_table import show_study
 from gliomask.errors import InputError, describe, unknown_name
 
 if TYPE_CHECKING:
@@ -23,64 +22,15 @@ if TYPE_CHECKING:
     from gliomask.inference.prediction import Prediction
     from gliomask.inference.windows import Inference, Predictor
 
-PANEL = "Raw studies"
 
-Atlas = Annotated[
-    str,
-    typer.Option(
-        "--atlas",
-        help="The space of the prepared images: sri24 (BraTS until 2023), mni (BraTS 2024 and later), none (the "
-        "patient's own, at 1 mm).",
-        rich_help_panel=PANEL,
-    ),
-]
-SkullStrip = Annotated[
-    str,
-    typer.Option(
-        "--skull-strip",
-        help="deepbet: its networks find the brain; none: the images have no skull; or a brain mask on the "
-        "reference's grid.",
-        rich_help_panel=PANEL,
-    ),
-]
-Register = Annotated[
-    str,
-    typer.Option(
-        "--register",
-        help="greedy: register every sequence to the reference; none: they lie right as they are.",
-        rich_help_panel=PANEL,
-    ),
-]
-ByPatient = Annotated[
-    bool,
-    typer.Option(
-        "--by-patient",
-        help="Take DICOM images of several patients in one folder apart, instead of refusing them.",
-        rich_help_panel=PANEL,
-    ),
-]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Exit with status 1 where an alignment looks poor.", rich_help_panel=PANEL)
-]
-OutputType = Annotated[
-    str,
-    typer.Option(
-        "--output-type",
-        help="What to write, joined by commas: nifti (always written), dicom-seg (a DICOM Segmentation), rtstruct (a "
-        "DICOM RT Structure Set). The DICOM files are filed with the examination and therefore hold the identifiers of "
-        "patient and study, as its images do; NIfTI and JSON hold none. The images must be DICOM.",
-        rich_help_panel=PANEL,
-    ),
-]
-Segments = Annotated[
-    str,
-    typer.Option(
-        "--segments",
-        help="What a DICOM Segmentation shows: tissues (NCR, ED, ET), or regions (WT, TC, ET), which overlap and which "
-        "some viewers refuse.",
-        rich_help_panel=PANEL,
-    ),
-]
+@dataclass(frozen=True)
+class PreparationWishes:
+    """What else is wanted of `preprocess`."""
+
+    overwrite: bool
+    strict: bool
+    keep_uids: bool
+    native_masks: bool
 
 
 @dataclass(frozen=True)
@@ -91,6 +41,7 @@ class Wishes:
     probabilities: bool
     overwrite: bool
     strict: bool
+    keep_uids: bool
     labels: str | None
     prediction: Mapping[str, Any]
     """What determines the prediction; see `inference.record.describe_settings`."""
@@ -102,35 +53,34 @@ class Wishes:
     """Whether the report and the quality page are wanted."""
 
 
-def make_settings(atlas: str, skull_strip: str, register: str, threads: int | None) -> PreprocessSettings:
+def make_settings(atlas: str, skull_strip: str, register: str, threads: int | None, *, n4: bool) -> PreprocessSettings:
     """Return the settings that the options ask for.
 
     Raises:
-        InputError: A value is not known, or the mask's file is not there.
+        InputError: A value is not known, the mask's file is not there, or the program is not installed.
     """
     from gliomask.acquisition.atlas import ATLASES
+    from gliomask.acquisition.other_tools import STRIPPING_TOOLS, find_program
     from gliomask.acquisition.preprocess import PreprocessSettings
 
     if atlas not in ATLASES:
         raise unknown_name("value of --atlas", atlas, ATLASES)
     if register not in ("greedy", "none"):
         raise unknown_name("value of --register", register, ("greedy", "none"))
-    strip: str | Path = {"deepbet": "networks", "none": "none"}.get(skull_strip, Path(skull_strip))
+    known: dict[str, str] = {"deepbet": "networks", "none": "none", **{str(tool): tool for tool in STRIPPING_TOOLS}}
+    strip: str | Path = known.get(skull_strip, Path(skull_strip))
     if isinstance(strip, Path) and not strip.is_file():
-        raise InputError(f"--skull-strip {skull_strip}: neither deepbet, none, nor a file.")
-    return PreprocessSettings(atlas=atlas, skull_strip=strip, register=register == "greedy", threads=threads)  # type: ignore[arg-type]
-
-
-def show_study(study: Study) -> None:
-    """Print which images of a study are used for what, and why the others are not."""
-    err.print(line((study.id, "bold")))
-    for choice in study.choices:
-        series = choice.series
-        size = " x ".join(f"{edge:.1f}" for edge in series.grid.spacing_mm) + " mm" if series.grid else ""
-        mark = (series.modality or "-", "green") if choice.used else ("-", "dim")
-        err.print(line("  ", mark, f"  {series.name}  {size}  {choice.reason}"))
-    for remark in study.notes:
-        warn(f"{study.id}: {remark}")
+        raise InputError(f"--skull-strip {skull_strip}: neither {', '.join(known)}, nor a file.")
+    for tool in STRIPPING_TOOLS:
+        if tool == strip:
+            find_program(tool)
+    return PreprocessSettings(
+        atlas=atlas,
+        skull_strip=strip,  # type: ignore[arg-type]
+        register=register == "greedy",
+        n4=n4,
+        threads=threads,
+    )
 
 
 @contextmanager
@@ -139,42 +89,90 @@ def raw_studies(
 ) -> Iterator[list[Study]]:
     """Give the studies that the options name, having printed which images are used.
 
+    Args:
+        source: A study or a folder of studies; None where `files` names the images.
+        files: By sequence, the image's file, or with `source` a series' number, description, UID or file name.
+        output: Where the results go.
+        by_patient: See `find_studies`.
+
     Raises:
-        InputError: None are named, or named in both ways; there is none; or the output is no folder.
+        InputError: No study is named, none can be prepared, or the output is no folder.
     """
-    from gliomask.acquisition.find import opened_studies
     from gliomask.acquisition.study import make_study, series_by_name
     from gliomask.files import check_writable
     from gliomask.volume import NIFTI_ENDINGS
 
-    if (source is None) == (not files):
-        raise InputError("name the study with -i FOLDER, or its images with --t1 --t1c --t2 --flair; not both.")
+    if source is None and not files:
+        raise InputError("name the study with -i FOLDER, or its images with --t1 --t1c --t2 --flair.")
     if output.name.lower().endswith(NIFTI_ENDINGS):
         raise InputError(f"{output}: name a folder with -o; it also gets the prepared images.")
-    check_writable(output)
-    if source is None:
-        name = next(iter(files.values())).resolve().parent.name
-        given = nullcontext([make_study(name, series_by_name(files))])
-    with given if source is None else opened_studies(source, by_patient=by_patient) as studies:
+    with ExitStack() as stack:
+        if source is None:
+            name = next(iter(files.values())).resolve().parent.name
+            studies = [make_study(name, series_by_name(files))]
+        else:
+            named = {modality: str(path) for modality, path in files.items()}
+            studies = stack.enter_context(reading_studies(source, by_patient=by_patient, named=named))
         for study in studies:
             show_study(study)
+        _refuse_if_none_is_usable(studies)
+        check_writable(output)
         yield studies
 
 
+@contextmanager
+def reading_studies(
+    source: Path, *, by_patient: bool = False, named: Mapping[str, str] | None = None
+) -> Iterator[list[Study]]:
+    """Give the studies of a folder or zip file, whose headers are read with a progress bar; see `opened_studies`."""
+    from gliomask.acquisition.find import opened_studies
+
+    with ExitStack() as stack:
+        with progress("reading headers", 1) as bar:
+
+            def show(done: int, of: int) -> None:
+                bar.update(bar.tasks[0].id, completed=done, total=of)
+
+            studies = stack.enter_context(opened_studies(source, by_patient=by_patient, named=named, on_files=show))
+        yield studies
+
+
+def _refuse_if_none_is_usable(studies: Sequence[Study]) -> None:
+    from gliomask.cases import Problem
+
+    problems = []
+    for study in studies:
+        try:
+            study.check()
+        except InputError as error:
+            problems.append(Problem(study.id, str(error).removeprefix(f"{study.id}: ")))
+    if len(problems) < len(studies):
+        return
+    if len(problems) == 1:
+        raise InputError(str(problems[0]))
+    end_batch(problems, 0)
+
+
 def prepare_all(
-    studies: Sequence[Study], folder: Path, settings: PreprocessSettings, *, overwrite: bool, strict: bool
+    studies: Sequence[Study],
+    folder: Path,
+    settings: PreprocessSettings,
+    wishes: PreparationWishes,
 ) -> None:
     """Prepare studies as cases in a folder, each in a process of its own, and end as a batch does."""
     from gliomask.acquisition.prepare_study import outcome, prepared_before, preparing, workers_for
+    from gliomask.acquisition.table import write_study_record
     from gliomask.cases import Problem, usable_cores
 
     problems: list[Problem] = []
     kept = 0
-    with progress("preparing", len(studies)) as bar, preparing(workers_for(studies, usable_cores())) as submit:
+    workers = workers_for(studies, usable_cores())
+    with progress("preparing", len(studies)) as bar, preparing(workers, native_masks=wishes.native_masks) as submit:
         waiting = []
         for study in studies:
-            if not overwrite and prepared_before(study, folder / study.id, settings):
+            if not wishes.overwrite and prepared_before(study, folder / study.id, settings):
                 kept += 1
+                _complete(study, folder / study.id, wishes)
                 bar.advance(bar.tasks[0].id)
             else:
                 waiting.append((study, submit(study, folder / study.id, settings)))
@@ -184,8 +182,9 @@ def prepare_all(
             if isinstance(found, InputError):
                 problems.append(Problem(study.id, str(found).removeprefix(f"{study.id}: ")))
                 continue
+            write_study_record(study, found.folder, keep_uids=wishes.keep_uids)
             say_prepared(found)
-            if strict and found.warnings:
+            if wishes.strict and found.warnings:
                 problems.append(Problem(study.id, f"looks poor: {found.warnings[0]}"))
     if kept:
         out.print(
@@ -194,10 +193,20 @@ def prepare_all(
     _end(problems, studies, len(studies) - len(problems))
 
 
+def _complete(study: Study, folder: Path, wishes: PreparationWishes) -> None:
+    """Write what is wanted beside a case that was prepared before."""
+    from gliomask.acquisition.prepare_study import native_mask_path, write_native_masks
+    from gliomask.acquisition.table import write_study_record
+
+    write_study_record(study, folder, keep_uids=wishes.keep_uids)
+    masks = [native_mask_path(folder, study.id, name) for name in study.chosen]
+    if wishes.native_masks and not all(path.is_file() for path in masks):
+        write_native_masks(study.id, folder)
+
+
 def say_prepared(found: PreparedStudy) -> None:
     """Print where a prepared study lies, how long it took, and what calls for a look."""
-    for warning in found.warnings:
-        warn(f"{found.case.id}: {warning}")
+    _say(found.case.id, found.notes, found.warnings)
     names = ", ".join(found.case.images)
     out.print(f"{found.folder}: {names} ({sum(found.seconds.values()):.1f} s)")
 
@@ -292,9 +301,11 @@ def _predict(
 ) -> InputError | None:
     from gliomask.acquisition.answer import write_answer
     from gliomask.acquisition.places import PAGE_ENDINGS
+    from gliomask.acquisition.table import write_study_record
     from gliomask.exchange import remove_outputs
 
     try:
+        write_study_record(study, prepared.folder, keep_uids=wishes.keep_uids)
         found = predict(prepared.case, convention=wishes.labels)
         path = output / f"{study.id}.nii.gz"
         remove_outputs(path)
@@ -305,14 +316,20 @@ def _predict(
         return error
     except Exception as error:
         return InputError(describe(error))
-    for warning in (*prepared.warnings, *found.warnings):
-        warn(f"{study.id}: {warning}")
+    _say(study.id, prepared.notes, (*prepared.warnings, *found.warnings))
     text = ", ".join(f"{region} {volume:.1f} mL" for region, volume in volumes.items())
     out.print(f"{path}: {text} ({sum(prepared.seconds.values()):.1f} s to prepare, {found.seconds:.1f} s)")
     failed = _write_others(study, output, wishes)
     if failed is None and wishes.strict and prepared.warnings:
         return InputError(f"looks poor: {prepared.warnings[0]}")
     return failed
+
+
+def _say(case_id: str, notes: Sequence[str], warnings: Sequence[str]) -> None:
+    for text in notes:
+        note(f"{case_id}: {text}")
+    for text in dict.fromkeys(warnings):
+        warn(f"{case_id}: {text}")
 
 
 def _is_done(study: Study, output: Path, request: Mapping[str, Any], wishes: Wishes) -> bool:

@@ -14,7 +14,7 @@ from gliomask.inspection.outliers import find_outliers, spikes
 from gliomask.inspection.sampled import Samples, take_samples
 from gliomask.volume import Spacing, Volume, reorient
 
-__all__ = ["Samples", "find_outliers", "inspect", "inspect_channels", "recognise", "take_samples"]
+__all__ = ["Samples", "find_outliers", "inspect", "inspect_channels", "misnamed", "recognise", "take_samples"]
 
 
 def inspect(

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gliomask.extras import missing_extra
 from gliomask.volume import Volume
 
 _MR = "1.2.840.10008.5.1.4.1.1.4"
+_ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -57,16 +59,21 @@ DESCRIPTIONS: dict[str, dict[str, SeriesHeader]] = {
 def write_dicom_study(folder: Path, images: Mapping[str, Volume], *, number: int) -> None:
     """Write the sequences of one examination as DICOM, described as one of three manufacturers would, by the number.
 
+    Philips stores T2 as one enhanced multi-frame image, and of Siemens' FLAIR one slice is missing.
+
     Raises:
         InputError: pydicom is not installed.
     """
     pydicom = _require()
-    described = list(DESCRIPTIONS.values())[number % len(DESCRIPTIONS)]
+    manufacturer, described = list(DESCRIPTIONS.items())[number % len(DESCRIPTIONS)]
     study, place = (pydicom.uid.generate_uid(entropy_srcs=[folder.name, what]) for what in ("study", "place"))
     for order, (name, image) in enumerate(images.items(), 1):
-        write_dicom_series(
-            folder / f"S{order:02d}", image, described[name], number=order, study_uid=study, frame_uid=place
-        )
+        into, header = folder / f"S{order:02d}", described[name]
+        if (manufacturer, name) == ("Philips", "t2w"):
+            write_enhanced_series(into, image, header, number=order, study_uid=study, frame_uid=place)
+            continue
+        lost = [image.data.shape[3] // 2] if (manufacturer, name) == ("SIEMENS", "t2f") else []
+        write_dicom_series(into, image, header, number=order, study_uid=study, frame_uid=place, leave_out=lost)
 
 
 def write_dicom_series(
@@ -123,6 +130,59 @@ def write_dicom_series(
         data.save_as(path, enforce_file_format=True)
         written.append(path)
     return written
+
+
+def write_enhanced_series(
+    folder: Path, volume: Volume, header: SeriesHeader, *, number: int, study_uid: str, frame_uid: str
+) -> Path:
+    """Write one channel as a single enhanced MR image of many frames, whose order is not that of the slices.
+
+    Args as for `write_dicom_series`.
+
+    Raises:
+        InputError: pydicom is not installed.
+    """
+    pydicom = _require()
+    item = pydicom.dataset.Dataset
+    affine = _TO_LPS @ volume.affine
+    data = _common(pydicom, header, number, "PHANTOM")
+    for name in ("EchoTime", "RepetitionTime", "InversionTime"):
+        data.pop(name, None)
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = _ENHANCED_MR
+    data.SOPInstanceUID = pydicom.uid.generate_uid(entropy_srcs=[study_uid, str(number), "enhanced"])
+    data.SeriesInstanceUID = pydicom.uid.generate_uid(entropy_srcs=[study_uid, str(number), header.description])
+    data.StudyInstanceUID, data.FrameOfReferenceUID, data.InstanceNumber = study_uid, frame_uid, 1
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+    data.SharedFunctionalGroupsSequence = [_shared_groups(item, affine, header)]
+    slices = volume.data.shape[3]
+    order = [*range(1, slices, 2), *range(0, slices, 2)]  # as interleaved slices are acquired
+    frames = []
+    for index in order:
+        frame, position = item(), item()
+        position.ImagePositionPatient = [f"{x:.5f}" for x in (affine @ [0, 0, index, 1])[:3]]
+        frame.PlanePositionSequence = [position]
+        frames.append(frame)
+    data.PerFrameFunctionalGroupsSequence, data.NumberOfFrames = frames, slices
+    planes = np.ascontiguousarray(volume.data[0].transpose(2, 1, 0)[order].astype("<u2"))
+    data.Rows, data.Columns = planes.shape[1:]
+    data.PixelData = planes.tobytes()
+    folder.mkdir(parents=True, exist_ok=True)
+    data.save_as(folder / "E0001", enforce_file_format=True)
+    return folder / "E0001"
+
+
+def _shared_groups(item: Any, affine: NDArray[np.float64], header: SeriesHeader) -> Any:
+    """What all frames of an enhanced image share; the affine leads to LPS."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    shared, measures, orientation, timing, echo = (item() for _ in range(5))
+    measures.PixelSpacing = [f"{spacing[1]:.6f}", f"{spacing[0]:.6f}"]
+    measures.SliceThickness = f"{spacing[2]:.5f}"
+    axes = (*(affine[:3, 0] / spacing[0]), *(affine[:3, 1] / spacing[1]))
+    orientation.ImageOrientationPatient = [f"{x:.8f}" for x in axes]
+    timing.RepetitionTime, echo.EffectiveEchoTime = str(header.repetition_ms), header.echo_ms
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    shared.MRTimingAndRelatedParametersSequence, shared.MREchoSequence = [timing], [echo]
+    return shared
 
 
 def _common(pydicom: Any, header: SeriesHeader, number: int, patient: str) -> Any:

@@ -49,13 +49,19 @@ class RawImage:
 
 
 @dataclass(frozen=True)
-class _Scanner:
-    """How images are acquired; see `make_raw_phantom`."""
+class Scanner:
+    """How the images of a head are acquired."""
 
-    degrees: float
-    shift_mm: float
-    thickness_mm: tuple[float, float]
-    edge_mm: float
+    degrees: float = 20.0
+    """The largest rotation between the head's rest and an image, about a random axis."""
+    shift_mm: float = 30.0
+    """The largest shift."""
+    thickness_mm: tuple[float, float] = (1, 6)
+    """The least and greatest slice thickness."""
+    edge_mm: float = 1.0
+    """The largest edge of a voxel within a slice, and every edge of a 3-D acquisition."""
+    three_d: tuple[str, ...] = ("t1c",)
+    """The sequences that are acquired in three dimensions, sagittally; the others are thick axial slices."""
 
 
 def make_raw_phantom(
@@ -75,17 +81,23 @@ def make_raw_phantom(
     Args:
         seed: As of `make_phantom`, whose brain it is.
         size: Voxels along the longest axis of the brain's grid; 240 is 1 mm.
-        degrees: The largest rotation between the head's rest and an image, about a random axis.
-        shift_mm: The largest shift.
-        thickness_mm: The least and greatest slice thickness.
-        edge_mm: The largest edge of a voxel within a slice, and every edge of the 3-D acquisition.
+        degrees, shift_mm, thickness_mm, edge_mm: See `Scanner`.
 
     Raises:
         InputError: See `make_phantom`.
     """
-    phantom = make_phantom(seed, size=size)
+    return acquire(make_phantom(seed, size=size), seed, Scanner(degrees, shift_mm, thickness_mm, edge_mm))
+
+
+def acquire(phantom: Phantom, seed: int, scanner: Scanner) -> dict[str, RawImage]:
+    """Return the images of a stripped examination as a scanner would have made them: skull and scalp, moved, shaded.
+
+    Args:
+        phantom: The brain; of `anatomy`, only what is not zero counts.
+        seed: Of the movements, grids, shading and noise.
+        scanner: How the images are acquired.
+    """
     rng = np.random.default_rng([seed, 19])
-    scanner = _Scanner(degrees, shift_mm, thickness_mm, edge_mm)
     return {name: _acquired(rng, phantom, name, scanner) for name in phantom.images}
 
 
@@ -137,7 +149,7 @@ def _acquired(
     rng: np.random.Generator,
     phantom: Phantom,
     name: str,
-    scanner: _Scanner,
+    scanner: Scanner,
 ) -> RawImage:
     head, brain, tissues, affine = _with_skull(phantom, name)
     move = _movement(rng, scanner.degrees, scanner.shift_mm)
@@ -148,10 +160,7 @@ def _acquired(
     noise = 0.02 * level * rng.standard_normal((2, *grid.shape)).astype(np.float32)
     image = np.hypot(shaded + noise[0], noise[1])  # Rician, as a magnitude's noise is
     inside = _sampled(brain.astype(np.float32), affine, move, grid) > 0.5
-    labels = np.zeros(grid.shape, np.uint8)
-    shares = np.stack([_sampled((tissues == value).astype(np.float32), affine, move, grid) for value in (1, 2, 3)])
-    best = shares.argmax(axis=0) + 1
-    labels[shares.sum(axis=0) > 0.5] = best[shares.sum(axis=0) > 0.5]
+    labels = _sampled_labels(tissues, affine, move, grid)
     return RawImage(Volume(np.round(image)[None].astype(np.int16), grid.affine), inside, labels, move)
 
 
@@ -211,11 +220,11 @@ def _movement(rng: np.random.Generator, degrees: float, shift_mm: float) -> Matr
     return move
 
 
-def _own_grid(rng: np.random.Generator, name: str, moved: Matrix, shape: tuple[int, ...], scanner: _Scanner) -> Grid:
+def _own_grid(rng: np.random.Generator, name: str, moved: Matrix, shape: tuple[int, ...], scanner: Scanner) -> Grid:
     """The grid of a sequence: voxels, orientation and field of view as scanners choose them."""
     corners = np.stack(np.meshgrid(*((0, n - 1) for n in shape), indexing="ij"), axis=-1).reshape(-1, 3)
     places = corners @ moved[:3, :3].T + moved[:3, 3]
-    if name == "t1c":  # sagittal: rows from front to back, columns from top to bottom, slices from right to left
+    if name in scanner.three_d:  # sagittal: rows from front to back, columns downwards, slices from right to left
         directions = np.array([[0, 0, -1.0], [-1.0, 0, 0], [0, -1.0, 0]])
         spacing = np.full(3, scanner.edge_mm)
     else:
@@ -246,6 +255,28 @@ def _sampled(values: NDArray[np.float32], affine: Matrix, move: Matrix, grid: Gr
         )
     mean: NDArray[np.float32] = total / np.float32(parts)
     return mean
+
+
+def _sampled_labels(tissues: NDArray[np.uint8], affine: Matrix, move: Matrix, grid: Grid) -> NDArray[np.uint8]:
+    """The tissue that fills most of each voxel of a grid, 0 where tumour fills less than half of it."""
+    labels = np.zeros(grid.shape, np.uint8)
+    box = bounding_box(tissues != 0)
+    if box is None:
+        return labels
+    # Only where the tumour is: the rest of the grid takes most of the time and stays 0.
+    corners = np.array(np.meshgrid(*((span.start, span.stop) for span in box), indexing="ij")).reshape(3, -1)
+    to_grid = np.linalg.inv(grid.affine) @ move @ affine
+    places = to_grid[:3, :3] @ corners + to_grid[:3, 3:]
+    low = np.maximum(np.floor(places.min(axis=1)) - 2, 0).astype(int)
+    high = np.minimum(np.ceil(places.max(axis=1)) + 3, grid.shape).astype(int)
+    part = tuple(slice(first, last) for first, last in zip(low, high, strict=True))
+    shifted = grid.affine.copy()
+    shifted[:3, 3] += grid.affine[:3, :3] @ low
+    x, y, z = (int(size) for size in high - low)
+    inside = Grid((x, y, z), shifted)
+    shares = np.stack([_sampled((tissues == value).astype(np.float32), affine, move, inside) for value in (1, 2, 3)])
+    labels[part] = np.where(shares.sum(axis=0) > 0.5, shares.argmax(axis=0) + 1, 0)
+    return labels
 
 
 def _shading(rng: np.random.Generator, shape: tuple[int, int, int]) -> NDArray[np.float32]:

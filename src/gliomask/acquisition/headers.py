@@ -1,0 +1,204 @@
+"""What is read of a DICOM file's header. No free text, name, id or date of a header leaves this module as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gliomask.acquisition.classify import Header, alias_of, known_words
+from gliomask.acquisition.frames import Frame
+from gliomask.extras import missing_extra
+
+_DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
+# MR images, enhanced MR images, and those converted from older ones.
+_MR = {"1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4"}
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_DIRECTORY = "1.2.840.10008.1.3.10"
+_KINDS = {
+    "SR": "structured reports",
+    "SEG": "segmentations",
+    "RTSTRUCT": "structure sets",
+    "PR": "presentation states",
+    "KO": "key objects",
+    "DOC": "documents",
+}
+# What may differ between the acquisitions within one series, in the order in which it is looked at.
+_PASSES = (
+    *("EchoNumbers", "EffectiveEchoTime", "AcquisitionNumber", "TemporalPositionIdentifier"),
+    *("TemporalPositionIndex", "FrameAcquisitionNumber", "TriggerTime"),
+)
+# How a file begins that lacks the preamble: its first element is of group 2 or 8, little endian.
+_GROUPS = (b"\x02\x00\x00\x00", b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x16\x00")
+_UNCOMPRESSED = {"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A DICOM file that is no usable MR image."""
+
+    kind: str
+    """What it is instead, in the plural, for a count."""
+    study: str = ""
+
+
+def is_dicom(path: Path) -> bool:
+    """Tell whether a file is DICOM by its preamble, or by its first element where it has none, whatever its name."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(132)
+    except OSError:
+        return False
+    return start[128:] == b"DICM" or (len(start) == 132 and start[:4] in _GROUPS)
+
+
+def read_header(path: Path) -> Header | PassedOver:
+    """Return what is needed of a file's header, or what kind of file it is where it is no usable MR image.
+
+    Raises:
+        InputError: pydicom is not installed.
+    """
+    pydicom = require_pydicom()
+    try:
+        with path.open("rb") as file:
+            found = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+            pixels_at = file.tell()
+        return _header(path, found, pixels_at)
+    except Exception:  # pydicom raises many kinds; a damaged header is one file less
+        return PassedOver("damaged or encrypted")
+
+
+def require_pydicom() -> Any:
+    """Return pydicom.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    try:
+        import pydicom
+    except ImportError as error:
+        raise missing_extra("DICOM needs pydicom", "raw") from error
+    return pydicom
+
+
+def _header(path: Path, found: Any, pixels_at: int) -> Header | PassedOver:
+    kind, study = str(found.get("SOPClassUID", "")), str(found.get("StudyInstanceUID", ""))
+    if kind not in _MR:
+        return PassedOver(_kind_of(found, kind), study)
+    image_type = tuple(str(word).upper() for word in found.get("ImageType", ()))
+    if "MOSAIC" in image_type:
+        return PassedOver("Siemens mosaic images, which are not supported", study)
+    if _is_cut_short(path, found, pixels_at):
+        return PassedOver("cut short", study)
+    shared = found.get("SharedFunctionalGroupsSequence")
+    frames = _frames_of(path, found, shared[0] if shared else None)
+    if not frames:
+        return PassedOver("without pixel spacing, position or orientation", study)
+    echo, repetition, inversion, b_value = _timings(found, shared[0] if shared else None)
+    description = str(found.get("SeriesDescription", ""))
+    return Header(
+        patient=str(hash((str(found.get("PatientID", "")), str(found.get("PatientName", ""))))),
+        study=study,
+        series=(str(found.get("SeriesInstanceUID", "")), str(tuple(round(x, 1) for x in frames[0].orientation))),
+        number=int(found.get("SeriesNumber") or 0),
+        when=" ".join(str(found.get(name) or "") for name in ("StudyDate", "SeriesTime", "AcquisitionTime")),
+        words=" ".join(str(found.get(name, "")).lower() for name in _DESCRIPTIONS),
+        description=known_words(description),
+        alias=alias_of(description),
+        image_type=image_type,
+        contrast=bool(str(found.get("ContrastBolusAgent") or "").strip() or found.get("ContrastBolusAgentSequence")),
+        three_d=str(found.get("MRAcquisitionType", "")).upper() == "3D",
+        burnt_in=str(found.get("BurnedInAnnotation", "")).upper() == "YES" or int(found.get("SamplesPerPixel", 1)) > 1,
+        echo_ms=echo,
+        repetition_ms=repetition,
+        inversion_ms=inversion,
+        b_value=b_value,
+        frames=tuple(frames),
+    )
+
+
+def _kind_of(found: Any, sop_class: str) -> str:
+    """What a file is that is no MR image, in words."""
+    modality = str(found.get("Modality", ""))
+    if sop_class == _DIRECTORY or found.get("DirectoryRecordSequence") is not None:
+        return "directories (DICOMDIR)"
+    if _SECONDARY_CAPTURE in sop_class:
+        return "secondary captures"
+    return _KINDS.get(modality, f"images of modality {modality[:8]}" if modality.isalnum() else "not images")
+
+
+def _is_cut_short(path: Path, found: Any, pixels_at: int) -> bool:
+    """Whether a file is too small for the pixels that its header promises; only told where they are not compressed."""
+    if str(found.file_meta.get("TransferSyntaxUID", "")) not in _UNCOMPRESSED:
+        return False
+    voxels = int(found.Rows) * int(found.Columns) * int(found.get("NumberOfFrames") or 1)
+    needed = voxels * int(found.get("SamplesPerPixel", 1)) * int(found.BitsAllocated) // 8
+    return path.stat().st_size < pixels_at + needed
+
+
+def _frames_of(path: Path, found: Any, shared: Any) -> list[Frame]:
+    """Every slice of a file; none where a slice has no spacing, position or orientation."""
+    per_frame = found.get("PerFrameFunctionalGroupsSequence") or [None]
+    size = (int(found.Rows), int(found.Columns))
+    image, taken = str(found.get("SOPInstanceUID", "")), int(found.get("InstanceNumber") or 0)
+    frames = []
+    for index, own in enumerate(per_frame):
+        places = [found, *_groups(shared), *_groups(own)]
+        spacing, position, orientation = (
+            _last(places, name) for name in ("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
+        )
+        if spacing is None or position is None or orientation is None:
+            return []
+        x, y, z = (float(value) for value in position)
+        rows, columns = (float(value) for value in spacing)
+        if rows <= 0 or columns <= 0:
+            return []
+        frames.append(
+            Frame(
+                path=path,
+                index=index,
+                position=(x, y, z),
+                orientation=tuple(float(value) for value in orientation),
+                spacing=(rows, columns),
+                size=size,
+                pass_=tuple(str(_last(places, name) or "") for name in _PASSES),
+                taken=(taken, index),
+                image=image,
+            )
+        )
+    return frames
+
+
+def _groups(item: Any) -> list[Any]:
+    """The data sets inside the functional groups of an enhanced image."""
+    if item is None:
+        return []
+    return [element.value[0] for element in item if element.VR == "SQ" and element.value]
+
+
+def _last(places: Sequence[Any], name: str) -> Any:
+    """The innermost value of a name."""
+    values = [place.get(name) for place in places if place.get(name) is not None]
+    return values[-1] if values else None
+
+
+def _timings(found: Any, shared: Any) -> tuple[float | None, float | None, float | None, float | None]:
+    """Echo, repetition and inversion time in ms, and the b-value."""
+    own = found.get("PerFrameFunctionalGroupsSequence") or [None]
+    places = [found, *_groups(shared), *_groups(own[0])]
+    echo = _number(_last(places, "EchoTime"))
+    repetition, inversion = _number(_last(places, "RepetitionTime")), _number(_last(places, "InversionTime"))
+    return (
+        echo if echo is not None else _number(_last(places, "EffectiveEchoTime")),
+        repetition,
+        inversion if inversion is not None else _number(_last(places, "InversionTimes")),
+        _number(_last(places, "DiffusionBValue")),
+    )
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):  # none, text, or several values
+        return _number(value[0]) if value and not isinstance(value, str) else None

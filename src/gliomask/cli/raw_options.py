@@ -1,0 +1,82 @@
+"""Options of the commands that take raw studies."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+PANEL = "Raw studies"
+
+Atlas = Annotated[
+    str,
+    typer.Option(
+        "--atlas",
+        help="The space of the prepared images: sri24 (BraTS until 2023), mni (BraTS 2024 and later), none (the "
+        "patient's own, at 1 mm).",
+        rich_help_panel=PANEL,
+    ),
+]
+SkullStrip = Annotated[
+    str,
+    typer.Option(
+        "--skull-strip",
+        help="deepbet: its networks find the brain; synthstrip or hd-bet, where these programs are installed; none: "
+        "the images have no skull; or a brain mask on the reference's grid.",
+        rich_help_panel=PANEL,
+    ),
+]
+Register = Annotated[
+    str,
+    typer.Option(
+        "--register",
+        help="greedy: register every sequence to the reference; none: they lie right as they are.",
+        rich_help_panel=PANEL,
+    ),
+]
+ByPatient = Annotated[
+    bool,
+    typer.Option(
+        "--by-patient",
+        help="Take DICOM images of several patients in one folder apart, instead of refusing them.",
+        rich_help_panel=PANEL,
+    ),
+]
+N4 = Annotated[
+    bool,
+    typer.Option(
+        "--n4",
+        help="Take shading out of the images (N4) for the registration only; the prepared images keep it.",
+        rich_help_panel=PANEL,
+    ),
+]
+KeepUids = Annotated[
+    bool,
+    typer.Option(
+        "--keep-uids",
+        help="Keep the DICOM UIDs of the study and its series in study.json; they lead back to the patient.",
+        rich_help_panel=PANEL,
+    ),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Exit with status 1 where an alignment looks poor.", rich_help_panel=PANEL)
+]
+OutputType = Annotated[
+    str,
+    typer.Option(
+        "--output-type",
+        help="What to write, joined by commas: nifti (always written), dicom-seg (a DICOM Segmentation), rtstruct (a "
+        "DICOM RT Structure Set). The DICOM files are filed with the examination and therefore hold the identifiers of "
+        "patient and study, as its images do; NIfTI and JSON hold none. The images must be DICOM.",
+        rich_help_panel=PANEL,
+    ),
+]
+Segments = Annotated[
+    str,
+    typer.Option(
+        "--segments",
+        help="What a DICOM Segmentation shows: tissues (NCR, ED, ET), or regions (WT, TC, ET), which overlap and which "
+        "some viewers refuse.",
+        rich_help_panel=PANEL,
+    ),
+]

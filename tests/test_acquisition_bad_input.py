@@ -1,0 +1,200 @@
+"""Bad raw input: refused or passed over with a message, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gliomask.acquisition.find import find_studies, opened_studies
+from gliomask.acquisition.preprocess import quality_warnings
+from gliomask.errors import InputError
+from gliomask.phantom.dicom import DESCRIPTIONS, SeriesHeader, write_dicom_series
+from gliomask.volume import Volume, write_volume
+
+pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("SimpleITK")
+
+FLAIR = DESCRIPTIONS["SIEMENS"]["t2f"]
+Command = Callable[..., tuple[int, str]]
+
+
+def write(folder: Path, header: SeriesHeader = FLAIR, number: int = 1, slices: int = 12, **more: str) -> list[Path]:
+    data = np.random.default_rng(number).integers(1, 3000, (1, 20, 24, slices)).astype(np.int16)
+    volume = Volume(data, np.diag([-0.9, -0.9, 5.0, 1.0]))
+    places = {"study_uid": "1.2.3", "frame_uid": "1.2.4", **more}
+    return write_dicom_series(folder / f"S{number}", volume, header, number=number, **places)
+
+
+def edit(paths: list[Path], **values: object) -> None:
+    for path in paths:
+        data = pydicom.dcmread(path)
+        for name, value in values.items():
+            if value is None:
+                delattr(data, name)
+            else:
+                setattr(data, name, value)
+        data.save_as(path)
+
+
+def no_spacing(folder: Path) -> None:
+    edit(write(folder), PixelSpacing=None)
+
+
+def ct(folder: Path) -> None:
+    edit(write(folder), SOPClassUID="1.2.840.10008.5.1.4.1.1.2", Modality="CT")
+
+
+def captures(folder: Path) -> None:
+    edit(write(folder), SOPClassUID="1.2.840.10008.5.1.4.1.1.7", Modality="OT")
+
+
+def states(folder: Path) -> None:
+    edit(write(folder), SOPClassUID="1.2.840.10008.5.1.4.1.1.11.1", Modality="PR")
+
+
+def documents(folder: Path) -> None:
+    edit(write(folder), SOPClassUID="1.2.840.10008.5.1.4.1.1.104.1", Modality="DOC")
+
+
+def mosaic(folder: Path) -> None:
+    edit(write(folder), ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])
+
+
+def burnt_in(folder: Path) -> None:
+    edit(write(folder), BurnedInAnnotation="YES")
+
+
+def subtraction(folder: Path) -> None:
+    edit(write(folder), ImageType=["DERIVED", "PRIMARY", "M", "SUBTRACT"])
+
+
+def localizer(folder: Path) -> None:
+    write(folder, SeriesHeader("AAHead_Scout", 4, 20), slices=3)
+
+
+def few_slices(folder: Path) -> None:
+    write(folder, slices=4)
+
+
+def gaps(folder: Path) -> None:
+    for path in write(folder)[4:6]:
+        path.unlink()
+
+
+def uneven(folder: Path) -> None:
+    for index, path in enumerate(write(folder)):
+        edit([path], ImagePositionPatient=[0, 0, 5 * index + (2 if index > 5 else 0)])
+
+
+def cut_pixels(folder: Path) -> None:
+    for path in write(folder):
+        path.write_bytes(path.read_bytes()[:-100])
+
+
+def encrypted(folder: Path) -> None:
+    for path in write(folder):
+        content = path.read_bytes()
+        path.write_bytes(content[:132] + bytes(value ^ 0x5A for value in content[132:]))
+
+
+BAD = {
+    "no spacing": (no_spacing, "12 without pixel spacing, position or orientation"),
+    "a CT": (ct, "12 images of modality CT"),
+    "secondary captures": (captures, "12 secondary captures"),
+    "presentation states": (states, "12 presentation states"),
+    "PDF": (documents, "12 documents"),
+    "mosaic": (mosaic, "12 Siemens mosaic images, which are not supported"),
+    "burnt in": (burnt_in, "text or colour is burnt into its pixels"),
+    "subtraction": (subtraction, "a subtraction, by its image type"),
+    "localizer only": (localizer, "a localizer or calibration, by its description"),
+    "few slices": (few_slices, "it has 4 slices only"),
+    "missing slices": (gaps, "slices are missing or unevenly spaced"),
+    "uneven slices": (uneven, "slices are missing or unevenly spaced"),
+    "cut short": (cut_pixels, "12 cut short"),
+    "encrypted": (encrypted, "damaged or encrypted|not images"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_study_that_fits_nothing_is_refused_by_every_command(gliomask: Command, tmp_path: Path, what: str) -> None:
+    """With status 2 and the reason, and nothing is written."""
+    import re
+
+    make, reason = BAD[what]
+    make(tmp_path / "study")
+    for words in (
+        ("check", tmp_path / "study"),
+        ("predict", "--raw", "-i", tmp_path / "study", "-o", tmp_path / "out"),
+    ):
+        status, said = gliomask(*words)
+        assert status == 2, said
+        assert re.search(reason, said), said
+        assert "no case found" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_image_is_counted_beside_a_series_that_is(tmp_path: Path) -> None:
+    """Each kind with its number; a file that is cut short leaves a gap of one slice, which is said."""
+    (path, *_) = write(tmp_path / "study")[6:]
+    path.write_bytes(path.read_bytes()[:-100])
+    for number, make in enumerate((ct, states), 2):
+        make(tmp_path / "other")
+        for index, file in enumerate((tmp_path / "other").rglob("I*")):
+            file.rename(tmp_path / "study" / f"X{number}{index}")
+    (study,) = find_studies(tmp_path / "study")
+    assert list(study.chosen) == ["t2f"]
+    assert {note.removeprefix("DICOM files passed over: ") for note in study.notes} == {
+        "12 images of modality CT",
+        "12 presentation states",
+        "1 cut short",
+    }
+    assert "one missing slice is interpolated" in study.chosen["t2f"].reason
+
+
+def test_a_study_of_another_kind_beside_good_ones_is_named(gliomask: Command, tmp_path: Path) -> None:
+    """The good ones are shown, the bad one is listed, and the status is 1."""
+    write(tmp_path / "all" / "good")
+    write(tmp_path / "all" / "good2", study_uid="1.2.9")
+    edit(write(tmp_path / "all" / "scan", study_uid="1.2.10"), SOPClassUID="1.2.840.10008.5.1.4.1.1.2", Modality="CT")
+    status, said = gliomask("check", tmp_path / "all")
+    assert status == 1
+    assert "2 can be prepared" in said
+    assert "12 images of modality CT" in said
+
+
+def test_an_archive_of_very_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is unpacked."""
+    monkeypatch.setattr("gliomask.acquisition.find._MOST_FILES", 3)
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as file:
+        for number in range(4):
+            file.writestr(f"{number}", b"x")
+    with pytest.raises(InputError, match="holds 4 files"), opened_studies(tmp_path / "many.zip"):
+        pass
+
+
+def test_poor_alignment_and_an_implausible_brain_are_warned_of() -> None:
+    """By the overlap of each brain with the common one, with the atlas, and by the volume."""
+    good = {"overlap_t1c": 0.96, "overlap_t2f": 0.95, "overlap_atlas": 0.9, "brain_ml": 1400.0}
+    assert quality_warnings(good) == []
+    assert "the brain of t2f overlaps" in quality_warnings({**good, "overlap_t2f": 0.7})[0]
+    assert "the brain of the atlas overlaps" in quality_warnings({**good, "overlap_atlas": 0.6})[0]
+    assert "the brain mask holds 300 mL" in quality_warnings({**good, "brain_ml": 300.0})[0]
+
+
+def test_with_strict_a_poor_preparation_ends_with_status_1(gliomask: Command, tmp_path: Path) -> None:
+    """The case is written all the same, and its JSON has the warning."""
+    brain = np.zeros((1, 24, 24, 24), np.int16)
+    brain[0, 6:18, 6:18, 6:18] = 500  # 12 mL of brain
+    write_volume(tmp_path / "study" / "t2f.nii.gz", Volume(brain, np.diag([2.0, 2.0, 2.0, 1.0])))
+    options = ("--skull-strip", "none", "--atlas", "none")
+    status, said = gliomask("preprocess", tmp_path / "study", "-o", tmp_path / "cases", *options, "--strict")
+    assert status == 1, said
+    assert "looks poor: the brain mask holds 12 mL" in said
+    record = json.loads((tmp_path / "cases" / "study" / "preprocess.json").read_text())
+    assert any("the brain mask holds" in text for text in record["warnings"])
+    assert (tmp_path / "cases" / "study" / "study_flair.nii.gz").is_file()
