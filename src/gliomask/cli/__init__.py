@@ -25,6 +25,7 @@ from gliomask.cli import (
     docs,
     evaluate,
     export,
+    import_,
     info,
     join,
     phantom,
@@ -178,13 +179,14 @@ for module in (
     view,
     serve,
     export,
+    import_,
     join,
     info,
     demo,
     docs,
 ):
     name = module.__name__.rpartition(".")[2]
-    app.command(name.replace("_", "-"), epilog=module.EXAMPLES)(_with_common_options(getattr(module, name)))
+    app.command(name.strip("_").replace("_", "-"), epilog=module.EXAMPLES)(_with_common_options(getattr(module, name)))
 
 
 def _show_version(wanted: bool) -> None:

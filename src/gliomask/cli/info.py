@@ -39,7 +39,8 @@ def info(
     """Print what a model takes and returns, and how it was trained. Its weights are not read."""
     from rich.table import Table
 
-    from gliomask.model.file import SHIPPED, find_model, read_plan, read_training
+    from gliomask.foreign import read_plan, read_training
+    from gliomask.model.file import SHIPPED, find_model
     from gliomask.model.plan import plan_to_dict
 
     plan, training = read_plan(model), read_training(model)
@@ -47,7 +48,7 @@ def info(
         facts = {"model": str(model or SHIPPED), "plan": plan_to_dict(plan), "training": training}
         out.print_json(data=facts, ensure_ascii=True)
         return
-    size_mb = find_model(model).stat().st_size / 1e6
+    size_mb = _size(find_model(model)) / 1e6
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
@@ -56,12 +57,25 @@ def info(
     out.print(table)
 
 
+def _size(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def _plan_rows(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "sequences", ", ".join(plan.modalities) + (" (some may be missing)" if plan.can_miss else "")
     yield "regions", ", ".join(plan.regions)
+    if plan.classes:
+        yield "classes", ", ".join(name or "background" for name in plan.classes)
+    if plan.origin is not None:
+        yield "made with", plan.origin.made_with
+        yield "license", plan.origin.license or "not known: ask those who trained it"
+        if plan.origin.cite:
+            yield "cite", plan.origin.cite
     yield "labels written", plan.convention
     yield "voxels", f"{' x '.join(f'{mm:g}' for mm in plan.spacing_mm)} mm, axes {plan.axes}"
-    yield "intensities", plan.normalization
+    yield "intensities", ", ".join(dict.fromkeys(plan.normalizations))
     members = plan.network_arguments.get("members")
     yield "network", f"{plan.network} of {', '.join(str(name) for name, _ in members)}" if members else plan.network
     window = "the whole brain in one pass" if plan.whole_brain else f"{' x '.join(map(str, plan.patch_size))} voxels"

@@ -30,8 +30,8 @@ def join(
 ) -> None:
     """Write several models as one that predicts their mean, such as the folds of a cross-validation."""
     from gliomask.files import check_writable
+    from gliomask.foreign import read_training
     from gliomask.inference.loading import require_torch, save_model
-    from gliomask.model.file import read_training
 
     if bits not in (8, 16, 32):
         raise InputError(f"--bits {bits}: choose 8, 16 or 32.")

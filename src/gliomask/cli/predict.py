@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import end_batch, out, show_notes, warn
+from gliomask.cli.console import end_batch, note, out, show_notes, warn
 from gliomask.cli.options import Device, Threads
 from gliomask.cli.raw import Wishes, make_settings, predict_studies, raw_studies
 from gliomask.cli.raw_options import (
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gliomask.inference.prediction import Prediction
     from gliomask.inference.record import Wanted
     from gliomask.inference.windows import Inference, Predictor
+    from gliomask.model.plan import Plan
 
 EXAMPLES = """
 **Examples**
@@ -267,14 +268,25 @@ class _How:
         ]
         return models, self.inference()
 
+    def note_mirrors(self, plans: Sequence[Plan]) -> None:
+        """Say what a program that made a network would do by default, where it is not done here."""
+        counts = {2 ** len(plan.mirror_axes) for plan in plans if plan.origin is not None and plan.mirror_axes}
+        if counts and not self.mirror:
+            note(
+                f"the program that trained this network averages over {max(counts)} mirror images by default, which "
+                f"takes {max(counts)} times as long. For the same, add --tta."
+            )
+
     def wanted(self, labels: str | None, *, probabilities: bool, picture: bool, redraw: bool) -> Wanted:
         """Return what makes an existing mask the right one; reads the model files, but no weights."""
+        from gliomask.foreign import model_digest, read_plan
         from gliomask.inference.record import Wanted, describe_settings
         from gliomask.labels import get_convention
-        from gliomask.model.file import find_model, model_digest, read_plan
+        from gliomask.model.file import find_model
 
         inference, files = self.inference(), [find_model(path) for path in self.paths]
         plans = [read_plan(file) for file in files]
+        self.note_mirrors(plans)
         convention = get_convention(labels or plans[0].convention).name
         modalities = tuple(dict.fromkeys(name for plan in plans for name in plan.modalities))
         settings = describe_settings([model_digest(file) for file in files], inference, convention)
@@ -299,8 +311,8 @@ def _predict(
     from gliomask.cases import Problem
     from gliomask.cli.predict_batch import draw_missing, find_work, predict_all, report_work
     from gliomask.files import check_writable, clear_partials
+    from gliomask.foreign import read_plan
     from gliomask.inference.record import is_mask_name
-    from gliomask.model.file import read_plan
 
     work = find_work(cases, output, wanted, overwrite=overwrite)
     report_work(work, output)

@@ -51,6 +51,17 @@ def mean_probabilities(
     return Volume(found, mean.affine), class_masks(mean.data, classes, plan.regions), window
 
 
+def decide(logits: NDArray[np.float32], plan: Plan) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the probability of each region, `(R, ...)`, and its mask before it is cleaned, from a network's logits."""
+    if not plan.classes:
+        found = to_probabilities(logits, plan.regions, plan.postprocessing)
+        thresholds = [plan.postprocessing.rule(region).threshold for region in plan.regions]
+        return found, found > np.array(thresholds, np.float32)[:, None, None, None]
+    classes = softmax(logits)
+    found = region_probabilities(classes, plan.classes, plan.regions, plan.postprocessing)
+    return found, class_masks(classes, plan.classes, plan.regions)
+
+
 def _channels(logits: NDArray[np.float32], plan: Plan, classes: Sequence[str]) -> NDArray[np.float32]:
     """Return the probabilities of the classes, if they are wanted, else those of the plan's regions."""
     if not plan.classes:

@@ -45,7 +45,10 @@ def join_models(paths: Sequence[Path | str]) -> Model:
     joined = models[0].plan.model_copy(
         update={
             "network": "ensemble",
-            "network_arguments": {"members": [[name, dict(arguments)] for name, arguments in members]},
+            "network_arguments": {
+                "members": [[name, dict(arguments)] for name, arguments in members],
+                **({} if all(map(_is_shifted, models)) else {"shift": False}),
+            },
             "whole_brain": all(model.plan.whole_brain for model in models),
         }
     )
@@ -64,6 +67,11 @@ def _check_compatible(models: Sequence[Model]) -> None:
                     f"{model.name}: {name} is {getattr(model.plan, name)}, but {getattr(first.plan, name)} in "
                     f"{first.name}. Only models with the same images and regions can be joined."
                 )
+
+
+def _is_shifted(model: Model) -> bool:
+    """Return whether an ensemble with this model shifts every second member; not if it was made elsewhere."""
+    return model.plan.origin is None and model.plan.network_arguments.get("shift", True) is True
 
 
 def _members(plan: Plan) -> list[Member]:

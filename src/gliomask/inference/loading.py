@@ -6,7 +6,7 @@ import ctypes
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gliomask.errors import InputError, unknown_name
 from gliomask.extras import install_command
 from gliomask.files import write_bytes
+from gliomask.foreign import model_digest, read_plan, read_weights
 from gliomask.inference.windows import Inference, OnPart, Predictor, Window
 from gliomask.model.choices import check_device_name
 from gliomask.model.file import (
@@ -27,10 +28,7 @@ from gliomask.model.file import (
     is_onnx,
     make_record,
     misfit,
-    model_digest,
     pack,
-    read_plan,
-    read_weights,
 )
 from gliomask.model.plan import Plan
 from gliomask.networks import build_network
@@ -82,7 +80,8 @@ def load_model(
     """Return the model in a file, ready to predict; without a path the model inside the package.
 
     Args:
-        path: A model file, safetensors or ONNX; ONNX runs in OpenVINO only.
+        path: A model file, safetensors or ONNX, or a model made by another program (see `foreign`); ONNX runs in
+            OpenVINO only.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         engine: `auto` uses PyTorch on a GPU. On a processor it uses OpenVINO if that is installed and supports the
             network, else PyTorch.
@@ -141,23 +140,33 @@ def load_torch_model(
     Raises:
         InputError: As for `load_model`.
     """
-    torch = require_torch()
+    require_torch()
     from gliomask.inference.torch_engine import get_device, limit_threads
 
     path = Path(path)
     if is_onnx(path):
         raise InputError(f"{path}: ONNX files run in OpenVINO only. For PyTorch use the .safetensors file.")
     limit_threads(threads)
-    plan = read_plan(path)
-    weights = read_weights(path)
+    model = model_of(read_plan(path), read_weights(path), path, name=name)
+    model.network.to(get_device(device))
+    return replace(model, digest=model_digest(path))
+
+
+def model_of(plan: Plan, weights: Mapping[str, NDArray[Any]], path: Path, *, name: str | None = None) -> Model:
+    """Return the model with a plan and weights that were read from a path, on the CPU and in evaluation mode.
+
+    Raises:
+        InputError: The weights do not fit the plan, or torch is not installed.
+    """
+    torch = require_torch()
     _check_shapes(path, plan, weights)
     model = new_model(plan, name=name or str(path))
     try:
-        model.network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        model.network.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
     except RuntimeError as error:
         raise misfit(path, plan) from error
-    model.network.eval().to(get_device(device))
-    return Model(plan, model.network, model.name, model_digest(path))
+    model.network.eval()
+    return model
 
 
 def _check_shapes(path: Path, plan: Plan, weights: Mapping[str, NDArray[Any]]) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gliomask.cases import usable_cores
 from gliomask.errors import InputError
+from gliomask.foreign import model_digest, read_plan, read_weights
 from gliomask.inference.memory import is_lack_of_memory
 from gliomask.inference.openvino_graph import build_graph, channels_of, graph_facts, has_graph, members_of, widths_of
 from gliomask.inference.openvino_import import openvino
@@ -29,8 +30,8 @@ from gliomask.inference.windows import (
     window_size,
 )
 from gliomask.model.choices import Precision
-from gliomask.model.file import damaged, is_onnx, misfit, model_digest, read_record, read_weights
-from gliomask.model.plan import Plan, plan_from_dict
+from gliomask.model.file import damaged, is_onnx, misfit, read_record
+from gliomask.model.plan import Plan
 from gliomask.volume import round_up_to_multiple
 
 # The memory that one pass may need in addition to the libraries and the images.
@@ -101,11 +102,10 @@ class OpenVINONetwork:
         self.lock = RLock()
         self._asked_threads = threads
         self._threads = threads or _default_threads()
-        record = read_record(path)
-        self.plan = plan_from_dict(record.get("plan"), str(path))
+        self.plan = read_plan(path)
         openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-        build = _read_onnx if is_onnx(path) else _read_safetensors
-        self._graph, self.facts = build(path, self.plan, record)
+        build = _read_onnx if is_onnx(path) else _read_numbers
+        self._graph, self.facts = build(path, self.plan)
         self._last: tuple[Size, Precision, Any] | None = None
 
     def __reduce__(self) -> tuple[type[OpenVINONetwork], tuple[Path, int | None]]:
@@ -203,25 +203,26 @@ def _default_threads() -> int | None:
     return cores if cores < (os.cpu_count() or 1) else None
 
 
-def _read_safetensors(path: Path, plan: Plan, _: dict[str, Any]) -> tuple[Graph, NetworkFacts]:
+def _read_numbers(path: Path, plan: Plan) -> tuple[Graph, NetworkFacts]:
     weights = read_weights(path)
     try:
         facts = graph_facts(weights)
         smallest = round_up_to_multiple((1, 1, 1), facts.divisor)
         if max(smallest) > _LARGEST_DIVISOR:
             raise ValueError("too many levels")
-        build_graph(weights, smallest)  # raises if the weights do not fit together
+        shift = plan.network_arguments.get("shift", True) is True
+        build_graph(weights, smallest, shift=shift)  # raises if the weights do not fit together
         channels = (len(plan.modalities), plan.output_channels)
         fits = channels_of(weights) == channels and _has_asked_channels(plan, weights)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, AssertionError, RuntimeError) as error:
         raise misfit(path, plan) from error
     if not fits:
         raise misfit(path, plan)
-    return lambda size: build_graph(weights, size), facts
+    return lambda size: build_graph(weights, size, shift=shift), facts
 
 
-def _read_onnx(path: Path, plan: Plan, record: dict[str, Any]) -> tuple[Graph, NetworkFacts]:
-    facts = _stored_facts(path, record.get("network"))
+def _read_onnx(path: Path, plan: Plan) -> tuple[Graph, NetworkFacts]:
+    facts = _stored_facts(path, read_record(path).get("network"))
 
     def graph(size: Size) -> openvino.Model:
         model = openvino.Core().read_model(path)

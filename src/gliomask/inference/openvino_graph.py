@@ -1,10 +1,11 @@
-"""The `fast` networks and their ensembles as OpenVINO graphs, built from the weights alone.
+"""The `fast` networks, those of nnU-Net and their ensembles as OpenVINO graphs, built from the weights alone.
 
 The networks themselves are defined and described in `networks/fast.py` and `networks/ensemble.py`.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from itertools import count
@@ -15,16 +16,20 @@ from numpy.typing import NDArray
 
 from gliomask.inference.openvino_import import openvino
 from gliomask.inference.openvino_import import opset13 as ops
+from gliomask.inference.openvino_nodes import SPATIAL, Node, Weights, constant, conv
+from gliomask.inference.openvino_staged import (
+    STAGED,
+    is_staged,
+    staged,
+    staged_channels,
+    staged_facts,
+    staged_widths,
+)
 from gliomask.inference.windows import NetworkFacts, Size
+from gliomask.volume import round_up_to_multiple
 
-Weights = Mapping[str, NDArray[Any]]
-Node = Any  # a node of an OpenVINO graph, the input and output of every operation
-
-GRAPHS = ("fast", "fast_large", "fast_sides")
+GRAPHS = ("fast", "fast_large", "fast_sides", *STAGED)
 """The networks whose graph can be built here; ensembles of them can be built too."""
-
-_EPS = 1e-5  # added to variances, as in torch's norms and ours
-_SPATIAL = [2, 3, 4]
 
 
 def has_graph(network: str, arguments: Mapping[str, Any]) -> bool:
@@ -43,9 +48,11 @@ def graph_facts(weights: Weights) -> NetworkFacts:
     Raises:
         KeyError, ValueError: The weights are not those of a supported network.
     """
-    facts = [_fast_facts(member) for member in members_of(weights)]
+    facts = [staged_facts(member) if is_staged(member) else _fast_facts(member) for member in members_of(weights)]
+    steps = [round_up_to_multiple((1, 1, 1), fact.divisor) for fact in facts]
+    x, y, z = (math.lcm(*edges) for edges in zip(*steps, strict=True))
     return NetworkFacts(
-        max(fact.divisor for fact in facts),
+        x if x == y == z else (x, y, z),
         norm_sees_window=any(fact.norm_sees_window for fact in facts),
         bytes_per_voxel=max(fact.bytes_per_voxel for fact in facts),  # the members run one after the other
     )
@@ -58,11 +65,15 @@ def channels_of(weights: Weights) -> tuple[int, int]:
         KeyError: The weights are not those of a supported network.
     """
     first = members_of(weights)[0]
+    if is_staged(first):
+        return staged_channels(first)
     return first["encoder.0.0.0.weight"].shape[1], len(first["head.weight"]) // 8
 
 
 def widths_of(weights: Weights) -> list[int]:
     """Return the number of features of each level of one network, from the finest to the coarsest."""
+    if is_staged(weights):
+        return staged_widths(weights)
     levels = 0
     while f"encoder.{levels}.0.0.weight" in weights:
         levels += 1
@@ -80,11 +91,16 @@ def members_of(weights: Weights) -> list[Weights]:
     return [members[number] for number in sorted(members)]
 
 
-def build_graph(weights: Weights, size: Size) -> openvino.Model:
+def build_graph(weights: Weights, size: Size, *, shift: bool = True) -> openvino.Model:
     """Return the graph that maps images `(1, C, *size)` to logits `(1, R, *size)`, as in evaluation mode.
 
     Members, features, blocks and the kind of norm are derived from the weights. A batch norm's running statistics are
     merged into the convolution before it.
+
+    Args:
+        weights: The weights of a network or of an ensemble.
+        size: `(X, Y, Z)`.
+        shift: Whether every second member of an ensemble gets the images shifted; see `networks.ensemble`.
 
     Raises:
         KeyError: A weight is missing.
@@ -96,11 +112,13 @@ def build_graph(weights: Weights, size: Size) -> openvino.Model:
     members = members_of(weights)
     total: Node = None
     for number, member in enumerate(members):
-        shift = number % 2
-        logits = _shifted(_fast(member, _shifted(image, shift), regions, size), -shift)
+        voxels = number % 2 if shift else 0
+        moved = _shifted(image, voxels)
+        answer = staged(member, moved) if is_staged(member) else _fast(member, moved, regions, size)
+        logits = _shifted(answer, -voxels)
         total = logits if total is None else ops.add(total, logits)
     if len(members) > 1:
-        total = ops.multiply(total, _constant(np.array(1 / len(members))))
+        total = ops.multiply(total, constant(np.array(1 / len(members))))
     return openvino.Model([ops.result(total, name="logits")], [image], "gliomask")
 
 
@@ -117,52 +135,28 @@ def _fast_facts(weights: Weights) -> NetworkFacts:
 def _fast(weights: Weights, x: Node, regions: int, size: Size) -> Node:
     skips = []
     for level in range(len(widths_of(weights))):
-        x = ops.relu(_conv(weights, x, f"encoder.{level}.0.0", f"encoder.{level}.0.1", stride=2))
+        x = ops.relu(conv(weights, x, f"encoder.{level}.0.0", f"encoder.{level}.0.1", stride=[2, 2, 2]))
         for block in count(1):
             if f"encoder.{level}.{block}.residual.1.weight" not in weights:
                 break
             x = _residual(weights, x, f"encoder.{level}.{block}")
         if f"across.{level - 1}.weight" in weights:
-            x = ops.add(x, _conv(weights, _mirrored(x), f"across.{level - 1}"))
+            x = ops.add(x, conv(weights, _mirrored(x), f"across.{level - 1}"))
         skips.append(x)
     skips.pop()
     for level in reversed(range(len(skips))):
-        x = ops.add(skips.pop(), _repeated(_conv(weights, x, f"up.{level}")))
+        x = ops.add(skips.pop(), _repeated(conv(weights, x, f"up.{level}")))
         x = _residual(weights, x, f"decoder.{level}")
-    return _shuffle_up(_conv(weights, x, "head"), regions, size)
+    return _shuffle_up(conv(weights, x, "head"), regions, size)
 
 
 def _residual(weights: Weights, x: Node, name: str) -> Node:
-    inner = ops.relu(_conv(weights, x, f"{name}.residual.0.0", f"{name}.residual.0.1"))
-    return ops.relu(ops.add(x, _conv(weights, inner, f"{name}.residual.1", f"{name}.residual.2")))
-
-
-def _conv(weights: Weights, x: Node, name: str, norm: str = "", stride: int = 1) -> Node:
-    """Return a convolution followed by its norm, if it has one."""
-    kernel, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
-    scale, shift = weights.get(f"{norm}.weight"), weights.get(f"{norm}.bias")
-    frozen = f"{norm}.running_var" in weights
-    if frozen:
-        assert scale is not None
-        assert shift is not None
-        with np.errstate(invalid="ignore", divide="ignore"):
-            scale = scale / np.sqrt(weights[f"{norm}.running_var"] + _EPS)
-        if not np.isfinite(scale).all():
-            raise ValueError(f"a variance of {norm} is negative")
-        kernel = kernel * scale[:, None, None, None, None]
-        bias = shift - weights[f"{norm}.running_mean"] * scale
-    pad = [kernel.shape[2] // 2 if stride == 1 else 0] * 3
-    x = ops.convolution(x, _constant(kernel), [stride] * 3, pad, pad, [1] * 3)
-    if bias is not None:
-        x = ops.add(x, _per_channel(bias))
-    if scale is None or shift is None or frozen:
-        return x
-    x = ops.mvn(x, ops.constant(_SPATIAL), True, _EPS, "inside_sqrt")
-    return ops.add(ops.multiply(x, _per_channel(scale)), _per_channel(shift))
+    inner = ops.relu(conv(weights, x, f"{name}.residual.0.0", f"{name}.residual.0.1"))
+    return ops.relu(ops.add(x, conv(weights, inner, f"{name}.residual.1", f"{name}.residual.2")))
 
 
 def _shifted(x: Node, voxels: int) -> Node:
-    return ops.roll(x, ops.constant([voxels] * 3), ops.constant(_SPATIAL)) if voxels else x
+    return ops.roll(x, ops.constant([voxels] * 3), ops.constant(SPATIAL)) if voxels else x
 
 
 def _mirrored(x: Node) -> Node:
@@ -177,7 +171,7 @@ def _repeated(x: Node) -> Node:
         *(x, scales, "nearest", "scales"),
         coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",
-        axes=ops.constant(_SPATIAL),
+        axes=ops.constant(SPATIAL),
     )
 
 
@@ -187,11 +181,3 @@ def _shuffle_up(x: Node, regions: int, size: Size) -> Node:
     split = ops.reshape(x, ops.constant([2, 2, 2, regions, *half]), False)
     fine = ops.transpose(split, ops.constant([3, 4, 0, 5, 1, 6, 2]))
     return ops.reshape(fine, ops.constant([1, regions, *size]), False)
-
-
-def _constant(values: NDArray[Any]) -> Node:
-    return ops.constant(np.ascontiguousarray(values, np.float32))
-
-
-def _per_channel(values: NDArray[Any]) -> Node:
-    return _constant(values.reshape(1, -1, 1, 1, 1))

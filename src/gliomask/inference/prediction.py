@@ -136,6 +136,7 @@ class Prediction:
             "sequences": {m: m in self.case.images for m in self.plan.modalities},
             "model": self.model,
             "network": self.plan.network,
+            **({"origin": self.plan.origin.model_dump(mode="json")} if self.plan.origin else {}),
             "window": self.window,
             "settings": self.settings,
             "images": self.images,

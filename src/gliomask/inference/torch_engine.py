@@ -61,7 +61,8 @@ class TorchEngine:
         self.network = network
         self.in_channels = in_channels
         self.device = next(network.parameters()).device
-        self.divisor = cast(Divisor, getattr(network, "divisors", network.divisor))
+        steps = cast(tuple[int, int, int], getattr(network, "divisors", (network.divisor,) * 3))
+        self.divisor: Divisor = steps if len(set(steps)) > 1 else steps[0]
 
     @property
     def norm_sees_window(self) -> bool:

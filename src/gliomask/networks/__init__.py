@@ -23,6 +23,8 @@ NETWORKS = {
     "fast_sides": "gliomask.networks.fast:fast_sides",
     "fcn": "gliomask.networks.fcn:FCN",
     "mednext": "gliomask.networks.monai_networks:mednext",
+    "plain_conv_unet": "gliomask.networks.staged_unet:PlainConvUNet",
+    "residual_encoder_unet": "gliomask.networks.staged_unet:ResidualEncoderUNet",
     "segnet": "gliomask.networks.segnet:SegNet",
     "segresnet": "gliomask.networks.monai_networks:segresnet",
     "swin_unetr": "gliomask.networks.monai_networks:swin_unetr",

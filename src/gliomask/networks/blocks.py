@@ -51,20 +51,33 @@ class InstanceNorm(nn.Module):
 class SameConv(nn.Conv3d):
     """A convolution with an odd kernel that keeps the size of the grid, with a workaround for small grids.
 
+    With a stride the grid becomes smaller by that factor.
+
     Where an axis is shorter than the kernel, torch 2.13 on a CPU in bfloat16 returns weight gradients that are partly
     uninitialised memory (a fault in oneDNN; it concerns kernel 3 at 2 voxels, the coarsest level of a 32^3 patch, and
     kernel 5 at 1 to 4 voxels). Such small grids are computed in float32, at negligible cost.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, bias: bool) -> None:
-        super().__init__(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int | tuple[int, ...],
+        *,
+        bias: bool,
+        stride: int | tuple[int, ...] = 1,
+    ) -> None:
+        padding = kernel // 2 if isinstance(kernel, int) else tuple(edge // 2 for edge in kernel)
+        super().__init__(inputs, outputs, kernel, stride, padding=padding, bias=bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:  # (B, inputs, X, Y, Z) to (B, outputs, X, Y, Z)
-        if x.device.type != "cpu" or min(x.shape[2:]) >= self.kernel_size[0]:
+        if x.device.type != "cpu" or all(
+            edge >= kernel for edge, kernel in zip(x.shape[2:], self.kernel_size, strict=True)
+        ):
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
             bias = None if self.bias is None else self.bias.float()
-            return F.conv3d(x.float(), self.weight.float(), bias, padding=self.padding).to(x.dtype)
+            return F.conv3d(x.float(), self.weight.float(), bias, self.stride, self.padding).to(x.dtype)
 
 
 class UpConv(nn.ConvTranspose3d):
@@ -191,18 +204,25 @@ def checked_rates(dropout: float | Sequence[float], levels: int) -> tuple[float,
     return rates
 
 
-def check_image(image: Tensor, in_channels: int, divisor: int) -> None:
+def check_image(image: Tensor, in_channels: int, divisor: int | tuple[int, int, int]) -> None:
     """Check the shape of a network's input.
+
+    Args:
+        image: The input.
+        in_channels: The number of channels that the network takes.
+        divisor: What X, Y and Z must be multiples of: one number, or one for each of them.
 
     Raises:
         InputError: The image is not `(B, in_channels, X, Y, Z)`, or X, Y or Z is not a multiple of `divisor`.
     """
+    divisors = divisor if isinstance(divisor, tuple) else (divisor,) * 3
     shape = tuple(image.shape)
     if len(shape) != 5 or shape[1] != in_channels:
         raise InputError(f"the network takes images of shape (B, {in_channels}, X, Y, Z); got {shape}.")
-    if any(size < divisor or size % divisor for size in shape[2:]):
+    if any(size < step or size % step for size, step in zip(shape[2:], divisors, strict=True)):
+        steps = divisors[0] if len(set(divisors)) == 1 else divisors
         raise InputError(
-            f"the network takes X, Y and Z that are multiples of {divisor}; got {shape[2:]}. Pad the image first."
+            f"the network takes X, Y and Z that are multiples of {steps}; got {shape[2:]}. Pad the image first."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ class Ensemble(nn.Module):
     Args:
         in_channels, out_channels: The number of sequences and of regions.
         members: The name and the arguments of each network, as for `build_network`; two or more.
+        shift: False leaves out the shift, for networks that give the same answer wherever the image lies.
 
     Raises:
         InputError: There are fewer than two members, or a member is unknown or is itself an ensemble.
@@ -35,7 +37,7 @@ class Ensemble(nn.Module):
     Source: Hansen and Salamon 1990, doi:10.1109/34.58871.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, members: Sequence[Member] = ()) -> None:
+    def __init__(self, in_channels: int, out_channels: int, members: Sequence[Member] = (), shift: bool = True) -> None:
         from gliomask.networks import build_network  # which imports this file by its name
 
         super().__init__()
@@ -55,12 +57,15 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(
             build_network(name, in_channels, out_channels, **arguments) for name, arguments in named
         )
-        self.divisor: int = max(member.divisor for member in self.members)  # type: ignore[type-var,assignment]
+        self.shift = shift
+        steps = [getattr(member, "divisors", (member.divisor,) * 3) for member in self.members]
+        self.divisors = tuple(math.lcm(*edges) for edges in zip(*steps, strict=True))
+        self.divisor = max(self.divisors)
 
     def forward(self, image: Tensor) -> Tensor:  # (B, C, X, Y, Z)
         total: Tensor | None = None
         for number, member in enumerate(self.members):
-            shift = number % 2
+            shift = number % 2 if self.shift else 0
             logits = _shifted(_finest(member(_shifted(image, shift))), -shift)
             total = logits if total is None else total + logits
         assert total is not None

@@ -15,8 +15,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from gliomask.errors import InputError
+from gliomask.foreign import read_plan
 from gliomask.labels import get_convention
-from gliomask.model.file import SHIPPED, read_plan
+from gliomask.model.file import SHIPPED
 from gliomask.service.app import create_app
 from gliomask.service.connections import TimedProtocol, raise_file_limit
 from gliomask.service.limits import Limits
