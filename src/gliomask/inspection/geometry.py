@@ -53,8 +53,8 @@ def skull(samples: Samples) -> str | None:
     if full:
         most = max(samples.filled[m] for m in full)
         return (
-            f"{samples.named(full)}: {most:.0%} of the field of view is not zero, as in a head with its skull. "
-            "`gliomask predict --raw` removes everything but the brain first (gliomask docs predicting)."
+            f"{samples.named(full)}: {most:.0%} of the field of view is not zero, as in a head with its skull. `gliomask "
+            "predict --raw` removes all but the brain first (skull stripping; gliomask docs predicting)."
         )
     if samples.volume_ml < _HEAD_ML:
         return None
@@ -65,7 +65,7 @@ def skull(samples: Samples) -> str | None:
         return None
     return (
         f"{samples.named(scalp)}: a bright rim surrounds the brain, as the fat of a scalp does. `gliomask predict "
-        "--raw` removes everything but the brain first (gliomask docs predicting)."
+        "--raw` removes all but the brain first (skull stripping; gliomask docs predicting)."
     )
 
 
