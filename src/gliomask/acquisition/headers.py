@@ -69,6 +69,40 @@ def read_header(path: Path) -> Header | PassedOver:
         return PassedOver("damaged or encrypted")
 
 
+def frames_of(path: Path, found: Any) -> list[Frame]:
+    """Return every slice of a file, from its header; none where a slice has no spacing, position or orientation."""
+    shared = found.get("SharedFunctionalGroupsSequence")
+    per_frame = found.get("PerFrameFunctionalGroupsSequence") or [None]
+    size = (int(found.Rows), int(found.Columns))
+    image, taken = str(found.get("SOPInstanceUID", "")), int(found.get("InstanceNumber") or 0)
+    frames = []
+    for index, own in enumerate(per_frame):
+        places = [found, *_groups(shared[0] if shared else None), *_groups(own)]
+        spacing, position, orientation = (
+            _last(places, name) for name in ("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
+        )
+        if spacing is None or position is None or orientation is None:
+            return []
+        x, y, z = (float(value) for value in position)
+        rows, columns = (float(value) for value in spacing)
+        if rows <= 0 or columns <= 0:
+            return []
+        frames.append(
+            Frame(
+                path=path,
+                index=index,
+                position=(x, y, z),
+                orientation=tuple(float(value) for value in orientation),
+                spacing=(rows, columns),
+                size=size,
+                pass_=tuple(str(_last(places, name) or "") for name in _PASSES),
+                taken=(taken, index),
+                image=image,
+            )
+        )
+    return frames
+
+
 def require_pydicom() -> Any:
     """Return pydicom.
 
@@ -92,7 +126,7 @@ def _header(path: Path, found: Any, pixels_at: int) -> Header | PassedOver:
     if _is_cut_short(path, found, pixels_at):
         return PassedOver("cut short", study)
     shared = found.get("SharedFunctionalGroupsSequence")
-    frames = _frames_of(path, found, shared[0] if shared else None)
+    frames = frames_of(path, found)
     if not frames:
         return PassedOver("without pixel spacing, position or orientation", study)
     echo, repetition, inversion, b_value = _timings(found, shared[0] if shared else None)
@@ -135,39 +169,6 @@ def _is_cut_short(path: Path, found: Any, pixels_at: int) -> bool:
     voxels = int(found.Rows) * int(found.Columns) * int(found.get("NumberOfFrames") or 1)
     needed = voxels * int(found.get("SamplesPerPixel", 1)) * int(found.BitsAllocated) // 8
     return path.stat().st_size < pixels_at + needed
-
-
-def _frames_of(path: Path, found: Any, shared: Any) -> list[Frame]:
-    """Every slice of a file; none where a slice has no spacing, position or orientation."""
-    per_frame = found.get("PerFrameFunctionalGroupsSequence") or [None]
-    size = (int(found.Rows), int(found.Columns))
-    image, taken = str(found.get("SOPInstanceUID", "")), int(found.get("InstanceNumber") or 0)
-    frames = []
-    for index, own in enumerate(per_frame):
-        places = [found, *_groups(shared), *_groups(own)]
-        spacing, position, orientation = (
-            _last(places, name) for name in ("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
-        )
-        if spacing is None or position is None or orientation is None:
-            return []
-        x, y, z = (float(value) for value in position)
-        rows, columns = (float(value) for value in spacing)
-        if rows <= 0 or columns <= 0:
-            return []
-        frames.append(
-            Frame(
-                path=path,
-                index=index,
-                position=(x, y, z),
-                orientation=tuple(float(value) for value in orientation),
-                spacing=(rows, columns),
-                size=size,
-                pass_=tuple(str(_last(places, name) or "") for name in _PASSES),
-                taken=(taken, index),
-                image=image,
-            )
-        )
-    return frames
 
 
 def _groups(item: Any) -> list[Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.acquisition.frames import Frame
+from gliomask.acquisition.headers import require_pydicom
 from gliomask.exchange.segments import ABNORMAL_STRUCTURE, BRAIN, Origin, Segment, find_segments
 from gliomask.exchange.source import (
     SourceSeries,
@@ -17,7 +18,6 @@ from gliomask.exchange.source import (
     labels_on,
     make_uids,
     read_source,
-    require_pydicom,
     save_dataset,
     silent,
 )

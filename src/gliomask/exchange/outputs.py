@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gliomask.acquisition.dicom import is_dicom
+from gliomask.acquisition.headers import is_dicom
 from gliomask.acquisition.study import Study
 from gliomask.cases import MODALITIES
 from gliomask.errors import InputError, unknown_name

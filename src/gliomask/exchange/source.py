@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.acquisition.frames import Frame, arrange
+from gliomask.acquisition.headers import frames_of, require_pydicom
 from gliomask.errors import InputError
-from gliomask.extras import missing_extra
 from gliomask.files import replacing
 from gliomask.version import VERSION
 from gliomask.volume import Grid, Volume, match_axes
@@ -81,7 +81,7 @@ def read_source(files: Sequence[Path]) -> SourceSeries:
         for path in files:
             try:
                 headers[path] = pydicom.dcmread(path, stop_before_pixels=True)
-                frames += _frames_of(path, headers[path])
+                frames += frames_of(path, headers[path])
             except Exception as error:  # pydicom raises many kinds
                 raise InputError(f"{path.name}: is no DICOM image, or is damaged.") from error
         _check_belong_together(headers)
@@ -177,19 +177,6 @@ def save_dataset(path: Path, dataset: Any) -> None:
             ) from None
 
 
-def require_pydicom() -> Any:
-    """Return pydicom.
-
-    Raises:
-        InputError: It is not installed.
-    """
-    try:
-        import pydicom
-    except ImportError as error:
-        raise missing_extra("DICOM needs pydicom", "dicom") from error
-    return pydicom
-
-
 @contextmanager
 def silent() -> Iterator[None]:
     """Let pydicom and highdicom say nothing: their warnings quote the values of headers, such as a patient's name."""
@@ -204,25 +191,6 @@ def silent() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-def _frames_of(path: Path, header: Any) -> list[Frame]:
-    """Every frame of a file, as the header or its functional groups place it; none where a place is missing."""
-    shared = list(header.get("SharedFunctionalGroupsSequence") or ())
-    own = header.get("PerFrameFunctionalGroupsSequence") or [None]
-    found = []
-    for index, item in enumerate(own):
-        groups = [item, *shared] if item is not None else shared
-        sequences = [element.value for group in groups for element in group if element.VR == "SQ" and element.value]
-        places = [*(sequence[0] for sequence in sequences), header]
-        names = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-        values: list[Any] = [next((place[name].value for place in places if place.get(name)), ()) for name in names]
-        if not all(values):
-            return []
-        (x, y, z), orientation, (rows, columns) = ([float(number) for number in value] for value in values)
-        size = (int(header.Rows), int(header.Columns))
-        found.append(Frame(path, index, (x, y, z), tuple(orientation), (rows, columns), size, ()))
-    return found
 
 
 def _slice_thickness(header: Any) -> float | None:
