@@ -53,8 +53,8 @@ def skull(samples: Samples) -> str | None:
     if full:
         most = max(samples.filled[m] for m in full)
         return (
-            f"{samples.named(full)}: {most:.0%} of the field of view is not zero, as in a head with its skull. `gliomask "
-            "predict --raw` removes all but the brain first (skull stripping; gliomask docs predicting)."
+            f"{samples.named(full)}: {most:.0%} of the field of view is not zero, as in a head with its skull. "
+            "`gliomask predict --raw` removes all but the brain first (skull stripping; gliomask docs predicting)."
         )
     if samples.volume_ml < _HEAD_ML:
         return None
