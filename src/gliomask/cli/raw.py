@@ -273,10 +273,8 @@ def _write_others(study: Study, output: Path, wishes: Wishes) -> InputError | No
 
     try:
         written = write_outputs(study, output / f"{study.id}.nii.gz", wishes.outputs, wishes.segments)
-    except InputError as error:
-        return error
     except Exception as error:
-        return InputError(describe(error))
+        return InputError(f"has a mask, but its DICOM files could not be written: {describe(error)}")
     if written:
         out.print(f"{study.id}: wrote {', '.join(path.name for path in written)}")
     if wishes.report and not (output / f"{study.id}.html").is_file():
