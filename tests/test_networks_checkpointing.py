@@ -18,6 +18,7 @@ from gliomask.networks.checkpointing import recompute
 MONAI: dict[str, dict[str, Any]] = {
     "dynunet": {"channels": (4, 8, 8, 8)},
     "mednext": {},
+    "monai": {"arguments": {"init_filters": 8, "blocks_down": (1, 1, 2), "blocks_up": (1, 1)}},
     "segresnet": {"init_filters": 8, "blocks_down": (1, 1, 2)},
     "swin_unetr": {"feature_size": 12},
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,13 +20,21 @@ EXAMPLES = """
 
 `gliomask import exported.zip -o big.safetensors --channels t1,t1ce,t2,flair`
 
+`gliomask import brats_mri_segmentation -o monai.safetensors --license "see docs/license.txt of the bundle"`
+
+`gliomask import model.pt -o own.safetensors --network unet --channels t1ce,t1,t2,flair --regions TC,WT,ET`
+
 `gliomask predict -m big.safetensors -i PATIENTS -o predictions`
 """
 
 
 def import_(
     model: Annotated[
-        Path, typer.Argument(help="A model of nnU-Net v2: its folder, one of its folds, or an exported zip archive.")
+        Path,
+        typer.Argument(
+            help="A model of nnU-Net v2 (its folder, one of its folds, or an exported zip archive), a MONAI bundle "
+            "(its folder or a zip archive), or weights of one of MONAI's networks (model.pt)."
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Output file, ending in .safetensors.")],
     bits: Annotated[int, typer.Option("--bits", help="Bits per stored weight: 32, 16 or 8.")] = 16,
@@ -44,10 +53,27 @@ def import_(
     configuration: Annotated[
         str, typer.Option("--configuration", help="Of an archive with several: 3d_fullres, 3d_lowres or 2d.")
     ] = "",
+    network: Annotated[
+        str,
+        typer.Option(
+            "--network",
+            help="Of weights alone: segresnet, segresnetds, dynunet, unet, swinunetr, unetr or mednext.",
+        ),
+    ] = "",
+    arguments: Annotated[
+        str, typer.Option("--arguments", help="Of weights alone: the network's arguments in MONAI, as JSON.")
+    ] = "{}",
+    regions: Annotated[
+        str, typer.Option("--regions", help="The regions in the order of the output channels, such as TC,WT,ET.")
+    ] = "",
+    patch_size: Annotated[
+        int | None, typer.Option("--patch-size", min=8, help="Of weights alone: the edge of the windows; default 128.")
+    ] = None,
 ) -> None:
-    """Write a network that was trained with nnU-Net v2 as one file, which predicts without nnU-Net and PyTorch.
+    """Write a network that nnU-Net v2 or MONAI trained as one file, which predicts without nnU-Net.
 
-    All its folds become one ensemble. The file is compared with the original on a phantom before the command ends.
+    All folds become one ensemble. The file is compared with the original on a phantom before the command ends.
+    Networks of nnU-Net need no PyTorch then; those of MONAI need it and MONAI, or gliomask export.
     """
     if bits not in (8, 16, 32):
         raise InputError(f"--bits {bits}: choose 8, 16 or 32.")
@@ -61,8 +87,17 @@ def import_(
     require_torch()
     clear_stale(output)
     check_writable(output.parent)
-    names = tuple(name for name in channels.split(",") if name)
-    hints = Hints(names, axes, configuration, terms, cite)
+    hints = Hints(
+        channels=_names(channels),
+        axes=axes,
+        configuration=configuration,
+        license=terms,
+        cite=cite,
+        network=network,
+        arguments=_mapping(arguments),
+        regions=_names(regions),
+        patch_size=None if patch_size is None else (patch_size,) * 3,
+    )
     with progress(f"comparing {output.name} with the original", 1) as bar:
         found, agreement = import_model(
             model,
@@ -79,7 +114,21 @@ def import_(
         f"probabilities differ by {agreement.mean:.5f} on average and {agreement.largest:.4f} at most "
         f"({agreement.engine} against {found.engine})"
     )
-    if plan.mirror_axes:
+    if plan.mirror_axes and plan.windows.mirror_windows:
         note(f"nnU-Net averages over {2 ** len(plan.mirror_axes)} mirror images by default; here --tta asks for them.")
     if not terms:
         note("no --license was given: the file does not say under which terms the network may be used.")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"--arguments {text[:80]}: is no JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise InputError(f'--arguments {text[:80]}: must be an object, such as {{"init_filters": 16}}.')
+    return found

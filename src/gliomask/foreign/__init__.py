@@ -1,4 +1,4 @@
-"""Models made by other programs, read as a plan and weights: nnU-Net v2.
+"""Models made by other programs, read as a plan and weights: nnU-Net v2 and MONAI.
 
 The functions here take any model: a file of ours, or a folder or archive of another program.
 """
@@ -13,13 +13,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from gliomask.foreign.found import Found, Hints
+from gliomask.foreign.monai import is_monai, read_monai
 from gliomask.foreign.nnunet import is_nnunet, read_nnunet
 from gliomask.model import file as own
 from gliomask.model.plan import Plan
 
 __all__ = ["Found", "Hints", "is_foreign", "model_digest", "read_foreign", "read_plan", "read_training", "read_weights"]
 
-_READERS = ((is_nnunet, read_nnunet),)
+_READERS = ((is_nnunet, read_nnunet), (is_monai, read_monai))
 """For each format a function that recognises it, and one that reads it."""
 
 _ANY = Hints()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,14 @@ class Hints:
     """Which of several configurations in an archive is wanted."""
     license: str = ""
     cite: str = ""
+    network: str = ""
+    """Of a file of weights alone: the name of MONAI's network."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Of a file of weights alone: the network's arguments."""
+    regions: tuple[str, ...] = ()
+    """The region of each output channel."""
+    patch_size: tuple[int, int, int] | None = None
+    """Of a file of weights alone: the size of the windows."""
 
 
 @dataclass(frozen=True)

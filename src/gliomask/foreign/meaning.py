@@ -131,6 +131,18 @@ def read_regions(labels: Mapping[str, Sequence[int]], where: str) -> Labels:
     return Labels(tuple(by_region), (), _convention(tissues))
 
 
+def read_region_names(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return the region of each channel from its name.
+
+    Raises:
+        InputError: A name is no region, or two channels have the same one.
+    """
+    found = tuple(_region(name, where) for name in names)
+    if len(set(found)) < len(found):
+        raise InputError(f"{where}: two channels mean the same region ({', '.join(names)}).")
+    return found
+
+
 def _tissue(name: str, where: str) -> str:
     tissue = _TISSUES.get(_plain(name))
     if tissue is None:

@@ -71,16 +71,26 @@ class Files:
         Raises:
             InputError: The file is missing, too large or no JSON, or contains no mapping.
         """
-        if not self.has(name):
-            raise InputError(f"{self.describe(name)}: no such file.")
         try:
-            content = self._extract(name, _LARGEST_JSON) if self.is_archive else self._read(name)
-            found = json.loads(content)
-        except (OSError, ValueError, RecursionError) as error:
+            found = json.loads(self.text(name))
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{self.describe(name)}: is cut short or damaged ({error}). Copy it again.") from error
         if not isinstance(found, dict):
             raise InputError(f"{self.describe(name)}: must contain a mapping.")
         return found
+
+    def text(self, name: str) -> str:
+        """Return the content of a small text file.
+
+        Raises:
+            InputError: The file is missing, too large or no text.
+        """
+        if not self.has(name):
+            raise InputError(f"{self.describe(name)}: no such file.")
+        try:
+            return (self._extract(name, _LARGEST_JSON) if self.is_archive else self._read(name)).decode("utf-8")
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.describe(name)}: is cut short or damaged ({error}). Copy it again.") from error
 
     def _read(self, name: str) -> bytes:
         path = self.path / name

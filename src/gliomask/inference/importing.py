@@ -43,7 +43,7 @@ def import_model(
     """Write a model that another program made as a safetensors file with its plan inside, whole or not at all.
 
     Args:
-        path: A model of nnU-Net v2; see `foreign`.
+        path: A model of nnU-Net v2 or MONAI; see `foreign`.
         target: The file to write, ending in `.safetensors`.
         hints: What the model's own files do not say.
         bits: How kernels are stored; see `save_model`.
@@ -57,7 +57,10 @@ def import_model(
             does not agree with the original.
     """
     if not is_foreign(path):
-        raise InputError(f"{path}: no model of nnU-Net v2 (a folder with plans.json, one of its folds, or a zip).")
+        raise InputError(
+            f"{path}: no model of nnU-Net v2 (a folder with plans.json, one of its folds, or a zip) or MONAI (a folder "
+            "or zip with configs/metadata.json and configs/inference.json, or weights that end in .pt)."
+        )
     found = read_foreign(path, hints)
     original = model_of(found.plan, found.read_weights(), path)
     with replacing(target) as partial:

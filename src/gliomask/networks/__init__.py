@@ -23,6 +23,7 @@ NETWORKS = {
     "fast_sides": "gliomask.networks.fast:fast_sides",
     "fcn": "gliomask.networks.fcn:FCN",
     "mednext": "gliomask.networks.monai_networks:mednext",
+    "monai": "gliomask.networks.monai_made:monai",
     "plain_conv_unet": "gliomask.networks.staged_unet:PlainConvUNet",
     "residual_encoder_unet": "gliomask.networks.staged_unet:ResidualEncoderUNet",
     "segnet": "gliomask.networks.segnet:SegNet",

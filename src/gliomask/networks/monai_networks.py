@@ -111,7 +111,7 @@ def segresnet(
         raise InputError(f"init_filters must be a multiple of 8; got {init_filters}.")
     if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise InputError(f"dropout must be a number in [0, 1); got {dropout!r}.")
-    body = _monai("segresnet").SegResNet(
+    body = import_monai("segresnet").SegResNet(
         init_filters=init_filters,
         in_channels=in_channels,
         out_channels=out_channels,
@@ -142,7 +142,9 @@ def swin_unetr(in_channels: int, out_channels: int, feature_size: int = 24, norm
     _import("einops")  # MONAI imports it only in the forward pass
     norm_name = _chosen(norm, {"instance": "instance", "batch": "batch"})
     with torch.device("cpu"):  # its constructor reads values of tensors, which is not possible on the device "meta"
-        body = _monai("swin_unetr").SwinUNETR(in_channels, out_channels, feature_size=feature_size, norm_name=norm_name)
+        body = import_monai("swin_unetr").SwinUNETR(
+            in_channels, out_channels, feature_size=feature_size, norm_name=norm_name
+        )
     body.to(torch.get_default_device())
     _start_at_prior(body.out)
     return MonaiNetwork(body, in_channels, 32)
@@ -178,7 +180,7 @@ def dynunet(
         raise InputError(f"channels of a dynunet must list three levels or more; got {widths}.")
     _check_flags(residual=residual, deep_supervision=deep_supervision)
     halvings = len(widths) - 1
-    body = _monai("dynunet").DynUNet(
+    body = import_monai("dynunet").DynUNet(
         spatial_dims=3,
         in_channels=in_channels,
         out_channels=out_channels,
@@ -223,7 +225,7 @@ def mednext(
         raise unknown_name("size of mednext", str(size), ("S", "B", "M", "L"))
     if kernel not in (3, 5):
         raise InputError(f"kernel must be 3 or 5; got {kernel!r}.")
-    body = _monai("mednext").create_mednext(
+    body = import_monai("mednext").create_mednext(
         size,
         in_channels=in_channels,
         out_channels=out_channels,
@@ -303,7 +305,12 @@ def _own_instance_norm(layer: nn.Module) -> InstanceNorm | None:
     return own
 
 
-def _monai(module: str) -> Any:
+def import_monai(module: str) -> Any:
+    """Return a module of MONAI's networks.
+
+    Raises:
+        InputError: MONAI is not installed.
+    """
     return _import(f"monai.networks.nets.{module}")
 
 
