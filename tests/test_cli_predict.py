@@ -131,14 +131,60 @@ def _remove(path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("ending", FILES)
-@pytest.mark.parametrize("damage", [_cut, _empty, _remove])
+@pytest.mark.parametrize(
+    ("ending", "damage"),
+    [
+        (ending, damage)
+        for ending in FILES
+        for damage in (_cut, _empty, _remove)
+        if (ending, damage) != (".json", _remove)
+    ],
+)
 def test_missing_and_damaged_files_are_made_again(place: Place, ending: str, damage: Callable[[Path], None]) -> None:
     """Each of the four files of a case, if it is wanted; for a picture alone the network is not run."""
     damage(place.file(1, ending))
     assert place.changed_by() == (set() if ending == ".png" else {1})
     assert place.changed_by() == set()
     assert len(read_volume(place.file(1, "_probabilities.nii.gz")).data) == 3
+
+
+def test_a_mask_of_unknown_origin_is_not_replaced(place: Place) -> None:
+    """Without a JSON beside it, it may be a true mask: its case fails, others are done; `--overwrite` replaces it."""
+    mask, json_file = place.file(1), place.file(1, ".json")
+    json_file.unlink()
+    mask.write_bytes(b"drawn by hand")
+    place.file(2).unlink()
+    status, said = place.everything()
+    assert (status, "1 failed, 2 done" in said, "no JSON beside it" in said) == (1, True, True)
+    assert (mask.read_bytes(), json_file.exists(), place.file(2).exists()) == (b"drawn by hand", False, True)
+    assert place.everything("--overwrite")[0] == 0
+    assert json_file.exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_no_mask_replaces_an_image_or_a_true_mask(
+    gliomask: Run, write_case: Callable[..., Case], place: Place, options: tuple[str, ...]
+) -> None:
+    """An output folder in which the cases themselves have the names of the masks, as in `imagesTs` and `labelsTr`."""
+    case = write_case("msd", number=7)
+    assert case.mask is not None
+    path = case.images["t2f"].path
+    before = path.read_bytes(), case.mask.read_bytes()
+    data = path.parent.parent
+    for folder in (path.parent, case.mask.parent):
+        status, said = gliomask("predict", "-m", place.model, "-i", data, "-o", folder, "-d", "cpu", *options)
+        assert (status, f"{case.id}.nii.gz: is a file of the input" in said) == (2, True), said
+    assert (path.read_bytes(), case.mask.read_bytes()) == before
+
+
+def test_a_named_output_cannot_be_one_of_the_images(gliomask: Run, place: Place) -> None:
+    """Not even with `--overwrite`."""
+    flair, t1c, t2w = (place.cases[0].images[name].path for name in ("t2f", "t1c", "t2w"))
+    before = t1c.read_bytes()
+    words = ("-m", place.model, "--flair", flair, "--t1ce", t1c, "--t2", t2w, "-o", t1c, "--overwrite")
+    status, said = gliomask("predict", *words)
+    assert (status, "is a file of the input" in said) == (2, True)
+    assert t1c.read_bytes() == before
 
 
 def test_files_that_are_not_wanted_are_not_missed(place: Place) -> None:

@@ -309,7 +309,7 @@ def _predict(
         InputError: The options do not fit each other or the model, or the only case of all failed (`alone`).
     """
     from gliomask.cases import Problem
-    from gliomask.cli.predict_batch import draw_missing, find_work, predict_all, report_work
+    from gliomask.cli.predict_batch import draw_missing, find_work, predict_all, refused, report_work
     from gliomask.files import check_writable, clear_partials
     from gliomask.foreign import read_plan
     from gliomask.inference.record import is_mask_name
@@ -319,12 +319,12 @@ def _predict(
     if not is_mask_name(output):
         clear_partials(output)
     actions = {each.state.action for each in work}
-    if actions <= {"keep"}:
-        return []
+    failed = refused(work)
     folder = work[0].path.parent
     is_new = not folder.exists()
-    check_writable(folder)
-    failed = draw_missing(work, read_plan(how.paths[0]), partial(_draw, sequences=sequences))
+    if not actions <= {"keep", "refuse"}:
+        check_writable(folder)
+    failed += draw_missing(work, read_plan(how.paths[0]), partial(_draw, sequences=sequences))
     if "predict" in actions:
         models, inference = how.load()
         finish = partial(_finish, wanted=wanted, sequences=sequences)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +32,9 @@ _OTHER_FILES = frozenset(
 )
 
 
+_IS_INPUT = "is a file of the input, which a mask would replace. Choose another place with -o."
+
+
 @dataclass(frozen=True)
 class Work:
     """A case, the file of its mask, and what is to be done for it."""
@@ -44,42 +48,70 @@ Failure = tuple["Case", InputError]
 
 
 def find_work(cases: Sequence[Case], output: Path, wanted: Wanted, *, overwrite: bool) -> list[Work]:
-    """Return what is to be done for each case.
+    """Return what is to be done for each case; a case whose mask would replace a file of any case is refused.
 
     Raises:
         InputError: The output is one file for several cases, a file that exists and may not be replaced, or a file that
             is no mask.
     """
     from gliomask.cases import usable_cores
-    from gliomask.inference.record import State, find_state, is_mask_name
+    from gliomask.inference.record import State, is_mask_name
+
+    inputs = {_place(path) for case in cases for path in _files_of(case)}
 
     if is_mask_name(output):
         if len(cases) != 1:
             raise InputError(f"{output}: one file for {len(cases)} cases. Name a folder with -o.")
         if output.exists() and not overwrite:
             raise InputError(f"{output}: exists already. Replace it with --overwrite, or choose another name.")
+        if _place(output) in inputs:
+            raise InputError(f"{output}: {_IS_INPUT}")
         return [Work(cases[0], output, State("predict"))]
     if output.is_file():
         raise InputError(f"{output}: is a file; name a folder, or a mask ending in .nii.gz.")
     if output.suffix.lower() in _OTHER_FILES and not output.is_dir():
         raise InputError(f"{output}: masks are written as NIfTI. Name a file ending in .nii.gz, or a folder.")
     paths = [output / f"{case.id}.nii.gz" for case in cases]
-    if overwrite:
-        return [Work(case, path, State("predict")) for case, path in zip(cases, paths, strict=True)]
 
     def look(case: Case, path: Path) -> Work:
-        try:
-            return Work(case, path, find_state(path, case, wanted))
-        except (InputError, OSError):  # its images cannot be read, which predicting it will report
-            return Work(case, path, State("predict"))
+        if _place(path) in inputs:
+            return Work(case, path, State("refuse", f"{path}: {_IS_INPUT}"))
+        return Work(case, path, State("predict") if overwrite else _state(path, case, wanted))
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         return list(pool.map(look, cases, paths))
 
 
+def _state(path: Path, case: Case, wanted: Wanted) -> State:
+    from gliomask.inference.record import State, find_state
+
+    try:
+        return find_state(path, case, wanted)
+    except (InputError, OSError):  # its images cannot be read, which predicting it will report
+        return State("predict")
+
+
+def _files_of(case: Case) -> list[Path]:
+    return [*(source.path for source in case.images.values()), *([case.mask] if case.mask else [])]
+
+
+def _place(path: Path) -> str:
+    """Return a name for the place that a file has in its folder; a link is not followed, as writing replaces it."""
+    return os.path.normcase(path.parent.resolve() / path.name)
+
+
+def refused(work: Sequence[Work]) -> list[Failure]:
+    """Return the cases that are refused, each with the reason."""
+    return [(each.case, InputError(f"{each.case.id}: {each.state.reason}")) for each in work if _is(each, "refuse")]
+
+
+def _is(work: Work, *actions: str) -> bool:
+    return work.state.action in actions
+
+
 def report_work(work: Sequence[Work], output: Path) -> None:
     """Print which masks are kept, and which are computed again and why."""
-    kept = [each for each in work if each.state.action != "predict"]
+    kept = [each for each in work if _is(each, "keep", "draw")]
     if kept:
         which = f"all {len(work)} masks" if len(kept) == len(work) else f"{len(kept)} of {len(work)} masks"
         out.print(f"{which} in {output} are up to date and kept (--overwrite makes them again)")
@@ -88,7 +120,7 @@ def report_work(work: Sequence[Work], output: Path) -> None:
             warn(f"{each.case.id}: {each.state.reason}")
     again: dict[str, list[str]] = defaultdict(list)
     for each in work:
-        if each.state.action == "predict" and each.state.reason:
+        if _is(each, "predict") and each.state.reason:
             again[each.state.reason].append(each.case.id)
     for reason, ids in again.items():
         note(f"computed again: {listed(ids)} ({reason})")

@@ -228,15 +228,19 @@ def predict_studies(
     from gliomask.acquisition.prepare_study import outcome, prepared_before, preparing, workers_for
     from gliomask.cases import usable_cores
     from gliomask.exchange import check_outputs
+    from gliomask.inference.record import FOREIGN, is_foreign
 
     check_outputs(wishes.outputs, wishes.segments, wishes.space, studies)
+    foreign = {study.id for study in studies if not wishes.overwrite and is_foreign(output / f"{study.id}.nii.gz")}
     requests = {study.id: answer_request(study, settings, wishes.prediction, wishes.space) for study in studies}
-    to_do = [study for study in studies if wishes.overwrite or not _is_done(study, output, requests[study.id], wishes)]
-    if len(to_do) < len(studies):
-        done = len(studies) - len(to_do)
+    own = [study for study in studies if study.id not in foreign]
+    to_do = [study for study in own if wishes.overwrite or not _is_done(study, output, requests[study.id], wishes)]
+    if len(to_do) < len(own):
+        done = len(own) - len(to_do)
         out.print(f"{done} of {len(studies)} masks are in {output} already (--overwrite makes them again)")
     waits = {study.id for study in to_do}
-    failed = {study.id: _write_others(study, output, wishes) for study in studies if study.id not in waits}
+    failed = {study.id: _write_others(study, output, wishes) for study in own if study.id not in waits}
+    failed |= {case_id: InputError(FOREIGN) for case_id in sorted(foreign)}
     if not to_do:
         _end(_problems(failed), studies, len(studies) - len(_problems(failed)))
         return

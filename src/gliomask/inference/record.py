@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,13 @@ _GZIP = b"\x1f\x8b"
 # What each setting is called in a message.
 _OPTIONS = {"window": "--window", "mirror": "--tta", "precision": "--precision", "labels": "--labels"}
 
-Action = Literal["predict", "draw", "keep"]
+FOREIGN = (
+    "the mask exists already, and there is no JSON beside it to say that gliomask made it. It is left as it is; choose "
+    "another folder with -o, or replace it with --overwrite."
+)
+"""Why a case is refused whose mask exists (see `is_foreign`)."""
+
+Action = Literal["predict", "draw", "keep", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class State:
 
     action: Action
     reason: str = ""
-    """Why an existing mask is replaced, or what is special about one that is kept; may be empty."""
+    """Why an existing mask is replaced or the case is refused, or what is special about a mask that is kept."""
 
 
 def beside(mask: Path, ending: str) -> Path:
@@ -94,9 +101,12 @@ def find_state(mask: Path, case: Case, wanted: Wanted) -> State:
 
     A mask is kept if its JSON says that it was made by the same models with the same settings from the same images, and
     if all files that are wanted exist and are whole. A mask that was changed since, by hand for example, is kept too.
+    A file without a JSON beside it may be anybody's, such as a true mask: the case is refused.
     """
     if not mask.exists():
         return State("predict")
+    if is_foreign(mask):
+        return State("refuse", FOREIGN)
     facts = read_facts(beside(mask, ".json"))
     if facts is None:
         return State("predict", "there is no readable JSON beside the mask")
@@ -111,6 +121,11 @@ def find_state(mask: Path, case: Case, wanted: Wanted) -> State:
     if wanted.picture and (wanted.redraw or not is_whole_png(beside(mask, ".png"))):
         return State("draw")
     return State("keep")
+
+
+def is_foreign(mask: Path) -> bool:
+    """Return whether a mask exists of which no JSON beside it says that gliomask made it."""
+    return mask.is_file() and not os.path.lexists(beside(mask, ".json"))
 
 
 def is_whole_png(path: Path) -> bool:
