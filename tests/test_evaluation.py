@@ -377,6 +377,21 @@ def test_two_masks_of_one_id_are_refused(truth: Path, tmp_path: Path) -> None:
         evaluate(tmp_path / "found", truth)
 
 
+def test_masks_named_by_the_id_alone_count_beside_others(truth: Path, tmp_path: Path) -> None:
+    """One file called `ID_seg` does not make the others missing predictions; a second mask of a case is refused."""
+    found = tmp_path / "found"
+    for case, ending in ((ONE, "_seg"), (TWO, ""), (THREE, "")):
+        write_mask(found / f"{case}{ending}.nii.gz", mask_of(1, convention="brats2021"))
+    write_mask(found / "notes.nii.gz", mask_of(1))
+    matched = find_pairs(found, truth)
+    assert ([pair.id for pair in matched.pairs], dict(matched.missing)) == ([ONE, TWO, THREE], {})
+    assert [problem.where for problem in matched.passed_over] == [str(found / "notes.nii.gz")]
+    second = write_mask(found / f"{ONE}.nii.gz", mask_of(1))
+    with pytest.raises(InputError, match=re.escape(f"{second}: a second mask for {ONE} beside")):
+        find_pairs(found, truth)
+    assert [pair.id for pair in find_pairs(truth, found).pairs] == [ONE, TWO, THREE]
+
+
 def test_nothing_in_common_is_refused_with_examples(truth: Path, tmp_path: Path) -> None:
     """The message shows ids of both places."""
     write_mask(tmp_path / "found" / "patient7.nii.gz", mask_of(1))

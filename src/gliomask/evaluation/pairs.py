@@ -56,6 +56,7 @@ def find_pairs(prediction: Path, truth: Path) -> MatchedMasks:
     if prediction.is_file() and truth.is_file():
         return MatchedMasks((MaskPair(_id(truth), prediction, truth),))
     places = _look_into(prediction), _look_into(truth)
+    _adopt_unnamed(*places)
     predicted, true = (place.masks for place in places)
     names = _matches(predicted, true)
     if not names:
@@ -115,6 +116,8 @@ class _Place:
     """The masks of a place by id, and what of it is not used."""
 
     masks: dict[str, Path] = field(default_factory=dict)
+    unnamed: dict[str, Path] = field(default_factory=dict)
+    """Files beside the masks by their whole name, which is not that of a mask, but may be the id of a case."""
     passed_over: list[Problem] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -129,7 +132,8 @@ def _look_into(path: Path) -> _Place:
     masks = [file for file, what in told.items() if what and what[1] == "mask"]
     unnamed = [file for file, what in told.items() if what is None and "probabilities" not in file.name]
     if masks:
-        place.passed_over += [Problem(str(file), "its name is that of no tumour mask") for file in unnamed]
+        place.passed_over += [_not_a_mask(file) for file in unnamed]
+        place.unnamed = {_id(file): file for file in unnamed}
     for file in masks or unnamed:  # named by the id alone, as predict and nnU-Net write them
         case = _id(file)
         if case in place.masks or not case:
@@ -145,6 +149,26 @@ def _look_into(path: Path) -> _Place:
             f"{path}: no mask found. Looked for ID.nii.gz and ID_seg.nii.gz in this folder and below.{reasons}"
         )
     return place
+
+
+def _not_a_mask(file: Path) -> Problem:
+    return Problem(str(file), "its name is that of no tumour mask")
+
+
+def _adopt_unnamed(predicted: _Place, true: _Place) -> None:
+    """Take `ID.nii.gz` for a mask also beside files such as `ID_seg.nii.gz`, where the other place has that case.
+
+    Raises:
+        InputError: Two predicted masks belong to one case.
+    """
+    for place, other in ((predicted, true), (true, predicted)):
+        for case in place.unnamed.keys() & other.masks.keys():
+            file = place.unnamed[case]
+            if case not in place.masks:
+                place.masks[case] = file
+                place.passed_over.remove(_not_a_mask(file))
+            elif place is predicted:
+                raise InputError(f"{file}: a second mask for {case} beside {place.masks[case]}. Remove one.")
 
 
 def _masks_by_folder(path: Path) -> dict[str, Path]:
