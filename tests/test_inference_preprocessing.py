@@ -208,6 +208,22 @@ def test_the_box_is_the_smallest_around_the_brain() -> None:
     assert brain_box(data) == (slice(2, 9), slice(1, 4), slice(4, 7))
 
 
+def test_a_few_voxels_in_the_air_change_nothing() -> None:
+    """Noise of 1 in the corners would make the box as large as the field of view; a second half of a brain is kept."""
+    data = np.zeros((2, 60, 50, 40), np.int16)
+    data[:, 20:50, 20:44, 10:30] = np.random.default_rng(0).integers(300, 500, (2, 30, 24, 20))
+    clean = Volume(data, np.diag([-1.0, -1.0, 1.0, 1.0]))
+    noisy = Volume(data.copy(), clean.affine)
+    noisy.data[0, ::12, ::14, 0] = 1
+    noisy.data[1, 2, 2, 2] = -1
+    noisy.data[0, 4:6, 4:6, 34:36] = 7
+    frames = [frame(volume, a_plan(spacing_mm=(1.0, 1.0, 1.0))) for volume in (clean, noisy)]
+    assert frames[0].box == frames[1].box
+    np.testing.assert_array_equal(frames[0].data, frames[1].data)
+    data[0, 2:12, 2:12, 2:12] = 400
+    assert brain_box(data) == (slice(2, 50), slice(2, 44), slice(2, 30))
+
+
 def test_framing_keeps_the_data_type() -> None:
     """int16 halves the size of a cache; only resampling needs floats."""
     framed = frame(examination(), a_plan())

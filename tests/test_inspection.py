@@ -49,6 +49,16 @@ def test_nothing_is_said_of_a_phantom(seed: int) -> None:
         assert said(Volume(phantom(seed).data[list(kept)], phantom(seed).affine), modalities) == []
 
 
+def test_voxels_in_the_air_are_counted_and_nothing_else_is_said() -> None:
+    """They are no part of the brain, so that its shape tells its orientation as before."""
+    noisy = phantom().data.copy()
+    noisy[1, :4, :4, :2] = [[[1, 0], [0, 0], [1, 0], [0, 0]]] * 4
+    noisy[2, -1, -1, -1] = 9
+    found = said(Volume(noisy, phantom().affine))
+    assert len(found) == 1
+    assert "t1c (p_t1c.nii.gz): 8 voxels; t2w (p_t2w.nii.gz): 1 voxel far from the brain" in found[0]
+
+
 @pytest.mark.parametrize("axes", ["RAS", "SAL", "PIR", "LPS"])
 def test_the_order_of_the_voxels_does_not_matter(axes: str) -> None:
     """Nor does a grid that is cropped to the brain, or an absent sequence."""

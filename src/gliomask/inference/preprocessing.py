@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gliomask.cases import Case
 from gliomask.errors import InputError
 from gliomask.inference.resampling import resize, target_shape, target_spacing
-from gliomask.inspection import find_outliers
+from gliomask.inspection import find_outliers, main_box
 from gliomask.model.choices import ChannelNormalization, Normalization
 from gliomask.model.plan import Plan
 from gliomask.volume import (
@@ -21,7 +21,6 @@ from gliomask.volume import (
     Grid,
     Spacing,
     Volume,
-    bounding_box,
     grid_at_spacing,
     read_grid,
     reorient,
@@ -247,11 +246,11 @@ def _check_field_of_view(grid: Grid) -> None:
 
 
 def brain_box(data: NDArray[Any]) -> Box:
-    """Return the smallest box around every voxel that is not zero in some channel of `(C, X, Y, Z)`.
+    """Return the box around the voxels that are not zero in some channel of `(C, X, Y, Z)`; see `main_box`.
 
     If all voxels are zero, it is the whole grid.
     """
-    return bounding_box(np.asarray(data.any(axis=0))) or _whole(data)
+    return main_box(np.asarray(data.any(axis=0))) or _whole(data)
 
 
 def _whole(data: NDArray[Any]) -> Box:

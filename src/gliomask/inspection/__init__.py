@@ -12,9 +12,10 @@ from gliomask.inspection import geometry, values
 from gliomask.inspection.naming import misnamed, recognise
 from gliomask.inspection.outliers import find_outliers, spikes
 from gliomask.inspection.sampled import Samples, take_samples
+from gliomask.inspection.strays import main_box, strays
 from gliomask.volume import Spacing, Volume, reorient
 
-__all__ = ["Samples", "find_outliers", "inspect", "inspect_channels", "misnamed", "recognise", "take_samples"]
+__all__ = ["Samples", "find_outliers", "inspect", "inspect_channels", "main_box", "misnamed", "recognise", "take_samples"]
 
 
 def inspect(
@@ -41,7 +42,8 @@ def inspect(
     if not samples.images:
         return (*volume.notes, "every image is empty: nothing to find.")
     about_voxels = geometry.voxels(samples, reorient(volume, axes).spacing_mm, spacing_mm)
-    findings = (about_voxels, spikes(volume, modalities, samples), *_findings(samples))
+    about_values = spikes(volume, modalities, samples), strays(volume, modalities, samples)
+    findings = (about_voxels, *about_values, *_findings(samples))
     return (*volume.notes, *(text for text in findings if text is not None))
 
 

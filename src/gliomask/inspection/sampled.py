@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.volume import Grid, Spacing, Volume, bounding_box, reorient
+from gliomask.inspection.strays import main_box
+from gliomask.volume import Grid, Spacing, Volume, reorient
 
 _SAMPLE_MM = 3.0
 _CORNERS = np.ix_((0, -1), (0, -1), (0, -1))
@@ -23,7 +24,9 @@ class Samples:
     """The samples of an examination; axes increase towards L, P, S, and absent sequences are left out."""
 
     images: Mapping[str, NDArray[np.float32]]
-    """By sequence, `(x, y, z)`: the samples in the bounding box of all voxels that are not zero in some image."""
+    """By sequence, `(x, y, z)`: the samples in the box around the voxels that are not zero in some image.
+
+    See `main_box`."""
     files: Mapping[str, Path]
     """The file of each; some may be missing."""
     whole_floats: Mapping[str, bool]
@@ -84,7 +87,7 @@ def take_samples(volume: Volume, modalities: Sequence[str], files: Mapping[str, 
     samples = np.ascontiguousarray(oriented.data[every])
     there = [number for number, channel in enumerate(samples) if channel.any()]
     nonzero = samples != 0
-    box = bounding_box(nonzero.any(axis=0)) or (slice(0), slice(0), slice(0))
+    box = main_box(nonzero.any(axis=0), step=1, margin=1) or (slice(0), slice(0), slice(0))
     names = [modalities[number] for number in there]
     x, y, z = (mm * step for mm, step in zip(oriented.spacing_mm, steps, strict=True))
     by_name = dict(zip(names, there, strict=True))
