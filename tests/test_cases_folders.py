@@ -13,6 +13,7 @@ import pytest
 from conftest import AFFINE, SHAPE
 from gliomask.cases import LAYOUTS, Case, Survey, find_cases, read_case, survey
 from gliomask.errors import InputError
+from gliomask.inference.record import fingerprint
 from gliomask.volume import Volume, write_volume
 
 WriteCase = Callable[..., Case]
@@ -205,6 +206,67 @@ def test_a_contrast_agent_makes_no_second_case(tmp_path: Path) -> None:
     assert set(case.images) == {"t1n", "t1c", "t2w", "t2f"}
     assert case.images["t1c"].path.name == "sub-01_ce-gd_T1w.nii.gz"
     assert case.mask is not None
+
+
+def test_runs_are_one_case_unless_they_are_whole_examinations(tmp_path: Path) -> None:
+    """A second run of one sequence is refused by name; runs with the same sequences each stay apart."""
+    touch(tmp_path / "a" / "sub-01", "sub-01_T1w", "sub-01_run-1_ce-gd_T1w", "sub-01_FLAIR")
+    touch(tmp_path / "a" / "sub-02", "sub-02_run-1_T1w", "sub-02_run-2_T1w", "sub-02_FLAIR")
+    touch(tmp_path / "a" / "sub-03", *(f"sub-03_run-{run}_{name}" for run in (1, 2) for name in ("T1w", "FLAIR")))
+    found = survey(tmp_path / "a")
+    assert [(case.id, sorted(case.images)) for case in found.cases] == [
+        ("sub-01", ["t1c", "t1n", "t2f"]),
+        ("sub-03_run-1", ["t1n", "t2f"]),
+        ("sub-03_run-2", ["t1n", "t2f"]),
+    ]
+    (problem,) = found.problems
+    assert problem.where == "sub-02"
+    assert problem.what.startswith("2 files for t1n")
+
+
+@pytest.mark.parametrize(("first", "second"), [("M\u00fcller", "Mu\u0308ller"), ("anna", "ANNA")])
+def test_names_that_some_file_systems_do_not_tell_apart(tmp_path: Path, first: str, second: str) -> None:
+    """In one folder they are one case; in two folders each gets an id of its own, as their masks would be one file."""
+    touch(tmp_path / "one" / first, f"{first}_t1", f"{first}_seg", f"{second}_flair")
+    if len(list((tmp_path / "one" / first).iterdir())) == 3:
+        (case,) = find_cases(tmp_path / "one")
+        assert (set(case.images), case.mask is not None) == ({"t1n", "t2f"}, True)
+    touch(tmp_path / "two" / "a", f"{first}_t1", f"{first}_flair")
+    touch(tmp_path / "two" / "b", f"{second}_t1", f"{second}_flair")
+    assert [case.id for case in find_cases(tmp_path / "two")] == ["a", "b"]
+    touch(tmp_path / "three", f"sub-{first}_ses-1_T1w", f"sub-{second.upper()}_ses-2_T1w")
+    assert len({case.patient for case in find_cases(tmp_path / "three")}) == 1
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "#recycle", "@Recycle", ".snapshot", "$RECYCLE.BIN"])
+def test_folders_of_the_system_are_not_looked_into(tmp_path: Path, name: str) -> None:
+    """Those of storage servers hold deleted files and previews of the images beside them."""
+    touch(tmp_path / "P1", "P1_t1")
+    touch(tmp_path / name / "P2", "P2_t1")
+    found = survey(tmp_path)
+    assert [case.id for case in found.cases] == ["P1"]
+    assert [problem.where for problem in found.passed_over] == [str(tmp_path / name)]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"/annex/objects/MD5E-s123--abc.nii.gz\n", "a pointer to the image.*datalad get"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "a pointer.*git lfs pull"),
+        (b"<!DOCTYPE html><html>404</html>", "a web page"),
+        (b"\x1f\x8b", "gzip stream is cut"),
+        (b"1234" * 200, "not a NIfTI file"),
+    ],
+)
+def test_a_file_that_is_no_image_is_called_what_it_is(write_case: WriteCase, content: bytes, said: str) -> None:
+    """By `check` and `predict` alike."""
+    case = write_case()
+    path = case.images["t2f"].path
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"{path.name}: .*{said}"):
+        read_case(case, ["t2f"])
+    assert len(fingerprint(path)) > 3
 
 
 def test_a_folder_for_each_sequence_is_one_case(tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ def test_a_zip_of_a_case_folder_is_a_case(client: TestClient) -> None:
         "BraTS2021_00003/BraTS2021_00003_seg.nii.gz": b"not read",
         "BraTS2021_00003/notes.txt": b"x",
         "__MACOSX/BraTS2021_00003/._BraTS2021_00003_t1.nii.gz": b"x",
+        "#recycle/BraTS2021_00003_t1.nii.gz": b"x",
     }
     job = post(client, {"case.zip": zipped(entries)})
     assert [image["sequence"] for image in job["images"]] == ["t1n", "t1c", "t2w", "t2f"]

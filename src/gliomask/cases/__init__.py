@@ -6,6 +6,7 @@ from gliomask.cases.conventions import common_convention, resolve_conventions
 from gliomask.cases.cores import usable_cores
 from gliomask.cases.dataset import dataset_convention
 from gliomask.cases.find import NoCaseError, Survey, case_of_files, find_cases, survey
+from gliomask.cases.folders import is_system_folder
 from gliomask.cases.layouts import LAYOUTS, Layout, candidates_of, get_layout, layout_of
 from gliomask.cases.naming import classify
 from gliomask.cases.patients import describe_patients, find_patient
@@ -35,6 +36,7 @@ __all__ = [
     "find_patient",
     "get_layout",
     "get_modality",
+    "is_system_folder",
     "is_table",
     "layout_of",
     "mask_on_grid",

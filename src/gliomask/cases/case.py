@@ -14,13 +14,21 @@ from gliomask.labels import REGIONS, get_convention
 # id after `_`, `-`, `.` or a space; the longest spelling that fits is taken, so that `t1ce` is never read as `t1`.
 MODALITIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "t1n": ("t1n", "t1", "t1w", "t1pre", "t1_pre", "t1native", "t1_native"),
+        "t1n": (
+            *("t1n", "t1", "t1w", "t1pre", "t1_pre", "t1-pre", "t1w_pre", "t1w-pre", "t1native", "t1_native"),
+            "t1-native",
+        ),
         "t1c": (
             *("t1c", "t1ce", "t1_ce", "t1-ce", "t1gd", "t1_gd", "t1-gd", "t1wce", "t1cew", "t1post", "t1_post"),
             *("t1-post", "t1km", "t1contrast", "t1_contrast", "ct1", "ce-gad_t1w", "ce-gadolinium_t1w"),
+            *("t1w_ce", "t1w-ce", "t1w_gd", "t1w-gd", "t1gad", "t1_gad", "t1-gad", "t1+c", "t1c+", "t1w_post"),
+            *("t1w-post", "t1_postcontrast", "t1-postcontrast", "t1_post_contrast", "t1-post-contrast"),
         ),
         "t2w": ("t2w", "t2"),
-        "t2f": ("t2f", "flair", "fla", "t2flair", "t2_flair", "t2-flair"),
+        "t2f": (
+            *("t2f", "flair", "fla", "t2flair", "t2_flair", "t2-flair", "t2wflair", "t2w_flair", "t2w-flair"),
+            *("flair_t2", "flair-t2"),
+        ),
     }
 )
 

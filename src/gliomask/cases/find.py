@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from gliomask.cases.dataset import survey_dataset
 from gliomask.cases.folders import Listing, list_folder
 from gliomask.cases.identity import Key, examination_folder, identify
 from gliomask.cases.layouts import layout_of
-from gliomask.cases.naming import FileName, classify, nifti_ending, read_name, stem_of
+from gliomask.cases.naming import FileName, classify, folded, nifti_ending, read_name, stem_of
 from gliomask.cases.patients import find_patient
 from gliomask.cases.tables import is_table, survey_table
 from gliomask.errors import InputError
@@ -23,6 +24,8 @@ from gliomask.volume import read_volume
 
 # Of the grid: a BraTS brain fills 14-20 %, the largest tumours 4 %.
 _LARGEST_TUMOUR = 0.06
+
+_RUN = re.compile(r"_run-[a-z0-9]+", re.IGNORECASE)
 
 
 class NoCaseError(InputError):
@@ -95,7 +98,13 @@ def survey(folder: Path | str) -> Survey:
             "ID_t1ce.nii.gz or ID-t2f.nii (t1, t1ce, t2, flair and their synonyms), and for imagesTr/ with a "
             f"dataset.json (MSD, nnU-Net).{passed_over}"
         )
-    return replace(found, cases=tuple(_with_labels_file(case, folder) for case in found.cases))
+    return replace(found, cases=_with_one_spelling([_with_labels_file(case, folder) for case in found.cases]))
+
+
+def _with_one_spelling(cases: Sequence[Case]) -> tuple[Case, ...]:
+    """Return the cases with one spelling for each patient, so that `sub-A` and `SUB-a` are not split apart."""
+    spellings: dict[str, str] = {}
+    return tuple(replace(case, patient=spellings.setdefault(folded(case.patient), case.patient)) for case in cases)
 
 
 def _with_labels_file(case: Case, folder: Path) -> Case:
@@ -134,6 +143,7 @@ def _raw_images(folder: Path) -> str | None:
 def _survey_names(folder: Path, listing: Listing) -> Survey:
     groups: dict[Key, Files] = defaultdict(lambda: defaultdict(list))
     passed_over = list(listing.passed_over)
+    spellings: dict[Key, str] = {}
     for path in listing.files:
         named = path.parent if nifti_ending(path.parent) else path  # Kaggle: ID_flair.nii/00000057_brain_flair.nii
         told = read_name(named)
@@ -142,7 +152,9 @@ def _survey_names(folder: Path, listing: Listing) -> Survey:
         elif told.role == "mask" and _holds_brain(path):
             passed_over.append(Problem(str(path), "a brain mask: one value over a whole brain"))
         else:
-            groups[_key(folder, named, told)][told.role].append((told.rank, path))
+            place, name = _key(folder, named, told)
+            groups[place, spellings.setdefault((place, folded(name)), name)][told.role].append((told.rank, path))
+    _join_runs(groups)
     notes = adopt_masks(folder, groups)
     notes += _notes_on_links(groups) + _notes_on_halves(groups)
     identities = identify(folder, groups)
@@ -176,6 +188,21 @@ def _key(root: Path, path: Path, told: FileName) -> Key:
     folder = examination_folder(root, path.parent)
     named = read_name(folder) if folder != root else None
     return (folder.parent if named and not named.case_id else folder), told.case_id
+
+
+def _join_runs(groups: dict[Key, Files]) -> None:
+    """Take the runs of a BIDS session for one case, unless each of them holds several sequences of an examination."""
+    by_session: dict[Key, list[Key]] = defaultdict(list)
+    for folder, name in groups:
+        if name.lower().startswith("sub-"):
+            by_session[folder, _RUN.sub("", name)].append((folder, name))
+    for session, keys in by_session.items():
+        if len(keys) > 1 and any(len(groups[key].keys() - {"mask"}) < 2 for key in keys):
+            joined: Files = defaultdict(list)
+            for key in keys:
+                for role, files in groups.pop(key).items():
+                    joined[role] += files
+            groups[session] = joined
 
 
 def _holds_brain(path: Path) -> bool:
@@ -254,16 +281,18 @@ def _with_dataset(found: Survey, folder: Path) -> Survey:
 
 def _refuse_doubles(found: Survey) -> Survey:
     """Move cases that share an id to the problems, and sort the others by id."""
-    uses = Counter(case.id for case in found.cases)
+    by_id: dict[str, list[Case]] = defaultdict(list)
+    for case in found.cases:
+        by_id[folded(case.id)].append(case)
     twice = [
-        Problem(case_id, f"the same id twice: {', '.join(_folders_of(found.cases, case_id))}. Remove or rename one.")
-        for case_id, count in uses.items()
-        if count > 1
+        Problem(same[0].id, f"the same id twice: {', '.join(_folders_of(same))}. Remove or rename one.")
+        for same in by_id.values()
+        if len(same) > 1
     ]
-    unique = sorted((case for case in found.cases if uses[case.id] == 1), key=lambda case: case.id)
+    unique = sorted((same[0] for same in by_id.values() if len(same) == 1), key=lambda case: case.id)
     return replace(found, layout=found.layout or "folders", cases=tuple(unique), problems=(*found.problems, *twice))
 
 
-def _folders_of(cases: Sequence[Case], case_id: str) -> list[str]:
-    sources: Iterable[Source] = (source for case in cases if case.id == case_id for source in case.images.values())
+def _folders_of(cases: Sequence[Case]) -> list[str]:
+    sources: Iterable[Source] = (source for case in cases for source in case.images.values())
     return sorted({str(source.path.parent) for source in sources})

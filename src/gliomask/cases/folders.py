@@ -13,8 +13,12 @@ from gliomask.cases.naming import nifti_ending
 # Images in formats that are not read, which would otherwise be missing without a word.
 _OTHER_IMAGES = (".mha", ".mhd", ".nrrd", ".mgz", ".mgh", ".hdr", ".img", ".img.gz", ".dcm", ".ima", ".mnc", ".nii.zip")
 
-# Windows's and macOS's own folders; those of Linux begin with a dot.
-_SYSTEM_FOLDERS = frozenset({"$recycle.bin", "__macosx", "system volume information", "lost+found"})
+# Folders of Windows, macOS and storage servers (Synology, QNAP), among them those of deleted files. Those of Linux begin
+# with a dot.
+_SYSTEM_FOLDERS = frozenset(
+    {"$recycle.bin", "recycler", "__macosx", "system volume information", "lost+found", "@eadir", "#recycle"}
+    | {"@recycle", "#snapshot", "@recently-snapshot"}
+)
 
 
 @dataclass
@@ -62,6 +66,11 @@ def list_folder(root: Path) -> Listing:
     return found
 
 
+def is_system_folder(name: str) -> bool:
+    """Return whether a folder of this name is hidden or the system's own, and holds no case."""
+    return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
+
+
 def _list_one(folder: Path, found: Listing) -> tuple[list[str], list[Path]]:
     """Sort the content of one folder into the listing; return the names of its folders and its links to folders."""
     try:
@@ -77,7 +86,7 @@ def _list_one(folder: Path, found: Listing) -> tuple[list[str], list[Path]]:
     for entry in content:
         path = folder / entry.name
         if _is_folder(entry):
-            if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FOLDERS:
+            if is_system_folder(entry.name):
                 found.passed_over.append(Problem(str(path), "a hidden or system folder"))
             elif entry.is_symlink():
                 linked.append(path)

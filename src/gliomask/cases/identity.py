@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gliomask.cases.layouts import layout_of
-from gliomask.cases.naming import folder_name
+from gliomask.cases.naming import folded, folder_name
 from gliomask.cases.patients import BY_FOLDERS, FoundPatient, find_patient, names_examination
 
 Key = tuple[Path, str]
@@ -41,15 +41,15 @@ def identify(root: Path, keys: Iterable[Key]) -> dict[Key, Identity]:
     folder is named like an examination (`P1/ses-1` becomes `P1_ses-1`).
     """
     keys = list(keys)
-    uses = Counter(name for _, name in keys)
-    named = {key for key in keys if key[1] and (uses[key[1]] == 1 or _is_one_case(key[1]))}
+    uses = Counter(folded(name) for _, name in keys)
+    named = {key for key in keys if key[1] and (uses[folded(key[1])] == 1 or _is_one_case(key[1]))}
     crowded = Counter(folder for folder, name in keys if (folder, name) not in named)
     parts = {
         key: (*_folder_parts(root, key[0]), *([key[1]] if key[1] and crowded[key[0]] > 1 else []))
         for key in keys
         if key not in named
     }
-    lengths, clashed = _tell_apart(parts, {name for _, name in named})
+    lengths, clashed = _tell_apart(parts, {folded(name) for _, name in named})
     ids = {key: key[1] if key in named else "_".join(parts[key][-lengths[key] :]) for key in keys}
     by_folder = {key for key in parts if lengths[key] > 1 and names_examination(parts[key][-1])}
     parents = Counter(parts[key][-lengths[key] : -1] for key in clashed)
@@ -93,7 +93,7 @@ def _tell_apart(parts: Mapping[Key, Sequence[str]], taken: Collection[str]) -> t
     while True:
         by_id: dict[str, list[Key]] = defaultdict(list)
         for key, path in parts.items():
-            by_id["_".join(path[-lengths[key] :])].append(key)
+            by_id[folded("_".join(path[-lengths[key] :]))].append(key)
         shared = {key for case_id, same in by_id.items() if len(same) > 1 or case_id in taken for key in same}
         above = {tuple(parts[key][:-1]) for key in shared if lengths[key] < len(parts[key])}
         longer = {key for key, path in parts.items() if tuple(path[:-1]) in above and lengths[key] < len(path)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +43,16 @@ _BRAIN_EXTRACTED = re.compile(r"(.*?[^ _.-])[ _.-]+(?:bet|brain|ss|stripped|skul
 _OF_ONE_IMAGE = frozenset({"acq", "ce", "rec", "echo", "part", "inv", "mt", "flip", "dir"})
 _OF_ONE_MASK = _OF_ONE_IMAGE | {"desc", "label", "seg", "atlas"}
 _CONTRAST = re.compile(
-    r"(?<![a-z0-9])(?:ce-(?!no|pre|without)[a-z0-9]+|acq-(?:ce|gd|(?:gad|post(?!op)|contrast)[a-z0-9]*)(?![a-z0-9]))",
+    r"(?:(?<=_)ce-(?!no|pre|without)[a-z0-9]+|(?<![a-z0-9])acq-(?:ce|gd|(?:gad|post(?!op)|contrast)[a-z0-9]*)(?![a-z0-9]))",
     re.IGNORECASE,
+)
+
+
+# What stands before the T1 in names such as `CE_T1` and `post-gd_T1w`; after `no`, `pre` and the like it means none.
+_CONTRAST_BEFORE = re.compile(
+    r"(?:(?P<id>.*?)[ _.-]+)??(?P<without>(?:no|non|pre|without|wo)[ _.-]*)?(?:post[ _.-]*|ce-)?"
+    r"(?:ce|cm|km|gd|gad|gado|gadolinium|contrast|enhanced)",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
@@ -63,6 +72,14 @@ def nifti_ending(path: Path) -> str:
     """Return the ending by which a file is NIfTI, as it is spelled, or an empty string."""
     name = path.name.lower()
     return next((ending for ending in sorted(NIFTI_ENDINGS, key=len, reverse=True) if name.endswith(ending)), "")
+
+
+def folded(name: str) -> str:
+    """Return what names have in common that differ in upper and lower case or in how Unicode composes letters.
+
+    File systems of Windows and macOS do not tell such names apart.
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def stem_of(path: Path) -> str:
@@ -104,7 +121,7 @@ def classify(path: Path) -> tuple[str, str] | None:
 
 def _match(stem: str) -> FileName | None:
     for spelling, role in _ENDINGS:
-        found = re.fullmatch(rf"(?:(.*?)[ _.-]+)?{re.escape(spelling)}", stem, re.IGNORECASE)
+        found = re.fullmatch(rf"(?:(.*?)[ _.-]+)?{re.escape(spelling)}", stem, re.IGNORECASE | re.DOTALL)
         if found:
             return _clean(found.group(1) or "", role, _RANKS.get(spelling, 0))
     return None
@@ -112,16 +129,19 @@ def _match(stem: str) -> FileName | None:
 
 def _clean(case_id: str, role: str, rank: int) -> FileName:
     """Take out of the id what belongs to the single file."""
-    if _CONTRAST.search(case_id):
+    bids = case_id.lower().startswith("sub-")
+    before = None if bids or role == "mask" else _CONTRAST_BEFORE.fullmatch(case_id)
+    if before:
+        case_id = before["id"] or ""
+    if (before and not before["without"]) or _CONTRAST.search(case_id):
         # With contrast a T1 is another sequence; a T2 or FLAIR is the same one, and the second choice.
         role, rank = ("t1c", rank) if role == "t1n" else (role, rank - 1)
-    bids = case_id.lower().startswith("sub-")
     dropped = (_OF_ONE_MASK if role == "mask" else _OF_ONE_IMAGE) if bids else frozenset({"ce"})
-    *first, last = case_id.split("_")
-    kept = [part for part in first if "-" not in part or part.partition("-")[0].lower() not in dropped]
+    first, *others = case_id.split("_")
+    kept = [part for part in others[:-1] if "-" not in part or part.partition("-")[0].lower() not in dropped]
     # Of `label-tumor_mask` the spelling `tumor_mask` leaves `label`.
-    kept += [] if last.partition("-")[0].lower() in dropped and (first or "-" in last) else [last]
-    whole = "_".join(kept) or case_id
+    kept += [part for part in others[-1:] if part.partition("-")[0].lower() not in dropped]
+    whole = "_".join([first, *kept])
     extracted = re.fullmatch(r"(?:(.*?)[ _.-]+)?(?<!desc-)(?:brain|bet)", whole, re.IGNORECASE)
     if extracted is not None:
         return FileName(extracted.group(1) or "", role, rank)

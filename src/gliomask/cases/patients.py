@@ -20,9 +20,11 @@ BY_ID = "case ids, each a patient of its own"
 BY_FOLDERS = "folders PATIENT/EXAMINATION"
 
 _DATE = r"(?:19|20)\d\d(?P<separator>[-_.]?)(?:0[1-9]|1[0-2])(?P=separator)(?:0[1-9]|[12]\d|3[01])"
+# As in the folders of the Cancer Imaging Archive: 06-08-1997-MR-63706.
+_DATE_LAST = r"[0-3]\d[-_.][0-3]\d[-_.](?:19|20)\d\d"
 _WORDS = (
     r"(?:time[ _-]?point|session|sess?|visit|week|wk|month|day|year|follow[ _-]?up|baseline|(?:pre|post)[ _-]?op\w*"
-    r"|recurrence)"
+    r"|intra[ _-]?op\w*|initial|first|second|progression|relapse|recurrent|recurrence)"
 )
 # These also count patients (`glioma_scan_12`), so they tell a time point only after something with a number.
 _SHORT_WORDS = r"(?:time|tp|scan|exam(?:ination)?|study|mri?|fu|bl|pre|post|[tvmwdys](?=\d))"
@@ -32,12 +34,16 @@ _NUMBER = r"(?:[ _-]?\d+d?)?(?:[ _-]\d+)?"
 _RULES: tuple[tuple[str, str], ...] = (
     ("MU-Glioma-Post ids", r"(?P<patient>PatientID_\d+)_(?P<timepoint>Timepoint_\d+)"),
     ("TCGA ids", r"(?P<patient>TCGA-\w\w-\w{4})(?:[_.-](?P<timepoint>.+))?"),
-    ("ids that end in a time point", rf"(?P<patient>.+?)[ _.-]+(?P<timepoint>{_WORDS}{_NUMBER}|{_DATE})"),
+    ("ids with the number of an examination", r"(?P<patient>(?:UPENN-GBM|RHUH|UCSD-PTGBM)-\d+)[_-](?P<timepoint>\d+)"),
+    ("BraTS ids", r"BraTS[_-](?P<patient>[a-z]{3,4}[_-]\d{4,5})[_-](?P<timepoint>\d{1,3})"),
+    ("ids that end in a time point", rf"(?P<patient>.+?)[ _.-]+(?P<timepoint>{_WORDS}{_NUMBER}|{_DATE}|{_DATE_LAST})"),
     ("ids that end in a time point", rf"(?P<patient>.*?\d.*?)[ _.-]+(?P<timepoint>{_SHORT_WORDS}{_NUMBER})"),
     ("ids that end in the number of an examination", r"(?P<patient>[a-z].*\d{3})_(?P<timepoint>\d{1,2})"),
 )
 
-_EXAMINATION_FOLDER = re.compile(rf"(?:ses-[a-z0-9]+|(?:{_WORDS}|{_SHORT_WORDS}){_NUMBER}|{_DATE})", re.IGNORECASE)
+_EXAMINATION_FOLDER = re.compile(
+    rf"(?:ses-[a-z0-9]+|(?:{_WORDS}|{_SHORT_WORDS}){_NUMBER}|{_DATE}|{_DATE_LAST}(?:[-_ ].*)?)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)

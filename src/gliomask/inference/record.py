@@ -14,9 +14,11 @@ from typing import Any, Literal
 from gliomask.cases import Case
 from gliomask.errors import InputError
 from gliomask.inference.windows import Inference
-from gliomask.volume import NIFTI_ENDINGS, read_volume
+from gliomask.volume import NIFTI_ENDINGS, read_volume, unreadable
 
 _GZIP = b"\x1f\x8b"
+_TRAILER = 8
+"""The bytes at the end of a gzip stream: the checksum of its content and its length."""
 
 # What each setting is called in a message.
 _OPTIONS = {"window": "--window", "mirror": "--tta", "precision": "--precision", "labels": "--labels"}
@@ -182,14 +184,12 @@ def fingerprint(path: Path) -> str:
     try:
         with path.open("rb") as file:
             checksum = 0
-            if file.read(2) == _GZIP:
-                file.seek(-8, 2)
-                return f"{file.tell() + 8}-{file.read().hex()}"
+            if file.read(2) == _GZIP and file.seek(0, os.SEEK_END) >= _TRAILER:
+                file.seek(-_TRAILER, os.SEEK_END)
+                return f"{file.tell() + _TRAILER}-{file.read().hex()}"
             file.seek(0)
             while block := file.read(1 << 20):
                 checksum = zlib.crc32(block, checksum)
             return f"{file.tell()}-{checksum:08x}"
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file.") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        raise unreadable(path, error) from error

@@ -15,7 +15,16 @@ from gliomask.inspection.sampled import Samples, take_samples
 from gliomask.inspection.strays import main_box, strays
 from gliomask.volume import Spacing, Volume, reorient
 
-__all__ = ["Samples", "find_outliers", "inspect", "inspect_channels", "main_box", "misnamed", "recognise", "take_samples"]
+__all__ = [
+    "Samples",
+    "find_outliers",
+    "inspect",
+    "inspect_channels",
+    "main_box",
+    "misnamed",
+    "recognise",
+    "take_samples",
+]
 
 
 def inspect(

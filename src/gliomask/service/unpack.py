@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from gliomask.cases import classify
+from gliomask.cases import classify, is_system_folder
 from gliomask.errors import InputError
 from gliomask.service.limits import Limits
 from gliomask.service.receive import Upload, display_name
@@ -75,7 +75,7 @@ def _images(entries: list[zipfile.ZipInfo], passed_over: list[str]) -> Iterator[
             raise InputError(f"{display_name(name)}: its path leads out of the zip. Create the zip again.")
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise InputError(f"{display_name(name)}: is a link, not a file. Zip the files themselves.")
-        if entry.is_dir() or path.name.startswith((".", "._")) or "__MACOSX" in path.parts:
+        if entry.is_dir() or any(map(is_system_folder, path.parts)):
             continue
         if name.lower().endswith(NIFTI_ENDINGS):
             found = classify(Path(path.name))

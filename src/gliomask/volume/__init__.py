@@ -13,6 +13,7 @@ from gliomask.volume.grid import (
     round_up_to_multiple,
     voxel_volume_ml,
 )
+from gliomask.volume.inflate import unreadable
 from gliomask.volume.nifti import NIFTI_ENDINGS, gzip_nifti, nifti_bytes, read_grid, read_volume, write_volume
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "reorient",
     "resample",
     "round_up_to_multiple",
+    "unreadable",
     "voxel_volume_ml",
     "write_volume",
 ]

@@ -110,10 +110,21 @@ def _raw_header(path: Path, content: bytes) -> tuple[Any, int]:
     try:
         raw = kind(content[:length])
     except Exception as error:  # as in read_header
-        raise InputError(f"{path}: not a NIfTI file (.nii or .nii.gz), or its header is damaged.") from error
+        raise InputError(f"{path}: {_no_nifti(content)}") from error
     if not bytes(raw["magic"]).startswith(b"n+"):
         raise InputError(f"{path}: not a single-file NIfTI (.nii or .nii.gz).")
     return raw, length + 4
+
+
+def _no_nifti(content: bytes) -> str:
+    """Return what the beginning of a file shows that is no image, as a sentence part."""
+    if not content:
+        return "is empty (0 bytes). Copy or download it again."
+    if b"/annex/objects/" in content or content.startswith(b"version https://git-lfs"):
+        return "a pointer to the image, not the image itself. Get it first (datalad get, git lfs pull)."
+    if content.lstrip()[:1] == b"<":
+        return "a web page or other text, not an image. Download it again."
+    return "not a NIfTI file (.nii or .nii.gz), or its header is damaged."
 
 
 def _shape(path: Path, raw: Any) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ def read_head(path: Path, length: int) -> bytes:
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if head[:2] != _GZIP:
         return head[:length]
     stream = zlib.decompressobj(_WITH_GZIP_HEADER)
@@ -56,7 +56,7 @@ def longest_content(path: Path) -> int:
             packed = file.read(2) == _GZIP
             return file.seek(0, os.SEEK_END) * (_HIGHEST_RATIO if packed else 1)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def read_content(path: Path, length: int) -> bytes:
@@ -76,7 +76,7 @@ def read_content(path: Path, length: int) -> bytes:
             file.seek(0)
             packed = file.read()
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     return _inflate(path, packed, length)
 
 
@@ -104,7 +104,8 @@ def _cut_or_damaged(path: Path) -> InputError:
     return InputError(f"{path}: the gzip stream is cut or damaged. Copy or download the file again.")
 
 
-def _unreadable(path: Path, error: OSError) -> InputError:
+def unreadable(path: Path, error: OSError) -> InputError:
+    """Return the error for a file that the operating system does not read, with the true reason for a broken link."""
     if isinstance(error, FileNotFoundError) and path.is_symlink():
         return InputError(f"{path}: a link to {path.readlink()}, which is not there. Get it first (datalad get).")
     if isinstance(error, FileNotFoundError):
