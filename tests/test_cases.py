@@ -470,7 +470,7 @@ def test_every_bad_file_of_a_case_is_named_at_once(write_case: WriteCase) -> Non
     case.images["t2w"].path.unlink()
     with pytest.raises(InputError) as caught:
         read_case(case, tuple(MODALITIES))
-    assert f"{case.images['t1n'].path}: is empty" in str(caught.value)
+    assert f"{case.images['t1n'].path}: not a NIfTI file" in str(caught.value)
     assert f"{case.images['t2w'].path}: no such file" in str(caught.value)
 
 
@@ -716,7 +716,7 @@ def test_what_keeps_a_case_from_being_used_is_a_problem(write_case: WriteCase) -
     write_volume(case.mask, some_image())
     problems = check_case(case).problems
     assert len(problems) == 2
-    assert "is empty (0 bytes)" in problems[0]
+    assert "not a NIfTI file" in problems[0]
     assert "whole numbers from 0 to 255" in problems[1]
 
 

@@ -251,8 +251,8 @@ def test_folders_of_the_system_are_not_looked_into(tmp_path: Path, name: str) ->
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is empty"),
-        (b"/annex/objects/MD5E-s123--abc.nii.gz\n", "a pointer to the image.*datalad get"),
+        (b"", "it is empty"),
+        (b"/annex/objects/MD5E-s123--abc.nii.gz\n", "a pointer to one.*datalad get"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "a pointer.*git lfs pull"),
         (b"<!DOCTYPE html><html>404</html>", "a web page"),
         (b"\x1f\x8b", "gzip stream is cut"),

@@ -13,7 +13,7 @@ from gliomask.cases.naming import nifti_ending
 # Images in formats that are not read, which would otherwise be missing without a word.
 _OTHER_IMAGES = (".mha", ".mhd", ".nrrd", ".mgz", ".mgh", ".hdr", ".img", ".img.gz", ".dcm", ".ima", ".mnc", ".nii.zip")
 
-# Folders of Windows, macOS and storage servers (Synology, QNAP), among them those of deleted files. Those of Linux begin
+# Folders of Windows, macOS and storage servers (Synology, QNAP), some of them with deleted files. Those of Linux begin
 # with a dot.
 _SYSTEM_FOLDERS = frozenset(
     {"$recycle.bin", "recycler", "__macosx", "system volume information", "lost+found", "@eadir", "#recycle"}

@@ -119,11 +119,11 @@ def _raw_header(path: Path, content: bytes) -> tuple[Any, int]:
 def _no_nifti(content: bytes) -> str:
     """Return what the beginning of a file shows that is no image, as a sentence part."""
     if not content:
-        return "is empty (0 bytes). Copy or download it again."
+        return "not a NIfTI file: it is empty (0 bytes). Copy or download it again."
     if b"/annex/objects/" in content or content.startswith(b"version https://git-lfs"):
-        return "a pointer to the image, not the image itself. Get it first (datalad get, git lfs pull)."
+        return "not a NIfTI file, but a pointer to one. Get it first (datalad get, git lfs pull)."
     if content.lstrip()[:1] == b"<":
-        return "a web page or other text, not an image. Download it again."
+        return "not a NIfTI file, but a web page or other text. Download it again."
     return "not a NIfTI file (.nii or .nii.gz), or its header is damaged."
 
 
