@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import io
 import os
 import re
@@ -20,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 import gliomask
+from gliomask import __main__
 from gliomask.cli import console
 from gliomask.errors import InputError, describe
 
@@ -177,6 +179,23 @@ def test_ctrl_c_is_one_line_and_status_130(gliomask, monkeypatch: pytest.MonkeyP
     """In any command."""
     monkeypatch.setattr("gliomask.cases.survey", _raise(KeyboardInterrupt()))
     assert gliomask("check", tmp_path) == (130, "error: stopped by Ctrl-C.\n")
+
+
+def test_ctrl_c_while_modules_are_imported_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The commands take a part of a second to import, on a busy computer two seconds."""
+    found = builtins.__import__
+
+    def interrupted(name: str, *words: object) -> object:
+        if name == "gliomask.cli":
+            raise KeyboardInterrupt
+        return found(name, *words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "error: stopped by Ctrl-C.\n")
 
 
 def test_a_fault_of_ours_is_one_line_that_says_so(gliomask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -148,6 +148,21 @@ def test_missing_and_damaged_files_are_made_again(place: Place, ending: str, dam
     assert len(read_volume(place.file(1, "_probabilities.nii.gz")).data) == 3
 
 
+def test_an_edited_mask_gets_its_picture(place: Place) -> None:
+    """Where there is none, and where it shows the mask as it was; that there are no probabilities is said."""
+    mask, picture = place.file(1), place.file(1, ".png")
+    drawn = read_volume(mask, mask=True)
+    write_volume(mask, Volume(np.zeros_like(drawn.data), drawn.affine))
+    os.utime(picture, ns=(1, 1))
+    edited = mask.read_bytes()
+    status, said = place.everything()
+    assert (status, "its probabilities are not made" in said) == (0, True)
+    assert picture.stat().st_mtime_ns > 1
+    picture.unlink()
+    assert place.everything()[0] == 0
+    assert (picture.exists(), mask.read_bytes()) == (True, edited)
+
+
 def test_a_mask_of_unknown_origin_is_not_replaced(place: Place) -> None:
     """Without a JSON beside it, it may be a true mask: its case fails, others are done; `--overwrite` replaces it."""
     mask, json_file = place.file(1), place.file(1, ".json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import logging
@@ -367,6 +368,17 @@ def test_the_order_of_a_files_axes_does_not_matter(truth: Path, tmp_path: Path) 
             mask = replace(mask, data=np.roll(mask.data, 1, axis=1))
             write_mask(tmp_path / folder / f"{case}.nii.gz", reorient(mask, axes) if axes else mask)
     assert evaluate(tmp_path / "turned", truth).scores == evaluate(tmp_path / "as it was", truth).scores
+
+
+def test_a_mask_without_orientation_is_told_as_the_reason(truth: Path, tmp_path: Path) -> None:
+    """Some programs write masks without qform and sform; the difference in orientation alone would mislead."""
+    write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"))
+    content = bytearray(gzip.decompress((tmp_path / "found" / f"{ONE}.nii.gz").read_bytes()))
+    content[252:256] = bytes(4)  # the codes of qform and sform
+    (tmp_path / "found" / f"{ONE}.nii.gz").write_bytes(gzip.compress(bytes(content)))
+    found = evaluate(tmp_path / "found", truth)
+    (problem,) = found.problems
+    assert f"{ONE}.nii.gz: its header says nothing about orientation" in problem.what
 
 
 def test_two_masks_of_one_id_are_refused(truth: Path, tmp_path: Path) -> None:

@@ -65,6 +65,15 @@ BAD = {"a": (0.8, 2.0), "b": (0.6, 4.0), "c": (0.4, 9.0)}
 MIXED = {"a": (0.85, 1.0), "b": (0.8, 1.0), "c": (0.9, 12.0)}
 
 
+def test_no_output_replaces_a_table_that_is_compared(command, file_of) -> None:
+    """The scores would be lost."""
+    first, second = file_of("a.csv", GOOD), file_of("b.csv", BAD)
+    before = first.read_bytes()
+    status, said = command(first, second, "-o", first.parent / "." / "a.csv")
+    assert (status, "is a file of the input" in said) == (2, True)
+    assert first.read_bytes() == before
+
+
 def test_the_rank_by_hand(file_of) -> None:
     """The rank is the mean over cases of the mean over regions and metrics; equal scores share a rank.
 

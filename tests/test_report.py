@@ -20,6 +20,7 @@ from conftest import AFFINE
 from gliomask.cases import Case
 from gliomask.errors import InputError
 from gliomask.evaluation import compare_scores, evaluate
+from gliomask.inference.record import describe_images, digest_of
 from gliomask.report import (
     measure_case,
     prediction_page,
@@ -174,6 +175,23 @@ def test_every_number_of_the_page_is_the_one_computed(predicted: Callable[..., t
         assert float(row[1]) > float(row[3]) > 0
     assert above["WT"][0] == pytest.approx(answer.measures["WT"].volume_ml)
     assert above["WT"][0] > above["WT"][THRESHOLDS.index(0.5)]
+
+
+def test_what_changed_since_the_prediction_is_said(predicted: Callable[..., tuple[Case, Path]]) -> None:
+    """A mask that was edited, and an image that was replaced: the facts beside the mask are those of another answer."""
+    case, mask = predicted()
+    images = describe_images(case, ["t2f", "t1c"])
+    facts = json.loads(mask.with_name(f"{case.id}.json").read_text()) | {"images": images}
+    mask.with_name(f"{case.id}.json").write_text(json.dumps(facts | {"mask": digest_of(mask.read_bytes())}))
+    assert measure_case(case, mask).facts["warnings"] == facts["warnings"]
+    labels = read_volume(mask, mask=True)
+    write_volume(mask, Volume(np.flip(labels.data, 1), labels.affine))
+    flair = read_volume(case.images["t2f"].path)
+    write_volume(case.images["t2f"].path, Volume(flair.data + 1, flair.affine))
+    edited, replaced, *others = measure_case(case, mask).facts["warnings"]
+    assert edited.startswith("The mask was changed after it was predicted")
+    assert replaced.startswith("t2f changed after the mask was predicted")
+    assert others == facts["warnings"]
 
 
 def test_the_page_names_the_case_and_the_model_and_no_folder(predicted: Callable[..., tuple[Case, Path]]) -> None:

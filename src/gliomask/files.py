@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from glob import escape
@@ -125,6 +125,23 @@ def _describe(holder: Path) -> str:
         return f"process {facts['process']} on {facts['host']} (since {facts['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
+
+
+def place_of(path: Path) -> str:
+    """Return a name for the place that a file has in its folder; a link is not followed, as writing replaces it."""
+    return os.path.normcase(path.parent.resolve() / path.name)
+
+
+def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuse output files that are among the files that are read, before any work is done.
+
+    Raises:
+        InputError: A file is both; it is named.
+    """
+    read = set(map(place_of, inputs))
+    for path in outputs:
+        if place_of(path) in read:
+            raise InputError(f"{path}: is a file of the input, which would be replaced. Choose another place with -o.")
 
 
 def check_writable(folder: Path) -> None:

@@ -120,7 +120,8 @@ def mask_on_grid(case: Case, mask: Volume, grid: Grid) -> Volume:
     """
     turned = match_axes(mask, grid)
     if difference := grid.difference(turned.grid):
-        raise InputError(f"{case.id}: the grid of {case.mask} differs from that of the images in {difference}.")
+        about = "".join(f" {note}" for note in mask.notes)
+        raise InputError(f"{case.id}: the grid of {case.mask} differs from that of the images in {difference}.{about}")
     return turned
 
 
@@ -159,8 +160,9 @@ def _on_one_grid(case: Case, channels: Mapping[str, Volume]) -> dict[str, Volume
         matched[modality] = turned
     if differences:
         skulls = [f"{modality}: {text}" for modality, volume in channels.items() if (text := looks_like_head([volume]))]
+        about = "".join(f" {note}" for note in merge_notes(case, channels))  # they may be the reason
         raise UnpreparedError(
-            f"{case.id}: all sequences must share one grid; {'; '.join([*differences, *skulls])}. "
+            f"{case.id}: all sequences must share one grid; {'; '.join([*differences, *skulls])}.{about} "
             "Register and resample them first, or let `gliomask predict --raw` or `gliomask preprocess` do it."
         )
     return matched

@@ -58,10 +58,12 @@ def compare_scores(
     of a permutation test and of Wilcoxon's test; `gliomask docs scores` explains how to read them.
     """
     from gliomask.evaluation import compare_scores as compare
+    from gliomask.files import refuse_inputs
 
     endings = [path for path in output or () if path.suffix.lower() not in (".csv", ".json")]
     if endings:  # reported before the work rather than after it
         raise InputError(f"{endings[0]}: comparisons are written as .csv or .json; choose one of these endings.")
+    refuse_inputs([*(output or ()), *filter(None, [picture])], files)
     if picture is not None:
         from gliomask.figures import require_matplotlib
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -55,26 +54,26 @@ def find_work(cases: Sequence[Case], output: Path, wanted: Wanted, *, overwrite:
             is no mask.
     """
     from gliomask.cases import usable_cores
+    from gliomask.files import place_of, refuse_inputs
     from gliomask.inference.record import State, is_mask_name
 
-    inputs = {_place(path) for case in cases for path in _files_of(case)}
-
+    inputs = [path for case in cases for path in _files_of(case)]
     if is_mask_name(output):
         if len(cases) != 1:
             raise InputError(f"{output}: one file for {len(cases)} cases. Name a folder with -o.")
         if output.exists() and not overwrite:
             raise InputError(f"{output}: exists already. Replace it with --overwrite, or choose another name.")
-        if _place(output) in inputs:
-            raise InputError(f"{output}: {_IS_INPUT}")
+        refuse_inputs([output], inputs)
         return [Work(cases[0], output, State("predict"))]
     if output.is_file():
         raise InputError(f"{output}: is a file; name a folder, or a mask ending in .nii.gz.")
     if output.suffix.lower() in _OTHER_FILES and not output.is_dir():
         raise InputError(f"{output}: masks are written as NIfTI. Name a file ending in .nii.gz, or a folder.")
     paths = [output / f"{case.id}.nii.gz" for case in cases]
+    places = set(map(place_of, inputs))
 
     def look(case: Case, path: Path) -> Work:
-        if _place(path) in inputs:
+        if place_of(path) in places:
             return Work(case, path, State("refuse", f"{path}: {_IS_INPUT}"))
         return Work(case, path, State("predict") if overwrite else _state(path, case, wanted))
 
@@ -93,11 +92,6 @@ def _state(path: Path, case: Case, wanted: Wanted) -> State:
 
 def _files_of(case: Case) -> list[Path]:
     return [*(source.path for source in case.images.values()), *([case.mask] if case.mask else [])]
-
-
-def _place(path: Path) -> str:
-    """Return a name for the place that a file has in its folder; a link is not followed, as writing replaces it."""
-    return os.path.normcase(path.parent.resolve() / path.name)
 
 
 def refused(work: Sequence[Work]) -> list[Failure]:

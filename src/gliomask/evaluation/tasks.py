@@ -198,8 +198,12 @@ def read_masks(task: Task) -> tuple[Volume, Volume | None]:
     if task.prediction is None or task.prediction_convention is None:
         return truth, None
     prediction = match_axes(read_volume(task.prediction, mask=True), truth.grid)
+    both = ((task.truth, truth), (task.prediction, prediction))
     if difference := truth.grid.difference(prediction.grid):
-        raise InputError(f"{task.prediction}: its grid differs from that of {task.truth} in {difference}.")
+        about = [f" {path.name}: {note}" for path, volume in both for note in volume.notes]  # they may be the reason
+        raise InputError(
+            f"{task.prediction}: its grid differs from that of {task.truth} in {difference}.{''.join(about)}"
+        )
     check_labels(label_values(prediction.data), task.prediction_convention, str(task.prediction))
     return truth, prediction
 

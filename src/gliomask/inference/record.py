@@ -7,6 +7,7 @@ import json
 import os
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -115,7 +116,7 @@ def find_state(mask: Path, case: Case, wanted: Wanted) -> State:
     if not is_readable(mask, mask=True):
         return State("predict", "the mask is damaged")
     if "mask" in facts and facts["mask"] != digest_of(mask.read_bytes()):
-        return State("keep", "the mask was changed after it was written; it is kept (--overwrite replaces it)")
+        return _edited(mask, wanted)
     if difference := _difference(facts, case, wanted):
         return State("predict", difference)
     if wanted.probabilities and not is_readable(beside(mask, "_probabilities.nii.gz")):
@@ -125,9 +126,43 @@ def find_state(mask: Path, case: Case, wanted: Wanted) -> State:
     return State("keep")
 
 
+def _edited(mask: Path, wanted: Wanted) -> State:
+    """Return what remains to be done for a mask that was changed after it was written: a picture, if it is wanted."""
+    reason = "the mask was changed after it was written; it is kept (--overwrite replaces it)"
+    if wanted.probabilities:
+        reason += ", and its probabilities are not made"
+    picture = beside(mask, ".png")
+    is_old = not is_whole_png(picture) or picture.stat().st_mtime_ns < mask.stat().st_mtime_ns
+    return State("draw" if wanted.picture and (wanted.redraw or is_old) else "keep", reason)
+
+
 def is_foreign(mask: Path) -> bool:
     """Return whether a mask exists of which no JSON beside it says that gliomask made it."""
     return mask.is_file() and not os.path.lexists(beside(mask, ".json"))
+
+
+def changes_since(mask: Path, facts: Mapping[str, Any], case: Case) -> list[str]:
+    """Return what has changed since a mask was written, as its JSON tells, a sentence each; files are only read.
+
+    Args:
+        mask: The mask.
+        facts: The content of the JSON beside it.
+        case: The case with its images as they are now; those of a raw study are not compared.
+    """
+    changes = []
+    if isinstance(facts.get("mask"), str) and facts["mask"] != digest_of(mask.read_bytes()):
+        changes.append(
+            "The mask was changed after it was predicted. The model, the probabilities and the warnings are those of "
+            "the prediction."
+        )
+    before = facts.get("images")
+    if isinstance(before, dict) and "request" not in facts:
+        now: dict[str, str] = {}
+        with suppress(InputError):  # an image that cannot be read is reported where it is needed
+            now = describe_images(case, list(before))
+        if changed := [modality for modality in now if before[modality] != now[modality]]:
+            changes.append(f"{', '.join(changed)} changed after the mask was predicted. Predict the case again.")
+    return changes
 
 
 def is_whole_png(path: Path) -> bool:

@@ -16,6 +16,7 @@ from gliomask.errors import InputError
 from gliomask.evaluation.conventions import find_conventions
 from gliomask.evaluation.pairs import mask_stem
 from gliomask.files import write_text
+from gliomask.inference.record import changes_since
 from gliomask.labels import REGIONS, LabelConvention, check_labels, count_labels, label_values, to_regions
 from gliomask.metrics import Mask
 from gliomask.report.case_content import resample_case, stills, strip, surfaces, viewer_content
@@ -156,6 +157,8 @@ def measure_images(
     grid = next(iter(images.values())).grid
     facts = _read_facts(mask.with_name(f"{mask_stem(mask)}.json"))
     found = read_volume(mask, mask=True)
+    if changes := changes_since(mask, facts, case):
+        facts = {**facts, "warnings": [*changes, *facts.get("warnings", [])]}
     convention = find_conventions({case.id: mask}, labels)[case.id]
     check_labels(label_values(found.data), convention, str(mask))
     found = match_axes(found, grid)
