@@ -353,3 +353,29 @@ def test_plans_of_two_kinds_can_be_averaged(tmp_path: Path, folder_of: Callable[
     apart = [predict(one, case).probabilities.data for one in (theirs, ours)]
     np.testing.assert_allclose(found.probabilities.data, np.mean(apart, axis=0), atol=1e-5)
     assert isinstance(found.plan, Plan)
+
+
+def test_what_takes_a_model_takes_an_imported_one(
+    tmp_path: Path, folder_of: Callable[..., Path], gliomask: Callable[..., tuple[int, str]]
+) -> None:
+    """Joined, exported to ONNX, and its predictions scored."""
+    model = write_model(tmp_path / "model", folds=(0, 1))
+    for fold in (0, 1):
+        assert gliomask("import", model / f"fold_{fold}", "-o", tmp_path / f"{fold}.safetensors", "--bits", 32)[0] == 0
+    joined, exported = tmp_path / "both.safetensors", tmp_path / "both.onnx"
+    status, said = gliomask("join", tmp_path / "0.safetensors", tmp_path / "1.safetensors", "-o", joined)
+    assert status == 0, said
+    assert not read_plan(joined).network_arguments["shift"]
+    status, said = gliomask("export", "-m", joined, "-o", exported, "--full")
+    assert status == 0, said
+    assert read_plan(exported) == read_plan(joined)
+    data = images()
+    expected = load_torch_model(model).run(data, ONCE)[0]
+    for file in (joined, exported):
+        found = load_model(file, device="cpu", engine="openvino", threads=1).run(data, ONCE)[0]
+        np.testing.assert_allclose(found, expected, atol=5e-4 * np.abs(expected).max())
+    cases, masks = folder_of(1), tmp_path / "masks"
+    status, said = gliomask("predict", "-m", exported, "-i", cases, "-o", masks, "--tta")
+    assert status == 0, said
+    status, said = gliomask("evaluate", masks, cases, "-o", tmp_path / "scores.csv")
+    assert status == 0, said
