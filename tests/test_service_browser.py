@@ -52,9 +52,14 @@ def test_from_files_to_a_mask(files: list[str], tmp_path: Path) -> None:
     from gliomask.cli import app
 
     with opened(tmp_path) as (page, _):
-        drop(page, files)
+        mask, text = tmp_path / "x_seg.nii.gz", tmp_path / "notes.txt"
+        shutil.copy(files[0], mask)
+        text.write_text("about the patient")
+        drop(page, [*files, str(mask), str(text)])
         page.wait_for_selector("#start:enabled", timeout=SLOWLY)
         assert page.locator(".image").count() == 4
+        assert "x_seg.nii.gz: its name is that of a mask" in page.locator("#unused").inner_text()
+        assert "notes.txt: is not a NIfTI file" in page.locator("#unused").inner_text()
         assert "x_flair.nii.gz" in page.locator("#main").inner_text()
         chosen = {name: page.locator(f"#sequence-image-{n}") for n, name in enumerate(("t1", "t1ce", "flair", "t2"), 1)}
         assert chosen["flair"].input_value() == "t2f"

@@ -95,4 +95,10 @@ def _rows(facts: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, 
         elif isinstance(value, list):
             yield label, ", ".join(map(str, value))
         else:
-            yield label, "none" if value is None else str(value)
+            yield label, _shown(value)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -194,6 +194,8 @@ def _check_wishes(
         raise InputError(
             f"{output}: a single file cannot hold the reports of {len(cases)} cases. Name a folder with -o."
         )
+    if not masks.exists():
+        raise InputError(f"{masks}: no such file or folder. Name the mask, or the folder that predict wrote to.")
     if masks.is_file() and len(cases) > 1:
         raise InputError(
             f"{masks}: a single mask cannot belong to {len(cases)} cases. Name one case, or the folder of masks."

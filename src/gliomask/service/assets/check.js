@@ -1,13 +1,15 @@
 /** The view of a job before it is started: the sequence of each image, and the result of the check. */
 
 import { announce, confirmDelete, make, plural, showPage } from "./dom.js";
-import { ask, nameOf, withNames } from "./server.js";
+import { ask, nameOf, unusedFiles, withNames } from "./server.js";
 
 const SOURCES = {
   name: "recognised from the file name",
   image: "guessed from the image: please check",
   you: "chosen by you",
 };
+
+const MOST_UNUSED = 8;
 
 export function showCheck(job, about, onStarted) {
   const answer = make("div", { id: "answer" });
@@ -60,7 +62,7 @@ export function showCheck(job, about, onStarted) {
     "Check",
     make("h1", {}, "Check the sequences"),
     make("p", {}, missing(job, about)),
-    make("section", { class: "card", "aria-label": "Images" }, make("div", { class: "images" }, rows.map((row) => row.element))),
+    make("section", { class: "card", "aria-label": "Images" }, make("div", { class: "images" }, rows.map((row) => row.element)), unusedList(job)),
     make("section", { class: "card", "aria-labelledby": "check-heading" }, make("h2", { id: "check-heading" }, "Result of the check"), answer),
     make("section", { class: "card last" },
       make("label", { for: "title" }, "Name of this examination"), title,
@@ -69,6 +71,16 @@ export function showCheck(job, about, onStarted) {
   );
   render();
   announce(job.problems.length ? "The examination cannot be started yet." : "The images were checked. The examination can be started.");
+}
+
+/** The files that were chosen but are not used, such as a mask. */
+function unusedList(job) {
+  const files = unusedFiles(job);
+  if (!files.length) return null;
+  const shown = files.slice(0, MOST_UNUSED);
+  if (files.length > shown.length) shown.push(`and ${files.length - shown.length} more`);
+  return make("div", { id: "unused", class: "faint small" },
+    make("p", {}, `Not used: ${plural(files.length, "file")}`), make("ul", {}, shown.map((one) => make("li", {}, one))));
 }
 
 function missing(job, about) {

@@ -88,7 +88,7 @@ function dropCard(about) {
     if (problem) return showProblem(said, problem);
     sending.hidden = false;
     area.setAttribute("aria-busy", "true");
-    running = send(files, "", (share) => {
+    running = send(files, others, "", (share) => {
       bar.value = share;
       sending.firstChild.textContent = share < 1 ? `Uploading… ${Math.round(100 * share)} %` : "Reading and checking the images…";
     });

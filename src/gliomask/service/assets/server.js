@@ -11,6 +11,13 @@ export class ServerError extends Error {
 /** The uploaded file names by job and image. They are kept in the memory of this page only. */
 const fileNames = new Map();
 
+/** The files that were chosen but are not used, with the reasons, by job; kept in the same way. */
+const unused = new Map();
+
+export function unusedFiles(job) {
+  return unused.get(job.id) ?? [];
+}
+
 export function nameOf(job, image) {
   return fileNames.get(job.id)?.[image.name] ?? null;
 }
@@ -45,8 +52,8 @@ export async function ask(path, { method = "GET", body, signal } = {}) {
   return content;
 }
 
-/** Upload files; returns a promise of the job, and a function that stops the upload. */
-export function send(files, title, onProgress) {
+/** Upload files; `others` were chosen with them and are not sent. Returns a promise of the job, and a function that stops the upload. */
+export function send(files, others, title, onProgress) {
   const form = new FormData();
   for (const file of files) form.append("files", file, file.name);
   if (title) form.append("title", title);
@@ -60,6 +67,7 @@ export function send(files, title, onProgress) {
       const content = request.response ?? {};
       if (request.status === 201) {
         fileNames.set(content.id, content.file_names);
+        unused.set(content.id, [...content.passed_over, ...others.map((file) => `${file.name}: is not a NIfTI file (.nii or .nii.gz)`)]);
         done(content);
       } else failed(new ServerError(request.status, content.detail ?? `The server responded with status ${request.status}.`, content.problems));
     });
