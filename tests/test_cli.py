@@ -319,7 +319,7 @@ BAD_CALLS = {
     "phantoms over data": (("phantom", "{data}"), "not empty"),
     "train into data": (("train", "{data}", "-o", "{data}"), "not empty"),
     "unknown protocol": (("evaluate", "{data}", "{data}", "--protocol", "brats2012"), "did you mean 'brats2021'"),
-    "scores as text": (("evaluate", "{data}", "{data}", "-o", "{tmp}/scores.txt"), ".csv or .json"),
+    "scores as text": (("evaluate", "{data}", "{data}", "-o", "{tmp}/scores.txt"), "are written as .csv, .json"),
     "nothing in common": (("evaluate", "{tmp}/empty", "{data}"), "no mask found"),
     "not a model": (("info", "{data}/BraTS2021_00001/BraTS2021_00001_t2.nii.gz"), "not a whole model file"),
     "resume nothing": (("train", "{data}", "-o", "{tmp}/r", "--resume"), "nothing to resume"),

@@ -107,7 +107,10 @@ def _figure(value: float) -> str:
 
 
 def _score(row: Facts, name: str) -> str:
+    """Return a mean with its interval; a single case has none."""
     mean, low, high = (float(row[f"dice_{name}{end}"]) for end in ("", "_low", "_high"))
+    if row["cases"] == 1:
+        return _short(mean, 3)
     return f"{_short(mean, 3)} [{_short(low, 2)} {_short(high, 2)}]"
 
 
