@@ -217,6 +217,7 @@ def test_a_few_voxels_in_the_air_change_nothing() -> None:
     noisy.data[0, ::12, ::14, 0] = 1
     noisy.data[1, 2, 2, 2] = -1
     noisy.data[0, 4:6, 4:6, 34:36] = 7
+    noisy.data[0, 18, 30, 20] = noisy.data[1, 30, 46, 32] = 1
     frames = [frame(volume, a_plan(spacing_mm=(1.0, 1.0, 1.0))) for volume in (clean, noisy)]
     assert frames[0].box == frames[1].box
     np.testing.assert_array_equal(frames[0].data, frames[1].data)

@@ -51,7 +51,13 @@ def main_box(nonzero: NDArray[np.bool_], *, step: int = _STEP, margin: int = _MA
         last = (max(box[axis].stop for box in boxes) - 1) * step + margin
         part.append(slice(max(0, first), min(edge, last + 1)))
     x, y, z = part
-    inner = bounding_box(nonzero[x, y, z])
+    inside = nonzero[x, y, z]
+    if np.count_nonzero(inside) < np.count_nonzero(nonzero):  # there is noise, and some of it is near the brain
+        pieces, _ = ndimage.label(inside, np.ones((3, 3, 3)))
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        inside = (sizes >= max(_FEWEST_VOXELS * step**3, _LEAST_SHARE * sizes.max()))[pieces]
+    inner = bounding_box(inside)
     assert inner is not None  # it holds the largest piece
     x, y, z = (slice(outer.start + own.start, outer.start + own.stop) for outer, own in zip(part, inner, strict=True))
     return x, y, z
