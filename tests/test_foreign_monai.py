@@ -155,6 +155,14 @@ def test_the_answers_are_those_of_monai(tmp_path: Path, case: Case) -> None:
     np.testing.assert_allclose(found.probabilities.data, torch.sigmoid(theirs[0]).numpy(), atol=2e-5)
 
 
+def test_the_command_predicts_with_a_bundle(gliomask, tmp_path: Path, case: Case) -> None:
+    """It says nothing of mirror images, which MONAI does not use, and the mask names the bundle."""
+    words = ("-i", next(iter(case.images.values())).path.parent, "-o", tmp_path / "masks", "-d", "cpu")
+    status, said = gliomask("predict", "-m", write_bundle(tmp_path / "bundle"), *words)
+    assert (status, "mirror" in said) == (0, False), said
+    assert "MONAI bundle BraTS MRI segmentation 0.5.3" in (tmp_path / "masks" / "p1.json").read_text()
+
+
 @pytest.mark.parametrize(("kind", "arguments", "edge"), NETWORKS, ids=[name for name, *_ in NETWORKS])
 def test_every_network_computes_what_monais_does(kind: str, arguments: dict[str, Any], edge: int) -> None:
     """With the same weights, in evaluation; the names of the weights are MONAI's."""

@@ -270,7 +270,9 @@ class _How:
 
     def note_mirrors(self, plans: Sequence[Plan]) -> None:
         """Say what a program that made a network would do by default, where it is not done here."""
-        counts = {2 ** len(plan.mirror_axes) for plan in plans if plan.origin is not None and plan.mirror_axes}
+        # Only nnU-Net mirrors windows, and does it by default; MONAI does not mirror.
+        made_elsewhere = [plan for plan in plans if plan.origin is not None and plan.windows.mirror_windows]
+        counts = {2 ** len(plan.mirror_axes) for plan in made_elsewhere if plan.mirror_axes}
         if counts and not self.mirror:
             note(
                 f"the program that trained this network averages over {max(counts)} mirror images by default, which "
