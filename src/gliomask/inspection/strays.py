@@ -65,11 +65,11 @@ def main_box(nonzero: NDArray[np.bool_], *, step: int = _STEP, margin: int = _MA
 
 def strays(volume: Volume, modalities: Sequence[str], samples: Samples) -> str | None:
     """Name the images in which voxels far from the brain are not zero, and their number."""
-    nonzero = volume.data != 0
-    box = main_box(nonzero.any(axis=0))
-    if box is None:
+    nonzero = np.asarray(volume.data.any(axis=0))
+    box = main_box(nonzero)
+    if box is None or np.count_nonzero(nonzero) == np.count_nonzero(nonzero[box]):
         return None
-    counts = [int(np.count_nonzero(channel)) - int(np.count_nonzero(channel[box])) for channel in nonzero]
+    counts = [int(np.count_nonzero(channel)) - int(np.count_nonzero(channel[box])) for channel in volume.data]
     found = [
         f"{samples.named([modality])}: {count} voxel{'' if count == 1 else 's'}"
         for modality, count in zip(modalities, counts, strict=True)
