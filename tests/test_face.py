@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,14 @@ def test_the_version_is_one() -> None:
     """The version of the package is the version in CITATION.cff."""
     citation = (Path(__file__).parent.parent / "CITATION.cff").read_text("utf-8")
     assert f"\nversion: {gliomask.__version__}\n" in citation
+
+
+def test_the_changelog_dates_the_version_as_the_citation_does() -> None:
+    """CHANGELOG.md has a section of the current version, with the date of CITATION.cff, and of each version once."""
+    root = Path(__file__).parent.parent
+    released = re.search(r'^date-released: "(.+)"$', (root / "CITATION.cff").read_text("utf-8"), re.MULTILINE)
+    assert released is not None
+    sections = re.findall(r"^## \[(.+?)\](?: - (.+))?$", (root / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert sections[0] == ("Unreleased", "")
+    assert (gliomask.__version__, released[1]) in sections
+    assert len({version for version, _ in sections}) == len(sections)
