@@ -58,6 +58,8 @@ def test_a_csv_file_names_ids_patients_and_time_points(tmp_path: Path) -> None:
         ([""], "has no column of a sequence"),
         (["id,mask,t1", "a,m.nii,"], "a: has no image"),
         (["id,t1", "a,1.nii", "a,2.nii"], "a: the same id twice"),
+        (["id,t1", "../a,1.nii"], "its id cannot be the name of a file"),
+        (["id,t1", "a,1\0.nii"], "a path has a null character"),
     ],
 )
 def test_a_csv_file_that_cannot_be_used_says_why(tmp_path: Path, lines: list[str], message: str) -> None:

@@ -159,6 +159,8 @@ def _row(where: str, folder: Path, cells: Mapping[str, str], images: Mapping[str
     problems = [] if images else ["has no image."]
     if re.search(r"[/\\\0]|^\.", facts.get("id", "")):
         problems.append("its id cannot be the name of a file.")
+    if "\0" in "".join([mask or "", *(str(source.path) for source in images.values())]):
+        problems.append("a path has a null character.")
     return _Row(facts.get("id", where), dict(images), folder / mask if mask else None, facts, problems)
 
 
