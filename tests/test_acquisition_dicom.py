@@ -13,7 +13,13 @@ from gliomask.acquisition.find import find_studies, opened_studies
 from gliomask.acquisition.study import Study
 from gliomask.acquisition.table import plane_of
 from gliomask.errors import InputError
-from gliomask.phantom.dicom import DESCRIPTIONS, SeriesHeader, write_dicom_series, write_enhanced_series
+from gliomask.phantom.dicom import (
+    DESCRIPTIONS,
+    SeriesHeader,
+    write_dicom_series,
+    write_dicom_study,
+    write_enhanced_series,
+)
 from gliomask.volume import Volume, reorient
 
 pydicom = pytest.importorskip("pydicom")
@@ -64,6 +70,21 @@ def test_each_manufacturers_series_are_recognised_and_read_as_they_lie(tmp_path:
         expected = truth[name]
         assert np.array_equal(volume.data, expected.data.astype(np.float32))
         assert np.allclose(volume.affine, expected.affine, atol=1e-3)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_phantoms_study_is_read_back_whoever_made_it(tmp_path: Path, number: int) -> None:
+    """One of the three has an enhanced image, one lacks a slice; every sequence is found at its place."""
+    truth = {name: image(seed) for seed, name in enumerate(("t1n", "t1c", "t2w", "t2f"))}
+    write_dicom_study(tmp_path / "study", truth, number=number)
+    (study,) = find_studies(tmp_path / "study")
+    assert list(study.chosen) == list(truth), reasons(study)
+    missing = "interpolated" in study.chosen["t2f"].reason
+    assert missing == (number == 0)
+    for name, found in study.read().items():
+        kept = np.arange(12) != 6 if missing and name == "t2f" else slice(None)
+        assert np.array_equal(found.data[..., kept], truth[name].data[..., kept].astype(np.float32))
+        assert np.allclose(found.affine, truth[name].affine, atol=1e-3)
 
 
 @pytest.mark.parametrize(
