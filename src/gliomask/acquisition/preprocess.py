@@ -26,7 +26,7 @@ from gliomask.acquisition.shading import without_shading
 from gliomask.acquisition.study import REFERENCES
 from gliomask.cases import Case, Source
 from gliomask.errors import InputError
-from gliomask.volume import Grid, Volume, voxel_volume_ml, write_volume
+from gliomask.volume import Grid, Volume, bounding_box, voxel_volume_ml, write_volume
 
 Mask = NDArray[np.bool_]
 Stripping = Literal["networks", "none"] | StrippingTool | Path
@@ -35,6 +35,8 @@ Stripping = Literal["networks", "none"] | StrippingTool | Path
 _STRIPPED = 0.25
 # A brain on the atlas's own grid that overlaps it by this Dice was brought there before: BraTS's cases reach .9.
 _ON_ATLAS = 0.85
+# How much of the head around the brain takes part in a registration.
+_AROUND_MM = 10.0
 # Less agreement than this of an image's own brain mask with the common one: look at its registration.
 _POOR_OVERLAP = 0.88
 # The spellings with which BraTS 2021 names its files.
@@ -229,6 +231,7 @@ def _register_all(
 ) -> dict[str, Matrix]:
     """For each image the matrix from the reference's space to its own."""
     found = {}
+    fixed = _around(images[reference], brains[reference]) if reference in brains else images[reference]
     for name, image in images.items():
         clock.begin(f"registering {name}")
         if name == reference or not settings.register:
@@ -242,10 +245,21 @@ def _register_all(
         if name in brains and reference in brains:
             start = _shift(images[reference], brains[reference], image, brains[name])
         try:
-            found[name] = register(images[reference], image, start=start, threads=settings.threads)
+            found[name] = register(fixed, image, start=start, threads=settings.threads)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
     return found
+
+
+def _around(image: Volume, brain: Mask) -> Volume:
+    """The part of an image around the brain: registering takes as long as the fixed image has voxels."""
+    box = bounding_box(brain, [round(_AROUND_MM / edge) for edge in image.spacing_mm])
+    if box is None:
+        return image
+    affine = image.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [span.start for span in box]
+    part: tuple[slice, ...] = (slice(None), *box)
+    return Volume(image.data[part], affine)
 
 
 def _without_shading(
@@ -294,7 +308,8 @@ def _place(
         clock.notes.append(f"{reference} lies on the atlas already: it was not moved.")
         return grid, np.eye(4), {"overlap_atlas": there}
     start = _shift(atlas, atlas.data[0] > 0, image, brain)
-    found = register(atlas, stripped, start=start, quick=True, threads=settings.threads)
+    fixed = _around(atlas, atlas.data[0] > 0)
+    found = register(fixed, stripped, start=start, quick=True, threads=settings.threads)
     ours = carry(Volume(brain[None], image.affine), found, grid).data[0] > 0.5
     return grid, found, {"overlap_atlas": _dice(ours, atlas.data[0] > 0)}
 
