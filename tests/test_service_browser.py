@@ -136,7 +136,7 @@ def test_unusable_files_are_reported_on_the_page(files: list[str], tmp_path: Pat
         said.wait_for(timeout=SLOWLY)
         assert "broken_t1.nii.gz: has a truncated gzip stream" in said.inner_text()
         page.set_input_files("#choose-files", [str(tmp_path / "scan.dcm")])
-        page.wait_for_selector("text=convert each series to NIfTI first")
+        page.wait_for_selector("text=no DICOM file")
 
 
 @pytest.mark.parametrize("width", [1280, 820, 400])

@@ -77,7 +77,12 @@ def describe_series(series: Series) -> str:
 
 
 def prepare_study(
-    study: Study, folder: Path, settings: PreprocessSettings, *, native_masks: bool = False
+    study: Study,
+    folder: Path,
+    settings: PreprocessSettings,
+    *,
+    native_masks: bool = False,
+    on_step: Callable[[str, float], None] = lambda name, share: None,
 ) -> PreparedStudy:
     """Prepare a study and write it as a case into a folder; see `preprocess` and `write_preprocessed`.
 
@@ -89,6 +94,7 @@ def prepare_study(
         folder: Made if it does not exist.
         settings: How they are prepared.
         native_masks: Also write the brain mask on each sequence's own grid; see `write_native_masks`.
+        on_step: See `preprocess`.
 
     Raises:
         InputError: No image can be used, one is bad or cannot be registered, another process writes to the folder, or
@@ -96,13 +102,19 @@ def prepare_study(
     """
     images = study.read()
     with one_writer(folder.parent, folder.name):
-        return _prepare(study, images, folder, settings, native_masks=native_masks)
+        return _prepare(study, images, folder, settings, native_masks=native_masks, on_step=on_step)
 
 
 def _prepare(
-    study: Study, images: dict[str, Volume], folder: Path, settings: PreprocessSettings, *, native_masks: bool
+    study: Study,
+    images: dict[str, Volume],
+    folder: Path,
+    settings: PreprocessSettings,
+    *,
+    native_masks: bool,
+    on_step: Callable[[str, float], None],
 ) -> PreparedStudy:
-    found = preprocess(images, settings)
+    found = preprocess(images, settings, on_step=on_step)
     case = write_preprocessed(found, study.id, folder)
     if native_masks:
         write_native_masks(study.id, folder)

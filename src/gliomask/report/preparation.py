@@ -55,7 +55,8 @@ def preparation_page(review: StudyReview, findings: Sequence[Finding], facts: Ma
         findings=[(finding, _name(finding.of)) for finding in findings],
         limits=[limits for limits in LIMITS.values() if any(one.measure == limits.name for one in findings)],
         lights=LIGHTS,
-        warnings=[text for text in review.record.get("warnings", []) if isinstance(text, str)],
+        warnings=_texts(review.record, "warnings"),
+        notes=_texts(review.record, "notes"),
         shown=[_shown(review, slices, name, findings) for name in _reference_first(review)],
         volumes=_volumes(facts or {}),
         line_colours={"brain": BRAIN_COLOUR, "atlas": ATLAS_COLOUR if slices.atlas else None, "edges": EDGE_COLOUR},
@@ -111,6 +112,11 @@ def _describe(review: StudyReview) -> dict[str, str]:
         "brain mask": _STRIPPING.get(str(strip), "given as a file"),
         "registration": "Greedy, rigid" if request.get("register") else "none: the images were taken as aligned",
     }
+
+
+def _texts(record: Mapping[str, Any], name: str) -> list[str]:
+    found = record.get(name)
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
 def _name(of: str) -> str:

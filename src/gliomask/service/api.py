@@ -17,6 +17,7 @@ from gliomask.labels import LONG_NAMES
 from gliomask.service.ingest import Ingested, check_images, ingest_uploads
 from gliomask.service.jobs import TITLE, Accepted, Image, Job, JobView, SequenceName, State, now
 from gliomask.service.limits import RefusedError
+from gliomask.service.raw_job import can_prepare
 from gliomask.service.receive import Form, receive_form, too_large
 from gliomask.service.routing import DISK_FULL, NO_JOB, JobId, Service, ServiceOf, refusals
 from gliomask.service.transfers import Transfer
@@ -34,6 +35,8 @@ class About(BaseModel):
     names: dict[str, str] = Field(description="The full name of each region and tissue.")
     most_upload_bytes: int
     most_files: int
+    most_study_files: int = Field(description="The most DICOM files of one upload.")
+    can_prepare: bool = Field(description="Whether raw images, with skull or on different grids, and DICOM are taken.")
     keep_days: float
     needs_token: bool
     note: str = "Research use only, not a medical device."
@@ -50,6 +53,7 @@ class Changes(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     title: Annotated[str, Field(pattern=TITLE)] | None = None
+    raw: bool | None = Field(default=None, description="Whether the images are prepared first.")
     sequences: dict[Annotated[str, Field(max_length=20)], SequenceName | None] | None = Field(
         default=None,
         description="The sequence of each image, or null to leave it out. Images not listed are unchanged.",
@@ -72,6 +76,8 @@ async def about(service: ServiceOf, request: Request) -> About:
         names=dict(LONG_NAMES),
         most_upload_bytes=limits.upload_bytes,
         most_files=limits.files,
+        most_study_files=limits.study_files,
+        can_prepare=can_prepare(),
         keep_days=limits.keep_days,
         needs_token=request.app.state.access.token is not None,
     )
@@ -94,8 +100,9 @@ _FILES = {
                         "files": {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
-                            "description": "NIfTI images (.nii, .nii.gz) or a zip of them. The sequence of each is "
-                            "read from its file name, or guessed from the image.",
+                            "description": "NIfTI images (.nii, .nii.gz), the DICOM files of one study, or a zip. "
+                            "The sequence of each image is read from its file name or DICOM header, or guessed from "
+                            "the image.",
                         },
                         **{
                             name: {"type": "string", "format": "binary", "description": f"The {words} image."}
@@ -158,7 +165,8 @@ async def show_job(service: ServiceOf, job_id: JobId) -> JobView:
 )
 async def correct_job(service: ServiceOf, job_id: JobId, changes: Changes) -> JobView:
     """Correct the sequences or the title of a job before it is started. The images are then checked again."""
-    limiter = service.reading if changes.sequences is not None else None  # a new title alone reads no image
+    reads = changes.sequences is not None or changes.raw is not None
+    limiter = service.reading if reads else None  # a new title alone reads no image
     return await run_sync(partial(_correct, service, job_id, changes), limiter=limiter)
 
 
@@ -169,14 +177,16 @@ def _correct(service: Service, job_id: str, changes: Changes) -> JobView:
         images = _corrected(job, changes.sequences)
     title = (changes.title or "").strip() or job.title
     only: tuple[State, ...] = ("uploaded", "checked")
-    if job.state not in only or images == job.images:
+    raw = job.raw if changes.raw is None else changes.raw
+    if job.state not in only or (images == job.images and raw == job.raw):
         return _view(service, service.store.change(job_id, only=only, title=title))
-    problems, notes = check_images(images, service.store.folder_of(job_id), service.plans)
+    problems, notes = check_images(images, service.store.folder_of(job_id), service.plans, raw=raw)
     changed = service.store.change(
         job_id,
         only=only,
         title=title,
         images=[image.model_dump() for image in images],
+        raw=raw,
         problems=problems,
         notes=notes,
         state="uploaded" if problems else "checked",
@@ -234,7 +244,7 @@ def _accept(service: Service, form: Form, folder: Path) -> Accepted:
             422, "A title has up to 60 letters, digits, spaces, and the characters _ . - (and no patient's name)."
         )
     ingested = ingest_uploads(form.files, folder, service.store.limits)
-    problems, notes = check_images(ingested.images, folder, service.plans)
+    problems, notes = check_images(ingested.images, folder, service.plans, raw=ingested.raw)
     job = service.store.add(_new_job(ingested, title, problems, notes), folder)
     if form.fields.get("start") == "true" and job.state == "checked":
         job = service.queue.submit(job.id)
@@ -250,6 +260,7 @@ def _new_job(ingested: Ingested, title: str, problems: list[str], notes: list[st
         state="uploaded" if problems else "checked",
         created=now(),
         images=ingested.images,
+        raw=ingested.raw,
         problems=tuple(problems),
         notes=tuple(notes),
     )

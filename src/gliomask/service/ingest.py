@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gliomask.acquisition.headers import is_dicom
 from gliomask.cases import MODALITIES, SEQUENCE_NAMES, Case, Source, check_case, classify, get_modality
 from gliomask.errors import InputError
-from gliomask.figures import PLANES
 from gliomask.files import write_bytes
 from gliomask.inference.prediction import check_sequences
 from gliomask.inspection import inspect_channels, recognise
 from gliomask.model.plan import Plan
-from gliomask.report.pixels import GREYS, to_grey, to_png
 from gliomask.service.deidentify import deidentify
+from gliomask.service.dicom_study import DICOM, read_dicom
 from gliomask.service.jobs import Image
 from gliomask.service.limits import Limits, RefusedError, storage_error
 from gliomask.service.paths import without_paths
+from gliomask.service.preview import preview
+from gliomask.service.raw_job import can_prepare
 from gliomask.service.receive import Upload
 from gliomask.service.unpack import is_zip, unpack
-from gliomask.volume import Grid, Volume, read_volume, reorient
+from gliomask.volume import Grid, Volume, read_volume, voxel_volume_ml
 
 log = logging.getLogger(__name__)
 
-_PREVIEW_PIXELS = 160
 # Integers of 64 bits count twice against the limit on voxels.
 _BYTES_PER_VOXEL = 4
+# A larger share of the voxels, or a larger volume, is not zero in no image of a brain without its skull.
+_HEAD_SHARE = 0.75
+_LARGEST_BRAIN_ML = 2300.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Ingested:
     file_names: dict[str, str]
     """The uploaded file name of each image. It appears in the response to the upload only and is not stored."""
     passed_over: tuple[str, ...]
+    raw: bool
+    """Whether the images have to be prepared: they are from DICOM, on different grids, or show more than a brain."""
     case_id: str | None
     """The case id if the file names have one of a public data set. Other names may be those of persons."""
 
@@ -61,6 +67,9 @@ def ingest_uploads(uploads: Sequence[Upload], folder: Path, limits: Limits) -> I
     passed_over: list[str] = []
     files = _files(uploads, folder, limits, problems, passed_over)
     (folder / "images").mkdir()
+    if any(is_dicom(file.path) for file in files):
+        return _ingest_dicom(files, problems, folder, limits)
+    _check_number(files, limits, problems)
     grids: list[Grid] = []
     budget = _Budget(limits)
     for number, file in enumerate(files[: limits.files], start=1):
@@ -78,16 +87,20 @@ def ingest_uploads(uploads: Sequence[Upload], folder: Path, limits: Limits) -> I
             422, "The upload contains no image. Choose NIfTI files (.nii, .nii.gz) or a zip of them.", passed_over
         )
     names = {f"image-{number}": file.name for number, file in enumerate(files, start=1)}
-    return Ingested(_with_sequences(files, grids, folder), names, tuple(passed_over), _public_id(files))
+    raw = can_prepare() and (budget.with_skull or any(grids[0].difference(grid) for grid in grids[1:]))
+    return Ingested(_with_sequences(files, grids, folder), names, tuple(passed_over), raw, _public_id(files))
 
 
-def check_images(images: Sequence[Image], folder: Path, plans: Sequence[Plan]) -> tuple[list[str], list[str]]:
+def check_images(
+    images: Sequence[Image], folder: Path, plans: Sequence[Plan], *, raw: bool = False
+) -> tuple[list[str], list[str]]:
     """Return the problems that prevent a prediction, and notes about unusual images; see `check_case`.
 
     Args:
         images: The images with their sequences.
         folder: The folder of the job.
         plans: The plans of the models that will predict.
+        raw: The images are prepared first, so their grids may differ, and they may show the skull.
     """
     used = [image for image in images if image.sequence is not None]
     twice = [
@@ -101,14 +114,18 @@ def check_images(images: Sequence[Image], folder: Path, plans: Sequence[Plan]) -
     if not used:
         return ["No image has a sequence yet. Choose the sequence of each image."], []
     case = make_case("images", used, folder)
-    report = check_case(case, inspect=inspect_channels)
-    problems = [*report.problems]
+    if raw and not can_prepare():
+        return ["This server cannot prepare raw images: its extra raw is not installed."], []
+    report = None if raw else check_case(case, inspect=inspect_channels)
+    problems = [*report.problems] if report else []
     for plan in plans:
         try:
             check_sequences(plan, case)
         except InputError as error:
             problems.append(str(error))
-    return [_for_client(text, folder) for text in problems], [_for_client(text, folder) for text in report.notes]
+    return [_for_client(text, folder) for text in problems], [
+        _for_client(text, folder) for text in report.notes
+    ] if report else []
 
 
 def make_case(case_id: str, images: Sequence[Image], folder: Path) -> Case:
@@ -134,6 +151,8 @@ class _Budget:
     """Voxels of the images so far."""
     bytes: int = 0
     """Bytes of the images so far, before compression."""
+    with_skull: bool = False
+    """Whether one of the images so far shows more than a brain."""
 
 
 def _ingest(file: Upload, target: Path, budget: _Budget) -> Grid:
@@ -153,7 +172,9 @@ def _ingest(file: Upload, target: Path, budget: _Budget) -> Grid:
         budget.voxels += math.prod(grid.shape)
         budget.bytes += size
         _check_extent(grid, limits)
-        write_bytes(target.with_name(target.name.replace(".nii.gz", ".png")), _preview(read_volume(target)))
+        image = read_volume(target)
+        budget.with_skull = budget.with_skull or shows_head(image)
+        write_bytes(target.with_name(target.name.replace(".nii.gz", ".png")), preview(image))
     except (InputError, OSError):
         raise
     except Exception as error:  # a kind of damage that nobody has thought of must not end the request
@@ -202,11 +223,69 @@ def _files(
         files += unpacked
         passed_over += others
         upload.path.unlink()
+    return files
+
+
+def _check_number(files: Sequence[Upload], limits: Limits, problems: list[str]) -> None:
     if len(files) > limits.files:
         problems.append(
             f"The upload has {len(files)} images; at most {limits.files} are accepted. Send one examination."
         )
-    return files
+
+
+def _ingest_dicom(files: Sequence[Upload], problems: Sequence[str], folder: Path, limits: Limits) -> Ingested:
+    """Turn the DICOM files of an upload into the images of a raw job, and remove all uploaded files.
+
+    Raises:
+        RefusedError: 422, the files cannot be used, or the extra `raw` is not installed.
+    """
+    refusal = "The DICOM files of the upload cannot be used."
+    if not can_prepare():
+        raise RefusedError(422, refusal, ["This server cannot read DICOM: its extra raw is not installed."])
+    if problems:
+        raise RefusedError(422, refusal, problems)
+    if len(files) > limits.study_files:
+        raise RefusedError(413, f"The upload has {len(files)} files; at most {limits.study_files} are accepted.")
+    place = folder / DICOM
+    place.mkdir()
+    others = 0
+    for number, file in enumerate(files):
+        if is_dicom(file.path):
+            file.path.rename(place / f"file-{number}")
+        else:
+            file.path.unlink()
+            others += 1
+    for emptied in folder.glob("zip-*"):
+        shutil.rmtree(emptied, ignore_errors=True)
+    try:
+        found = read_dicom(folder, limits)
+    except InputError as error:
+        raise storage_error(error) or RefusedError(422, refusal, [str(error)]) from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    images = tuple(
+        Image.model_validate(
+            {
+                "name": f"image-{number}",
+                "sequence": series.sequence,
+                "told_by": series.sequence and "header",
+                "shape": series.shape,
+                "spacing_mm": series.spacing_mm,
+                "axes": series.axes,
+            }
+        )
+        for number, series in enumerate(found.series, start=1)
+    )
+    passed_over = [*found.passed_over, *([f"{others} files that are not DICOM"] if others else [])]
+    names = {image.name: series.label for image, series in zip(images, found.series, strict=True)}
+    return Ingested(images, names, tuple(passed_over), True, None)
+
+
+def shows_head(image: Volume) -> bool:
+    """Return whether more than a brain is not zero: a head with its skull, or the noise around it."""
+    data = image.data[0]
+    filled = int(np.count_nonzero(data))
+    return filled > _HEAD_SHARE * data.size or filled * voxel_volume_ml(image.affine) > _LARGEST_BRAIN_ML
 
 
 def _with_sequences(files: Sequence[Upload], grids: Sequence[Grid], folder: Path) -> tuple[Image, ...]:
@@ -256,20 +335,3 @@ def _public_id(files: Sequence[Upload]) -> str | None:
     layout = layout_of(ids[0]) if len(set(ids)) == 1 else None
     # The ids of a release are public. A BIDS name has a form, but anything in it.
     return ids[0] if layout is not None and layout.whole_id_in_names else None
-
-
-def _preview(volume: Volume) -> bytes:
-    """Return the axial slice with most non-zero voxels as a PNG with square pixels."""
-    oriented = reorient(volume, "LPS")
-    data, spacing = oriented.data[0], oriented.spacing_mm
-    fullest = int(np.count_nonzero(data, axis=(0, 1)).argmax())
-    picture = to_grey(PLANES[0].cut(data, fullest))
-    size = np.array([picture.shape[0] * spacing[1], picture.shape[1] * spacing[0]])
-    rows, columns = (max(1, int(side)) for side in np.round(size * _PREVIEW_PIXELS / size.max()))
-    shown = picture[_nearest(picture.shape[0], rows)][:, _nearest(picture.shape[1], columns)]
-    return to_png(shown, [bytes([round(255 * level / GREYS)] * 3) for level in range(GREYS + 1)])
-
-
-def _nearest(old: int, new: int) -> NDArray[np.int64]:
-    """Return the indices that resample an axis of length `old` to length `new` by nearest neighbour."""
-    return ((np.arange(new) + 0.5) * old / new).astype(np.int64)

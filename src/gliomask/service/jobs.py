@@ -10,9 +10,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, m
 
 State = Literal["uploaded", "checked", "queued", "running", "done", "failed", "cancelled", "interrupted"]
 SequenceName = Literal["t1n", "t1c", "t2w", "t2f"]
-Stage = Literal["start", "predict", "write", "report"]
+Stage = Literal["start", "prepare", "predict", "write", "report"]
 
-STAGES: tuple[Stage, ...] = ("start", "predict", "write", "report")
+STAGES: tuple[Stage, ...] = ("start", "prepare", "predict", "write", "report")
+"""The stages of a job; `prepare` only of raw images."""
+
 STARTABLE: tuple[State, ...] = ("checked", "failed", "cancelled", "interrupted")
 UNFINISHED: tuple[State, ...] = ("uploaded", "checked", "queued", "running")
 """States of jobs that are not finished. Only these count against the limit of waiting jobs."""
@@ -31,8 +33,9 @@ class Image(_Frozen):
 
     name: str = Field(pattern=IMAGE_NAME, description="image-1, image-2, ... in the order of the upload.")
     sequence: SequenceName | None = Field(description="t1n, t1c, t2w or t2f; null: not used.")
-    told_by: Literal["name", "image", "you"] | None = Field(
-        description="Where the sequence comes from: the file name, a guess from the image, or the user."
+    told_by: Literal["name", "image", "header", "you"] | None = Field(
+        description="Where the sequence comes from: the file name, a guess from the image, the DICOM header, or the "
+        "user."
     )
     shape: tuple[int, int, int]
     spacing_mm: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
@@ -47,6 +50,10 @@ class Job(_Frozen):
     state: State
     created: AwareDatetime
     images: tuple[Image, ...]
+    raw: bool = Field(
+        default=False,
+        description="The images are as acquired: they are registered to each other and skull-stripped first.",
+    )
     problems: tuple[str, ...] = Field(default=(), description="What prevents the job from being started.")
     notes: tuple[str, ...] = Field(
         default=(), description="What is unusual about the images; the job can be started all the same."

@@ -30,6 +30,10 @@ class Limits:
     """Bytes of one upload, counted while it is received."""
     files: int = 16
     """Images of one upload, those in zips included."""
+    study_files: int = 10_000
+    """DICOM files of one upload, those in zips included."""
+    study_seconds: float = 300
+    """Seconds after which the reading of the DICOM files of an upload is ended."""
     voxels: int = 30_000_000
     """Voxels of one image; a BraTS image has 8.9 million."""
     upload_voxels: int = 70_000_000
@@ -38,7 +42,7 @@ class Limits:
     """Volume that an image covers in space, which is the number of voxels after resampling to 1 mm."""
     inflated_bytes: int = 1024**3
     """Bytes of all images in the zips of one upload, extracted."""
-    zip_entries: int = 500
+    zip_entries: int = 12_000
     """Entries of one zip, other files and folders included."""
     zip_ratio: int = 100
     """Decompressed over compressed size of an image in a zip. A brain on a background of zeros reaches 20."""

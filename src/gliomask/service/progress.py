@@ -14,7 +14,7 @@ from gliomask.files import write_text
 from gliomask.service.jobs import STAGES, Stage
 
 # Seconds for a BraTS case with the built-in model on two cores; replaced after each successful job.
-_FIRST_GUESS: Mapping[Stage, float] = {"start": 1.0, "predict": 2.0, "write": 1.0, "report": 2.0}
+_FIRST_GUESS: Mapping[Stage, float] = {"start": 1.0, "prepare": 40.0, "predict": 2.0, "write": 1.0, "report": 2.0}
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Progress:
     """Track the stages of a running job against the durations of the stages in the last job."""
 
     expected: Mapping[Stage, float]
+    """The seconds that each stage will take; a stage that is missing is not part of the job."""
     clock: Callable[[], float] = time.monotonic
     taken: dict[Stage, float] = field(default_factory=dict)
     _stage: Stage = "start"
@@ -58,11 +59,11 @@ class Progress:
         """Return the current progress and remaining time."""
         place = STAGES.index(self._stage)
         passed = self.clock() - self._since
-        expected = max(self.expected[self._stage], 0.01)
+        expected = max(self.expected.get(self._stage, 0.0), 0.01)
         if 0.1 <= self._share < 1:
             expected = passed / self._share
         left_here = max(expected - passed, 0.05 * expected)  # a stage that takes longer than expected is not done yet
-        later = sum(self.expected[stage] for stage in STAGES[place + 1 :])
+        later = sum(self.expected.get(stage, 0.0) for stage in STAGES[place + 1 :])
         before = sum(self.taken.values()) + passed
         self._most = max(self._most, min(before / (before + left_here + later), 0.99))
         return Estimate(self._stage, round(self._most, 3), round(left_here + later, 1))

@@ -23,7 +23,7 @@ from gliomask.service.messages import Result
 from gliomask.service.process import WORKER_COMMAND, WorkerProcess
 from gliomask.service.progress import Estimate, Progress, read_expected, write_expected
 from gliomask.service.store import Store
-from gliomask.service.worker import MASK, PARTIAL, REPORT, RESULTS, Request, Settings
+from gliomask.service.worker import MASK, PARTIAL, QUALITY, REPORT, RESULTS, Request, Settings
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ MOST_ATTEMPTS = 2
 
 _SWEEP_SECONDS = 600.0
 _DURATIONS = "durations.json"
-_OUTPUTS = (RESULTS, PARTIAL, REPORT)
+_OUTPUTS = (RESULTS, PARTIAL, REPORT, QUALITY)
 _NO_RESULTS: dict[str, Any] = {"volumes_ml": None, "warnings": ()}
 
 
@@ -150,7 +150,8 @@ class Queue:
         place = self.position(job)
         if place is None:
             return None
-        each = sum(read_expected(self._store.folder / _DURATIONS).values())
+        expected = read_expected(self._store.folder / _DURATIONS)
+        each = sum(seconds for stage, seconds in expected.items() if job.raw or stage != "prepare")
         running = self._running
         return (running.progress.estimate().seconds_left if running is not None else 0.0) + place * each
 
@@ -213,9 +214,10 @@ class Queue:
             attempts=job.attempts + 1,
             **({} if only_report else _NO_RESULTS),
         )
-        _remove_outputs(self._store.folder_of(job.id), (PARTIAL, REPORT) if only_report else (RESULTS, PARTIAL, REPORT))
+        _remove_outputs(self._store.folder_of(job.id), (PARTIAL, REPORT, QUALITY) if only_report else _OUTPUTS)
         request = replace(_request(self._store, job, self._settings), only_report=only_report)
-        progress = Progress(read_expected(self._store.folder / _DURATIONS))
+        expected = read_expected(self._store.folder / _DURATIONS)
+        progress = Progress({stage: s for stage, s in expected.items() if job.raw or stage != "prepare"})
         return WorkerProcess(job, self._command, request, progress, minutes=self._store.limits.job_minutes)
 
     def _has_results(self, job: Job) -> bool:
@@ -241,11 +243,12 @@ class Queue:
                 self._fail(job, running.failure_reason())
             elif running.is_done:
                 taken = running.progress.finish()
-                write_expected(self._store.folder / _DURATIONS, taken)
+                path = self._store.folder / _DURATIONS
+                write_expected(path, {**read_expected(path), **taken})
                 seconds = round(sum(taken.values()), 2)
                 self._store.change(job.id, must_store=False, state="done", finished=now(), seconds=seconds)
             else:
-                _remove_outputs(self._store.folder_of(job.id), (PARTIAL, REPORT))
+                _remove_outputs(self._store.folder_of(job.id), (PARTIAL, REPORT, QUALITY))
                 text = f"The report could not be made. {running.failure_reason()}"
                 self._store.change(job.id, must_store=False, state="done", error=text, finished=now())
 
@@ -256,7 +259,7 @@ class Queue:
 
 def _remove_outputs(folder: Path, names: Sequence[str]) -> None:
     for name in names:
-        if name == REPORT:
+        if name in (REPORT, QUALITY):
             (folder / name).unlink(missing_ok=True)
         else:
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -268,7 +271,7 @@ def _request(store: Store, job: Job, settings: Settings) -> Request:
     images = {m: str(image_path(folder, names[m])) for m in MODALITIES if m in names}
     volumes = f"/api/jobs/{job.id}/volumes/"
     models = tuple(str(Path(path).absolute()) for path in settings.models)
-    return Request(str(folder), job.title, volumes, images, replace(settings, models=models))
+    return Request(str(folder), job.title, volumes, images, replace(settings, models=models), raw=job.raw)
 
 
 def _queue_order(job: Job) -> tuple[Any, str]:

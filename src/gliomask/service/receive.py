@@ -10,6 +10,7 @@ from typing import IO
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from gliomask.acquisition.headers import is_dicom
 from gliomask.service.limits import Limits, RefusedError, storage_error
 
 _LONGEST_FIELD = 1000
@@ -94,6 +95,7 @@ class _Parts:
     _name: str = ""
     _text: bytearray = field(default_factory=bytearray)
     _file: IO[bytes] | None = None
+    _has_dicom: bool | None = None
 
     def callbacks(self) -> dict[str, object]:
         return {
@@ -129,14 +131,20 @@ class _Parts:
             if len(self.fields) >= _MOST_FIELDS:
                 raise RefusedError(413, f"The form has more than {_MOST_FIELDS} fields.")
             return
-        if len(self.files) >= self.limits.files:
+        if len(self.files) >= self._most_files():
             raise RefusedError(
-                413, f"The upload has more than {self.limits.files} files. Send the files of one examination."
+                413, f"The upload has more than {self._most_files()} files. Send the files of one examination."
             )
         path = self.folder / f"upload-{len(self.files) + 1}"
         name = display_name(options[b"filename"].decode("utf-8", "replace"))
         self._file = path.open("xb")
         self.files.append(Upload(name, self._name, path))
+
+    def _most_files(self) -> int:
+        """Return how many files are accepted: many of DICOM, if the first ones contain any."""
+        if self._has_dicom is None and len(self.files) >= self.limits.files:
+            self._has_dicom = any(is_dicom(file.path) for file in self.files)
+        return self.limits.study_files if self._has_dicom else self.limits.files
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._file is not None:

@@ -12,7 +12,7 @@ from pydantic import Field
 from gliomask.service.ingest import image_path
 from gliomask.service.limits import RefusedError
 from gliomask.service.routing import NO_FILE, NO_JOB, JobId, Service, ServiceOf, refusals
-from gliomask.service.worker import FACTS, MASK, PROBABILITIES, REPORT, RESULTS, SCENE
+from gliomask.service.worker import FACTS, MASK, PROBABILITIES, QUALITY, REPORT, RESULTS, SCENE, VOLUMES
 
 router = APIRouter(prefix="/api")
 
@@ -58,7 +58,22 @@ def facts(service: ServiceOf, job_id: JobId) -> FileResponse:
 )
 def report(service: ServiceOf, job_id: JobId) -> FileResponse:
     """Return the report: one self-contained HTML file. Opened in a browser, it has no access to this server."""
-    answer = _result(service, job_id, REPORT, "text/html", "_report.html")
+    return _page(service, job_id, REPORT, "_report.html")
+
+
+@router.get(
+    "/jobs/{job_id}/quality",
+    response_class=FileResponse,
+    responses={**_content("text/html"), **refusals(**NO_FILE)},
+    tags=["results"],
+)
+def quality(service: ServiceOf, job_id: JobId) -> FileResponse:
+    """Return the page about the preparation of raw images: one self-contained HTML file."""
+    return _page(service, job_id, QUALITY, "_quality.html")
+
+
+def _page(service: Service, job_id: str, name: str, ending: str) -> FileResponse:
+    answer = _result(service, job_id, name, "text/html", ending)
     answer.headers["content-disposition"] = answer.headers["content-disposition"].replace("attachment", "inline", 1)
     answer.headers["content-security-policy"] = (
         "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -82,6 +97,8 @@ def scene(service: ServiceOf, job_id: JobId) -> FileResponse:
 def volume(service: ServiceOf, job_id: JobId, name: Annotated[str, Field(max_length=40)]) -> FileResponse:
     """Return one of the volumes that the scene refers to: a sequence or the mask."""
     job = service.store.get(job_id)
+    if job.raw and name in {f"{image.sequence}.nii.gz" for image in job.images} | {"prediction.nii.gz"}:
+        return _result(service, job_id, f"{VOLUMES}/{name}", "application/gzip", f"_{name}")
     if name == "prediction.nii.gz":
         return _result(service, job_id, MASK, "application/gzip", "_mask.nii.gz")
     for image in job.images:
@@ -106,7 +123,7 @@ def preview(service: ServiceOf, job_id: JobId, image: Annotated[str, Field(max_l
 def _result(service: Service, job_id: str, name: str, kind: str, ending: str) -> FileResponse:
     job = service.store.get(job_id)
     folder = service.store.folder_of(job_id)
-    path = folder / name if name == REPORT else folder / RESULTS / name
+    path = folder / name if name in (REPORT, QUALITY) else folder / RESULTS / name
     if job.volumes_ml is None or not path.is_file():
         raise RefusedError(404, "The job has no results (yet).")
     return _file(path, kind, job.title.replace(" ", "_") + ending)

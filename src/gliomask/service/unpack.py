@@ -52,9 +52,12 @@ def unpack(upload: Upload, folder: Path, limits: Limits, most_files: int) -> tup
             entries = archive.infolist()
             if len(entries) > limits.zip_entries:
                 raise InputError(f"the zip has {len(entries)} entries; at most {limits.zip_entries} are accepted.")
-            images = list(_images(entries, passed_over))
-            if len(images) > most_files:
-                raise InputError(f"the zip has {len(images)} images; at most {most_files} more are accepted.")
+            images = list(_images(archive, entries, passed_over))
+            niftis = sum(entry.filename.lower().endswith(NIFTI_ENDINGS) for entry in images)
+            if niftis == len(images) and niftis > most_files:
+                raise InputError(f"the zip has {niftis} images; at most {most_files} more are accepted.")
+            if len(images) > limits.study_files:
+                raise InputError(f"the zip has {len(images)} images; at most {limits.study_files} are accepted.")
             for number, entry in enumerate(images, start=1):
                 _check(entry, limits, left)
                 path = folder / f"entry-{number}"
@@ -63,11 +66,13 @@ def unpack(upload: Upload, folder: Path, limits: Limits, most_files: int) -> tup
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, ValueError, OSError) as error:
         raise InputError("the zip is truncated, damaged or of an unsupported kind. Create it again.") from error
     if not found:
-        raise InputError("the zip contains no NIfTI image (.nii or .nii.gz).")
+        raise InputError("the zip contains no image: neither NIfTI (.nii or .nii.gz) nor DICOM.")
     return found, passed_over
 
 
-def _images(entries: list[zipfile.ZipInfo], passed_over: list[str]) -> Iterator[zipfile.ZipInfo]:
+def _images(
+    archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], passed_over: list[str]
+) -> Iterator[zipfile.ZipInfo]:
     for entry in entries:
         name = entry.filename.replace("\\", "/")
         path = PurePosixPath(name)
@@ -83,10 +88,20 @@ def _images(entries: list[zipfile.ZipInfo], passed_over: list[str]) -> Iterator[
                 passed_over.append(f"{display_name(name)}: its name is that of a mask, not of an image")
             else:
                 yield entry
+        elif _is_dicom(archive, entry):
+            yield entry
         elif name.lower().endswith(_ENDINGS_OF_ARCHIVES):
             raise InputError(f"{display_name(name)}: is an archive within the zip. Unpack it and send its files.")
         else:
-            passed_over.append(f"{display_name(name)}: is not a NIfTI file (.nii or .nii.gz)")
+            passed_over.append(f"{display_name(name)}: is neither NIfTI (.nii or .nii.gz) nor DICOM")
+
+
+def _is_dicom(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    """Return whether an entry is DICOM, judged by its preamble; an encrypted one is not read."""
+    if entry.flag_bits & 1 or entry.file_size < 132:
+        return False
+    with archive.open(entry) as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def _check(entry: zipfile.ZipInfo, limits: Limits, left: int) -> None:

@@ -29,6 +29,8 @@ MASK = "mask.nii.gz"
 FACTS = "mask.json"
 PROBABILITIES = "mask_probabilities.nii.gz"
 REPORT = "report.html"
+QUALITY = "quality.html"
+VOLUMES = "volumes"
 SCENE = "scene.json"
 
 Emit = Callable[..., None]
@@ -60,6 +62,8 @@ class Request:
     settings: Settings
     only_report: bool = False
     """The results exist already, and only the report is made."""
+    raw: bool = False
+    """The images are raw: they are prepared first, and the mask lies on the grid of the reference."""
 
     def to_json(self) -> str:
         """Return the request as one line of JSON."""
@@ -89,7 +93,7 @@ def main() -> None:
         refused = storage_error(error)
         if refused is None and not isinstance(error, InputError):
             raise
-        emit(failed=str(refused) if refused is not None else _for_client(str(error), request))
+        emit(failed=str(refused) if refused is not None else for_client(str(error), request))
     except MemoryError:
         emit(failed="This computer has too little memory for these images.")
 
@@ -101,6 +105,11 @@ def run(request: Request, emit: Emit) -> None:
         InputError: As for `predict`.
     """
     emit(stage="start")
+    if request.raw:
+        from gliomask.service.raw_job import run_raw
+
+        run_raw(request, emit)
+        return
     from gliomask.cases import Case, Source
     from gliomask.report import write_prediction_report
 
@@ -111,7 +120,7 @@ def run(request: Request, emit: Emit) -> None:
         _predict(request, case, emit)
     emit(stage="report")
     write_prediction_report(
-        case, folder / RESULTS / MASK, folder / REPORT, labels=_convention(folder / RESULTS / FACTS)
+        case, folder / RESULTS / MASK, folder / REPORT, labels=convention_of(folder / RESULTS / FACTS)
     )
     emit(done=True)
 
@@ -139,7 +148,7 @@ def _predict(request: Request, case: Case, emit: Emit) -> None:
     results = Path(request.folder) / PARTIAL
     results.mkdir()
     found.save(results / MASK, probabilities=True)
-    warnings = [_for_client(text, request).replace(".nii.gz", "") for text in found.warnings]
+    warnings = [for_client(text, request).replace(".nii.gz", "") for text in found.warnings]
     ready = {"volumes_ml": found.volumes_ml(), "warnings": warnings}
     convention = found.convention
     del found, models  # their memory is needed for the images that the scene reads
@@ -149,7 +158,7 @@ def _predict(request: Request, case: Case, emit: Emit) -> None:
     emit(ready=ready)
 
 
-def _convention(facts: Path) -> str | None:
+def convention_of(facts: Path) -> str | None:
     """Return the label convention of a mask from the facts beside it, or None if they do not say."""
     try:
         return str(json.loads(facts.read_text("utf-8"))["labels"]["convention"])
@@ -157,7 +166,7 @@ def _convention(facts: Path) -> str | None:
         return None
 
 
-def _for_client(text: str, request: Request) -> str:
+def for_client(text: str, request: Request) -> str:
     """Return a message without the server's paths and without the case's id, which the page shows already."""
     folder = Path(request.folder)
     models = [Path(path).parent for path in request.settings.models]

@@ -123,8 +123,16 @@ def read_raw_scene(review: StudyReview, masks: Sequence[Path], *, labels: str | 
 
     space = space_of(masks[0], review.alignment) if masks else review.alignment.reference
     images = review.images_in(space)
-    shown = {modality: images[modality] for modality in SHOWN_FIRST if modality in images}
+    shown = {modality: _rounded(images[modality]) for modality in SHOWN_FIRST if modality in images}
     return make_scene(Case(review.id, {}), shown, masks, labels=labels)
+
+
+def _rounded(image: Volume) -> Volume:
+    """Return interpolated values as int16 where that is fine enough, as they are half the size."""
+    largest = float(np.abs(image.data).max(initial=0))
+    if image.data.dtype != np.float32 or not 255 < largest < np.iinfo(np.int16).max:
+        return image
+    return Volume(np.rint(image.data).astype(np.int16), image.affine)
 
 
 def make_scene(case: Case, images: Mapping[str, Volume], masks: Sequence[Path], *, labels: str | None = None) -> Scene:

@@ -6,6 +6,7 @@ import { ask, nameOf, unusedFiles, withNames } from "./server.js";
 const SOURCES = {
   name: "recognised from the file name",
   image: "guessed from the image: please check",
+  header: "recognised from the DICOM header",
   you: "chosen by you",
 };
 
@@ -19,11 +20,13 @@ export function showCheck(job, about, onStarted) {
     "aria-describedby": "title-hint",
   });
   const rows = job.images.map((image) => imageCard(job, image, about, (sequence) => change({ sequences: { [image.name]: sequence } })));
+  const prepare = make("input", { type: "checkbox", id: "raw", checked: job.raw, onchange: () => change({ raw: prepare.checked }) });
   let busy = 0;
 
   const render = () => {
     answer.replaceChildren(verdict(job));
     start.disabled = busy > 0 || job.state !== "checked";
+    prepare.checked = job.raw;
     rows.forEach((row, number) => row.update(job.images[number]));
   };
   const change = async (changes) => {
@@ -63,6 +66,10 @@ export function showCheck(job, about, onStarted) {
     make("h1", {}, "Check the sequences"),
     make("p", {}, missing(job, about)),
     make("section", { class: "card", "aria-label": "Images" }, make("div", { class: "images" }, rows.map((row) => row.element)), unusedList(job)),
+    about.can_prepare && make("section", { class: "card", "aria-labelledby": "raw-heading" },
+      make("h2", { id: "raw-heading" }, "Preparation"),
+      make("label", { class: "check" }, prepare, " Prepare the images first: register them to each other and remove the skull"),
+      make("p", { class: "faint small" }, "Needed for images as the scanner made them; it takes a minute or more. The mask is returned on the grid of one of your images. Leave it out if the images share one grid and are skull-stripped.")),
     make("section", { class: "card", "aria-labelledby": "check-heading" }, make("h2", { id: "check-heading" }, "Result of the check"), answer),
     make("section", { class: "card last" },
       make("label", { for: "title" }, "Name of this examination"), title,
@@ -117,5 +124,6 @@ function verdict(job) {
   const list = (texts) => make("ul", {}, texts.map((text) => make("li", {}, withNames(job, text))));
   if (job.problems.length) return make("div", { class: "problem" }, make("p", {}, "The examination cannot be started, because:"), list(job.problems));
   if (job.notes.length) return make("div", { class: "warning" }, make("p", {}, "The examination can be started, but the result may be wrong:"), list(job.notes));
+  if (job.raw) return make("p", { class: "good" }, "The examination can be started. The images are checked again after the preparation.");
   return make("p", { class: "good" }, "No problems were found: the images are like those the model was trained on.");
 }

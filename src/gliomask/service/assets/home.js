@@ -14,6 +14,7 @@ const STATES = {
   cancelled: "Cancelled",
   interrupted: "Interrupted",
 };
+const DICOM_NAME = "image.dcm";
 
 /** Show the view; returns a function that ends it. */
 export async function showHome(about) {
@@ -104,8 +105,8 @@ function dropCard(about) {
       area.removeAttribute("aria-busy");
     }
   };
-  const files = chooser("files", { multiple: true, accept: ".nii,.gz,.zip" }, take);
-  const folder = chooser("folder", { webkitdirectory: true }, take);
+  const files = chooser("files", { multiple: true, ...(about.can_prepare ? {} : { accept: ".nii,.gz,.zip" }) }, about, take);
+  const folder = chooser("folder", { webkitdirectory: true }, about, take);
   const area = make("div", {
     class: "drop",
     ondragover: (event) => { event.preventDefault(); area.classList.add("over"); },
@@ -114,11 +115,11 @@ function dropCard(about) {
       event.preventDefault();
       area.classList.remove("over");
       const found = await dropped(event.dataTransfer);
-      take(...splitByType(found));
+      take(...await splitByType(found, about));
     },
   },
   make("p", { class: "big" }, "Drop the images of one examination here"),
-  make("p", { class: "faint" }, "T1, T1 with contrast, T2 and FLAIR, or those of them that you have: NIfTI files (.nii, .nii.gz), a zip of them, or their folder."),
+  make("p", { class: "faint" }, "T1, T1 with contrast, T2 and FLAIR, or those of them that you have: NIfTI files (.nii, .nii.gz), a zip of them, or their folder.", about.can_prepare && " Or the DICOM folder of the examination, as the scanner or the archive writes it."),
   make("div", { class: "buttons" },
     make("button", { class: "main", onclick: () => files.click() }, "Choose files"),
     make("button", { onclick: () => folder.click() }, "Choose a folder")),
@@ -126,36 +127,53 @@ function dropCard(about) {
   const element = make("section", { class: "card", "aria-labelledby": "drop-heading" },
     make("h2", { id: "drop-heading" }, "New examination"), area, sending, said,
     make("ul", { class: "faint small" },
-      make("li", {}, "The images must be registered to each other on one grid, and skull-stripped. They are checked before the prediction is started."),
+      make("li", {}, about.can_prepare ? "Images as the scanner made them are registered to each other and skull-stripped first; prepared images are taken as they are. They are checked before anything is computed."
+        : "The images must be registered to each other on one grid, and skull-stripped. They are checked before the prediction is started."),
       make("li", {}, "File names and free text in the headers, which may contain a patient's name, are not stored.")));
   return { element, stop: () => running?.stop() };
 }
 
-function chooser(name, properties, take) {
+function chooser(name, properties, about, take) {
   const input = make("input", { type: "file", hidden: true, name, id: `choose-${name}`, ...properties });
-  input.addEventListener("change", () => {
-    const [files, others] = splitByType([...input.files]);
+  input.addEventListener("change", async () => {
+    const chosen = [...input.files];
     input.value = "";
-    take(files, others);
+    take(...await splitByType(chosen, about));
   });
   return input;
 }
 
-/** Separate possible images from other files. */
-function splitByType(all) {
-  const files = all.filter((file) => ACCEPTED.test(file.name) && !file.name.startsWith("."));
-  return [files, all.filter((file) => !files.includes(file))];
+/** Separate possible images from other files. DICOM files are recognised by their content and sent without their names. */
+async function splitByType(all, about) {
+  const files = [];
+  const others = [];
+  for (const file of all) {
+    if (ACCEPTED.test(file.name) && !file.name.startsWith(".")) files.push(file);
+    else if (about.can_prepare && await isDicom(file)) files.push(new File([file], DICOM_NAME));
+    else others.push(file);
+  }
+  return [files, others];
+}
+
+async function isDicom(file) {
+  if (file.size < 132) return false;
+  try {
+    return (await file.slice(128, 132).text()) === "DICM";
+  } catch {
+    return false;
+  }
 }
 
 function selectionProblem(files, others, about) {
   const size = files.reduce((sum, file) => sum + file.size, 0);
   if (!files.length && others.length) {
-    const dicom = others.some((file) => /\.(dcm|ima)$/i.test(file.name) || /dicomdir/i.test(file.name));
+    const dicom = !about.can_prepare && others.some((file) => /\.(dcm|ima)$/i.test(file.name) || /dicomdir/i.test(file.name));
     const hint = dicom ? " These look like DICOM: convert each series to NIfTI first (dcm2niix does)." : "";
-    return `There is no NIfTI file (.nii or .nii.gz) and no zip among the ${plural(others.length, "file")}, such as ${others[0].name}.${hint}`;
+    return `There is no NIfTI file (.nii or .nii.gz)${about.can_prepare ? ", no DICOM file" : ""} and no zip among the ${plural(others.length, "file")}, such as ${others[0].name}.${hint}`;
   }
   if (!files.length) return "No file was chosen.";
-  if (files.length > about.most_files) return `${files.length} files were chosen; at most ${about.most_files} are accepted. Choose the files of one examination.`;
+  const most = files.some((file) => file.name === DICOM_NAME) ? about.most_study_files : about.most_files;
+  if (files.length > most) return `${files.length} files were chosen; at most ${most} are accepted. Choose the files of one examination.`;
   if (size > about.most_upload_bytes) return `The files have ${bytes(size)}, more than this server accepts in one upload (${bytes(about.most_upload_bytes)}).`;
   return null;
 }
@@ -175,7 +193,7 @@ async function dropped(transfer) {
 }
 
 async function collect(entry, found) {
-  if (found.length > 2000) return;
+  if (found.length > 20000) return;
   if (entry.isFile) {
     found.push(await new Promise((done, failed) => entry.file(done, failed)));
     return;

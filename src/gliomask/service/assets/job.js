@@ -4,7 +4,7 @@ import { showCheck } from "./check.js";
 import { announce, confirmDelete, day, duration, make, showPage } from "./dom.js";
 import { ask, withNames } from "./server.js";
 
-const STAGES = { start: "Starting", predict: "Segmenting the tumour", write: "Writing the mask", report: "Making the report" };
+const STAGES = { start: "Starting", prepare: "Preparing the images: registration and brain extraction", predict: "Segmenting the tumour", write: "Writing the mask", report: "Making the report" };
 
 /** Show the view; returns a function that ends it. */
 export async function showJob(id, about) {
@@ -53,7 +53,8 @@ function showProgress(job, again) {
   const bar = make("progress", { max: 1, value: 0, "aria-labelledby": "what" });
   const what = make("p", { class: "big", id: "what" });
   const left = make("p", { class: "faint", id: "left" });
-  const stages = make("ol", { class: "stages" }, Object.entries(STAGES).map(([name, words]) => make("li", { "data-stage": name }, words)));
+  const names = Object.keys(STAGES).filter((name) => job.raw || name !== "prepare");
+  const stages = make("ol", { class: "stages" }, names.map((name) => [name, STAGES[name]]).map(([name, words]) => make("li", { "data-stage": name }, words)));
   const cancel = make("button", { id: "cancel", onclick: async () => {
     cancel.disabled = true;
     await ask(`/api/jobs/${job.id}/cancel`, { method: "POST" }).catch(() => {});
@@ -64,7 +65,6 @@ function showProgress(job, again) {
     make("p", { class: "faint" }, "You may close this page: the computation continues, and the list of examinations links to this page."));
   return {
     update: (now) => {
-      const names = Object.keys(STAGES);
       const place = names.indexOf(now.stage);
       if (now.state === "queued") {
         what.textContent = now.position === 1 ? "Next in the queue" : `Number ${now.position} in the queue`;
@@ -103,7 +103,7 @@ function showResult(job, about, again) {
       make("section", { class: "card", "aria-labelledby": "files-heading" }, make("h2", { id: "files-heading" }, "Results"),
         report,
         make("ul", { class: "downloads" },
-          download(`${address}/mask`, "Mask", "NIfTI, on the grid of your images"),
+          download(`${address}/mask`, "Mask", job.raw ? "NIfTI, on the grid of the T1 with contrast, or of the next sequence that there is" : "NIfTI, on the grid of your images"),
           download(`${address}/facts`, "Facts", "JSON: volumes, model, versions"),
           download(`${address}/probabilities`, "Probabilities", "NIfTI, one channel per region"))),
       make("section", { class: "card", "aria-labelledby": "about-heading" }, make("h2", { id: "about-heading" }, "This examination"),
@@ -140,8 +140,9 @@ function reportPart(job, address, again) {
       await ask(`${address}/start`, { method: "POST" }).catch((error) => announce(error.message));
       again();
     } }, "Make the report again"));
-  return make("p", {}, make("a", { href: `${address}/report`, target: "_blank", rel: "noopener", class: "button" }, "Open the report"),
-    " ", make("a", { href: `${address}/report`, download: `${job.title.replaceAll(" ", "_")}_report.html` }, "Save it"));
+  return make("div", {}, make("a", { href: `${address}/report`, target: "_blank", rel: "noopener", class: "button" }, "Open the report"),
+    " ", make("a", { href: `${address}/report`, download: `${job.title.replaceAll(" ", "_")}_report.html` }, "Save it"),
+    job.raw && make("p", {}, make("a", { href: `${address}/quality`, target: "_blank", rel: "noopener", id: "quality" }, "Quality of the preparation"), make("span", { class: "faint small" }, " alignment and brain mask: look at it before you use the mask")));
 }
 
 function download(href, words, what) {
