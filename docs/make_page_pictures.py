@@ -1,4 +1,4 @@
-"""Make the README's pictures of web pages: python docs/make_page_pictures.py [report] [viewer] [service].
+"""Make the README's pictures of web pages: python docs/make_page_pictures.py [report] [viewer] [service] [raw].
 
 This needs chromium. All pictures show phantoms; the project contains no patients' data.
 """
@@ -19,6 +19,7 @@ from playwright.sync_api import sync_playwright
 import gliomask
 from gliomask.cases import Case, find_cases
 from gliomask.phantom import write_phantoms
+from gliomask.phantom.raw import write_raw_phantoms
 from gliomask.report import write_prediction_report
 from gliomask.viewer import read_scene, serve_scene
 
@@ -81,6 +82,41 @@ def photograph_service(page: Any, case: Case, folder: Path) -> None:
         server.terminate()
 
 
+def photograph_raw(page: Any, _: Case, folder: Path) -> None:
+    """Save pictures of a raw head: its mask in its own space with a part of the quality page, and that page alone."""
+    write_raw_phantoms(folder / "heads", 1, size=96)
+    command = [sys.executable, "-m", "gliomask", "predict", "--raw", "--report"]
+    subprocess.run([*command, "-i", str(folder / "heads"), "-o", str(folder / "masks")], check=True)
+    photograph_raw_pages(page, folder / "masks" / "RAW_001.html", folder / "masks" / "RAW_001_quality.html")
+
+
+def photograph_raw_pages(page: Any, report: Path, quality: Path) -> None:
+    """Save the pictures of `photograph_raw` from the two pages of a study."""
+    page.goto(quality.as_uri())
+    page.evaluate("document.querySelectorAll('main > section').forEach((one, n) => n > 2 && one.remove())")
+    save(page, "quality", full_page=True)
+    page.goto(quality.as_uri())
+    alignment = page.locator("section[aria-label='T2-FLAIR']").evaluate(
+        """(section) => {
+            const rows = section.querySelectorAll('h3, .overlays');  // keep the checkerboard
+            rows.forEach((one, n) => n > 1 && one.remove());
+            return section.outerHTML;
+        }"""
+    )
+    page.goto(report.as_uri())
+    page.wait_for_selector("#viewer[data-ready]")
+    page.evaluate(
+        """(alignment) => {
+            const planes = document.getElementById('viewer').closest('section');
+            document.querySelectorAll('main section').forEach((one) => one.contains(planes) || one.remove());
+            planes.insertAdjacentHTML('afterend', alignment);
+            document.querySelectorAll('footer, header').forEach((one) => one.remove());
+        }""",
+        alignment,
+    )
+    save(page, "raw", full_page=True)
+
+
 def save(page: Any, name: str, *, full_page: bool = False) -> None:
     """Save a picture of a page."""
     page.screenshot(path=PICTURES / f"{name}.jpg", full_page=full_page, type="jpeg", quality=75)
@@ -90,6 +126,7 @@ PAGES: Mapping[str, Callable[[Any, Case, Path], None]] = {
     "report": photograph_report,
     "viewer": photograph_viewer,
     "service": photograph_service,
+    "raw": photograph_raw,
 }
 
 if __name__ == "__main__":
