@@ -19,6 +19,7 @@ FLAGS = (
     *("--disable-component-update", "--disable-sync"),
     *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),  # WebGL on the CPU
 )
+PATIENCE_MS = 120_000  # for what is drawn on a busy machine without a graphics card
 
 NEEDS_BROWSER = [
     pytest.mark.browser,
@@ -44,20 +45,27 @@ NEEDS_VIEWER = [
 
 @contextmanager
 def open_page(
-    url: str, allowed: tuple[str, ...], *, offline: bool = False, width: int = 1280, expected: tuple[str, ...] = ()
+    url: str,
+    allowed: tuple[str, ...],
+    *,
+    offline: bool = False,
+    width: int = 1280,
+    expected: tuple[str, ...] = (),
+    flags: tuple[str, ...] = (),
 ) -> Iterator[Any]:
     """Open a page, and fail the test at the end if it printed an error or sent a request outside of `allowed`.
 
-    Messages that contain a text of `expected` are not errors.
+    Messages that contain a text of `expected` are not errors. `flags` are further options of Chromium.
     """
     from playwright.sync_api import sync_playwright
 
     complaints: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
         context = browser.new_context(
             viewport={"width": width, "height": 800}, offline=offline, reduced_motion="reduce", accept_downloads=True
         )
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text) if not _is_harmless(message.text) else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))

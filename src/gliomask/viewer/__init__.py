@@ -26,13 +26,18 @@ A scene as JSON; URLs are relative to the page, and each is `prefix` followed by
                       "volumes_ml": {"agreed": 74.0, "missed": 3.1, "false": 7.2}}],
      "agreement": [{"value": 1, "name": "agreed", "label": "in both", "color": "#009e73"}]}
 
+A page that may correct the first mask also has `edit` (`Editing.content`): what adding to a region and removing from it
+makes of each label, and how often to save.
+
 `role` is truth, prediction or mask. The values of a mask are those of its own label convention, so each mask has its
 own `regions`; the outer list has their colours, in the order in which they are painted, innermost last. `comparisons`
 compare the truth with each other mask. Volumes are cropped to their non-empty part, and `first_voxel` is the position
-of its first voxel in the grid of the case. Nothing contains text from a file's header.
+of its first voxel in the grid of the case. `beside`, if there is one, is the scene of a second examination, which the
+page shows beside the first one at the same position in mm. Nothing contains text from a file's header.
 """
 
 from gliomask.viewer.assets import ASSETS, Asset, read_asset, require_niivue
+from gliomask.viewer.editing import Editing, edit_mask
 from gliomask.viewer.scene import (
     Scene,
     ShownMask,
@@ -49,10 +54,12 @@ __all__ = [
     "ASSETS",
     "SECURITY_HEADERS",
     "Asset",
+    "Editing",
     "Scene",
     "Served",
     "ShownMask",
     "compare_masks",
+    "edit_mask",
     "read_asset",
     "read_raw_scene",
     "read_scene",

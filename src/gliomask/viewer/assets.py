@@ -13,12 +13,30 @@ from gliomask.errors import InputError
 _FOLDER = Path(__file__).parent / "assets"
 _SCRIPT, _TEXT = "text/javascript; charset=utf-8", "text/plain; charset=utf-8"
 
+_MODULES = (
+    *(
+        "actions",
+        "contours",
+        "dom",
+        "edit",
+        "editpanel",
+        "files",
+        "geometry",
+        "keys",
+        "measure",
+        "overlay",
+        "panel",
+        "picture",
+    ),
+    *("pointer", "readout", "shortcuts", "stage", "tiles", "windows"),
+)
+
 ASSETS: Mapping[str, str] = MappingProxyType(
     {
         "index.html": "text/html; charset=utf-8",
         "page.js": _SCRIPT,
         "viewer.js": _SCRIPT,
-        **dict.fromkeys(("dom.js", "keys.js", "panel.js", "picture.js", "readout.js", "stage.js"), _SCRIPT),
+        **dict.fromkeys((f"{name}.js" for name in _MODULES), _SCRIPT),
         "viewer.css": "text/css; charset=utf-8",
         "niivue.js": _SCRIPT,
         "niivue-LICENSE.txt": _TEXT,

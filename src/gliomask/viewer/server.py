@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,11 +14,15 @@ from functools import cache, partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import ClassVar
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
+from zlib import decompressobj
+from zlib import error as ZlibError
 
 from gliomask.errors import InputError
 from gliomask.version import VERSION
 from gliomask.viewer.assets import ASSETS, Asset, read_asset, require_niivue
+from gliomask.viewer.editing import Editing, WindowError
 from gliomask.viewer.headers import security_headers
 from gliomask.viewer.scene import Scene, scene_content, volume_bytes, volume_names
 
@@ -32,6 +37,7 @@ SECURITY_HEADERS: Mapping[str, str] = security_headers(
 
 _PLAIN = "text/plain; charset=utf-8"
 _NOT_HERE = Asset(b"There is nothing here. Open the address that gliomask view printed.\n", _PLAIN)
+_BESIDE = "beside/"  # before the names of the second examination's volumes
 _IDLE_S = 30  # after which an idle connection is closed
 
 
@@ -50,13 +56,17 @@ class Served:
 
 
 @contextmanager
-def serve_scene(scene: Scene, *, port: int = 0) -> Iterator[Served]:
+def serve_scene(
+    scene: Scene, *, beside: Scene | None = None, editing: Editing | None = None, port: int = 0
+) -> Iterator[Served]:
     """Serve a scene on 127.0.0.1 while the block runs.
 
     Other machines cannot connect, and programs of this machine need the URL.
 
     Args:
-        scene: The scene; nothing else is ever sent.
+        scene: The scene; nothing else but the second one is ever sent.
+        beside: A second examination, shown beside the first one at the same position in mm.
+        editing: The correction of the scene's first mask, which the page may save; None for a page that saves nothing.
         port: The port; 0 takes a free one.
 
     Raises:
@@ -64,7 +74,7 @@ def serve_scene(scene: Scene, *, port: int = 0) -> Iterator[Served]:
     """
     require_niivue()
     token = secrets.token_urlsafe(24)
-    handler = type("SceneHandler", (_Handler,), {"answers": _answers(scene, token)})
+    handler = type("SceneHandler", (_Handler,), _tables(scene, beside, editing, token))
     try:
         server = _Server((HOST, port), handler)
     except (OSError, OverflowError) as error:
@@ -97,6 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD from a table of complete paths; no part of a request is ever used as a file path."""
 
     answers: ClassVar[Mapping[str, Callable[[], Asset]]] = {}
+    posts: ClassVar[Mapping[str, Callable[[dict[str, Any], bytes], Asset]]] = {}
+    most_bytes: ClassVar[int] = 0
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # buffered, so that headers and body are sent together
     server_version, sys_version = f"gliomask/{VERSION}", ""
@@ -110,6 +122,36 @@ class _Handler(BaseHTTPRequestHandler):
         """Send the headers of a file."""
         self._answer(body=False)
 
+    def do_POST(self) -> None:
+        """Let the page of an editor save, if this server has one."""
+        if not self.posts:
+            self.send_error(HTTPStatus.NOT_IMPLEMENTED)
+            return
+        self.close_connection = True  # so that an unread body is not taken for the next request
+        post = self.posts.get(self.path.partition("?")[0])
+        if not self._is_for_us() or self.headers.get("Origin", "").partition("://")[2] != self.headers.get("Host"):
+            self._send(HTTPStatus.FORBIDDEN, _NOT_HERE, body=True)
+        elif post is None:
+            self._send(HTTPStatus.NOT_FOUND, _NOT_HERE, body=True)
+        else:
+            self._post(post)
+
+    def _post(self, post: Callable[[dict[str, Any], bytes], Asset]) -> None:
+        try:
+            wanted = json.loads(parse_qs(urlsplit(self.path).query).get("request", ["{}"])[0])
+            length = min(int(self.headers.get("Content-Length", "0")), self.most_bytes)
+            content = self.rfile.read(length)
+            if self.headers.get("Content-Encoding") == "gzip":
+                content = decompressobj(31).decompress(content, self.most_bytes)
+            status, answer = HTTPStatus.OK, post(wanted, content)
+        except WindowError as error:
+            status, answer = HTTPStatus.CONFLICT, _told(str(error))
+        except InputError as error:
+            status, answer = HTTPStatus.UNPROCESSABLE_ENTITY, _told(str(error))
+        except (ValueError, TypeError, AttributeError, ZlibError, RecursionError) as error:
+            status, answer = HTTPStatus.BAD_REQUEST, _told(f"the request is malformed: {error}")
+        self._send(status, answer, body=True)
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name in the standard library
         """Log no requests: their URLs contain the secret."""
 
@@ -119,10 +161,13 @@ class _Handler(BaseHTTPRequestHandler):
         status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else HTTPStatus(code)
         self._send(status, Asset(f"{status.phrase}\n".encode(), _PLAIN), body=True)
 
-    def _answer(self, *, body: bool) -> None:
+    def _is_for_us(self) -> bool:
         port = self.server.server_address[1]  # type: ignore[index]
         # A page of another site whose name resolves to this machine (DNS rebinding) sends its own host name.
-        if self.headers.get_all("Host") not in ([f"{HOST}:{port}"], [f"localhost:{port}"]):
+        return self.headers.get_all("Host") in ([f"{HOST}:{port}"], [f"localhost:{port}"])
+
+    def _answer(self, *, body: bool) -> None:
+        if not self._is_for_us():
             self._send(HTTPStatus.FORBIDDEN, _NOT_HERE, body=body)
             return
         answer = self.answers.get(self.path.partition("?")[0])
@@ -152,19 +197,67 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
-def _answers(scene: Scene, token: str) -> dict[str, Callable[[], Asset]]:
+def _answers(scene: Scene, beside: Scene | None, token: str) -> dict[str, Callable[[], Asset]]:
     """Return a function that computes each response, by path; volumes are computed at the first request and kept."""
     root = f"/{token}/"
     answers: dict[str, Callable[[], Asset]] = {root + name: partial(read_asset, name) for name in ASSETS}
     answers[root] = answers.pop(f"{root}index.html")
-    answers[f"{root}scene.json"] = cache(partial(_scene_asset, scene))
-    for name in volume_names(scene):
-        answers[f"{root}volumes/{name}"] = cache(partial(_volume_asset, scene, name))
+    answers[f"{root}scene.json"] = cache(partial(_scene_asset, scene, beside))
+    for folder, shown in [("volumes/", scene), *([(_BESIDE, beside)] if beside else [])]:
+        for name in volume_names(shown):
+            answers[f"{root}{folder}{name}"] = cache(partial(_volume_asset, shown, name))
     return answers
 
 
-def _scene_asset(scene: Scene) -> Asset:
-    return Asset(json.dumps(scene_content(scene)).encode(), "application/json")
+def _tables(scene: Scene, beside: Scene | None, editing: Editing | None, token: str) -> dict[str, Any]:
+    """Return the attributes of the handler: what is answered, and what may be posted."""
+    answers = _answers(scene, beside, token)
+    if editing is None:
+        return {"answers": answers}
+    root = f"/{token}/"
+    answers[f"{root}scene.json"] = lambda: _scene_asset(scene, beside, editing)
+    first = f"{scene.masks[0].name}.nii.gz"
+    answers[f"{root}volumes/{first}"] = lambda: _volume_asset(editing.as_saved(), first)
+    most = math.prod(span.stop - span.start for span in scene.box) + 65536
+    return {"answers": answers, "posts": _posts(editing, root), "most_bytes": most}
+
+
+def _posts(editing: Editing, root: str) -> dict[str, Callable[[dict[str, Any], bytes], Asset]]:
+    def window(wanted: Mapping[str, Any]) -> str:
+        return str(wanted.get("window", ""))
+
+    def open_(wanted: dict[str, Any], _: bytes) -> Asset:
+        editing.open(window(wanted), take=wanted.get("take") is True)
+        return _told("", seconds=editing.seconds)
+
+    def close(wanted: dict[str, Any], _: bytes) -> Asset:
+        editing.close(window(wanted))
+        return _told("")
+
+    def save(wanted: dict[str, Any], content: bytes) -> Asset:
+        act = editing.finish if wanted.get("finish") is True else editing.save
+        return _told("", **act(window(wanted), content, float(wanted.get("seconds", 0))))
+
+    def apply(wanted: dict[str, Any], content: bytes) -> Asset:
+        found = {key: value for key, value in wanted.items() if key != "window"}
+        return Asset(editing.apply(window(wanted), content, found), "application/octet-stream")
+
+    return {
+        f"{root}edit/{name}": act for name, act in (("open", open_), ("close", close), ("save", save), ("apply", apply))
+    }
+
+
+def _told(message: str, **facts: Any) -> Asset:
+    return Asset(json.dumps({"message": message, **facts}).encode(), "application/json")
+
+
+def _scene_asset(scene: Scene, beside: Scene | None, editing: Editing | None = None) -> Asset:
+    content = scene_content(scene)
+    if editing is not None:
+        content["edit"] = editing.content()
+    if beside is not None:
+        content["beside"] = scene_content(beside, _BESIDE)
+    return Asset(json.dumps(content).encode(), "application/json")
 
 
 def _volume_asset(scene: Scene, name: str) -> Asset:

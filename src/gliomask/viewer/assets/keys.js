@@ -8,21 +8,21 @@ export function listen(element, shortcuts, enabled) {
   const onKey = (event) => {
     const { target } = event;
     const ours = element.contains(target) || target === document.body;
+    const command = (event.ctrlKey || event.metaKey) && { z: event.shiftKey ? "k" : "u", y: "k" }[event.key.toLowerCase()];
+    if (ours && command && actions.has(command) && !needs(target, event.key)) {
+      event.preventDefault();
+      actions.get(command)(event);
+      return;
+    }
     if (!ours || event.ctrlKey || event.metaKey || event.altKey || target.closest?.("dialog[open]")) return;
     const onCanvas = target instanceof HTMLCanvasElement;
-    if (onCanvas && event.key !== "Tab") event.stopPropagation(); // niivue has its own shortcuts
     const action = actions.get(event.key) ?? actions.get(event.key.toLowerCase());
     if (!action || !enabled() || (!onCanvas && needs(target, event.key))) return;
     event.preventDefault();
     action(event);
   };
-  const quiet = (event) => event.target instanceof HTMLCanvasElement && element.contains(event.target) && event.stopPropagation();
   document.addEventListener("keydown", onKey, true);
-  document.addEventListener("keyup", quiet, true);
-  return () => {
-    document.removeEventListener("keydown", onKey, true);
-    document.removeEventListener("keyup", quiet, true);
-  };
+  return () => document.removeEventListener("keydown", onKey, true);
 }
 
 /** The list of shortcuts, with a switch for readers whose assistive software uses single letters. */
@@ -42,8 +42,9 @@ export function helpDialog(shortcuts, isOn, setOn) {
     make(
       "p",
       {},
-      "Mouse: click or drag to move the crosshair, use the wheel to change the slice, drag with the right button to pan. ",
-      "In 3D, drag to rotate. Touch: one finger moves the crosshair, two fingers pan.",
+      "Mouse: the wheel changes the slice, and zooms with Ctrl. Click or drag to move the crosshair; drag with the right button ",
+      "to set the grey window, with the middle button or Shift to move the image. Double click: one plane, or all. ",
+      "In 3D, drag to rotate. Touch: one finger up or down changes the slice, a tap moves the crosshair, two fingers zoom and move.",
     ),
     make("label", { class: "line" }, box, make("span", {}, "Single-letter shortcuts")),
     make("p", { class: "end" }, close),

@@ -1,12 +1,15 @@
 /** The controls beside the pictures: they show the viewer's state and change it through `viewer.set`. */
 
 import { make, millilitres, radios, slider, swatch } from "./dom.js";
+import { editPart } from "./editpanel.js";
+import { TOOLS } from "./shortcuts.js";
+import { PRESETS } from "./windows.js";
 
 const percent = (value) => `${Math.round(100 * value)} %`;
 
 /** Build the controls; `reflect` updates them after the state was changed elsewhere, for example by a key. */
 export function buildPanel(viewer) {
-  const parts = [viewPart(viewer), imagePart(viewer)];
+  const parts = [...(viewer.editor ? [editPart(viewer)] : []), viewPart(viewer), toolPart(viewer), imagePart(viewer)];
   if (viewer.scene.masks.length) parts.push(maskPart(viewer));
   const element = make("aside", { class: "panel", "aria-label": "Controls" }, ...parts.map((part) => part.element));
   const reflect = (state) => parts.forEach((part) => part.reflect(state));
@@ -17,7 +20,8 @@ export function buildPanel(viewer) {
 function viewPart(viewer) {
   const { state, scene } = viewer;
   const several = viewer.overlays().length > 1;
-  const views = [["planes", "Planes"], ["side", "Side by side"], ["space", "3D"]];
+  const names = { pair: "Two examinations", planes: "Planes", one: "One plane", side: "Side by side", space: "3D" };
+  const views = viewer.views.map((name) => [name, names[name]]);
   const view = radios("View", views, state.view, (next) => viewer.set({ view: next }));
   const planes = [["axial", "Axial"], ["coronal", "Coronal"], ["sagittal", "Sagittal"]];
   const plane = radios("Plane", planes, state.plane, (next) => viewer.set({ plane: next }));
@@ -25,7 +29,7 @@ function viewPart(viewer) {
   const side = radios("Compare", sides, state.side, (next) => viewer.set({ side: next }));
   const cut = slider("Cut open", { min: 0, max: 1, step: 0.02, value: 0, show: percent, name: "cut" }, (depth) => viewer.cut(depth));
   const brain = slider("Brain", { min: 0.05, max: 1, step: 0.05, value: state.brain, show: percent, name: "brain" }, (next) => viewer.set({ brain: next }));
-  const cross = make("input", { type: "checkbox", checked: true, name: "crosshair", onchange: () => viewer.set({ crosshair: cross.checked }) });
+  const cross = make("input", { type: "checkbox", checked: state.crosshair, name: "crosshair", onchange: () => viewer.set({ crosshair: cross.checked }) });
   const line = make("label", { class: "line" }, cross, make("span", {}, "Crosshair"));
   const element = make("section", { "aria-label": "View" }, view.element, plane.element, side.element, brain.element, cut.element, line);
   return {
@@ -51,25 +55,21 @@ function imagePart(viewer) {
   others.append(make("option", { value: "" }, "nothing"), ...names.map(([name, label]) => make("option", { value: name }, label)));
   const blend = make("label", { class: "select" }, make("span", {}, "Blend with"), others);
   const mix = slider("Share of the second image", { min: 0, max: 1, step: 0.05, value: state.mix, show: percent, name: "mix" }, (next) => viewer.set({ mix: next }));
-  const windows = new Map(scene.images.map(({ name, window }) => [name, [...window]]));
-  const apply = () => viewer.setWindow(...windows.get(viewer.state.image));
-  const edge = (text, place) => {
-    const one = slider(text, { min: 0, max: 1, step: 0.01, value: place, show: percent, name: text.toLowerCase() }, (share) => {
-      const [low, high] = scene.images.find(({ name }) => name === viewer.state.image).window;
-      windows.get(viewer.state.image)[place] = low + share * 1.5 * (high - low);
-      apply();
-    });
-    return one;
+  const presets = radios("Grey window", PRESETS, "auto", (next) => viewer.windows.choose(next));
+  const share = (value) => {
+    const [low, high] = viewer.imageOf(viewer.state.image).window;
+    return (value - low) / (1.5 * (high - low));
   };
-  const black = edge("Black", 0);
-  const white = edge("White", 1);
-  const reset = make("button", { type: "button", onclick: () => {
-    windows.set(viewer.state.image, [...scene.images.find(({ name }) => name === viewer.state.image).window]);
-    part.reflect(viewer.state);
-    apply();
-  } }, "Reset");
-  const levels = make("details", {}, make("summary", {}, "Brightness"), black.element, white.element, reset);
-  const element = make("section", { "aria-label": "Images" }, image.element, blend, mix.element, levels);
+  const edge = (text, key) =>
+    slider(text, { min: 0, max: 1, step: 0.01, value: 0, show: percent, name: text.toLowerCase() }, (place) => {
+      const [low, high] = viewer.imageOf(viewer.state.image).window;
+      const now = { ...viewer.windows.of(viewer.state.image), [key]: low + place * 1.5 * (high - low) };
+      viewer.windows.change(now.low, now.high);
+    });
+  const black = edge("Black", "low");
+  const white = edge("White", "high");
+  const levels = make("details", {}, make("summary", {}, "Black and white"), black.element, white.element);
+  const element = make("section", { "aria-label": "Images" }, image.element, presets.element, levels, blend, mix.element);
   const part = {
     element,
     reflect(now) {
@@ -80,13 +80,36 @@ function imagePart(viewer) {
       const blended = now.blend !== "" && now.blend !== now.image;
       mix.element.hidden = !blended || now.view === "side";
       blend.hidden = now.view === "side" || scene.images.length < 2;
-      const [low, high] = scene.images.find(({ name }) => name === now.image).window;
-      const [dark, bright] = windows.get(now.image);
-      black.set((dark - low) / (1.5 * (high - low)));
-      white.set((bright - low) / (1.5 * (high - low)));
+      const { preset, low, high } = viewer.windows.of(now.image);
+      for (const [key, input] of presets.inputs) {
+        input.checked = key === preset;
+        if (key === "tumour") input.parentElement.hidden = !scene.masks.length;
+      }
+      black.set(share(low));
+      white.set(share(high));
     },
   };
   return part;
+}
+
+function toolPart(viewer) {
+  const choices = TOOLS.map(([name, label, key]) => [name, label, `key ${key}`]);
+  const tool = radios("Drag with the left button", choices, viewer.state.tool, (next) => viewer.set({ tool: next }));
+  const list = make("ul", { class: "measures" });
+  const clear = make("button", { type: "button", onclick: () => viewer.measures.slice().forEach((one) => viewer.actions.removeMeasure(one)) }, "Remove all");
+  const element = make("section", { "aria-label": "Tools" }, tool.element, list, clear);
+  const row = (record) => {
+    const remove = make("button", { type: "button", "aria-label": `Remove ${record.text}`, onclick: () => viewer.actions.removeMeasure(record) }, "×");
+    return make("li", {}, make("span", {}, `${record.plane} ${record.index + 1}: ${record.text}`), remove);
+  };
+  return {
+    element,
+    reflect(now) {
+      for (const [key, input] of tool.inputs) input.checked = key === now.tool;
+      list.replaceChildren(...viewer.measures.map(row));
+      list.hidden = clear.hidden = !viewer.measures.length;
+    },
+  };
 }
 
 function maskPart(viewer) {
@@ -95,7 +118,7 @@ function maskPart(viewer) {
   if (scene.comparisons.length) choices.push(["compare", "Where they differ"]);
   const shown = radios("Mask", choices, state.shown, (next) => viewer.set({ shown: next }), { class: "choices words" });
   const styles = [["fill", "Filled"], ["outline", "Outline"]];
-  const style = radios("Style", styles, "fill", (next) => viewer.set({ outline: next === "outline" }));
+  const style = radios("Style", styles, state.outline ? "outline" : "fill", (next) => viewer.set({ outline: next === "outline" }));
   const opacity = slider("Opacity", { min: 0, max: 1, step: 0.05, value: state.opacity, show: percent, name: "opacity" }, (next) => viewer.set({ opacity: next }));
   const regions = regionTable(viewer);
   const comparison = comparisonTable(viewer);
@@ -120,7 +143,7 @@ function regionTable(viewer) {
   const { scene } = viewer;
   const boxes = new Map();
   const rows = scene.regions.map(({ name, label, color }) => {
-    const box = make("input", { type: "checkbox", name: "region", value: name, checked: true, onchange: () => viewer.toggleRegion(name) });
+    const box = make("input", { type: "checkbox", name: "region", value: name, checked: viewer.state.regions.has(name), onchange: () => viewer.toggleRegion(name) });
     boxes.set(name, box);
     const volumes = scene.masks.map((mask) => make("td", {}, name in mask.volumes_ml ? millilitres(mask.volumes_ml[name]) : "–"));
     const words = make("span", {}, make("b", {}, name), ` ${label}`);

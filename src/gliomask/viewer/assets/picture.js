@@ -8,7 +8,7 @@ export async function savePicture({ title, notice, figures, legend, place }) {
   const boxes = figures.map(({ figure }) => figure.getBoundingClientRect());
   const left = Math.min(...boxes.map((box) => box.left));
   const top = Math.min(...boxes.map((box) => box.top));
-  const scale = figures[0].stage.canvas.width / figures[0].stage.canvas.clientWidth;
+  const scale = figures[0].stage.picture.width / figures[0].stage.picture.clientWidth;
   const width = Math.max(...boxes.map((box) => box.right)) - left;
   const height = Math.max(...boxes.map((box) => box.bottom)) - top;
   const picture = document.createElement("canvas");
@@ -21,13 +21,20 @@ export async function savePicture({ title, notice, figures, legend, place }) {
   draw.fillRect(0, 0, width, height + rows * LINE + MARGIN);
   draw.font = "14px system-ui, sans-serif";
   draw.textBaseline = "middle";
-  for (const [number, { stage, caption }] of figures.entries()) {
-    const box = boxes[number];
-    stage.view.drawScene(); // drawn right before it is copied, because a WebGL canvas is cleared after it was shown
-    draw.drawImage(stage.canvas, box.left - left, box.top - top, box.width, box.height);
-    draw.fillStyle = "#e8e8e8";
-    draw.fillText(caption.textContent, box.left - left + MARGIN, box.top - top + LINE / 2 + 4);
+  for (const { stage, figure } of figures) {
+    stage.draw(); // drawn right before it is copied, because a WebGL canvas is cleared after it was shown
+    for (const canvas of [stage.picture, stage.canvas]) {
+      const box = canvas.getBoundingClientRect();
+      draw.drawImage(canvas, box.left - left, box.top - top, box.width, box.height);
+    }
+    for (const text of figure.querySelectorAll("figcaption, .tile:not([hidden]) :is(.plane, .count, .letter)")) {
+      const box = text.getBoundingClientRect();
+      draw.font = getComputedStyle(text).font;
+      draw.fillStyle = "#e8e8e8";
+      draw.fillText(text.textContent, box.left - left, box.top - top + box.height / 2);
+    }
   }
+  draw.font = "14px system-ui, sans-serif";
   const line = (number) => height + MARGIN / 2 + (number + 0.5) * LINE;
   draw.fillStyle = "#e8e8e8";
   draw.fillText(`${title}   ${place}`, MARGIN, line(0));

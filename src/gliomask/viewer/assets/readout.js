@@ -15,12 +15,10 @@ export function buildReadout(scene) {
     cells.set(name, value);
     return make("div", {}, make("dt", {}, label), value);
   };
-  const element = make(
-    "div",
-    { class: "readout", role: "group", "aria-label": "At the crosshair" },
-    make("dl", {}, cell("place", "Position"), cell("voxel", "Voxel"), ...scene.images.map(({ name, label }) => cell(name, label))),
-  );
-  if (scene.masks.length) element.append(make("dl", { class: "masks" }, ...scene.masks.map(({ name, label }) => cell(name, label))));
+  const images = make("dl", {}, cell("place", "Position"), cell("voxel", "Voxel"), ...scene.images.map(({ name, label }) => cell(name, label)));
+  const masks = make("dl", { class: "masks" }, ...scene.masks.map(({ name, label }) => cell(name, label)));
+  const element = make("div", { class: "readout", role: "group", "aria-label": "At the crosshair" }, images, masks);
+  const own = new Set([...scene.images, ...scene.masks].map(({ name }) => name));
   const says = new Map(scene.masks.map(({ name, tissues }) => [name, new Map(tissues.map((one) => [one.value, one]))]));
   const text = (name, found) => {
     if (!found) return "outside";
@@ -32,13 +30,19 @@ export function buildReadout(scene) {
     element,
     placeText: "",
     add: (name, volume) => volumes.set(name, volume),
+    /** Add a file that the scene did not have at first. */
+    put(kind, name, label, volume, values) {
+      if (values) says.set(name, new Map(values.map((value) => [value, { name: `${value}`, label: "" }])));
+      (kind === "mask" ? masks : images).append(cell(name, label));
+      volumes.set(name, volume);
+    },
     show(mm) {
       readout.placeText = `${mm.map((value, axis) => `${AXES[axis]} ${value.toFixed(1)}`).join("  ")} mm`;
       cells.get("place").textContent = readout.placeText;
       for (const [name, volume] of volumes) {
         const found = readVoxel(volume, mm);
         if (cells.has(name)) cells.get(name).textContent = text(name, found);
-        if (found) cells.get("voxel").textContent = found.index.map((value, axis) => value + scene.first_voxel[axis]).join(" ");
+        if (found && own.has(name)) cells.get("voxel").textContent = found.index.map((value, axis) => value + scene.first_voxel[axis]).join(" ");
       }
     },
   };

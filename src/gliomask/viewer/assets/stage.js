@@ -1,59 +1,68 @@
-/** The pictures: niivue canvases, their volumes and the crosshair; independent of the controls. */
+/** The pictures: niivue draws the images and the head in 3D; a canvas above it has lines, marks and the pointer. */
 
-const PLANES = ["axial", "coronal", "sagittal"];
+import { Grid, Slice } from "./geometry.js";
+import { paintOver } from "./overlay.js";
+import { Frames } from "./tiles.js";
+
 const SLICE = { axial: 0, coronal: 1, sagittal: 2, space: 4 };
-const DRAG = { pan: 3, crosshair: 8 };
-const CROSSHAIR = [0.93, 0.93, 0.93, 0.85];
-const THICKNESS = 1.5; // of the crosshair, in CSS pixels
 const NEAR = 1.35; // enlargement in 3D, so that the head rather than its bounding box fills the canvas
-const MOST_ZOOM = 8;
+const MOST_ZOOM = 12;
 const INTENT_LABEL = 1002; // NIfTI's intent code for labels, for which niivue uses its label shader
 const UNSEEN = 1e-6; // niivue skips a layer that is entirely transparent
 
 /** Load niivue, whose single-file build has no exports. */
 export async function loadLibrary(url) {
+  if (!document.createElement("canvas").getContext("webgl2")) {
+    throw new Error(
+      "this browser has no WebGL 2, with which the images are drawn. Switch on hardware acceleration in its settings, or use a current Firefox, Chrome, Edge or Safari",
+    );
+  }
   if (!globalThis.niivue) await import(url);
   return globalThis.niivue;
 }
 
-/** A canvas with an image and overlays; several stages may share volumes. */
+/** A figure with an image and overlays; several stages may share volumes. */
 export class Stage {
-  constructor(library, holder, label) {
+  constructor(library, holder, label, onSlice) {
     this.holder = holder;
+    this.picture = document.createElement("canvas");
+    this.picture.setAttribute("aria-hidden", "true");
     this.canvas = document.createElement("canvas");
+    this.canvas.className = "marks";
+    this.canvas.tabIndex = 0;
     this.canvas.setAttribute("role", "img");
     this.canvas.setAttribute("aria-label", label);
-    holder.append(this.canvas);
+    holder.append(this.picture, this.canvas);
+    this.frames = new Frames(holder, (plane, index) => onSlice(this, plane, index));
     this.view = new library.Niivue({
       logLevel: "error",
       backColor: [0, 0, 0, 1],
-      crosshairColor: CROSSHAIR,
-      crosshairWidthUnit: "percent",
-      crosshairGap: 3,
-      fontColor: [0.85, 0.85, 0.85, 1],
+      crosshairWidth: 0,
+      show3Dcrosshair: false,
       fontSizeScaling: 0.3,
       isRadiologicalConvention: true,
-      showAllOrientationMarkers: true,
-      isOrientationTextVisible: true,
+      sagittalNoseLeft: true,
+      isOrientationTextVisible: false,
+      isOrientCube: false,
       dragAndDropEnabled: false,
-      dragMode: DRAG.pan,
-      dragModePrimary: DRAG.crosshair,
-      mouseEventConfig: { leftButton: { primary: DRAG.crosshair }, rightButton: DRAG.pan, centerButton: DRAG.pan },
-      touchEventConfig: { singleTouch: DRAG.crosshair, doubleTouch: DRAG.pan },
       clipPlaneHotKey: "",
       cycleClipPlaneHotKey: "",
       viewModeHotKey: "",
       clipPlaneColor: [0, 0, 0, 0],
-      isForceMouseClickToVoxelCenters: true,
       loadingText: "",
-      tileMargin: -1,
+      tileMargin: 0,
       gradientAmount: 0,
     });
-    this.crosshair = true;
+    this.marks = {};
+    this.slices = [];
+    this.waiting = false;
+    this.changes = 0; // of the volumes
+    this.head = document.createElement("canvas"); // the last picture in 3D
   }
 
   async open() {
-    await this.view.attachToCanvas(this.canvas);
+    await this.view.attachToCanvas(this.picture);
+    this.picture.tabIndex = -1; // the pointer and the keys belong to the canvas above it
     this.view.scene.volScaleMultiplier = NEAR;
   }
 
@@ -69,104 +78,191 @@ export class Stage {
     // If the image is unchanged, only the overlays are updated, which is much faster.
     volumes.forEach((volume, layer) => (layer || base !== this.base) && view.refreshLayers(volume, layer));
     this.base = base;
+    this.changes += 1;
     view.furthestVertexFromOrigin = view.volumeObject3D.furthestVertexFromOrigin;
-    view.scene.crosshairPos = view.mm2frac([...mm], 0, true);
+    this.grid = new Grid(view);
+    view.scene.crosshairPos = this.fractionOf(mm);
     view.scene.pan2Dxyzmm = [...pan];
+  }
+
+  /** Update one overlay whose voxels have changed. */
+  refresh(volume) {
+    const layer = this.view.volumes.indexOf(volume);
+    if (layer > 0) this.view.refreshLayers(volume, layer);
+    this.changes += 1;
   }
 
   /** Arrange the slices and draw: `planes` shows three planes and the 3D view, other layouts a single one. */
   arrange(layout, plane) {
-    const { view, canvas } = this;
-    if (!view.volumes.length) return;
-    this.setCrosshair(this.crosshair); // its thickness depends on the size of the canvas
-    const wide = canvas.clientWidth >= 1.15 * canvas.clientHeight;
-    const tiles = wide
-      ? [[0, 0, 0.62, 1], [0.62, 0, 0.38, 0.34], [0.62, 0.34, 0.38, 0.33], [0.62, 0.67, 0.38, 0.33]]
-      : [[0, 0, 0.5, 0.5], [0.5, 0, 0.5, 0.5], [0, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]];
-    const first = [plane, ...PLANES.filter((other) => other !== plane), "space"];
-    view.customLayout = layout === "planes" ? first.map((name, place) => ({ sliceType: SLICE[name], position: tiles[place] })) : null;
-    view.opts.sliceType = layout === "space" ? SLICE.space : SLICE[plane];
-    view.drawScene();
+    if (!this.view.volumes.length) return;
+    this.view.resizeListener(); // niivue notices a new size later than the viewer does
+    this.tiles = this.frames.arrange(layout, plane);
+    this.draw();
+  }
+
+  /** Draw with the next frame. */
+  requestDraw() {
+    if (this.waiting) return;
+    this.waiting = true;
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      if (!this.closed) this.draw();
+    });
+  }
+
+  draw() {
+    const { view, picture } = this;
+    if (!this.grid || !this.tiles || !picture.clientWidth) return;
+    const space = this.tiles.find(({ plane }) => plane === "space");
+    const { renderAzimuth, renderElevation, volScaleMultiplier, clipPlaneDepthAziElevs } = view.scene;
+    const shown = JSON.stringify([renderAzimuth, renderElevation, volScaleMultiplier, clipPlaneDepthAziElevs, space, picture.width, picture.height, this.changes]);
+    // The picture in 3D takes most of the time, and the crosshair does not change it.
+    const kept = space && shown === this.headShown ? [space] : [];
+    const layout = this.tiles.filter((tile) => !kept.includes(tile)).map(({ plane, position }) => ({ sliceType: SLICE[plane], position }));
+    if (layout.length) {
+      view.customLayout = layout;
+      view.drawScene();
+    }
+    if (space && !kept.length) this.keepHead(space.position, shown);
+    const scale = picture.width / picture.clientWidth;
+    const voxel = this.voxel;
+    this.slices = this.tiles.flatMap(({ plane }) => {
+      const drawn = view.screenSlices.find(({ axCorSag }) => axCorSag === SLICE[plane]);
+      return drawn && plane !== "space" ? [new Slice(view, plane, drawn, scale, this.grid, voxel[SLICE_AXIS[plane]])] : [];
+    });
+    for (const { plane, axis, index } of this.slices) this.frames.count(plane, index, this.grid.size[axis]);
+    this.drawMarks();
+  }
+
+  /** Draw the canvas above the pictures with the next frame. */
+  requestMarks() {
+    if (this.waitingMarks) return;
+    this.waitingMarks = true;
+    requestAnimationFrame(() => {
+      this.waitingMarks = false;
+      if (!this.closed && this.tiles) this.drawMarks();
+    });
+  }
+
+  /** Keep the picture in 3D that was just drawn. */
+  keepHead(position, shown) {
+    const { head, picture } = this;
+    const [left, top, width, height] = position.map((value, side) => Math.round(value * (side % 2 ? picture.height : picture.width)));
+    head.width = width;
+    head.height = height;
+    head.getContext("2d").drawImage(picture, left, top, width, height, 0, 0, width, height);
+    this.headShown = shown;
+  }
+
+  /** Draw only the canvas above the pictures. */
+  drawMarks() {
+    paintOver(this);
+  }
+
+  /** The slice at a place of the canvas, or undefined. */
+  sliceAt(x, y) {
+    return this.slices.find((slice) => slice.contains(x, y));
+  }
+
+  /** The plane whose cell contains a place of the canvas, "space" for 3D. */
+  planeAt(x, y) {
+    const { clientWidth, clientHeight } = this.canvas;
+    const inside = ([left, top, width, height]) =>
+      x >= left * clientWidth && x <= (left + width) * clientWidth && y >= top * clientHeight && y <= (top + height) * clientHeight;
+    return this.tiles?.find(({ position }) => inside(position))?.plane;
   }
 
   /** Move the crosshair to a position in mm. */
   goTo(mm) {
-    const { view } = this;
-    view.scene.crosshairPos = view.mm2frac([...mm], 0, true);
-    view.drawScene();
+    this.view.scene.crosshairPos = this.fractionOf(mm);
+    this.requestDraw();
   }
 
-  /** The position of the crosshair in mm. */
-  get place() {
-    return [...this.view.frac2mm(this.view.scene.crosshairPos, 0, true)].slice(0, 3);
+  fractionOf(mm) {
+    return this.grid.toFraction(this.grid.clamp(this.grid.fromMm(mm)));
   }
 
-  /** Zoom the slices, or the head in 3D, around the crosshair; a factor of 0 shows the whole image. */
-  zoom(factor, space) {
+  /** The voxel at the crosshair. */
+  get voxel() {
+    return this.grid.clamp([...this.view.scene.crosshairPos].map((value, axis) => value * this.grid.size[axis] - 0.5));
+  }
+
+  /** Zoom the slices around a voxel, or the head in 3D; a factor of 0 shows the whole image. */
+  zoom(factor, space, voxel = this.voxel) {
     const { view } = this;
     if (space) {
       view.scene.volScaleMultiplier = factor ? Math.min(4, Math.max(0.7, view.scene.volScaleMultiplier * factor)) : NEAR;
-      view.drawScene();
+      this.requestDraw();
       return;
     }
     const [x, y, z, old] = view.scene.pan2Dxyzmm;
     const size = factor ? Math.min(MOST_ZOOM, Math.max(1, old * factor)) : 1;
-    const centre = view.frac2mm(view.scene.crosshairPos);
+    const centre = view.frac2mm(this.grid.toFraction(voxel));
     const moved = [x, y, z].map((value, axis) => (size === 1 ? 0 : value + (old - size) * centre[axis]));
     view.scene.pan2Dxyzmm = [...moved, size];
-    this.setCrosshair(this.crosshair);
-    view.drawScene();
+    this.requestDraw();
   }
 
-  setCrosshair(visible) {
-    this.crosshair = visible;
-    this.view.opts.crosshairWidth = visible ? (100 * THICKNESS) / (Math.max(1, this.canvas.clientHeight) * Math.sqrt(this.view.scene.pan2Dxyzmm[3])) : 0;
+  /** Move the picture so that a voxel comes to lie where another one was. */
+  pan(slice, from, to) {
+    const { pan2Dxyzmm } = this.view.scene;
+    for (const axis of [slice.across, slice.up]) {
+      pan2Dxyzmm[axis] += (to[axis] - from[axis]) * this.grid.spacing[axis] * pan2Dxyzmm[3];
+    }
+    this.requestDraw();
   }
 
-  /** Draw labels as outlines of this opacity; 0 for filled ones. */
-  setOutline(opacity) {
-    this.view.opts.atlasOutline = opacity;
+  /** Rotate the head in 3D, in degrees. */
+  rotate(right, up) {
+    const { scene } = this.view;
+    scene.renderAzimuth -= right;
+    scene.renderElevation = Math.min(90, Math.max(-90, scene.renderElevation + up));
+    this.requestDraw();
+  }
+
+  /** Whether niivue shows the overlays in the slices too, or only in 3D, as the canvas above draws them. */
+  setOverlays(visible) {
+    this.view.overlayAlphaShader = visible ? 1 : 0;
   }
 
   /** Set the depth of the clip plane in 3D: 0 for none, 1 for the far side. */
   cut(depth) {
     this.view.setClipPlane(depth ? [0.5 - depth, 90, 0] : [2, 0, 0]);
-  }
-
-  /** Move the crosshair and pan of another stage to those of this one. */
-  lead(other) {
-    if (other === this || !other.view.volumes.length) return;
-    other.view.scene.crosshairPos = other.view.mm2frac(this.view.frac2mm(this.view.scene.crosshairPos));
-    other.view.scene.pan2Dxyzmm = [...this.view.scene.pan2Dxyzmm];
-    other.view.drawScene();
+    this.requestDraw();
   }
 
   close() {
-    const { view, canvas } = this;
-    view.cleanup();
-    view.gl?.getExtension("WEBGL_lose_context")?.loseContext();
-    canvas.remove();
+    this.closed = true;
+    this.view.cleanup();
+    this.view.gl?.getExtension("WEBGL_lose_context")?.loseContext();
+    this.holder.replaceChildren();
   }
 }
+
+const SLICE_AXIS = { axial: 2, coronal: 1, sagittal: 0 };
 
 /** Load one volume of the scene. */
 export async function loadVolume(library, url, { window, label } = {}) {
   const answer = await fetch(url);
   if (!answer.ok) throw new Error(`${label ?? url}: the server answered ${answer.status}`);
+  return volumeOf(library, await answer.arrayBuffer(), "volume.nii.gz", window);
+}
+
+/** Make a volume of the content of a file. */
+export function volumeOf(library, content, name, window) {
   const [cal_min, cal_max] = window ?? [0, 255];
-  const options = { cal_min, cal_max, colormap: "gray", ignoreZeroVoxels: true };
-  return library.NVImage.loadFromUrl({ url: await answer.arrayBuffer(), name: "volume.nii.gz", ...options });
+  return library.NVImage.loadFromUrl({ url: content, name, cal_min, cal_max, colormap: "gray", ignoreZeroVoxels: true });
 }
 
 /** Colour a label volume; a label without a colour is invisible. */
-export function paint(volume, colours, { opacity, outline }) {
-  volume.opacity = outline ? UNSEEN : opacity;
+export function paint(volume, colours, { opacity, hidden }) {
+  volume.opacity = hidden ? UNSEEN : opacity;
   const key = JSON.stringify(colours);
   if (volume.painted === key) return;
   volume.painted = key;
   volume.hdr.intent_code = INTENT_LABEL;
   volume.labels ??= volume.img; // the values in the file, for the readout
-  // Invisible labels become background; otherwise their outlines would be drawn.
+  // Invisible labels become background.
   const seen = new Uint8Array(256);
   const lut = new Uint8ClampedArray(256 * 4);
   for (const [value, colour] of colours) {

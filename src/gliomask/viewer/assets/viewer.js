@@ -1,15 +1,19 @@
 /** The viewer of a case: its state and what is drawn from it. gliomask/viewer/__init__.py describes a scene. */
 
+import { Actions } from "./actions.js";
 import { make } from "./dom.js";
+import { Editor } from "./edit.js";
+import { acceptFiles } from "./files.js";
 import { helpDialog, listen } from "./keys.js";
 import { buildPanel } from "./panel.js";
 import { savePicture } from "./picture.js";
+import { listenToPointer } from "./pointer.js";
 import { buildReadout } from "./readout.js";
+import { headButtons, shortcutsOf } from "./shortcuts.js";
 import { Stage, loadLibrary, loadVolume, paint } from "./stage.js";
+import { Windows } from "./windows.js";
 
-const VIEWS = ["planes", "side", "space"];
-const PLANES = ["axial", "coronal", "sagittal"];
-const STEP = 0.1;
+const BESIDE = "beside:"; // before the names of the second examination
 
 /** Build the viewer inside an element; the promise resolves when the first picture is drawn. */
 export async function createViewer(element, scene, options = {}) {
@@ -34,10 +38,15 @@ class Viewer {
     this.closed = false;
     this.mm = scene.start_mm;
     this.pan = [0, 0, 0, 1];
+    this.measures = [];
+    this.windows = new Windows(this);
+    this.actions = new Actions(this);
+    this.editor = scene.edit ? new Editor(this) : null;
     const compared = scene.comparisons[0];
     this.state = {
-      view: "planes",
+      view: scene.beside ? "pair" : "planes",
       plane: "axial",
+      active: "axial",
       side: "sequences",
       image: scene.images[0].name,
       blend: "",
@@ -52,6 +61,7 @@ class Viewer {
       crosshair: true,
       cut: 0,
       brain: 0.3,
+      tool: "crosshair",
       shortcuts: options.shortcuts !== false,
     };
   }
@@ -62,40 +72,64 @@ class Viewer {
     this.status = make("p", { class: "status", role: "status" }, "Loading…");
     this.library = await loadLibrary(options.niivue ?? new URL("./niivue.js", import.meta.url).href);
     this.readout = buildReadout(scene);
-    this.panel = buildPanel(this);
     this.grid = make("div", { class: "stages" });
-    const shortcuts = this.shortcuts();
+    this.panel = buildPanel(this);
+    const shortcuts = shortcutsOf(this);
     this.help = helpDialog(shortcuts, () => this.state.shortcuts, (on) => (this.state.shortcuts = on));
     const head = make(
       "header",
       {},
       make("h1", {}, scene.title),
       make("p", { class: "notice" }, scene.notice),
-      make("div", { class: "buttons" }, ...this.headButtons()),
+      make("div", { class: "buttons" }, ...headButtons(this)),
     );
     const stage = make("section", { class: "stage", "aria-label": "Pictures" }, this.grid, this.readout.element, this.status);
     element.replaceChildren(head, stage, this.panel.element, this.help);
     this.unlisten = listen(element, shortcuts, () => this.state.shortcuts);
+    this.refuse = acceptFiles(element, this);
     this.resized = new ResizeObserver(() => this.arrange());
     this.resized.observe(this.grid);
     await this.render();
+    await this.editor?.open();
     this.status.textContent = "";
     this.loaded = this.loadAll();
   }
 
   /** Change the state and redraw. */
   set(changes) {
+    if (changes.plane) changes = { active: changes.plane, ...changes };
     Object.assign(this.state, changes);
     this.panel.reflect(this.state);
     return this.render().catch((error) => this.complain(error));
   }
 
+  /** Build the controls again after files were added. */
+  rebuild() {
+    const panel = buildPanel(this);
+    this.panel.element.replaceWith(panel.element);
+    this.panel = panel;
+  }
+
+  /** The views that this scene can show. */
+  get views() {
+    return [...(this.scene.beside ? ["pair"] : []), "planes", "one", "side", "space"];
+  }
+
   /** The tiles of the current view, each with its image and overlay. */
   tiles() {
-    const { view, side, image, shown } = this.state;
-    if (view !== "side") return [{ key: "main", image, overlay: shown, blend: this.state.blend }];
+    const { view, side, image, shown, blend } = this.state;
+    if (view === "pair") return [{ key: "main", image, overlay: shown, blend }, this.tileBeside()];
+    if (view !== "side") return [{ key: "main", image, overlay: shown, blend }];
     if (side === "masks") return this.overlays().map((overlay) => ({ key: `side-${overlay}`, image, overlay, blend: "" }));
     return this.scene.images.map(({ name }) => ({ key: `side-${name}`, image: name, overlay: shown, blend: "" }));
+  }
+
+  /** The second examination: the same sequence, or its first one. */
+  tileBeside() {
+    const { images, masks } = this.scene.beside;
+    const image = images.find(({ name }) => name === this.state.image) ?? images[0];
+    const overlay = this.state.shown === "none" || !masks.length ? "none" : BESIDE + masks[0].name;
+    return { key: "beside", image: BESIDE + image.name, overlay, blend: "" };
   }
 
   /** All overlays: the masks, and where they differ. */
@@ -115,9 +149,8 @@ class Viewer {
     for (const [number, tile] of tiles.entries()) {
       const { stage, caption } = await this.stageOf(tile);
       caption.textContent = this.captionOf(tile);
-      stage.setCrosshair(this.state.crosshair);
-      stage.setOutline(this.state.outline ? this.state.opacity : 0);
-      stage.show(this.prepare(layers[number], tile), this.mm, this.pan);
+      this.prepare(stage, layers[number], tile);
+      stage.show(layers[number], this.mm, this.pan);
     }
     this.arrange();
     this.read();
@@ -131,46 +164,77 @@ class Viewer {
   }
 
   /** Set the appearance of the volumes of a tile. */
-  prepare(layers, { overlay, blend, image }) {
+  prepare(stage, layers, { overlay, blend, image }) {
     const { opacity, outline, mix, view, brain } = this.state;
     layers[0].opacity = view === "space" ? brain : 1;
-    if (blend && blend !== image) layers[1].opacity = mix;
+    const blended = blend && blend !== image;
+    if (blended) layers[1].opacity = mix;
+    const top = layers[layers.length - 1];
+    // Lines are drawn above the pictures, where a line of one width can follow the voxels of one slice.
+    const edited = this.editor && overlay === this.editor.mask;
+    const above = overlay !== "none" && (outline || edited) && view !== "space" && onOneGrid(top, layers[0]);
+    stage.marks = { crosshair: this.state.crosshair, measures: this.measures, labels: null, brush: stage.marks.brush };
     if (overlay !== "none") {
-      const top = layers[layers.length - 1];
-      paint(top, this.coloursOf(overlay), { opacity, outline: outline && view !== "space" });
+      const colours = this.coloursOf(overlay);
+      paint(top, colours, { opacity, hidden: above && blended });
+      if (above) stage.marks.labels = { volume: top, colours, regions: this.regionsOf(overlay), outline, opacity };
     }
-    return layers;
+    stage.setOverlays(!above || blended);
+  }
+
+  /** Give a mask its colours before it is shown. */
+  coloured(name, volume) {
+    paint(volume, this.coloursOf(name), { opacity: this.state.opacity, hidden: false });
   }
 
   /** The colour of each label: that of the innermost region that is switched on. */
   coloursOf(overlay) {
-    const { scene, state } = this;
-    if (overlay === "compare") return scene.agreement.map(({ value, color }) => [value, color]);
-    const mask = scene.masks.find(({ name }) => name === overlay);
     const colours = new Map();
-    for (const { name, color } of scene.regions) {
-      if (state.regions.has(name)) for (const value of mask.regions[name] ?? []) colours.set(value, color);
-    }
+    for (const { members, color } of this.regionsOf(overlay)) for (const value of members) colours.set(value, color);
     return [...colours];
+  }
+
+  /** The labels of each region that is switched on, and its colour, innermost last. */
+  regionsOf(overlay) {
+    const { scene, state } = this;
+    if (overlay === "compare") return scene.agreement.map(({ value, color }) => ({ members: [value], color }));
+    const mask = this.maskOf(overlay);
+    if (mask.colours) return mask.colours.map(([value, color]) => ({ members: [value], color }));
+    const regions = [...scene.regions, ...(scene.beside?.regions ?? []).filter(({ name }) => !scene.regions.some((one) => one.name === name))];
+    const shown = (name) => state.regions.has(name) || !scene.regions.some((one) => one.name === name);
+    return regions.filter(({ name }) => shown(name) && mask.regions[name]).map(({ name, color }) => ({ members: mask.regions[name], color }));
   }
 
   overlayName(overlay) {
     return overlay === "compare" ? `${this.state.compared}-${this.state.region}` : overlay;
   }
 
+  imageOf(name) {
+    return this.sourceOf(name).images.find((image) => image.name === name.replace(BESIDE, ""));
+  }
+
+  maskOf(name) {
+    return this.sourceOf(name).masks.find((mask) => mask.name === name.replace(BESIDE, ""));
+  }
+
+  sourceOf(name) {
+    return name.startsWith(BESIDE) ? this.scene.beside : this.scene;
+  }
+
   /** A volume by name; it is loaded once. */
   volume(name) {
     if (!this.volumes.has(name)) {
-      const { images, masks, comparisons } = this.scene;
-      const found =
-        images.find((image) => image.name === name) ??
-        masks.find((mask) => mask.name === name) ??
-        comparisons.find(({ mask, region }) => `${mask}-${region}` === name);
+      const found = this.imageOf(name) ?? this.maskOf(name) ?? this.scene.comparisons.find(({ mask, region }) => `${mask}-${region}` === name);
       const loading = loadVolume(this.library, found.url, found);
-      loading.then((volume) => this.readout.add(name, volume), () => this.volumes.delete(name));
+      loading.then((volume) => this.arrived(name, volume), () => this.volumes.delete(name));
       this.volumes.set(name, loading);
     }
     return this.volumes.get(name);
+  }
+
+  arrived(name, volume) {
+    this.windows.apply(name, volume);
+    if (!name.startsWith(BESIDE)) this.readout.add(name, volume);
   }
 
   /** Load the remaining volumes in turn, so that switching is fast and the readout has all values. */
@@ -187,29 +251,30 @@ class Viewer {
     if (!this.stages.has(key)) {
       const caption = make("figcaption");
       const holder = make("div", { class: "canvas" });
-      const figure = make("figure", {}, holder, caption);
+      const figure = make("figure", {}, caption, holder);
       this.grid.append(figure);
-      const stage = new Stage(this.library, holder, `${this.scene.title}, slices; arrow keys move the crosshair`);
+      const label = `${this.scene.title}, slices; arrow keys move the crosshair, Page up and Page down change the slice`;
+      const stage = new Stage(this.library, holder, label, (one, plane, index) => this.actions.toSlice(one, plane, index));
       this.stages.set(key, { stage, caption, figure });
       await stage.open();
-      stage.view.onLocationChange = (location) => this.moved(stage, location);
-      stage.view.onMouseUp = () => this.follow(stage);
+      listenToPointer(stage, this.actions);
     }
     return this.stages.get(key);
   }
 
-  captionOf({ image, blend, overlay }) {
+  captionOf({ key, image, blend, overlay }) {
     const { view, side } = this.state;
     if (view === "side" && side === "masks") return this.overlayLabel(overlay);
-    const labels = Object.fromEntries(this.scene.images.map(({ name, label }) => [name, label]));
-    const second = blend && blend !== image ? ` + ${labels[blend]}` : "";
-    if (view === "side") return labels[image];
-    return `${labels[image]}${second}${overlay === "none" ? "" : `, ${this.overlayLabel(overlay)}`}`;
+    const label = this.imageOf(image).label;
+    const second = blend && blend !== image ? ` + ${this.imageOf(blend).label}` : "";
+    if (view === "side") return label;
+    const title = view === "pair" ? `${(key === "beside" ? this.scene.beside : this.scene).title}: ` : "";
+    return `${title}${label}${second}${overlay === "none" ? "" : `, ${this.overlayLabel(overlay)}`}`;
   }
 
   overlayLabel(overlay) {
-    if (overlay !== "compare") return this.scene.masks.find(({ name }) => name === overlay).label;
-    return `${this.state.region}: ${this.scene.masks.find(({ name }) => name === this.state.compared).label} against truth`;
+    if (overlay !== "compare") return this.maskOf(overlay).label;
+    return `${this.state.region}: ${this.maskOf(this.state.compared).label} against truth`;
   }
 
   /** The visible stages. */
@@ -218,22 +283,22 @@ class Viewer {
   }
 
   arrange() {
-    for (const stage of this.seen) stage.arrange(this.state.view, this.state.plane);
+    for (const stage of this.seen) {
+      stage.arrange(this.state.view, this.state.plane);
+      stage.frames.activate(this.state.active);
+    }
   }
 
-  moved(stage, { mm }) {
-    this.mm = [...mm].slice(0, 3);
-    this.follow(stage);
-    this.read();
-  }
-
-  follow(stage) {
-    this.pan = [...stage.view.scene.pan2Dxyzmm];
-    for (const other of this.seen) stage.lead(other);
+  /** Draw only what lies above the pictures. */
+  drawMarks() {
+    for (const stage of this.seen) {
+      stage.marks.measures = this.measures;
+      stage.drawMarks();
+    }
   }
 
   read() {
-    this.readout.show(this.mm, this.state.shown === "compare" ? this.overlayName("compare") : "");
+    this.readout.show(this.mm);
   }
 
   goTo(mm) {
@@ -242,25 +307,13 @@ class Viewer {
     this.read();
   }
 
-  /** Move the crosshair by voxels in screen directions: right, up, towards the reader. */
-  step(right, up, through) {
-    // Radiological convention: seen from the feet, the patient's right on the left; voxel steps are towards R, A, S.
-    const moves = {
-      axial: [-right, up, through],
-      coronal: [-right, through, up],
-      sagittal: [through, -right, up],
-    }[this.state.plane];
-    const [stage] = this.seen;
-    stage.view.moveCrosshairInVox(...moves);
-    this.mm = stage.place;
-    this.follow(stage);
-    this.read();
-  }
-
-  zoom(factor) {
-    for (const stage of this.seen) {
-      stage.zoom(factor, this.state.view === "space");
-      this.pan = [...stage.view.scene.pan2Dxyzmm];
+  /** Show the same part in all stages as in one. */
+  follow(stage) {
+    this.pan = [...stage.view.scene.pan2Dxyzmm];
+    for (const other of this.seen) {
+      if (other === stage) continue;
+      other.view.scene.pan2Dxyzmm = [...this.pan];
+      other.requestDraw();
     }
   }
 
@@ -286,23 +339,11 @@ class Viewer {
     return this.set({ regions });
   }
 
-  setWindow(low, high) {
-    return this.volume(this.state.image).then((volume) => {
-      volume.cal_min = low;
-      volume.cal_max = Math.max(high, low + 1e-3);
-      return this.render();
-    });
-  }
-
   save() {
     const { scene, state } = this;
     const figures = this.tiles().map(({ key }) => this.stages.get(key));
-    const legend =
-      state.shown === "compare"
-        ? scene.agreement
-        : state.shown === "none"
-          ? []
-          : scene.regions.filter(({ name }) => state.regions.has(name));
+    const shown = scene.regions.filter(({ name }) => state.regions.has(name));
+    const legend = { compare: scene.agreement, none: [] }[state.shown] ?? shown;
     return savePicture({ title: scene.title, notice: scene.notice, figures, legend, place: this.readout.placeText });
   }
 
@@ -312,61 +353,11 @@ class Viewer {
     this.status.setAttribute("role", "alert");
   }
 
-  headButtons() {
-    const button = (text, label, does, keys) =>
-      make("button", { type: "button", "aria-label": label, title: label, "aria-keyshortcuts": keys, onclick: does }, text);
-    return [
-      button("−", "Zoom out", () => this.zoom(1 / 1.25), "-"),
-      button("+", "Zoom in", () => this.zoom(1.25), "+"),
-      button("Fit", "Show the whole image", () => this.zoom(0), "0"),
-      button("To tumour", "Go to the tumour", () => this.goTo(this.scene.start_mm), "h"),
-      button("Save picture", "Save a picture (PNG)", () => this.save(), "s"),
-      button("?", "Keys, mouse and touch", () => this.help.showModal(), "?"),
-    ];
-  }
-
-  shortcuts() {
-    const { scene } = this;
-    const move = (...steps) => (event) => this.step(...steps.map((step) => step * (event.shiftKey ? 10 : 1)));
-    const dim = (sign) => () => this.set({ opacity: Math.min(1, Math.max(0, this.state.opacity + sign * STEP)) });
-    const letters = { WT: "w", TC: "t", ET: "e", RC: "r" };
-    return [
-      ...scene.images.map(({ name, label }, number) => ({
-        keys: [`${number + 1}`], says: label, does: () => this.set({ image: name }),
-      })),
-      ...scene.regions.map(({ name, label }) => ({
-        keys: [letters[name] ?? name[0].toLowerCase()], says: `${label} on or off`, does: () => this.toggleRegion(name),
-      })),
-      { keys: ["m"], says: "mask on or off", does: () => this.toggleMask() },
-      { keys: ["n"], says: "next mask, then where they differ", does: () => this.next(["none", ...this.overlays()], "shown") },
-      { keys: ["o"], says: "outlines or filled", does: () => this.set({ outline: !this.state.outline }) },
-      { keys: ["["], says: "decrease the opacity of the mask", does: dim(-1) },
-      { keys: ["]"], says: "increase the opacity of the mask", does: dim(1) },
-      { keys: ["v"], says: "next view: planes, side by side, 3D", does: () => this.next(VIEWS, "view") },
-      { keys: ["p"], says: "next plane: axial, coronal, sagittal", does: () => this.next(PLANES, "plane") },
-      {
-        keys: ["b"], says: "blend in the next sequence",
-        does: () => this.next(["", ...scene.images.map(({ name }) => name)], "blend"),
-      },
-      { keys: ["ArrowLeft"], shown: ["←", "→", "↑", "↓"], says: "move the crosshair; with Shift by ten", does: move(-1, 0, 0) },
-      { keys: ["ArrowRight"], does: move(1, 0, 0) },
-      { keys: ["ArrowUp"], does: move(0, 1, 0) },
-      { keys: ["ArrowDown"], does: move(0, -1, 0) },
-      { keys: ["PageUp"], shown: ["Page up", "Page down"], says: "next or previous slice", does: move(0, 0, 1) },
-      { keys: ["PageDown"], does: move(0, 0, -1) },
-      { keys: ["+", "="], shown: ["+", "-", "0"], says: "zoom in, zoom out, whole image", does: () => this.zoom(1.25) },
-      { keys: ["-"], does: () => this.zoom(1 / 1.25) },
-      { keys: ["0"], does: () => this.zoom(0) },
-      { keys: ["h"], says: "go to the tumour", does: () => this.goTo(scene.start_mm) },
-      { keys: ["x"], says: "crosshair on or off", does: () => this.set({ crosshair: !this.state.crosshair }) },
-      { keys: ["s"], says: "save a picture", does: () => this.save() },
-      { keys: ["?"], says: "show this list", does: () => this.help.showModal() },
-    ];
-  }
-
   destroy() {
     this.closed = true;
     this.unlisten?.();
+    this.editor?.close();
+    this.refuse?.();
     this.resized?.disconnect();
     for (const { stage } of this.stages.values()) stage.close();
     this.stages.clear();
@@ -374,4 +365,11 @@ class Viewer {
     this.element.replaceChildren();
     delete this.element.dataset.loaded;
   }
+}
+
+/** Whether two volumes have the same voxels in the same places. */
+export function onOneGrid(one, other) {
+  const numbers = (volume) => [...volume.hdr.dims.slice(1, 4), ...volume.hdr.affine.flat()];
+  const [first, second] = [numbers(one), numbers(other)];
+  return first.every((value, place) => Math.abs(value - second[place]) < 1e-3);
 }

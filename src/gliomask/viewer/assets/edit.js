@@ -1,0 +1,263 @@
+/** Correct a mask: brush strokes are made here, other operations by the server, which also saves. */
+
+import { AXES, strides } from "./geometry.js";
+
+const MOST_STEPS = 50; // that can be undone
+const AT_WORK_S = 60; // a reader who does nothing for longer is not counted as working
+const BRUSHES = ["brush", "eraser"];
+
+export class Editor {
+  constructor(viewer) {
+    this.viewer = viewer;
+    const { mask, tables, autosave_s, seconds, target } = viewer.scene.edit;
+    Object.assign(this, { mask, tables, autosave: autosave_s, seconds, target });
+    this.window = crypto.randomUUID?.() ?? `${Math.random()}`;
+    this.options = { region: Object.keys(tables)[0], mm: 6, ball: false, low: 0, high: 0, reach: 2 };
+    this.done = [];
+    this.undone = [];
+    this.dirty = 0; // when the first unsaved change was made
+    this.said = "";
+    this.findings = [];
+    this.acted = performance.now();
+  }
+
+  async open() {
+    this.volume = await this.viewer.volume(this.mask);
+    this.viewer.coloured(this.mask, this.volume);
+    await this.ask("open", { take: false }).then(() => this.say("Not changed yet."), (error) => this.say(error.message, error));
+    this.timer = setInterval(() => this.tick(), 250);
+    this.leave = () => navigator.sendBeacon(this.address("close", {}));
+    this.warn = (event) => this.dirty && event.preventDefault();
+    addEventListener("pagehide", this.leave);
+    addEventListener("beforeunload", this.warn);
+  }
+
+  close() {
+    clearInterval(this.timer);
+    removeEventListener("pagehide", this.leave);
+    removeEventListener("beforeunload", this.warn);
+    this.leave?.();
+  }
+
+  get values() {
+    return this.volume.labels;
+  }
+
+  tick() {
+    const now = performance.now();
+    if (!document.hidden && now - this.acted < 1000 * AT_WORK_S) this.seconds += 0.25;
+    if (this.dirty && now - this.dirty > 1000 * this.autosave && !this.saving) this.save();
+  }
+
+  // Brush strokes
+
+  start(stage, drag) {
+    if (!BRUSHES.includes(drag.tool)) return;
+    this.stroke = new Map();
+    this.last = null;
+    this.drag(stage, drag, drag.x, drag.y);
+  }
+
+  drag(stage, drag, x, y) {
+    this.hover(stage, x, y);
+    if (!this.stroke || !BRUSHES.includes(drag.tool)) return;
+    const voxel = stage.grid.clamp(drag.slice.toVoxel(x, y));
+    const steps = this.last ? Math.max(...voxel.map((value, axis) => Math.abs(value - this.last[axis]))) : 1;
+    for (let step = 1; step <= steps; step += 1) {
+      const share = step / steps;
+      this.stamp(stage.grid, drag.slice, voxel.map((value, axis) => Math.round(this.last ? this.last[axis] + share * (value - this.last[axis]) : value)), drag.tool);
+    }
+    this.last = voxel;
+    for (const one of this.viewer.seen) one.requestMarks();
+  }
+
+  /** Change the voxels whose centres are within half the size of the brush of a voxel. */
+  stamp({ size, spacing }, { axis }, centre, tool) {
+    const table = this.tables[this.options.region][tool === "brush" ? "add" : "remove"];
+    const { first, steps } = strides(this.volume);
+    const radius = this.options.mm / 2;
+    const reach = spacing.map((mm, one) => (one === axis && !this.options.ball ? 0 : Math.floor(radius / mm)));
+    const range = (one) => [Math.max(0, centre[one] - reach[one]), Math.min(size[one] - 1, centre[one] + reach[one])];
+    const [[x0, x1], [y0, y1], [z0, z1]] = [range(0), range(1), range(2)];
+    for (let z = z0; z <= z1; z += 1) {
+      for (let y = y0; y <= y1; y += 1) {
+        for (let x = x0; x <= x1; x += 1) {
+          if (Math.hypot((x - centre[0]) * spacing[0], (y - centre[1]) * spacing[1], (z - centre[2]) * spacing[2]) > radius + 1e-6) continue;
+          const place = first + x * steps[0] + y * steps[1] + z * steps[2];
+          const old = this.values[place];
+          if (table[old] === old) continue;
+          if (!this.stroke.has(place)) this.stroke.set(place, old);
+          this.values[place] = table[old];
+        }
+      }
+    }
+  }
+
+  finish() {
+    if (!this.stroke) return;
+    const places = Uint32Array.from(this.stroke.keys());
+    const before = Uint8Array.from(this.stroke.values());
+    this.stroke = null;
+    this.keep(places, before, places.map((place) => this.values[place]));
+  }
+
+  cancel() {
+    if (!this.stroke) return;
+    for (const [place, old] of this.stroke) this.values[place] = old;
+    this.stroke = null;
+  }
+
+  hover(stage, x, y) {
+    const shown = BRUSHES.includes(this.viewer.state.tool) && stage.sliceAt(x, y);
+    for (const one of this.viewer.seen) one.marks.brush = null;
+    if (shown) stage.marks.brush = (draw, slice) => slice.plane === shown.plane && this.circle(draw, slice, x, y);
+    for (const one of this.viewer.seen) one.requestMarks();
+  }
+
+  circle(draw, slice, x, y) {
+    const [wide, high] = slice.pixels;
+    const radius = this.options.mm / 2;
+    draw.beginPath();
+    draw.ellipse(x, y, (radius / slice.grid.spacing[slice.across]) * wide, (radius / slice.grid.spacing[slice.up]) * high, 0, 0, 2 * Math.PI);
+    draw.strokeStyle = "#fff";
+    draw.lineWidth = 1.5;
+    draw.setLineDash(this.viewer.state.tool === "eraser" ? [4, 3] : []);
+    draw.stroke();
+    draw.setLineDash([]);
+  }
+
+  // Steps
+
+  /** Keep a step, so that it can be undone. */
+  keep(places, before, after) {
+    if (places.length) {
+      this.done.push({ places, before, after });
+      this.done.splice(0, this.done.length - MOST_STEPS);
+      this.undone = [];
+      this.touch();
+    }
+    this.redraw();
+  }
+
+  undo() {
+    this.move(this.done, this.undone, "before");
+  }
+
+  redo() {
+    this.move(this.undone, this.done, "after");
+  }
+
+  move(from, to, which) {
+    const step = from.pop();
+    if (!step) return;
+    step.places.forEach((place, number) => (this.values[place] = step[which][number]));
+    to.push(step);
+    this.touch();
+    this.redraw();
+  }
+
+  touch() {
+    this.acted = performance.now();
+    this.dirty ||= performance.now();
+    this.findings = [];
+    this.say("Changed, not saved yet.");
+  }
+
+  redraw() {
+    const { viewer } = this;
+    this.volume.painted = "";
+    viewer.panel.reflect(viewer.state);
+    for (const stage of viewer.seen) stage.requestMarks();
+    clearTimeout(this.later);
+    // The head in 3D is drawn when the reader has paused, because that takes longer.
+    this.later = setTimeout(() => !viewer.closed && viewer.render().catch((error) => viewer.complain(error)), 400);
+  }
+
+  /** Let the server do an operation on the chosen region. */
+  async apply(operation) {
+    const { viewer, options } = this;
+    const [stage] = viewer.seen;
+    const plane = viewer.state.active;
+    const wanted = { operation, region: options.region, image: viewer.state.image, mm: operation === "smooth" ? 1 : options.reach, low: options.low, high: options.high };
+    try {
+      const answer = await this.ask("apply", { ...wanted, ...this.place(stage, plane) }, this.values);
+      const labels = new Uint8Array(await answer.arrayBuffer());
+      const places = [];
+      labels.forEach((value, place) => value !== this.values[place] && places.push(place));
+      const changed = Uint32Array.from(places);
+      const before = Uint8Array.from(places, (place) => this.values[place]);
+      const after = Uint8Array.from(places, (place) => labels[place]);
+      changed.forEach((place, number) => (this.values[place] = after[number]));
+      if (!changed.length) this.say("The operation changes nothing here.");
+      this.keep(changed, before, after);
+    } catch (error) {
+      this.say(error.message, error);
+    }
+  }
+
+  /** The crosshair and the active slice, in the axes of the file's array. */
+  place(stage, plane) {
+    const { first, steps } = strides(this.volume);
+    const size = this.volume.hdr.dims.slice(1, 4);
+    const indices = (voxel) => {
+      const offset = first + voxel.reduce((sum, value, axis) => sum + value * steps[axis], 0);
+      return [offset % size[0], Math.floor(offset / size[0]) % size[1], Math.floor(offset / (size[0] * size[1]))];
+    };
+    const seed = indices(stage.voxel);
+    const step = steps[AXES[plane][0]];
+    const axis = [1, size[0], size[0] * size[1]].indexOf(Math.abs(step));
+    return { seed, axis, index: seed[axis], step: Math.sign(step) };
+  }
+
+  // Saving
+
+  async save(finish = false) {
+    if (this.saving) return;
+    this.saving = true;
+    const since = this.dirty;
+    this.dirty = 0;
+    this.say("Saving…");
+    try {
+      const answer = await this.ask("save", { seconds: this.seconds, finish }, this.values);
+      const record = await answer.json();
+      const change = ([name, { ml_before: before, ml_after: after }]) => `${name}: ${before.toFixed(2)} mL before, ${after.toFixed(2)} mL now`;
+      this.findings = [...Object.entries(record.regions).map(change), ...(record.findings ?? [])];
+      if (!this.dirty) this.say(`${finish ? "Finished and checked" : "Saved"} at ${new Date().toLocaleTimeString()}: ${this.target}`);
+    } catch (error) {
+      this.dirty = since || performance.now();
+      this.say(`NOT SAVED: ${error.message} The changes are still in this page.`, error);
+      this.dirty = performance.now(); // tried again after the usual time
+    }
+    this.saving = false;
+    this.viewer.panel.reflect(this.viewer.state);
+  }
+
+  takeOver() {
+    return this.ask("open", { take: true }).then(() => this.say("This window edits now."), (error) => this.say(error.message, error));
+  }
+
+  say(text, problem = null) {
+    this.said = text;
+    this.problem = problem;
+    this.viewer.panel.reflect(this.viewer.state);
+  }
+
+  address(name, wanted) {
+    return `edit/${name}?request=${encodeURIComponent(JSON.stringify({ window: this.window, ...wanted }))}`;
+  }
+
+  async ask(name, wanted, voxels = null) {
+    const headers = voxels ? { "Content-Encoding": "gzip", "Content-Type": "application/octet-stream" } : {};
+    const body = voxels ? await new Response(new Blob([voxels]).stream().pipeThrough(new CompressionStream("gzip"))).arrayBuffer() : null;
+    let answer;
+    try {
+      answer = await fetch(this.address(name, wanted), { method: "POST", headers, body });
+    } catch {
+      throw new Error("gliomask view does not answer; is it still running?");
+    }
+    if (answer.ok) return answer;
+    const error = new Error((await answer.json().catch(() => ({}))).message ?? `the server answered ${answer.status}`);
+    error.status = answer.status;
+    throw error;
+  }
+}

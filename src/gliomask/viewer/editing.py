@@ -1,0 +1,231 @@
+"""Correct a mask: what a page of the viewer sends is saved beside the original, never over it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from gliomask.errors import InputError
+from gliomask.files import check_writable, one_writer, write_text
+from gliomask.labels import check_labels, label_values
+from gliomask.metrics import Mask, dice
+from gliomask.version import VERSION
+from gliomask.viewer.operations import Labels, Request, correct, small_pieces, tables
+from gliomask.viewer.scene import Scene, ShownMask
+from gliomask.volume import Volume, match_axes, read_volume, voxel_volume_ml, write_volume
+
+AUTOSAVE_S = 15.0
+"""Seconds after the first unsaved change; with the time that saving takes, a crash loses less than 20 seconds."""
+
+
+class WindowError(Exception):
+    """Another window edits the mask."""
+
+
+@dataclass(eq=False)
+class Editing:
+    """One mask that is being corrected. Its methods may be called by several threads."""
+
+    scene: Scene
+    mask: ShownMask
+    original: Path
+    target: Path
+    by: str = ""
+    autosave_s: float = AUTOSAVE_S
+    start: Labels = field(init=False)
+    """The labels with which the page starts: the original, or what was saved at `target` before."""
+    seconds: float = field(init=False, default=0.0)
+    _window: str = field(init=False, default="")
+    _since: str = field(init=False, default="")
+    _lock: Lock = field(init=False, default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self.start = self.mask.labels.data[0]
+        if self.target.exists():
+            self.start, self.seconds = self._earlier()
+
+    @property
+    def record_path(self) -> Path:
+        """The JSON file beside the mask."""
+        return self.target.with_name(f"{self.target.name.removesuffix('.nii.gz')}.json")
+
+    def content(self) -> dict[str, Any]:
+        """Return what the page needs, ready for JSON."""
+        return {
+            "mask": self.mask.name,
+            "target": self.target.name,
+            "autosave_s": self.autosave_s,
+            "seconds": round(self.seconds, 1),
+            "tables": {
+                region: {"add": table.add.tolist(), "remove": table.remove.tolist()}
+                for region, table in tables(self.mask.convention).items()
+            },
+        }
+
+    def as_saved(self) -> Scene:
+        """Return the scene with the mask as it was saved last."""
+        mask = self.mask
+        labels = Volume(self.start[None], mask.labels.affine)
+        shown = ShownMask(mask.name, mask.role, mask.label, labels, mask.convention)
+        saved = Scene(self.scene.title, self.scene.images, (shown, *self.scene.masks[1:]))
+        saved.__dict__["box"] = self.scene.box  # the page's arrays keep their shape
+        return saved
+
+    def open(self, window: str, *, take: bool = False) -> None:
+        """Give a window the right to edit.
+
+        Raises:
+            WindowError: Another window has it, unless `take` takes it away from that one.
+        """
+        with self._lock:
+            if self._window and self._window != window and not take:
+                raise WindowError(f"Another window edits this mask, since {self._since}.")
+            self._window, self._since = window, datetime.now().astimezone().strftime("%H:%M:%S")
+
+    def close(self, window: str) -> None:
+        """Take the right back when a window is closed."""
+        with self._lock:
+            if self._window == window:
+                self._window = ""
+
+    def apply(self, window: str, content: bytes, wanted: Mapping[str, Any]) -> bytes:
+        """Return the voxels after an operation; `wanted` is a `Request` with `operation` and `image`."""
+        labels = self._labels(window, content)
+        request = dict(wanted)
+        operation, name = str(request.pop("operation", "")), str(request.pop("image", ""))
+        image = self.scene.images.get(name, next(iter(self.scene.images.values())))
+        if "seed" in request:
+            request["seed"] = tuple(int(value) for value in request["seed"])
+        spacing = self.mask.labels.grid.spacing_mm
+        try:
+            parsed = Request(**request)
+            done = correct(
+                labels, self.mask.convention, operation, parsed, image=image.data[0][self.scene.box], spacing_mm=spacing
+            )
+        except (TypeError, IndexError) as error:
+            raise InputError(f"the operation cannot be done: {error}.") from error
+        return done.tobytes(order="F")
+
+    def save(self, window: str, content: bytes, seconds: float, *, finished: bool = False) -> dict[str, Any]:
+        """Write the mask and its record; return the record.
+
+        Raises:
+            WindowError: Another window edits the mask.
+            InputError: The labels are invalid, or the files cannot be written; the last ones are left as they were.
+        """
+        part = self._labels(window, content)
+        with self._lock:
+            whole = self.mask.labels.data[0].copy()
+            whole[self.scene.box] = part
+            write_volume(self.target, Volume(whole[None], self.mask.labels.affine), like=self.original)
+            self.start, self.seconds = whole, float(seconds)
+            record = self._record(whole, finished)
+            write_text(self.record_path, json.dumps(record, indent=2) + "\n")
+        return record
+
+    def finish(self, window: str, content: bytes, seconds: float) -> dict[str, Any]:
+        """Save, read the file again, and return the record with `findings`: what a reader should look at."""
+        record = self.save(window, content, seconds, finished=True)
+        saved = match_axes(read_volume(self.target, mask=True), self.mask.labels.grid)
+        findings = []
+        if difference := self.mask.labels.grid.difference(saved.grid):
+            findings.append(f"The grid of {self.target.name} differs from the original's in {difference}.")
+        check_labels(label_values(saved.data), self.mask.convention, self.target.name)
+        regions = {name: self._region(saved.data[0], name) for name in self.mask.convention.regions}
+        for outer, inner in (("WT", "TC"), ("TC", "ET")):
+            if outer in regions and inner in regions and (regions[inner] & ~regions[outer]).any():
+                findings.append(f"{inner} is not inside {outer}.")
+        for name, inside in regions.items():
+            for size, (x, y, z) in small_pieces(inside):
+                findings.append(f"{name} has a piece of {size} voxel{'s' * (size > 1)} at {x} {y} {z}.")
+        return {**record, "findings": findings}
+
+    def _labels(self, window: str, content: bytes) -> Labels:
+        """Return the labels that a page sent, `(X, Y, Z)` of the scene's box."""
+        if window != self._window:
+            raise WindowError(f"Another window edits this mask, since {self._since}; this one saves nothing any more.")
+        shape = tuple(span.stop - span.start for span in self.scene.box)
+        if len(content) != int(np.prod(shape)):
+            raise InputError(f"{len(content)} voxels were sent for a grid of {shape}.")
+        labels = np.frombuffer(content, np.uint8).reshape(shape, order="F")
+        check_labels(label_values(labels), self.mask.convention, self.target.name)
+        return labels
+
+    def _region(self, labels: Labels, name: str) -> Mask:
+        inside: Mask = np.isin(labels, sorted(self.mask.convention.regions[name]))
+        return inside
+
+    def _record(self, labels: Labels, finished: bool) -> dict[str, Any]:
+        before, voxel_ml = self.mask.labels.data[0], voxel_volume_ml(self.mask.labels.affine)
+        regions = {}
+        for name in self.mask.convention.regions:
+            old, new = self._region(before, name), self._region(labels, name)
+            regions[name] = {
+                "ml_before": round(float(np.count_nonzero(old)) * voxel_ml, 3),
+                "ml_after": round(float(np.count_nonzero(new)) * voxel_ml, 3),
+                "dice_with_original": round(dice(old, new), 4) if old.any() or new.any() else None,
+            }
+        return {
+            "case": self.scene.title,
+            "original": self.original.name,
+            "convention": self.mask.convention.name,
+            **({"by": self.by} if self.by else {}),
+            "regions": regions,
+            "voxels_changed": int(np.count_nonzero(before != labels)),
+            "seconds": round(self.seconds, 1),
+            "finished": finished,
+            "saved": datetime.now(timezone.utc).isoformat("T", "seconds"),
+            "gliomask": VERSION,
+        }
+
+    def _earlier(self) -> tuple[Labels, float]:
+        """Return what was saved before, and the seconds spent on it."""
+        saved = match_axes(read_volume(self.target, mask=True), self.mask.labels.grid)
+        way_out = "Move it away, or choose another folder with --output."
+        if difference := self.mask.labels.grid.difference(saved.grid):
+            raise InputError(f"{self.target}: is on another grid than the mask, in {difference}. {way_out}")
+        check_labels(label_values(saved.data), self.mask.convention, str(self.target))
+        try:
+            record = json.loads(self.record_path.read_text("utf-8"))
+            if record["original"] != self.original.name:
+                raise InputError(f"{self.target}: is a correction of {record['original']}. {way_out}")
+            return saved.data[0], float(record["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return saved.data[0], 0.0
+
+
+@contextmanager
+def edit_mask(
+    scene: Scene, original: Path, folder: Path, *, by: str = "", autosave_s: float = AUTOSAVE_S
+) -> Iterator[Editing]:
+    """Correct the first mask of a scene, saved as `CASE_edited.nii.gz` and `CASE_edited.json` in a folder.
+
+    A correction that is there already is continued. While the block runs, no other process can edit the same files.
+
+    Args:
+        scene: The scene; its first mask is corrected.
+        original: The file of that mask; it is never written to.
+        folder: Where to save.
+        by: Who corrects it, for the record; empty for nobody.
+        autosave_s: Seconds after the first unsaved change until the page saves it.
+
+    Raises:
+        InputError: The folder cannot be written to, another process edits the mask, or an earlier correction does not
+            fit to it.
+    """
+    target = folder / f"{scene.title}_edited.nii.gz"
+    if target.resolve() == original.resolve():
+        raise InputError(
+            f"{original}: would be overwritten by its own correction. Choose another folder with --output."
+        )
+    check_writable(folder)
+    with one_writer(folder, f"{scene.title}_edited"):
+        yield Editing(scene, scene.masks[0], original, target, by, autosave_s)

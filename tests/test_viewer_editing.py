@@ -1,0 +1,194 @@
+"""Correcting a mask in the browser: strokes, operations, undo and saving, equal to the same done with NumPy."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from browser import NEEDS_VIEWER, drawn, open_page
+from gliomask.cases import Case
+from gliomask.labels import get_convention
+from gliomask.viewer import edit_mask, read_scene, serve_scene
+from gliomask.viewer.operations import Request, correct, tables
+from gliomask.volume import read_volume, reorient, write_volume
+
+pytestmark = NEEDS_VIEWER
+BRATS = get_convention("brats2021")
+SOON = 0.5  # seconds until the page saves
+
+
+@pytest.fixture
+def case(write_case: Callable[..., Case]) -> Case:
+    return write_case("brats2021")
+
+
+@pytest.fixture
+def mask(case: Case, tmp_path: Path) -> Path:
+    assert case.mask is not None
+    path = tmp_path / "predictions" / f"{case.id}.nii.gz"
+    write_volume(path, read_volume(case.mask, mask=True), like=case.mask)
+    return path
+
+
+@pytest.fixture
+def edited(case: Case, mask: Path) -> Iterator[tuple[Any, Path]]:
+    """The page of an editor that saves soon, and the file that it saves to."""
+    scene = read_scene(case, [mask])
+    with (
+        edit_mask(scene, mask, mask.parent, autosave_s=SOON) as editing,
+        serve_scene(scene, editing=editing) as served,
+        open_page(served.url, (served.url, "blob:", "data:"), width=1000, expected=("409", "422")) as page,
+    ):
+        page.wait_for_selector("#viewer[data-ready][data-loaded]")
+        yield page, editing.target
+
+
+def until(true: Callable[[], Any], seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def said(page: Any) -> str:
+    return str(page.locator(".said").text_content())
+
+
+def saved(page: Any, path: Path) -> np.ndarray:
+    """The labels in the file after the page has saved."""
+    until(lambda: said(page).startswith("Saved"))
+    labels: np.ndarray = read_volume(path, mask=True).data[0]
+    return labels
+
+
+def click_at(page: Any, right: float = 0, down: float = 0) -> tuple[int, ...]:
+    """Click near the middle of the axial slice with the crosshair; return the voxel there, in the order of the file."""
+    page.check("input[value=crosshair]")
+    page.mouse.click(*place(page, right, down))
+    drawn(page)
+    text = page.locator("[data-name=voxel]").text_content()
+    return tuple(int(word) for word in text.split())
+
+
+def place(page: Any, right: float, down: float) -> tuple[float, float]:
+    box = page.locator(".tile[data-plane=axial]").bounding_box()
+    return box["x"] + box["width"] / 2 - 12 + right, box["y"] + box["height"] / 2 + 2 + down
+
+
+def test_strokes_and_operations_equal_numpy(edited: tuple[Any, Path], mask: Path) -> None:
+    """Brush, eraser, an operation, undo and redo, by mouse and keys, give the file that NumPy gives."""
+    page, path = edited
+    original = mask.read_bytes()
+    before = read_volume(mask, mask=True)
+    expected = before.data[0].copy()
+    spacing = before.grid.spacing_mm
+    indices = np.stack(np.indices(expected.shape), axis=-1)
+    click_at(page)  # afterwards the readout below the pictures has its final height
+    for tool, region, size, where in (("q", "ET", 8, (60, 40)), ("y", "WT", 6, (-30, 10))):
+        voxel = click_at(page, *where)
+        page.locator("fieldset", has_text="Region").locator(f"input[value={region}]").check()
+        page.locator("input[name=brush-mm]").fill(str(size))
+        page.locator("fieldset", has_text="Shape").locator("input[value=ball]").check()
+        page.locator("canvas.marks").focus()
+        page.keyboard.press(tool)
+        page.mouse.click(*place(page, *where))
+        ball = np.linalg.norm((indices - voxel) * spacing, axis=-1) <= size / 2 + 1e-6
+        table = tables(BRATS)[region]
+        expected = np.where(ball, (table.add if tool == "q" else table.remove)[expected], expected)
+    assert not np.array_equal(expected, before.data[0])
+    assert np.array_equal(saved(page, path), expected)
+    page.locator("fieldset", has_text="Region").locator("input[value=TC]").check()
+    page.locator("button[name=smooth]").click()
+    smooth = correct(expected, BRATS, "smooth", Request("TC"), image=expected, spacing_mm=spacing)
+    until(lambda: np.array_equal(read_volume(path, mask=True).data[0], smooth))
+    page.locator("canvas.marks").focus()
+    page.keyboard.press("Control+z")
+    until(lambda: np.array_equal(read_volume(path, mask=True).data[0], expected))
+    for _ in range(2):
+        page.keyboard.press("u")
+    until(lambda: np.array_equal(read_volume(path, mask=True).data[0], before.data[0]))
+    for _ in range(3):
+        page.keyboard.press("k")
+    until(lambda: np.array_equal(read_volume(path, mask=True).data[0], smooth))
+    until(lambda: said(page).startswith("Saved"))
+    page.locator("button[name=finish]").click()
+    until(lambda: said(page).startswith("Finished"))
+    record = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+    assert record["finished"] is True
+    assert record["voxels_changed"] == np.count_nonzero(smooth != before.data[0])
+    assert mask.read_bytes() == original
+
+
+def test_a_drag_paints_a_disc_along_its_way(edited: tuple[Any, Path], mask: Path) -> None:
+    """A stroke in a slice changes only that slice, leaves no gaps, and is one step of undoing."""
+    page, path = edited
+    before = read_volume(mask, mask=True)
+    page.locator("canvas.marks").focus()
+    page.keyboard.press("q")
+    page.mouse.move(*place(page, -120, 90))
+    page.mouse.down()
+    page.mouse.move(*place(page, 120, 90))
+    page.mouse.up()
+    changed = saved(page, path) != before.data[0]
+    ras = reorient(type(before)(changed[None].astype(np.uint8), before.affine), "RAS").data[0]
+    assert np.count_nonzero(ras.any(axis=(0, 1))) == 1
+    columns = np.flatnonzero(ras.any(axis=(1, 2)))
+    assert len(columns) > 4
+    page.keyboard.press("u")
+    until(lambda: np.array_equal(read_volume(path, mask=True).data[0], before.data[0]))
+
+
+def test_a_second_window_is_told_and_can_take_over(edited: tuple[Any, Path]) -> None:
+    """The second window says that another one edits; after it has taken over, the first one cannot save."""
+    page, _ = edited
+    second = page.context.new_page()
+    second.goto(page.url)
+    second.wait_for_selector("#viewer[data-ready][data-loaded]")
+    assert "Another window edits this mask" in said(second)
+    second.locator("button[name=take]").click()
+    until(lambda: "This window edits now" in said(second))
+    page.locator("button[name=save]").click()
+    until(lambda: said(page).startswith("NOT SAVED: Another window"))
+    second.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_killed_server_and_browser_lose_only_what_was_not_saved_yet(case: Case, mask: Path) -> None:
+    """After the server is killed the file has what was saved, the page says that it cannot save, and work continues."""
+    assert case.mask is not None
+    command = [sys.executable, "-u", "-m", "gliomask"]
+    arguments = ["view", str(case.mask.parent), str(mask), "--edit", "--no-browser"]
+    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        path = mask.parent / f"{case.id}_edited.nii.gz"
+        with open_page(url, (url, "blob:", "data:"), width=1000, expected=("ERR_", "Failed to load")) as page:
+            page.wait_for_selector("#viewer[data-ready][data-loaded]")
+            page.locator("canvas.marks").focus()
+            page.keyboard.press("q")
+            page.mouse.click(*place(page, 70, 60))
+            start = time.monotonic()
+            until(path.is_file)
+            assert time.monotonic() - start < 20
+            until(lambda: said(page).startswith("Saved"))
+            kept = read_volume(path, mask=True).data
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            page.mouse.click(*place(page, -90, 60))
+            page.locator("button[name=save]").click()
+            until(lambda: re.match(r"NOT SAVED.*does not answer", said(page)))
+    assert np.array_equal(read_volume(path, mask=True).data, kept)
+    scene = read_scene(case, [mask])
+    with edit_mask(scene, mask, mask.parent) as again:
+        assert np.array_equal(again.start[None], kept)
