@@ -53,7 +53,12 @@ def shared(scene: Scene) -> Iterator[Any]:
     """The viewer with all volumes loaded; opening it takes longer than the tests."""
     with (
         serve_scene(scene, beside=scene_of(2, "second")) as served,
-        open_page(served.url, (served.url, "blob:", "data:"), width=1000) as opened,
+        open_page(
+            served.url,
+            (served.url, "blob:", "data:"),
+            width=1000,
+            expected=("niivue-error Error processing NIfTI",),  # of a dropped file that is none
+        ) as opened,
     ):
         opened.wait_for_selector("#viewer[data-ready][data-loaded]")
         opened.on("filechooser", lambda chooser: None)  # intercepts them from now on
@@ -445,8 +450,9 @@ def test_two_examinations_move_together(page: Any) -> None:
 def test_fingers_change_the_slice_and_zoom(page: Any, width: int) -> None:
     """One finger changes the slice, a tap moves the crosshair, two fingers zoom."""
     page.set_viewport_size({"width": width, "height": 900})
-    page.wait_for_timeout(200)
     page.locator(".stages").scroll_into_view_if_needed()
+    places: list[tuple[float, float]] = [(0, 0)]
+    until(lambda: places.append(centre(page, "axial")) or drawn(page) or places[-1] == places[-2])
     before, picture = counts(page), seen(page)
     x, y = centre(page, "axial")
     touch(page, [[(x, y)], [(x, y - 15)], [(x, y - 31)]])

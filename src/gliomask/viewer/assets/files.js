@@ -5,6 +5,7 @@ import { volumeOf } from "./stage.js";
 
 const COLOURS = ["#56b4e9", "#e69f00", "#d55e00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#999999"];
 const MOST_LABELS = 12; // a file with more different values is an image
+const READABLE_MS = 10_000; // for how long a message lies on the pictures
 const ENDINGS = /\.(nii|nii\.gz|hdr|mgz|mgh|nrrd|mha|mhd)$/i;
 
 /** Accept dropped files, and add a hidden control to choose some; returns a function that ends this. */
@@ -32,6 +33,8 @@ async function add(viewer, files) {
       await addVolume(viewer, file.name, await volumeOf(viewer.library, await file.arrayBuffer(), file.name));
     } catch (error) {
       viewer.complain(new Error(`${file.name}: cannot be shown: ${error.message}.`));
+      const text = viewer.status.textContent;
+      setTimeout(() => viewer.status.textContent === text && (viewer.status.textContent = ""), READABLE_MS);
     }
   }
 }
