@@ -89,7 +89,7 @@ def test_the_documented_commands_give_what_the_command_line_gives(
     assert ran.returncode == 0, ran.stderr
     files = [word for name in ("t1", "t1ce", "t2", "flair") for word in (f"--{name}", str(tmp_path / f"{name}.nii.gz"))]
     ran_directly = CliRunner().invoke(
-        app, ["predict", *files, "-o", str(tmp_path / "own" / "mask.nii.gz"), "--threads", "1"]
+        app, ["predict", *files, "-o", str(tmp_path / "own" / "mask.nii.gz"), "--threads", "1", "--cross-check"]
     )
     assert ran_directly.exit_code == 0, ran_directly.output
     assert (tmp_path / "mask.nii.gz").read_bytes() == (tmp_path / "own" / "mask.nii.gz").read_bytes()
