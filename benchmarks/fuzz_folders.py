@@ -228,7 +228,7 @@ def fuzz(run: Path, inputs: int, seed: int) -> tuple[Counter[str], list[str]]:
 
 def _open(run: Path, damaged: Path, outcomes: Counter[str], *, draw: bool) -> str | None:
     """Open a damaged run folder; return what is wrong about how it is refused."""
-    started = time.monotonic()
+    started = time.process_time()  # other programs on the machine do not count
     fault = None
     try:
         if "cache" in damaged.parts[-3:]:
@@ -243,8 +243,8 @@ def _open(run: Path, damaged: Path, outcomes: Counter[str], *, draw: bool) -> st
     except Exception:
         outcomes["another exception"] += 1
         fault = traceback.format_exc(limit=-4)
-    if time.monotonic() - started > LONGEST_SECONDS:
-        fault = f"took {time.monotonic() - started:.0f} s"
+    if time.process_time() - started > LONGEST_SECONDS:
+        fault = f"took {time.process_time() - started:.0f} s of CPU time"
     return fault
 
 

@@ -320,6 +320,20 @@ def test_a_damaged_case_is_named_when_opened_and_made_anew_when_built(
     assert build(cases, folder, plan) == built
 
 
+@pytest.mark.parametrize("std", [0, -1.0, 1e-320])
+def test_a_standard_deviation_that_cannot_be_divided_by_is_refused(
+    cases: list[Case], folder: Path, plan: Plan, std: object
+) -> None:
+    """As the intensities are divided by it in every step."""
+    build(cases, folder, plan)
+    path = folder / cases[1].id / "case.json"
+    fields = json.loads(path.read_text())
+    fields["moments"][0]["std"] = std
+    path.write_text(json.dumps(fields))
+    with pytest.raises(InputError, match=r"case\.json"):
+        open_cache(folder, plan)
+
+
 @pytest.mark.parametrize("damage", ["facts", "image.npy", "labels.npy", "places.npz"])
 def test_a_damaged_case_is_prepared_again_from_the_same_files(
     cases: list[Case], folder: Path, plan: Plan, damage: str

@@ -24,6 +24,7 @@ def test_a_training_has_one_length() -> None:
         ({"lr": float("inf")}, "--lr: "),
         ({"budget_seconds": float("inf")}, "--budget: "),
         ({"seed": 10**13}, "--seed: "),
+        ({"patch_size": 10**30}, "--patch-size"),
         ({"patch_size": 8}, "--patch-size: "),
         ({"schedule": "cosin"}, "--schedule: "),
         ({"batch_size": 3, "accumulate": 2}, "equal parts"),
