@@ -313,7 +313,9 @@ def _check(case: CachedCase, modalities: Sequence[str]) -> None:
         "each sequence needs one entry in `present` and in `moments`": not (
             len(case.modalities) == len(case.present) == len(case.moments)
         ),
-        "a standard deviation in `moments` is not positive": not all(moments.std > 1 / _LARGEST for moments in case.moments),
+        "a standard deviation in `moments` is not positive": not all(
+            moments.std > 1 / _LARGEST for moments in case.moments
+        ),
         "an intensity in `moments` does not fit float32": not all(abs(number) < _LARGEST for number in numbers),
         f"the shape is {case.shape}": min(case.shape) < 1,
         f"the spacing is {case.spacing_mm}": not all(math.isfinite(mm) and mm > 0 for mm in case.spacing_mm),

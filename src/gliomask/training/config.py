@@ -88,7 +88,9 @@ class TrainConfig(BaseModel):
         Option("Epochs between validations. [1; with --budget: a tenth of the time]", Panel.LENGTH),
     ] = None
 
-    patch_size: Annotated[int, Field(ge=16, le=1024), Option("Edge of the training patches, in voxels.", Panel.RESOURCES)] = 128
+    patch_size: Annotated[
+        int, Field(ge=16, le=1024), Option("Edge of the training patches, in voxels.", Panel.RESOURCES)
+    ] = 128
     """Rounded up to a size that the network accepts."""
     whole_brain: Annotated[
         bool, Option("Train on whole brains instead of patches; the model then predicts in one pass.", Panel.RESOURCES)
