@@ -299,6 +299,10 @@ def _peak_gb() -> float:
         import resource
     except ImportError:  # on Windows
         return 0.0
+    # On Linux `ru_maxrss` counts the memory of the parent too, of which the process was a copy before it began.
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 

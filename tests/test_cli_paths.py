@@ -34,6 +34,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "export": ("export", "-m", "{path}", "-o", "{tmp}/out.onnx"),
     "join": ("join", "{path}", "{path}", "-o", "{tmp}/out.safetensors"),
     "info": ("info", "{path}"),
+    "rank": ("rank", "{path}"),
+    "convert": ("convert", "{path}", "-o", "{tmp}/out", "--layout", "msd"),
+    "import": ("import", "{path}", "-o", "{tmp}/out.safetensors"),
+    "docs": ("docs", "{path}", "--print"),
 }
 
 NAMES: dict[str, str] = {

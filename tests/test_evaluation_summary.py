@@ -141,5 +141,5 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write .*scores\.csv"):
         evaluation_of(1.0).save(tmp_path / "file" / "scores.csv")
-    with pytest.raises(InputError, match=r"scores\.xls: scores are written as \.csv or \.json"):
+    with pytest.raises(InputError, match=r"scores\.xls: scores are written as \.csv, \.json"):
         evaluation_of(1.0).save(tmp_path / "scores.xls")

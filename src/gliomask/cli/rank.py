@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import counted, out, warn
+from gliomask.cli.console import counted, end_batch, out, warn
 
 if TYPE_CHECKING:
     from gliomask.evaluation import RankedCase
@@ -63,6 +63,7 @@ def rank(
     if output is not None:
         found.save(output)
         out.print(f"order of {counted(len(found.cases), 'case')}: {output}")
+    end_batch(found.problems, len(found.cases) + len(found.without))
 
 
 def _estimate(case: RankedCase, region: str) -> str:

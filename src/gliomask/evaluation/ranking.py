@@ -41,7 +41,9 @@ class Ranking:
 
     cases: tuple[RankedCase, ...]
     without: tuple[Problem, ...]
-    """Cases about which nothing can be said, and why."""
+    """Cases for which the model makes no estimate."""
+    problems: tuple[Problem, ...] = ()
+    """Files that are damaged."""
 
     def save(self, path: Path) -> None:
         """Write a row for each case, in order, as `.csv`.
@@ -78,23 +80,26 @@ def rank_predictions(folder: Path) -> Ranking:
         raise InputError(f"{folder}: no such folder. Name the folder that predict wrote to.")
     found: list[RankedCase] = []
     without: list[Problem] = []
+    problems: list[Problem] = []
     for path in sorted(folder.glob("*.json")):
         try:
             facts = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            without.append(Problem(path.name, f"cannot be read ({error}); predict the case again"))
+            problems.append(Problem(path.name, f"cannot be read ({error}); predict the case again"))
             continue
         if not isinstance(facts, dict) or "volumes_ml" not in facts or "case" not in facts:
             continue  # another program's file
         ranked = _ranked(facts)
-        if ranked is None or not ranked.dice:
-            reason = "is damaged" if ranked is None else "the model estimates no Dice for such a case"
-            without.append(Problem(str(facts["case"]), reason))
+        if ranked is None:
+            problems.append(Problem(path.name, "is damaged; predict the case again"))
+        elif not ranked.dice:
+            without.append(Problem(ranked.case, "the model estimates no Dice for such a case"))
         else:
             found.append(ranked)
-    if not found and not without:
+    if not (found or without or problems):
         raise InputError(f"{folder}: no CASE.json of gliomask predict in it. Name the folder that predict wrote to.")
-    return Ranking(tuple(sorted(found, key=lambda each: (each.mean_dice, each.case))), tuple(without))
+    ordered = sorted(found, key=lambda each: (each.mean_dice, each.case))
+    return Ranking(tuple(ordered), tuple(without), tuple(problems))
 
 
 def _ranked(facts: Mapping[str, Any]) -> RankedCase | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ def index_entry(measured: MeasuredCase, page: Path) -> IndexEntry:
     small = resample_case({name: image}, measured.regions, {}, brain=measured.brain, finest_mm=_EDGE_MM)
     return IndexEntry(
         case=measured.case.id,
-        link=quote(page.name),
+        link=quote(os.fsencode(page.name)),  # a name may hold bytes that are no text
         volumes_ml={region: found.volume_ml for region, found in measured.measures.items()},
         warnings=len(measured.facts.get("warnings", [])),
         picture=stills(small)[0]["source"],
