@@ -7,6 +7,7 @@ probabilities of listed voxels.
 from __future__ import annotations
 
 import csv
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,20 @@ MODELS = {"plain": "nnUNetPlans", "resenc": "nnUNetResEncUNetMPlans"}
 COLUMNS = ("whole_tumor", "tumor_core", "enhancing_tumor")
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
-@pytest.mark.parametrize("mirror", [False, True])
-@pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("name", ["BraTS2021_00000", "BraTS2021_00005"])
+# These are run by CI; all others take up to ten minutes each on two cores and have the mark `slow`.
+QUICK = {
+    ("BraTS2021_00000", "plain", False, "openvino"),
+    ("BraTS2021_00000", "resenc", False, "torch"),
+    ("BraTS2021_00005", "resenc", False, "openvino"),
+    ("BraTS2021_00005", "resenc", True, "openvino"),
+}
+TRIALS = [
+    pytest.param(*trial, marks=() if trial in QUICK else pytest.mark.slow)
+    for trial in itertools.product(("BraTS2021_00000", "BraTS2021_00005"), MODELS, (False, True), ("torch", "openvino"))
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "mirror", "engine"), TRIALS)
 def test_the_answer_is_nnunets(real_cases: Path, name: str, kind: str, mirror: bool, engine: str) -> None:
     """Labels in the tumours' boxes, Dice of each region and probabilities agree, in float32."""
     folder = real_cases.parent / "nnunet"
