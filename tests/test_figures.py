@@ -241,8 +241,8 @@ def test_air_is_cut_away_and_the_tumour_is_not() -> None:
     image[20:40, 15:45, 10:30] = 100
     mask = image > 0
     figure = case_figure(CaseView("x", np.diag([-1.0, -1, 1, 1]), {"T1": image}, {"WT": mask}, {"p": {"WT": mask}}))
-    assert pictures(figure)[0].shape == (30 + 12, 20 + 12)
-    assert [picture.shape for picture in pictures(figure)[:3]] == [(42, 32)] * 3
+    assert pictures(figure)[0].shape == (30 + 28, 20 + 28)
+    assert [picture.shape for picture in pictures(figure)[:3]] == [(58, 48)] * 3
     assert all(fills(axes)[REGION_COLOURS["WT"]].sum() == 20 * 30 for axes in figure.axes[1:3])
 
 

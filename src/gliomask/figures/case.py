@@ -30,7 +30,7 @@ FOOTER = "Research use only, not a medical device."
 
 _BACKGROUND = "black"
 _TEXT = "#d8d8d8"
-_MARGIN_MM = 6.0
+_MARGIN_MM = 14.0  # room for the letters beside the brain
 _COLUMN_INCHES = 3.0
 _FILL_OPACITY = 0.35
 _SAMPLES = 200_000  # voxels are enough for percentiles
