@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
 from gliomask.evaluation.summary import describe
-from gliomask.metrics import metric_name
-
-if TYPE_CHECKING:
-    from gliomask.evaluation.results import Evaluation
+from gliomask.metrics import Protocol, metric_name
 
 _HEADINGS = ("Region", "Score", "n", "Mean ± SD", "Median [IQR]", "95 % CI of the mean")
 
 
-def paper_table(found: Evaluation, kind: Literal["md", "tex"]) -> str:
+def paper_table(
+    protocol: Protocol, scores: Mapping[str, Mapping[str, Mapping[str, float]]], kind: Literal["md", "tex"]
+) -> str:
     """Return a table with a row for each region and metric that the protocol reports first.
 
     The columns are the number of cases n for which the score is defined, mean ± sample standard deviation, median with
@@ -25,12 +24,12 @@ def paper_table(found: Evaluation, kind: Literal["md", "tex"]) -> str:
     the value is given. An undefined number is a dash. LaTeX needs the package booktabs.
     """
     rows = []
-    for region in found.protocol.regions:
-        for metric in found.protocol.headline:
-            values = [scores[region][metric] for scores in found.scores.values() if region in scores]
+    for region in protocol.regions:
+        for metric in protocol.headline:
+            values = [regions[region][metric] for regions in scores.values() if region in regions]
             if values:
                 rows.append([region, metric_name(metric), *_cells(values)])
-    caption = f"{found.protocol.name}, {len(found.scores)} cases"
+    caption = f"{protocol.name}, {len(scores)} cases"
     return _markdown(caption, rows) if kind == "md" else _latex(caption, rows)
 
 

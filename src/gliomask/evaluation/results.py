@@ -94,8 +94,8 @@ class Evaluation:
         writers = {
             ".csv": lambda: to_csv([self]),
             ".json": lambda: to_json(self.to_dict()),
-            ".md": lambda: paper_table(self, "md"),
-            ".tex": lambda: paper_table(self, "tex"),
+            ".md": lambda: paper_table(self.protocol, self.scores, "md"),
+            ".tex": lambda: paper_table(self.protocol, self.scores, "tex"),
         }
         if path.suffix.lower() not in writers:
             raise InputError(f"{path}: scores are written as {', '.join(writers)}; choose one of these endings.")
