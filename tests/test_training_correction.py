@@ -17,7 +17,9 @@ from gliomask.inference.loading import load_torch_model
 from gliomask.training.config import make_config
 from gliomask.training.correction import Improvement, compare_with_start, use_corrections
 from gliomask.training.loop import train
-from gliomask.volume import Volume, write_volume
+from gliomask.viewer import read_scene
+from gliomask.viewer.editing import edit_mask
+from gliomask.volume import Volume, read_volume, write_volume
 
 CONFIG = {"network": "fcn", "patch_size": 16, "precision": "fp32", "threads": 1, "val_fraction": 0.4}
 
@@ -46,6 +48,21 @@ def test_corrected_masks_replace_those_of_their_cases(cases: list[Case], tmp_pat
     for case, mask in zip(found[:2], changed, strict=True):
         assert np.array_equal(read_mask(case).data, mask.data)
     assert found[2:] == cases[2:]
+
+
+def test_masks_that_the_viewer_saved_keep_their_convention(cases: list[Case], tmp_path: Path) -> None:
+    """Also one that neither the values nor the id tell: 1 2 3 in a case of BraTS 2021."""
+    case = cases[0]
+    mask = read_mask(case)
+    predicted = tmp_path / f"{case.id}.nii.gz"
+    write_volume(predicted, Volume(np.where(mask.data == 4, 3, mask.data).astype(np.uint8), mask.affine))
+    scene = read_scene(replace(case, mask=None, convention=None), [predicted], labels="brats2023")
+    with edit_mask(scene, predicted, tmp_path) as editing:
+        editing.open("a")
+        editing.save("a", editing.start[scene.box].tobytes(order="F"), 1.0)
+    [found, *_], _ = use_corrections(cases, tmp_path)
+    assert found.convention == "brats2023"
+    assert np.array_equal(read_mask(found).data, read_volume(predicted, mask=True).data)
 
 
 def test_corrections_that_cannot_be_used_are_refused(cases: list[Case], tmp_path: Path) -> None:

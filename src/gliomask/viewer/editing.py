@@ -176,7 +176,7 @@ class Editing:
         return {
             "case": self.scene.title,
             "original": self.original.name,
-            "convention": self.mask.convention.name,
+            "labels": {"convention": self.mask.convention.name},  # where `CASE.json` has it too
             **({"by": self.by} if self.by else {}),
             "regions": regions,
             "voxels_changed": int(np.count_nonzero(before != labels)),
