@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from gliomask.errors import InputError
@@ -43,7 +44,8 @@ def average(before: Path, after: Path, share: float) -> Model:
     second.network.load_state_dict(
         {key: (1 - share) * old[key] + share * new[key] if new[key].is_floating_point() else new[key] for key in new}
     )
-    return second
+    # Estimates of the Dice were checked for other weights.
+    return replace(second, plan=second.plan.model_copy(update={"dice_estimates": {}}))
 
 
 if __name__ == "__main__":

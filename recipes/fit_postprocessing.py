@@ -170,7 +170,7 @@ def fit_region(tables: Sequence[Tables]) -> dict[str, float]:
 def write(model: Path, plan: Plan | None, rule: Postprocessing, target: Path) -> None:
     """Write the model file with the rules in its plan and its weights unchanged."""
     assert plan is not None
-    replace_plan(model, plan.model_copy(update={"postprocessing": rule}), target)
+    replace_plan(model, plan.model_copy(update={"postprocessing": rule, "dice_estimates": {}}), target)
     print(f"wrote {target}", file=sys.stderr)
 
 

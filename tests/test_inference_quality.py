@@ -17,6 +17,7 @@ from gliomask.cases import Case, find_cases
 from gliomask.errors import InputError
 from gliomask.evaluation import rank_predictions
 from gliomask.inference import cross_check
+from gliomask.inference.ensembling import join_models
 from gliomask.inference.loading import Model, new_model, save_model
 from gliomask.inference.prediction import predict
 from gliomask.inference.preprocessing import common_spacing
@@ -77,6 +78,14 @@ def test_estimates_are_made_only_where_they_were_checked(folder_of: Callable[...
     assert predict(model, case, inference=Inference(mirror=True)).estimates == {}
     found.save(tmp_path / "mask.nii.gz")
     assert json.loads((tmp_path / "mask.json").read_text())["estimated_dice"].keys() == found.estimates.keys()
+
+
+def test_a_joined_model_has_no_estimates_of_its_members(folder_of: Callable[..., Path], tmp_path: Path) -> None:
+    """They were checked for one of them alone."""
+    [case] = find_cases(folder_of(1))
+    model = model_for(case, dice_estimates={"WT": CHECKED})
+    save_model(model, tmp_path / "m.safetensors")
+    assert join_models([tmp_path / "m.safetensors"] * 2).plan.dice_estimates == {}
 
 
 def test_the_cross_check_is_a_prediction_from_flair_alone(

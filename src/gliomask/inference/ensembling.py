@@ -50,6 +50,7 @@ def join_models(paths: Sequence[Path | str]) -> Model:
                 **({} if all(map(_is_shifted, models)) else {"shift": False}),
             },
             "whole_brain": all(model.plan.whole_brain for model in models),
+            "dice_estimates": {},  # they were checked for the first model alone
         }
     )
     model = new_model(joined, name=" + ".join(model.name for model in models))
