@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,10 @@ def test_without_a_usable_record_the_distribution_is_named(monkeypatch: pytest.M
     """As for an installation from a package index, or from a folder that was removed."""
     monkeypatch.setattr(extras, "distribution", lambda _: Installed(record))
     assert extras.install_command("train") == "pip install 'gliomask[train]'"
+
+
+def test_no_message_names_an_extra_without_its_source() -> None:
+    """`pip install 'gliomask[train]'` finds nothing for a copy that was installed from a folder or a wheel."""
+    package = Path(extras.__file__).parent
+    named = [path.name for path in package.rglob("*.py") if re.search(r"gliomask\[\w+\]", path.read_text("utf-8"))]
+    assert named == []

@@ -183,7 +183,8 @@ def test_raw_jobs_wait_for_the_preparation_too() -> None:
 @pytest.mark.slow
 def test_a_raw_job_ends_with_a_mask_in_the_space_of_its_reference(tmp_path: Path) -> None:
     """In the worker's own function: results, scene volumes on one grid, report and quality page."""
-    from gliomask.service.worker import Request, Settings, run
+    from gliomask.service.request import Request, Settings
+    from gliomask.service.worker import run
     from gliomask.volume import write_volume
 
     found = make_raw_phantom(3, size=48, edge_mm=3, thickness_mm=(3, 4), degrees=5, shift_mm=5)

@@ -86,9 +86,9 @@ def serve(
     from gliomask.errors import unknown_name
     from gliomask.inference.loading import ENGINES
     from gliomask.service.limits import Limits
+    from gliomask.service.request import Settings
     from gliomask.service.server import Address, ServeOptions
     from gliomask.service.server import serve as run
-    from gliomask.service.worker import Settings
 
     if engine not in ENGINES:
         raise unknown_name("value of --engine", engine, ENGINES)

@@ -66,13 +66,18 @@ def _latex(caption: str, rows: Sequence[Sequence[str]]) -> str:
         f"\\caption{{{_escaped(caption)}.}}",
         "\\begin{tabular}{llrrrr}",
         "\\toprule",
-        *(" & ".join(map(_escaped, row)) + " \\\\" for row in (_HEADINGS, *rows)),
+        _latex_row(_HEADINGS),
+        "\\midrule",
+        *map(_latex_row, rows),
         "\\bottomrule",
         "\\end{tabular}",
         "\\end{table}",
     ]
-    lines.insert(6, "\\midrule")
     return "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(map(_escaped, cells)) + " \\\\"
 
 
 def _escaped(text: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.errors import InputError
+from gliomask.extras import install_command
 
 # What PyTorch says when a checkpoint names something that is not allowed.
 _UNWANTED = re.compile(r"(?:GLOBAL |allowlist this global.*?|Trying to (?:instantiate|call)[^\w]*)([\w.]+(?:\.[\w]+)+)")
@@ -80,7 +81,7 @@ def _torch() -> Any:
         import torch
     except ImportError as error:
         raise InputError(
-            "reading a PyTorch checkpoint needs PyTorch: pip install 'gliomask[train]'. Import the model where it is "
+            f"reading a PyTorch checkpoint needs PyTorch: {install_command('train')}. Or import the model where it is "
             "installed (gliomask import); the resulting file needs no PyTorch."
         ) from error
     return torch

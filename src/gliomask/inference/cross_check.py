@@ -12,7 +12,7 @@ from gliomask.cases import Case
 from gliomask.inference.averaging import mean_probabilities
 from gliomask.inference.postprocessing import clean
 from gliomask.inference.preprocessing import Prepared
-from gliomask.inference.windows import Inference, OnPart, Predictor
+from gliomask.inference.windows import Inference, Predictor
 from gliomask.model.plan import Plan
 from gliomask.volume import voxel_volume_ml
 
@@ -36,7 +36,6 @@ def compare_with_flair(
     prepared: Sequence[Prepared],
     whole_tumour: NDArray[np.bool_],
     inference: Inference,
-    on_part: OnPart = lambda _: None,
 ) -> str | None:
     """Return a warning if the whole tumour from T2-FLAIR alone differs much from that of all sequences, else None.
 
@@ -46,10 +45,9 @@ def compare_with_flair(
         prepared: The case, prepared for each model.
         whole_tumour: The mask from all sequences, `(X, Y, Z)` on the grid of the images.
         inference: How the networks are run.
-        on_part: Called with the completed fraction of the work.
     """
     alone = [_flair_only(each, model.plan) for each, model in zip(prepared, models, strict=True)]
-    probabilities, decided, _ = mean_probabilities(models, plan, alone, inference, on_part)
+    probabilities, decided, _ = mean_probabilities(models, plan, alone, inference, lambda _: None)
     rules = plan.postprocessing.given([FLAIR])
     masks = clean(probabilities.data, plan.regions, rules, probabilities.spacing_mm, decided)
     other = masks[plan.regions.index("WT")]

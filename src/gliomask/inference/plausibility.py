@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.model.plan import TypicalTumour
+from gliomask.model.plan import Plan, TypicalTumour
 from gliomask.volume import Spacing
 
 
@@ -49,3 +49,12 @@ def describe_unusual(pieces_ml: Sequence[float], typical: TypicalTumour) -> str 
         f"the whole tumour that was found is unlike each of the {typical.cases} gliomas known to the model: "
         f"{', '.join(unusual)}. It may be another disease, or only part of the tumour was found."
     )
+
+
+def find_unusual(masks: NDArray[np.bool_], plan: Plan, spacing_mm: Spacing) -> list[str]:
+    """Return the warning about predicted masks `(R, X, Y, Z)`, if the plan has limits and they are exceeded."""
+    if plan.typical is None or "WT" not in plan.regions:
+        return []
+    pieces_ml = measure_pieces(masks[plan.regions.index("WT")], spacing_mm, plan.typical.piece_mm3)
+    warning = describe_unusual(pieces_ml, plan.typical)
+    return [warning] if warning else []

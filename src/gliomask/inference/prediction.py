@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gliomask.cases import MODALITIES, Case, find_cases, read_case
 from gliomask.errors import InputError, describe
@@ -22,7 +21,7 @@ from gliomask.files import replacing
 from gliomask.inference.averaging import mean_probabilities
 from gliomask.inference.cross_check import can_cross_check, compare_with_flair
 from gliomask.inference.memory import is_lack_of_memory
-from gliomask.inference.plausibility import describe_unusual, measure_pieces
+from gliomask.inference.plausibility import find_unusual
 from gliomask.inference.postprocessing import clean
 from gliomask.inference.preprocessing import Prepared, prepare
 from gliomask.inference.quality import EstimatedDice, estimate_dice
@@ -34,7 +33,6 @@ from gliomask.model.plan import Plan
 from gliomask.version import VERSION
 from gliomask.volume import (
     NIFTI_ENDINGS,
-    Spacing,
     Volume,
     gzip_nifti,
     nifti_bytes,
@@ -313,7 +311,7 @@ def _answer_or_error(
         probabilities, decided, window = mean_probabilities(models, plan, ready.prepared, inference, on_part)
         masks = clean(probabilities.data, plan.regions, rules, probabilities.spacing_mm, decided)
         labels = to_labels(masks, plan.regions, get_convention(convention))
-        unusual = _unusual(masks, plan, probabilities.spacing_mm)
+        unusual = find_unusual(masks, plan, probabilities.spacing_mm)
         if inference.cross_check and can_cross_check(models, ready.case):
             whole_tumour = masks[plan.regions.index("WT")]
             different = compare_with_flair(models, plan, ready.prepared, whole_tumour, inference)
@@ -338,14 +336,6 @@ def _answer_or_error(
         images=ready.images,
         estimates=estimates,
     )
-
-
-def _unusual(masks: NDArray[np.bool_], plan: Plan, spacing_mm: Spacing) -> list[str]:
-    if plan.typical is None or "WT" not in plan.regions:
-        return []
-    pieces_ml = measure_pieces(masks[plan.regions.index("WT")], spacing_mm, plan.typical.piece_mm3)
-    warning = describe_unusual(pieces_ml, plan.typical)
-    return [warning] if warning else []
 
 
 def case_error(case: Case, error: Exception) -> InputError:

@@ -9,10 +9,11 @@ import numpy as np
 
 from gliomask.cases import Case, merge_notes
 from gliomask.inspection import geometry, values
+from gliomask.inspection.brain_box import main_box
 from gliomask.inspection.naming import misnamed, recognise
 from gliomask.inspection.outliers import find_outliers, spikes
 from gliomask.inspection.sampled import Samples, take_samples
-from gliomask.inspection.strays import main_box, strays
+from gliomask.inspection.strays import strays
 from gliomask.volume import Spacing, Volume, reorient
 
 __all__ = [

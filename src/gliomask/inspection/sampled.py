@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.inspection.strays import main_box
+from gliomask.inspection.brain_box import main_box
 from gliomask.volume import Grid, Spacing, Volume, reorient
 
 _SAMPLE_MM = 3.0

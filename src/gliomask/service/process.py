@@ -12,7 +12,7 @@ from contextlib import suppress
 from gliomask.service.jobs import Job
 from gliomask.service.messages import LONGEST_LINE, Message, read_message
 from gliomask.service.progress import Progress
-from gliomask.service.worker import Request
+from gliomask.service.request import Request
 
 # Not `-m`, which adds the current folder to the module search path: a file `nibabel.py` there would be executed.
 # `-c` adds an empty string, which is removed before anything is imported. PYTHONPATH and the like still apply.

@@ -22,8 +22,8 @@ from gliomask.service.limits import RefusedError
 from gliomask.service.messages import Result
 from gliomask.service.process import WORKER_COMMAND, WorkerProcess
 from gliomask.service.progress import Estimate, Progress, read_expected, write_expected
+from gliomask.service.request import MASK, PARTIAL, QUALITY, REPORT, RESULTS, Request, Settings
 from gliomask.service.store import Store
-from gliomask.service.worker import MASK, PARTIAL, QUALITY, REPORT, RESULTS, Request, Settings
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gliomask.errors import InputError
 from gliomask.files import write_bytes
-from gliomask.service.worker import (
+from gliomask.service.request import (
     FACTS,
     MASK,
     PARTIAL,
@@ -25,6 +25,7 @@ from gliomask.service.worker import (
     Request,
     convention_of,
     for_client,
+    load_models,
 )
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def _predict(request: Request, study: Study, emit: Emit) -> None:
     from gliomask.acquisition.places import PREPARED_FOLDER
     from gliomask.acquisition.prepare_study import prepare_study
     from gliomask.acquisition.preprocess import PreprocessSettings
-    from gliomask.inference.loading import load_model
     from gliomask.inference.prediction import predict
+    from gliomask.inference.windows import Inference
 
     settings = request.settings
     emit(stage="prepare")
@@ -86,14 +87,12 @@ def _predict(request: Request, study: Study, emit: Emit) -> None:
         preparation,
         on_step=lambda _, share: emit(stage="prepare", share=round(share, 4)),
     )
-    models = [
-        load_model(path, device=settings.device, engine=settings.engine, threads=settings.threads)  # type: ignore[arg-type]
-        for path in settings.models or [None]
-    ]
+    models = load_models(settings)
     emit(stage="predict")
     found = predict(
         models,
         replace(prepared.case, id=request.case_id),
+        inference=Inference(cross_check=True),
         convention=settings.labels,
         on_part=lambda share: emit(stage="predict", share=round(share, 4)),
     )

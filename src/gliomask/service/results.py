@@ -11,8 +11,8 @@ from pydantic import Field
 
 from gliomask.service.ingest import image_path
 from gliomask.service.limits import RefusedError
+from gliomask.service.request import FACTS, MASK, PROBABILITIES, QUALITY, REPORT, RESULTS, SCENE, VOLUMES
 from gliomask.service.routing import NO_FILE, NO_JOB, JobId, Service, ServiceOf, refusals
-from gliomask.service.worker import FACTS, MASK, PROBABILITIES, QUALITY, REPORT, RESULTS, SCENE, VOLUMES
 
 router = APIRouter(prefix="/api")
 

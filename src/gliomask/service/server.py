@@ -22,10 +22,10 @@ from gliomask.service.app import create_app
 from gliomask.service.connections import TimedProtocol, raise_file_limit
 from gliomask.service.limits import Limits
 from gliomask.service.queue import Queue
+from gliomask.service.request import Settings
 from gliomask.service.routing import Service
 from gliomask.service.security import LEAST_TOKEN, AccessPolicy, Token
 from gliomask.service.store import Store
-from gliomask.service.worker import Settings
 
 
 @dataclass(frozen=True)

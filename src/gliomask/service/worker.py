@@ -11,70 +11,28 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gliomask.errors import InputError
 from gliomask.service.limits import storage_error
-from gliomask.service.paths import without_paths
+from gliomask.service.raw_job import run_raw
+from gliomask.service.request import (
+    FACTS,
+    MASK,
+    PARTIAL,
+    REPORT,
+    RESULTS,
+    SCENE,
+    Emit,
+    Request,
+    convention_of,
+    for_client,
+    load_models,
+)
 
 if TYPE_CHECKING:
     from gliomask.cases import Case
-
-RESULTS = "results"
-PARTIAL = "results-partial"
-MASK = "mask.nii.gz"
-FACTS = "mask.json"
-PROBABILITIES = "mask_probabilities.nii.gz"
-REPORT = "report.html"
-QUALITY = "quality.html"
-VOLUMES = "volumes"
-SCENE = "scene.json"
-
-Emit = Callable[..., None]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The prediction settings of a server, the same for all jobs."""
-
-    models: tuple[str, ...] = ()
-    """Model files; none: the built-in model. The probabilities of several models are averaged."""
-    device: str = "auto"
-    engine: str = "auto"
-    threads: int | None = None
-    labels: str | None = None
-
-
-@dataclass(frozen=True)
-class Request:
-    """The request to the worker process."""
-
-    folder: str
-    """The folder of the job."""
-    case_id: str
-    volumes: str
-    """URL of the folder of volumes, for the viewer's scene."""
-    images: dict[str, str]
-    """The image file of each sequence, in the order of `MODALITIES`."""
-    settings: Settings
-    only_report: bool = False
-    """The results exist already, and only the report is made."""
-    raw: bool = False
-    """The images are raw: they are prepared first, and the mask lies on the grid of the reference."""
-
-    def to_json(self) -> str:
-        """Return the request as one line of JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, line: str) -> Request:
-        """Return the request that `to_json` wrote."""
-        read = json.loads(line)
-        settings = read.pop("settings")
-        return cls(settings=Settings(**{**settings, "models": tuple(settings["models"])}), **read)
 
 
 def main() -> None:
@@ -106,8 +64,6 @@ def run(request: Request, emit: Emit) -> None:
     """
     emit(stage="start")
     if request.raw:
-        from gliomask.service.raw_job import run_raw
-
         run_raw(request, emit)
         return
     from gliomask.cases import Case, Source
@@ -126,22 +82,17 @@ def run(request: Request, emit: Emit) -> None:
 
 
 def _predict(request: Request, case: Case, emit: Emit) -> None:
-    from gliomask.inference.loading import load_model
     from gliomask.inference.prediction import predict
     from gliomask.inference.windows import Inference
     from gliomask.viewer import read_scene, scene_content
 
-    settings = request.settings
-    models = [
-        load_model(path, device=settings.device, engine=settings.engine, threads=settings.threads)  # type: ignore[arg-type]
-        for path in settings.models or [None]
-    ]
+    models = load_models(request.settings)
     emit(stage="predict")
     found = predict(
         models,
         case,
         inference=Inference(cross_check=True),
-        convention=settings.labels,
+        convention=request.settings.labels,
         on_part=lambda share: emit(stage="predict", share=round(share, 4)),
     )
     emit(stage="write")
@@ -156,23 +107,6 @@ def _predict(request: Request, case: Case, emit: Emit) -> None:
     (results / SCENE).write_text(json.dumps(scene), "utf-8")
     results.rename(Path(request.folder) / RESULTS)
     emit(ready=ready)
-
-
-def convention_of(facts: Path) -> str | None:
-    """Return the label convention of a mask from the facts beside it, or None if they do not say."""
-    try:
-        return str(json.loads(facts.read_text("utf-8"))["labels"]["convention"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def for_client(text: str, request: Request) -> str:
-    """Return a message without the server's paths and without the case's id, which the page shows already."""
-    folder = Path(request.folder)
-    models = [Path(path).parent for path in request.settings.models]
-    return without_paths(text, folder / "images", folder / RESULTS, folder, *models).replace(
-        f"{request.case_id}: ", "", 1
-    )
 
 
 def _end_with_input() -> None:
