@@ -16,6 +16,7 @@ from gliomask.cases import (
     LAYOUTS,
     MODALITIES,
     Case,
+    NoCaseError,
     Source,
     check_case,
     common_convention,
@@ -303,6 +304,20 @@ def test_a_folder_without_cases_says_what_was_looked_for(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"no case found.*ID_t1ce\.nii\.gz.*imagesTr/ with a dataset\.json") as caught:
         find_cases(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path}: ")
+
+
+def test_a_folder_of_masks_is_named_as_that(tmp_path: Path) -> None:
+    """Masks without their examinations, as where the two folders of a command were exchanged, are no raw images."""
+    mask = np.zeros((1, 8, 8, 8), np.uint8)
+    mask[0, 2:5, 2:5, 2:5] = 4
+    for name in ("a", "b"):
+        write_volume(tmp_path / f"{name}.nii.gz", Volume(mask, np.eye(4)))
+    with pytest.raises(InputError, match="its NIfTI files seem to be masks") as caught:
+        find_cases(tmp_path)
+    assert not isinstance(caught.value, NoCaseError)
+    write_volume(tmp_path / "c.nii.gz", Volume(mask.astype(np.float32) * 100, np.eye(4)))
+    with pytest.raises(NoCaseError):
+        find_cases(tmp_path)
 
 
 def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:

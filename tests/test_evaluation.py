@@ -33,6 +33,7 @@ from gliomask.evaluation import (
     read_score_table,
 )
 from gliomask.evaluation.table_text import cell_text, csv_text
+from gliomask.evaluation.tasks import refuse_records
 from gliomask.labels import convert_labels, get_convention
 from gliomask.metrics import PROTOCOLS, Mask, score_case
 from gliomask.volume import Volume, read_volume, reorient, write_volume
@@ -629,6 +630,16 @@ def test_exchanged_prediction_and_truth_are_noticed(truth: Path, tmp_path: Path)
     assert "exchanged" in str(evaluate(true, predicted).notes)
     assert "exchanged" not in str(evaluate(predicted, true).notes)
     assert "exchanged" not in str(evaluate(predicted, predicted).notes)
+
+
+def test_scores_never_replace_the_record_of_a_mask(tmp_path: Path) -> None:
+    """`evaluate -o CASE.json` in the folder of the masks; other JSON files are replaced as ever."""
+    record, other = tmp_path / "case.json", tmp_path / "scores.json"
+    record.write_text(json.dumps({"model": "m", "volumes_ml": {}, "versions": {}}))
+    other.write_text("{}")
+    refuse_records([other, tmp_path / "new.csv"])
+    with pytest.raises(InputError, match=r"case\.json: predict wrote this file"):
+        refuse_records([other, record])
 
 
 def test_a_summary_prints_as_a_table(truth: Path) -> None:

@@ -25,6 +25,10 @@ from gliomask.volume import read_volume
 # Of the grid: a BraTS brain fills 14-20 %, the largest tumours 4 %.
 _LARGEST_TUMOUR = 0.06
 
+# Of the files in a folder without cases, that many are read to tell whether they are masks.
+_SAMPLE = 3
+_LARGEST_LABEL = 10
+
 _RUN = re.compile(r"_run-[a-z0-9]+", re.IGNORECASE)
 
 
@@ -71,7 +75,7 @@ def survey(folder: Path | str) -> Survey:
 
     Raises:
         NoCaseError: Nothing in the folder looks like a case.
-        InputError: There is no such folder, or a `labels.txt` names no convention.
+        InputError: There is no such folder, it holds masks only, or a `labels.txt` names no convention.
     """
     folder = Path(folder)
     if is_table(folder):
@@ -91,6 +95,11 @@ def survey(folder: Path | str) -> Survey:
             raise NoCaseError(
                 f"{folder}: holds {kind}, not prepared cases. `gliomask predict --raw -i {folder} -o masks` takes them "
                 "as they are; `gliomask preprocess` makes cases of them."
+            )
+        if listing.files and all(_holds_labels(path) for path in listing.files[:_SAMPLE]):
+            raise InputError(
+                f"{folder}: no case found: its NIfTI files seem to be masks (small whole numbers only), not "
+                "examinations. Give the folder of the examinations; `gliomask evaluate MASKS TRUTH` scores masks."
             )
         passed_over = f" {len(found.passed_over)} files or folders were passed over." if found.passed_over else ""
         raise NoCaseError(
@@ -124,6 +133,15 @@ def case_of_files(files: Mapping[str, Path]) -> Case:
         timepoint=found.timepoint,
         patient_rule=found.rule,
     )
+
+
+def _holds_labels(path: Path) -> bool:
+    """Tell whether a file can be a mask: three dimensions, and no voxels but the whole numbers of a few labels."""
+    try:
+        data = read_volume(path, mask=True).data
+    except InputError:
+        return False
+    return len(data) == 1 and int(data.max(initial=0)) <= _LARGEST_LABEL
 
 
 def _raw_images(folder: Path) -> str | None:

@@ -84,6 +84,7 @@ def evaluate(
     """
     from gliomask.evaluation import compare_protocols, find_pairs
     from gliomask.evaluation import evaluate as score
+    from gliomask.evaluation.tasks import refuse_records
     from gliomask.files import check_writable
 
     known = (".csv", ".json") if compare else (".csv", ".json", ".md", ".tex")
@@ -97,6 +98,7 @@ def evaluate(
 
         require_matplotlib()
     style = figure_style(image_format, dpi, theme, picture)
+    refuse_records(output or ())
     clear_stale(*(output or ()), picture, pictures and pictures / "scores.png")
     matched = find_pairs(prediction, truth)
     show_passed_over(matched.passed_over, "gliomask evaluate -v")

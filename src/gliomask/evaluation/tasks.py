@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,13 +147,26 @@ def swapped_note(tasks: Sequence[Task]) -> list[Problem]:
 
 def _is_predicted(mask: Path | None) -> bool:
     """Return whether the JSON that `predict` writes lies beside a mask."""
-    if mask is None:
-        return False
+    return mask is not None and is_record(mask.with_name(f"{mask_stem(mask)}.json"))
+
+
+def is_record(path: Path) -> bool:
+    """Return whether a file is the JSON that `predict` writes beside a mask."""
     try:
-        facts = json.loads(mask.with_name(f"{mask_stem(mask)}.json").read_text("utf-8"))
+        facts = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(facts, dict) and {"model", "volumes_ml", "versions"} <= facts.keys()
+
+
+def refuse_records(outputs: Iterable[Path]) -> None:
+    """Refuse to write over the JSON that `predict` wrote beside a mask.
+
+    Raises:
+        InputError: One of the outputs is such a file.
+    """
+    for path in filter(is_record, outputs):
+        raise InputError(f"{path}: predict wrote this file to describe a mask. Choose another name for the output.")
 
 
 def keep_known(
