@@ -310,3 +310,28 @@ def test_the_dataset_of_every_layout_names_itself() -> None:
     for layout in LAYOUTS.values():
         assert bool(layout.dataset_json) != bool(layout.id_pattern)
         assert json.loads(json.dumps(dict(layout.dataset_json))) == dict(layout.dataset_json)
+
+
+def test_finding_cases_looks_at_no_file_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each folder is read once, whatever it holds: more cases cost no more looks at files (`stat`)."""
+    looks: list[str] = []
+    for name in ("stat", "lstat"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, real=real, **how: looks.append(str(args[0])) or real(*args, **how))
+    counts = []
+    for count in (5, 25):
+        folder = tmp_path / str(count)
+        for number in range(count):
+            case = f"BraTS-GLI-{number:05d}-000"
+            touch(folder / case, *(f"{case}-{sequence}" for sequence in ("t1n", "t1c", "t2w", "t2f", "seg")))
+        (folder / "BraTS-GLI-00001-000" / "labels.txt").write_text("brats2023")
+        looks.clear()
+        assert len(find_cases(folder)) == count
+        counts.append(len([look for look in looks if str(tmp_path) in look]))
+    assert counts[0] == counts[1]
+
+
+def test_a_folder_called_like_an_image_is_searched(tmp_path: Path) -> None:
+    """Also where it is the folder that was asked for."""
+    touch(tmp_path / "P1.nii", "P1_t1", "P1_flair")
+    assert [case.id for case in find_cases(tmp_path / "P1.nii")] == ["P1"]

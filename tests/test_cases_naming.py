@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gliomask.cases import MODALITIES, classify, get_modality
+from gliomask.cases.naming import read_name
 from gliomask.errors import InputError
 
 
@@ -91,3 +95,21 @@ def test_an_unknown_sequence_gets_a_hint() -> None:
     """The list contains both common namings."""
     with pytest.raises(InputError, match=r"unknown modality 'flar'; did you mean 'flair'\? \(known: flair, t1, t1c"):
         get_modality("flar")
+
+
+_PLAIN = [one for spellings in MODALITIES.values() for one in spellings if not one.startswith("ce-")]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("X7 _-.\u0130\u0131\u017f\u212a\n", max_size=8), st.sampled_from(_PLAIN), st.booleans())
+def test_the_longest_spelling_at_the_end_of_a_name_is_read(start: str, spelling: str, upper: bool) -> None:
+    """What stands before it is the id, without the separators; this is said here by a regular expression."""
+    stem = start + (spelling.upper() if upper else spelling).replace("i", "\u0131")
+    known = {one: modality for modality, spellings in MODALITIES.items() for one in spellings}
+    expected = None
+    for one in sorted(known, key=len, reverse=True):
+        if found := re.fullmatch(rf"(?:(.*?)[ _.-]+)?{re.escape(one)}", stem, re.IGNORECASE | re.DOTALL):
+            expected = (found.group(1) or "", known[one])
+            break
+    told = read_name(Path("folder") / f"{stem}.nii")
+    assert (told and (told.case_id, told.role)) == expected

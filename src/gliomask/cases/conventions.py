@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +12,15 @@ from pathlib import Path
 from gliomask.cases.case import Case
 from gliomask.cases.cores import usable_cores
 from gliomask.cases.dataset import described_convention
+from gliomask.cases.folders import LABELS_FILE, LABELS_TABLE
 from gliomask.cases.layouts import candidates_of
 from gliomask.cases.naming import stem_of
 from gliomask.errors import InputError
 from gliomask.labels import detect_convention, get_convention, label_values
 from gliomask.volume import read_volume
 
-LABELS_FILE = "labels.txt"
-"""A file in a folder of cases with the name of the convention of all masks in it and below; the nearest file counts."""
 
-
-def read_labels_file(mask: Path, top: Path) -> str | None:
+def read_labels_file(mask: Path, top: Path, described: Container[Path] | None = None) -> str | None:
     """Return the convention in the `labels.txt` of the mask's folder, or of the nearest folder above that has one.
 
     For a BIDS mask (`..._dseg.nii.gz`) a table `dseg.tsv` or `desc-..._dseg.tsv` with the columns `index` and `name` or
@@ -31,24 +29,29 @@ def read_labels_file(mask: Path, top: Path) -> str | None:
     Args:
         mask: A mask somewhere below `top`.
         top: The last folder that is looked into.
+        described: The folders that hold such a file, if they were listed before: no other is looked into.
 
     Raises:
         InputError: The file names no convention.
     """
     bids = stem_of(mask).endswith("_dseg")
     for folder in mask.parents:
-        path = folder / LABELS_FILE
-        if path.is_file():
-            try:
-                return get_convention(path.read_text("utf-8").strip()).name
-            except (InputError, OSError, UnicodeDecodeError) as error:
-                raise InputError(f"{path}: should hold the name of a label convention: {error}") from error
-        tables = sorted(folder.glob("*dseg.tsv")) if bids else []
-        if found := next(filter(None, map(_convention_of_table, tables)), None):
+        if (described is None or folder in described) and (found := _convention_in(folder, bids=bids)):
             return found
         if folder == top:
             break
     return None
+
+
+def _convention_in(folder: Path, *, bids: bool) -> str | None:
+    path = folder / LABELS_FILE
+    if path.is_file():
+        try:
+            return get_convention(path.read_text("utf-8").strip()).name
+        except (InputError, OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: should hold the name of a label convention: {error}") from error
+    tables = sorted(folder.glob(f"*{LABELS_TABLE}")) if bids else []
+    return next(filter(None, map(_convention_of_table, tables)), None)
 
 
 def _convention_of_table(path: Path) -> str | None:

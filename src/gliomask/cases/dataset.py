@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +39,7 @@ def survey_dataset(folder: Path) -> DatasetSurvey:
     convention = described_convention(described)
     listings = [list_folder(folder / part) for part in ("imagesTr", "imagesTs") if (folder / part).is_dir()]
     problems = [problem for listing in listings for problem in listing.problems]
+    masks = _names_in(folder / "labelsTr")
     cases: dict[str, Case] = {}
     layout = "msd"
     for path in [path for listing in listings for path in listing.files]:
@@ -50,7 +50,7 @@ def survey_dataset(folder: Path) -> DatasetSurvey:
         sources = _sources(path, int(numbered.group(2)) if numbered else None, channels)
         if not sources:
             problems.append(Problem(str(path), "its channel number is not in dataset.json"))
-        known = cases.get(case_id) or _new_case(folder, case_id, convention)
+        known = cases.get(case_id) or _new_case(folder, case_id, convention, masks)
         if twice := sources.keys() & known.images.keys():
             problems.append(
                 Problem(case_id, f"two files for {', '.join(sorted(twice))}, one of them {path}. Keep one of them.")
@@ -69,9 +69,17 @@ def _sources(path: Path, number: int | None, channels: Mapping[int, str]) -> dic
     return {channels[number]: Source(path)} if number in channels else {}
 
 
-def _new_case(folder: Path, case_id: str, convention: str | None) -> Case:
-    possible = (folder / "labelsTr" / f"{case_id}{ending}" for ending in NIFTI_ENDINGS)
-    mask = next((path for path in possible if os.path.lexists(path)), None)  # a broken link is a mask that is not there
+def _names_in(folder: Path) -> frozenset[str]:
+    """Return the names in a folder, those of broken links too: such a mask is not there, which reading it says."""
+    try:
+        return frozenset(path.name for path in folder.iterdir())
+    except OSError:
+        return frozenset()
+
+
+def _new_case(folder: Path, case_id: str, convention: str | None, masks: Container[str]) -> Case:
+    possible = (f"{case_id}{ending}" for ending in NIFTI_ENDINGS)
+    mask = next((folder / "labelsTr" / name for name in possible if name in masks), None)
     found = find_patient(case_id)
     return Case(
         case_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import is_zipfile
@@ -16,7 +16,7 @@ from gliomask.cases.dataset import survey_dataset
 from gliomask.cases.folders import Listing, list_folder
 from gliomask.cases.identity import Key, examination_folder, identify
 from gliomask.cases.layouts import layout_of
-from gliomask.cases.naming import FileName, classify, folded, nifti_ending, read_name, stem_of
+from gliomask.cases.naming import classify, folded, nifti_ending, read_name, stem_of
 from gliomask.cases.patients import find_patient
 from gliomask.cases.tables import is_table, survey_table
 from gliomask.errors import InputError
@@ -107,7 +107,7 @@ def survey(folder: Path | str) -> Survey:
             "ID_t1ce.nii.gz or ID-t2f.nii (t1, t1ce, t2, flair and their synonyms), and for imagesTr/ with a "
             f"dataset.json (MSD, nnU-Net).{passed_over}"
         )
-    return replace(found, cases=_with_one_spelling([_with_labels_file(case, folder) for case in found.cases]))
+    return replace(found, cases=_with_one_spelling(_with_labels_files(found.cases, folder, listing)))
 
 
 def _with_one_spelling(cases: Sequence[Case]) -> tuple[Case, ...]:
@@ -116,9 +116,23 @@ def _with_one_spelling(cases: Sequence[Case]) -> tuple[Case, ...]:
     return tuple(replace(case, patient=spellings.setdefault(folded(case.patient), case.patient)) for case in cases)
 
 
-def _with_labels_file(case: Case, folder: Path) -> Case:
-    given = read_labels_file(case.mask, folder) if case.mask else None
-    return replace(case, convention=given, convention_given=True) if given else case
+def _with_labels_files(cases: Sequence[Case], folder: Path, listing: Listing) -> list[Case]:
+    """Return the cases with the conventions that files in the folders of their masks, or above them, give."""
+    if not listing.described and not listing.datasets:
+        return list(cases)
+    told: dict[tuple[Path, bool], str | None] = {}
+    found = []
+    for case in cases:
+        if case.mask is not None:
+            key = case.mask.parent, stem_of(case.mask).endswith("_dseg")
+            if key not in told:
+                # A data set's own folders are not in the listing.
+                in_dataset = any(case.mask.is_relative_to(dataset) for dataset in listing.datasets)
+                told[key] = read_labels_file(case.mask, folder, None if in_dataset else listing.described)
+            if given := told[key]:
+                case = replace(case, convention=given, convention_given=True)
+        found.append(case)
+    return found
 
 
 def case_of_files(files: Mapping[str, Path]) -> Case:
@@ -162,19 +176,22 @@ def _survey_names(folder: Path, listing: Listing) -> Survey:
     groups: dict[Key, Files] = defaultdict(lambda: defaultdict(list))
     passed_over = list(listing.passed_over)
     spellings: dict[Key, str] = {}
-    for path in listing.files:
-        named = path.parent if nifti_ending(path.parent) else path  # Kaggle: ID_flair.nii/00000057_brain_flair.nii
-        told = read_name(named)
-        if told is None:
-            passed_over.append(Problem(str(path), "its name is that of no sequence and no tumour mask"))
-        elif told.role == "mask" and _holds_brain(path):
-            passed_over.append(Problem(str(path), "a brain mask: one value over a whole brain"))
-        else:
-            place, name = _key(folder, named, told)
-            groups[place, spellings.setdefault((place, folded(name)), name)][told.role].append((told.rank, path))
+    for parent, paths in listing.by_folder.items():
+        # Kaggle: ID_flair.nii/00000057_brain_flair.nii
+        above = parent if parent != folder and nifti_ending(parent) else None
+        place = _place(folder, above.parent if above else parent)
+        for path in paths:
+            told = read_name(above or path)
+            if told is None:
+                passed_over.append(Problem(str(path), "its name is that of no sequence and no tumour mask"))
+            elif told.role == "mask" and _holds_brain(path):
+                passed_over.append(Problem(str(path), "a brain mask: one value over a whole brain"))
+            else:
+                name = spellings.setdefault((place, folded(told.case_id)), told.case_id)
+                groups[place, name][told.role].append((told.rank, path))
     _join_runs(groups)
     notes = adopt_masks(folder, groups)
-    notes += _notes_on_links(groups) + _notes_on_halves(groups)
+    notes += _notes_on_links(groups, listing.broken_links) + _notes_on_halves(groups)
     identities = identify(folder, groups)
     cases: list[Case] = []
     problems = list(listing.problems)
@@ -201,11 +218,11 @@ def _survey_names(folder: Path, listing: Listing) -> Survey:
     return Survey(folder, " + ".join(sorted(names)), tuple(cases), tuple(problems), tuple(notes), tuple(passed_over))
 
 
-def _key(root: Path, path: Path, told: FileName) -> Key:
-    """Return the folder and the id of a file; a folder for each sequence (`P1/T1/t1.nii`) counts as the one above."""
-    folder = examination_folder(root, path.parent)
+def _place(root: Path, folder: Path) -> Path:
+    """Return the folder whose name tells cases apart; a folder for each sequence (`P1/T1/t1.nii`) counts as P1."""
+    folder = examination_folder(root, folder)
     named = read_name(folder) if folder != root else None
-    return (folder.parent if named and not named.case_id else folder), told.case_id
+    return folder.parent if named and not named.case_id else folder
 
 
 def _join_runs(groups: dict[Key, Files]) -> None:
@@ -250,13 +267,9 @@ def _choose(files: Files, passed_over: list[Problem]) -> tuple[dict[str, Path], 
     return chosen, doubles
 
 
-def _notes_on_links(groups: Mapping[Key, Files]) -> list[Problem]:
-    paths = (path for files in groups.values() for ranked in files.values() for _, path in ranked)
-    return [
-        Problem(str(path), f"a link to {path.readlink()}, which is not there")
-        for path in paths
-        if path.is_symlink() and not path.exists()
-    ]
+def _notes_on_links(groups: Mapping[Key, Files], broken: Collection[Path]) -> list[Problem]:
+    used = {path for files in groups.values() for ranked in files.values() for _, path in ranked} if broken else set()
+    return [Problem(str(path), f"a link to {path.readlink()}, which is not there") for path in broken if path in used]
 
 
 def _notes_on_halves(groups: Mapping[Key, Files]) -> list[Problem]:

@@ -10,6 +10,11 @@ from pathlib import Path
 from gliomask.cases.case import Problem
 from gliomask.cases.naming import nifti_ending
 
+LABELS_FILE = "labels.txt"
+"""A file in a folder of cases with the name of the convention of all masks in it and below; the nearest file counts."""
+LABELS_TABLE = "dseg.tsv"
+"""The end of the name of a BIDS table of label numbers."""
+
 # Images in formats that are not read, which would otherwise be missing without a word.
 _OTHER_IMAGES = (".mha", ".mhd", ".nrrd", ".mgz", ".mgh", ".hdr", ".img", ".img.gz", ".dcm", ".ima", ".mnc", ".nii.zip")
 
@@ -25,8 +30,12 @@ _SYSTEM_FOLDERS = frozenset(
 class Listing:
     """What lies below a folder."""
 
-    files: list[Path] = field(default_factory=list)
-    """NIfTI files, sorted by folder and name. A link whose target is missing is among them: reading it says so."""
+    by_folder: dict[Path, list[Path]] = field(default_factory=dict)
+    """NIfTI files by folder, sorted. A link whose target is missing is among them: reading it says so."""
+    broken_links: list[Path] = field(default_factory=list)
+    """Those of the files that are links whose targets are missing."""
+    described: set[Path] = field(default_factory=set)
+    """Folders with a file that may tell the label convention of masks (see `cases.conventions`)."""
     datasets: list[Path] = field(default_factory=list)
     """Folders with `imagesTr` or `imagesTs`, which are not entered."""
     passed_over: list[Problem] = field(default_factory=list)
@@ -34,9 +43,17 @@ class Listing:
     problems: list[Problem] = field(default_factory=list)
     """Folders that cannot be read."""
 
+    @property
+    def files(self) -> list[Path]:
+        """The NIfTI files, sorted by folder and name."""
+        return [path for files in self.by_folder.values() for path in files]
+
 
 def list_folder(root: Path) -> Listing:
     """Return the NIfTI files below a folder, at any depth.
+
+    Each folder is read once, and no file is looked at by itself: on a network file system every look takes as long as
+    reading a small folder.
 
     A link to a folder is entered unless it leads to a folder that is listed anyway or to one that contains the root, so
     no folder is listed twice and no cycle is followed.
@@ -62,7 +79,7 @@ def list_folder(root: Path) -> Listing:
             if below not in seen:
                 seen.add(below)
                 folders.append((folder / name, below))
-    found.files.sort(key=lambda path: (str(path.parent), path.name))
+    found.by_folder = dict(sorted(found.by_folder.items(), key=lambda item: str(item[0])))
     return found
 
 
@@ -82,7 +99,7 @@ def _list_one(folder: Path, found: Listing) -> tuple[list[str], list[Path]]:
     if any(entry.name in ("imagesTr", "imagesTs") and _is_folder(entry) for entry in content):
         found.datasets.append(folder)
         return [], []
-    entered, linked = [], []
+    entered, linked, files = [], [], list[Path]()
     for entry in content:
         path = folder / entry.name
         if _is_folder(entry):
@@ -92,21 +109,31 @@ def _list_one(folder: Path, found: Listing) -> tuple[list[str], list[Path]]:
                 linked.append(path)
             else:
                 entered.append(entry.name)
-        else:
-            _take_file(entry, path, found)
+        elif _is_wanted(entry, path, found):
+            files.append(path)
+    if files:
+        found.by_folder[folder] = files
     return entered, linked
 
 
-def _take_file(entry: os.DirEntry[str], path: Path, found: Listing) -> None:
+def _is_wanted(entry: os.DirEntry[str], path: Path, found: Listing) -> bool:
+    """Tell whether a file is a NIfTI file; note in the listing what else it is."""
+    name = entry.name
     if not nifti_ending(path):
-        if path.name.lower().endswith(_OTHER_IMAGES) and not path.name.startswith("."):
+        if name.lower().endswith(_OTHER_IMAGES) and not name.startswith("."):
             found.passed_over.append(Problem(str(path), "an image in another format; NIfTI is needed (.nii, .nii.gz)"))
-    elif entry.name.startswith("."):
+        elif name == LABELS_FILE or name.endswith(LABELS_TABLE):
+            found.described.add(path.parent)
+    elif name.startswith("."):
         found.passed_over.append(Problem(str(path), "a hidden file"))
-    elif _is_file(entry) or (entry.is_symlink() and not path.exists()):
-        found.files.append(path)
+    elif _is_file(entry):
+        return True
+    elif entry.is_symlink() and not path.exists():
+        found.broken_links.append(path)
+        return True
     else:
         found.passed_over.append(Problem(str(path), "not a regular file"))
+    return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -245,6 +245,8 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     }
 )
 
+_PATTERNS = [(re.compile(layout.id_pattern, re.IGNORECASE), layout) for layout in LAYOUTS.values()]
+
 
 def get_layout(name: str) -> Layout:
     """Return a layout by name.
@@ -265,6 +267,4 @@ def candidates_of(case_ids: Iterable[str]) -> tuple[str, ...]:
 
 def layout_of(case_id: str) -> Layout | None:
     """Return the first layout whose `id_pattern` fits the whole id, or None."""
-    return next(
-        (layout for layout in LAYOUTS.values() if re.fullmatch(layout.id_pattern, case_id, re.IGNORECASE)), None
-    )
+    return next((layout for pattern, layout in _PATTERNS if pattern.fullmatch(case_id)), None)

@@ -24,12 +24,15 @@ _MASK_SPELLINGS = (
 # Above or below the other masks of a case.
 _RANKS = {"glistrboost_manuallycorrected": 1, "automated_approx_segm": -1}
 
-# Longest first, so that `sub-01_ce-gad_T1w` is read as `ce-gad_t1w` and not as `t1w`.
-_ENDINGS = sorted(
-    [(spelling, modality) for modality, spellings in MODALITIES.items() for spelling in spellings]
-    + [(spelling, "mask") for spelling in _MASK_SPELLINGS],
-    key=lambda pair: -len(pair[0]),
-)
+_ROLES = {spelling: modality for modality, spellings in MODALITIES.items() for spelling in spellings}
+_ROLES |= dict.fromkeys(_MASK_SPELLINGS, "mask")
+_LONGEST = max(map(len, _ROLES))
+
+_LONGEST_FIRST = sorted(NIFTI_ENDINGS, key=len, reverse=True)
+
+_SEPARATORS = " _.-"
+# The letters that are `i` and `s` where upper and lower case are not told apart.
+_LETTERS = str.maketrans("\u0130\u0131\u017f", "iis")
 
 # UCSF-PDGM has `brain_segmentation` and `brain_parenchyma_segmentation` beside `tumor_segmentation`.
 _BRAIN_MASK = re.compile(
@@ -71,7 +74,7 @@ class FileName:
 def nifti_ending(path: Path) -> str:
     """Return the ending by which a file is NIfTI, as it is spelled, or an empty string."""
     name = path.name.lower()
-    return next((ending for ending in sorted(NIFTI_ENDINGS, key=len, reverse=True) if name.endswith(ending)), "")
+    return next((ending for ending in _LONGEST_FIRST if name.endswith(ending)), "")
 
 
 def folded(name: str) -> str:
@@ -120,10 +123,11 @@ def classify(path: Path) -> tuple[str, str] | None:
 
 
 def _match(stem: str) -> FileName | None:
-    for spelling, role in _ENDINGS:
-        found = re.fullmatch(rf"(?:(.*?)[ _.-]+)?{re.escape(spelling)}", stem, re.IGNORECASE | re.DOTALL)
-        if found:
-            return _clean(found.group(1) or "", role, _RANKS.get(spelling, 0))
+    """Read the longest spelling at the end of a stem: `sub-01_ce-gad_T1w` ends in `ce-gad_t1w`, not in `t1w`."""
+    lower = (stem if stem.isascii() else stem.translate(_LETTERS)).lower()
+    for start in range(max(0, len(lower) - _LONGEST), len(lower)):
+        if (start == 0 or lower[start - 1] in _SEPARATORS) and (role := _ROLES.get(lower[start:])):
+            return _clean(stem[:start].rstrip(_SEPARATORS), role, _RANKS.get(lower[start:], 0))
     return None
 
 
