@@ -213,3 +213,80 @@ def tab_to(page: Any, text: str) -> None:
         if page.evaluate("document.activeElement.textContent.trim()") == text:
             return
     raise AssertionError(f"Tab does not reach {text!r}")
+
+
+def test_a_mask_is_corrected_in_the_page(files: list[str], tmp_path: Path) -> None:
+    """Edit, erase, and download: the voxel that the readout names is erased; a second window is told."""
+    import numpy as np
+
+    from gliomask.volume import read_volume
+
+    with opened(tmp_path, expected=("409",)) as (page, _):
+        page.set_input_files("input[type=file]", files)
+        page.wait_for_selector("#start:enabled", timeout=SLOWLY)
+        page.locator("#sequence-image-3").select_option("t2w")
+        page.locator("#sequence-image-4").select_option("t2f")
+        page.fill("#title", "one")
+        page.wait_for_selector("#start:enabled", timeout=SLOWLY)
+        page.click("#start")
+        page.wait_for_selector("text=Open the report", timeout=SLOWLY)
+        page.wait_for_selector("#viewer[data-ready][data-loaded]", timeout=SLOWLY)
+        image = read_volume(Path(files[1])).data[0]
+        assert image[voxel_at_click(page)] == int(page.locator("#viewer [data-name=t1c]").text_content())
+        page.click("#edit")
+        page.wait_for_selector("#viewer[data-ready][data-loaded] input[name=brush-mm]", timeout=SLOWLY)
+        voxel = voxel_at_click(page)
+        assert image[voxel] == int(page.locator("#viewer [data-name=t1c]").text_content())
+        page.locator("#viewer fieldset", has_text="Region").locator("input[value=WT]").check()
+        page.locator("#viewer input[name=brush-mm]").fill("1")
+        page.locator("#viewer input[value=eraser]").check()
+        page.mouse.click(*middle(page))
+        page.click("#viewer button[name=save]")
+        page.wait_for_selector("#viewer .said:has-text('Saved')", timeout=SLOWLY)
+        second = page.context.new_page()
+        second.goto(page.url)
+        second.click("#edit:enabled")
+        second.wait_for_selector("#viewer .said:has-text('Another window edits')", timeout=SLOWLY)
+        second.close()
+        page.wait_for_selector("#corrected a")
+        with page.expect_download() as loading:
+            page.locator("#corrected a").first.click()
+        assert loading.value.suggested_filename == "one_edited.nii.gz"
+        got, before = tmp_path / "got.nii.gz", tmp_path / "before.nii.gz"
+        got.write_bytes(Path(loading.value.path()).read_bytes())
+        with page.expect_download() as loading:
+            page.locator(".downloads a").first.click()
+        before.write_bytes(Path(loading.value.path()).read_bytes())
+        old, new = (read_volume(path, mask=True).data[0] for path in (before, got))
+        assert old[voxel] != 0
+        assert new[voxel] == 0
+        changed = np.argwhere(old != new)
+        assert len(changed) >= 1
+        assert np.abs(changed - voxel).max() <= 1
+        page.locator("#viewer .tile[data-plane=axial]").scroll_into_view_if_needed()
+        page.locator("#viewer input[name=brush-mm]").fill("12")
+        page.mouse.click(*middle(page))
+        assert "Changed, not saved" in page.locator("#viewer .said").inner_text()
+        page.click("#edit")  # what was painted last is saved before the editor closes
+        page.wait_for_selector("#viewer[data-ready][data-loaded]:not(:has(input[name=brush-mm]))", timeout=SLOWLY)
+        assert "corrected" in page.locator("#viewer").inner_text()
+        with page.expect_download() as loading:
+            page.locator("#corrected a").first.click()
+        got.write_bytes(Path(loading.value.path()).read_bytes())
+        assert not np.array_equal(read_volume(got, mask=True).data[0], new)
+
+
+def middle(page: Any, right: float = 0) -> tuple[float, float]:
+    """A place near the middle of the axial slice."""
+    box = page.locator("#viewer .tile[data-plane=axial]").bounding_box()
+    return box["x"] + box["width"] / 2 - 12 + right, box["y"] + box["height"] / 2 + 2
+
+
+def voxel_at_click(page: Any) -> tuple[int, ...]:
+    """Click in the middle of the axial slice with the crosshair; return the voxel that the readout names."""
+    page.locator("#viewer input[value=crosshair]").check()
+    for _ in range(2):  # the first click may change the height of the readout below the pictures
+        page.locator("#viewer").scroll_into_view_if_needed()
+        page.mouse.click(*middle(page))
+        drawn(page)
+    return tuple(int(word) for word in page.locator("#viewer [data-name=voxel]").text_content().split())

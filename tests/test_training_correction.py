@@ -58,8 +58,7 @@ def test_masks_that_the_viewer_saved_keep_their_convention(cases: list[Case], tm
     write_volume(predicted, Volume(np.where(mask.data == 4, 3, mask.data).astype(np.uint8), mask.affine))
     scene = read_scene(replace(case, mask=None, convention=None), [predicted], labels="brats2023")
     with edit_mask(scene, predicted, tmp_path) as editing:
-        editing.open("a")
-        editing.save("a", editing.start[scene.box].tobytes(order="F"), 1.0)
+        editing.save(editing.start[scene.box].tobytes(order="F"), 1.0)
     [found, *_], _ = use_corrections(cases, tmp_path)
     assert found.convention == "brats2023"
     assert np.array_equal(read_mask(found).data, read_volume(predicted, mask=True).data)

@@ -137,13 +137,12 @@ def test_a_correction_is_saved_beside_the_original(case: Case, mask: Path) -> No
     scene = read_scene(case, [mask])
     region = scene.masks[0].region("WT")
     with edit_mask(scene, mask, mask.parent) as editing:
-        editing.open("a")
         labels = editing.start[scene.box].copy()
         labels[:2, :2, :2] = 2
-        record = editing.save("a", labels.tobytes(order="F"), 12.0)
+        record = editing.save(labels.tobytes(order="F"), 12.0)
         lone = labels.copy()
         lone[-1, -1, -1] = 4
-        finished = editing.finish("a", lone.tobytes(order="F"), 20.0)
+        finished = editing.finish(lone.tobytes(order="F"), 20.0)
     saved = read_volume(mask.parent / f"{case.id}_edited.nii.gz", mask=True)
     assert np.array_equal(saved.data[0][scene.box], lone)
     assert mask.read_bytes() == before
@@ -159,8 +158,7 @@ def test_a_correction_is_saved_beside_the_original(case: Case, mask: Path) -> No
     with edit_mask(scene, mask, mask.parent, by="A. Reader") as again:
         assert np.array_equal(again.start[scene.box], lone)
         assert again.seconds == 20
-        again.open("b")
-        assert again.save("b", labels.tobytes(order="F"), 21)["by"] == "A. Reader"
+        assert again.save(labels.tobytes(order="F"), 21)["by"] == "A. Reader"
 
 
 def test_a_second_window_and_a_second_process_are_told(case: Case, mask: Path) -> None:
@@ -171,22 +169,41 @@ def test_a_second_window_and_a_second_process_are_told(case: Case, mask: Path) -
         editing.open("a")
         with pytest.raises(WindowError, match="Another window edits"):
             editing.open("b")
-        editing.open("b", take=True)
-        with pytest.raises(WindowError, match="saves nothing"):
-            editing.save("a", content, 1)
-        editing.save("b", content, 1)
+        state = editing.open("b", take=True)
+        for act in ("save", "apply"):
+            with pytest.raises(WindowError, match="saves nothing"):
+                editing.answer(act, {"window": "a", "state": state}, content)
+        assert editing.answer("save", {"window": "b", "state": "old", "seconds": 1}, content)["state"] == state
         with pytest.raises(InputError, match="is writing it"), edit_mask(scene, mask, mask.parent):
             pass
     with edit_mask(scene, mask, mask.parent):
         pass
 
 
+def test_a_window_without_the_right_saves_only_if_it_has_what_was_saved_last(case: Case, mask: Path) -> None:
+    """After the editing window was closed, one that read the mask before its changes cannot undo them by saving."""
+    scene = read_scene(case, [mask])
+    with edit_mask(scene, mask, mask.parent) as editing:
+        old = editing.start[scene.box]
+        new = np.where(old == 0, 2, old).astype(np.uint8)
+        state = editing.open("a")
+        changed = editing.answer("save", {"window": "a", "seconds": 1}, new.tobytes(order="F"))
+        assert changed["state"] != state
+        editing.answer("close", {"window": "a"}, b"")
+        with pytest.raises(WindowError, match="was changed by another window"):
+            editing.answer("save", {"window": "b", "state": state, "seconds": 1}, old.tobytes(order="F"))
+        assert np.array_equal(editing.start[scene.box], new)
+        editing.answer("save", {"window": "c", "state": changed["state"], "seconds": 1}, old.tobytes(order="F"))
+        assert editing.state == state
+        with pytest.raises(WindowError, match="Another window edits"):
+            editing.open("b")
+
+
 def test_a_full_disk_leaves_the_last_state(case: Case, mask: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the disk is full, the message says so, and the mask that was saved before stays."""
     scene = read_scene(case, [mask])
     with edit_mask(scene, mask, mask.parent) as editing:
-        editing.open("a")
-        editing.save("a", editing.start[scene.box].tobytes(order="F"), 1)
+        editing.save(editing.start[scene.box].tobytes(order="F"), 1)
         before = editing.target.read_bytes()
 
         def full(*_: object) -> None:
@@ -195,7 +212,7 @@ def test_a_full_disk_leaves_the_last_state(case: Case, mask: Path, monkeypatch: 
         monkeypatch.setattr(os, "fsync", full)
         changed = np.zeros_like(editing.start[scene.box]) + 2
         with pytest.raises(InputError, match="No space left"):
-            editing.save("a", changed.astype(np.uint8).tobytes(order="F"), 2)
+            editing.save(changed.astype(np.uint8).tobytes(order="F"), 2)
         assert editing.target.read_bytes() == before
 
 
@@ -214,12 +231,11 @@ def test_masks_of_another_grid_or_convention_are_refused(case: Case, mask: Path,
     """Labels that were not asked for, another grid and a correction of another mask are refused with a way out."""
     scene = read_scene(case, [mask])
     with edit_mask(scene, mask, tmp_path / "out") as editing:
-        editing.open("a")
         content = np.full(editing.start[scene.box].shape, 3, np.uint8).tobytes()
         with pytest.raises(InputError, match="are not in brats2021"):
-            editing.save("a", content, 1)
+            editing.save(content, 1)
         with pytest.raises(InputError, match="voxels were sent"):
-            editing.save("a", b"123", 1)
+            editing.save(b"123", 1)
         assert not editing.target.exists()
     truth = read_volume(mask, mask=True)
     write_volume(tmp_path / "out" / f"{case.id}_edited.nii.gz", Volume(truth.data[:, 1:], truth.affine))

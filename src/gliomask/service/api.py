@@ -19,6 +19,7 @@ from gliomask.service.jobs import TITLE, Accepted, Image, Job, JobView, Sequence
 from gliomask.service.limits import RefusedError
 from gliomask.service.raw_job import can_prepare
 from gliomask.service.receive import Form, receive_form, too_large
+from gliomask.service.request import EDITED, RESULTS
 from gliomask.service.routing import DISK_FULL, NO_JOB, JobId, Service, ServiceOf, refusals
 from gliomask.service.transfers import Transfer
 from gliomask.version import VERSION
@@ -224,8 +225,9 @@ def cancel_job(service: ServiceOf, job_id: JobId) -> JobView:
     tags=["jobs"],
 )
 def delete_job(service: ServiceOf, job_id: JobId) -> Response:
-    """Delete a job with its images and results permanently."""
+    """Delete a job with its images, results and corrected mask permanently."""
     service.store.remove(job_id, only=("uploaded", "checked", "done", "failed", "cancelled", "interrupted"))
+    service.editors.forget(job_id)
     return Response(status_code=204)
 
 
@@ -291,5 +293,6 @@ def _view(service: Service, job: Job) -> JobView:
         stage=estimate.stage if estimate else None,
         progress=estimate.progress if estimate else None,
         seconds_left=round(left, 1) if left is not None else None,
+        edited=job.volumes_ml is not None and (service.store.folder_of(job.id) / RESULTS / EDITED).is_file(),
         deleted_on=service.store.deleted_on(job),
     )

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gliomask.errors import InputError
-from gliomask.service import api, pages, results
+from gliomask.service import api, corrections, pages, results
 from gliomask.service.brake import Brake
 from gliomask.service.limits import RefusedError, storage_error
 from gliomask.service.paths import without_paths
@@ -46,6 +46,7 @@ def create_app(service: Service, access: AccessPolicy | None = None) -> FastAPI:
     app.add_api_route("/api/openapi.json", _schema, include_in_schema=False)
     app.include_router(api.router)
     app.include_router(results.router)
+    app.include_router(corrections.router)
     app.include_router(pages.router)
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(HTTPException, _http)

@@ -85,6 +85,7 @@ class JobView(Job):
     seconds_left: float | None = Field(
         default=None, description="Estimated seconds until a queued or running job is done."
     )
+    edited: bool = Field(default=False, description="Whether there is a corrected mask.")
     deleted_on: AwareDatetime = Field(description="When the job will be deleted automatically.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,9 +10,20 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse
 from pydantic import Field
 
-from gliomask.service.ingest import image_path
+from gliomask.service.editors import image_file, saved_volumes
 from gliomask.service.limits import RefusedError
-from gliomask.service.request import FACTS, MASK, PROBABILITIES, QUALITY, REPORT, RESULTS, SCENE, VOLUMES
+from gliomask.service.request import (
+    EDITED,
+    EDITED_FACTS,
+    FACTS,
+    MASK,
+    PROBABILITIES,
+    QUALITY,
+    REPORT,
+    RESULTS,
+    SCENE,
+    VOLUMES,
+)
 from gliomask.service.routing import NO_FILE, NO_JOB, JobId, Service, ServiceOf, refusals
 
 router = APIRouter(prefix="/api")
@@ -42,6 +54,25 @@ def mask(service: ServiceOf, job_id: JobId) -> FileResponse:
 def probabilities(service: ServiceOf, job_id: JobId) -> FileResponse:
     """Return the probabilities as 4-D NIfTI with one channel per region."""
     return _result(service, job_id, PROBABILITIES, "application/gzip", "_probabilities.nii.gz")
+
+
+@router.get(
+    "/jobs/{job_id}/edited",
+    response_class=FileResponse,
+    responses={**_content("application/gzip"), **refusals(**NO_FILE)},
+    tags=["results"],
+)
+def edited(service: ServiceOf, job_id: JobId) -> FileResponse:
+    """Return the corrected mask as it was saved last, as NIfTI on the grid of the mask."""
+    return _result(service, job_id, EDITED, "application/gzip", "_edited.nii.gz")
+
+
+@router.get(
+    "/jobs/{job_id}/edited/facts", responses=refusals(**NO_FILE), response_model=dict[str, Any], tags=["results"]
+)
+def edited_facts(service: ServiceOf, job_id: JobId) -> FileResponse:
+    """Return what was corrected: volumes before and after, Dice between both, seconds spent, versions."""
+    return _result(service, job_id, EDITED_FACTS, "application/json", "_edited.json")
 
 
 @router.get("/jobs/{job_id}/facts", responses=refusals(**NO_FILE), response_model=dict[str, Any], tags=["results"])
@@ -82,10 +113,18 @@ def _page(service: Service, job_id: str, name: str, ending: str) -> FileResponse
     return answer
 
 
-@router.get("/jobs/{job_id}/scene", responses=refusals(**NO_FILE), response_model=dict[str, Any], tags=["viewer"])
-def scene(service: ServiceOf, job_id: JobId) -> FileResponse:
-    """Return the description of the scene that the viewer shows."""
-    return _result(service, job_id, SCENE, "application/json", "_scene.json")
+@router.get("/jobs/{job_id}/scene", responses=refusals(**NO_FILE), tags=["viewer"])
+def scene(service: ServiceOf, job_id: JobId) -> dict[str, Any]:
+    """Return the description of the scene that the viewer shows. A corrected mask comes before the one of the model."""
+    path = Path(_result(service, job_id, SCENE, "application/json", "_scene.json").path)
+    content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    volumes_ml = saved_volumes(path.parent)
+    if volumes_ml is not None:
+        [mask] = content["masks"]
+        corrected = {"name": "corrected", "role": "mask", "label": "corrected", "volumes_ml": volumes_ml}
+        address = f"/api/jobs/{job_id}/edit/volumes/prediction.nii.gz"
+        content["masks"] = [{**mask, **corrected, "url": address}, mask]
+    return content
 
 
 @router.get(
@@ -97,14 +136,16 @@ def scene(service: ServiceOf, job_id: JobId) -> FileResponse:
 def volume(service: ServiceOf, job_id: JobId, name: Annotated[str, Field(max_length=40)]) -> FileResponse:
     """Return one of the volumes that the scene refers to: a sequence or the mask."""
     job = service.store.get(job_id)
-    if job.raw and name in {f"{image.sequence}.nii.gz" for image in job.images} | {"prediction.nii.gz"}:
-        return _result(service, job_id, f"{VOLUMES}/{name}", "application/gzip", f"_{name}")
     if name == "prediction.nii.gz":
-        return _result(service, job_id, MASK, "application/gzip", "_mask.nii.gz")
-    for image in job.images:
-        if image.sequence is not None and name == f"{image.sequence}.nii.gz":
-            return _file(image_path(service.store.folder_of(job_id), image.name), "application/gzip")
-    raise RefusedError(404, "The job has no such volume.")
+        place = f"{VOLUMES}/{name}" if job.raw else MASK
+        return _result(service, job_id, place, "application/gzip", "_mask.nii.gz")
+    try:
+        path = image_file(job, service.store.folder_of(job_id) / RESULTS, name.removesuffix(".nii.gz"))
+    except KeyError:
+        raise RefusedError(404, "The job has no such volume.") from None
+    if job.raw and job.volumes_ml is None:
+        raise RefusedError(404, "The job has no results (yet).")
+    return _file(path, "application/gzip")
 
 
 @router.get(

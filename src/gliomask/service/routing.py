@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from gliomask.model.file import SHIPPED
 from gliomask.model.plan import Plan
+from gliomask.service.editors import Editors
 from gliomask.service.queue import Queue
 from gliomask.service.store import Store
 from gliomask.service.transfers import Transfers
@@ -25,14 +26,19 @@ class Service:
     plans: tuple[Plan, ...]
     model: str = SHIPPED
     transfers: Transfers = field(init=False)
+    editors: Editors = field(init=False)
     reading: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     """Held while images are read, so that the images of only one upload are in memory at a time.
 
     Requests wait for it without taking a thread, so that others are answered meanwhile.
     """
 
+    editing: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
+    """Held while a corrected mask is read, changed or saved, for the same reason."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "transfers", Transfers(self.store.limits))
+        object.__setattr__(self, "editors", Editors(self.store))
 
 
 class Refusal(BaseModel):

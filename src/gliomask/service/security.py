@@ -8,6 +8,7 @@ import hmac
 import ipaddress
 import json
 import logging
+import re
 import time
 import unicodedata
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -36,6 +37,8 @@ OPEN_PATHS = frozenset({"/login", "/login/login.js", "/login/login.css"})
 """Paths served without the token: the form that asks for it, its style and its script. They show no job."""
 
 UPLOADS = ("POST", "/api/jobs")
+_MASKS = re.compile(r"/api/jobs/[0-9a-f]{32}/edit/(save|apply)")
+_MASK_BODY = 8 * 1024**2  # compressed; 30 million voxels of four random labels take as much
 _SMALL_BODY = 64 * 1024
 _SMALL_BODY_SECONDS = 8.0
 
@@ -176,11 +179,15 @@ class SecurityMiddleware:
         raise RefusedError(401, "The token is missing or wrong.")
 
     def _limit_body(self, scope: Message, receive: Receive) -> Receive:
-        """Return `receive` with a limit on the size of the request body and, except for uploads, on the time for it."""
+        """Return `receive` with a limit on the size of the request body, and on the time for it.
+
+        The time for uploads and corrected masks is limited by `Transfers`.
+        """
         is_upload = (scope["method"], scope["path"]) == UPLOADS
-        most = self._most_bytes if is_upload else _SMALL_BODY
+        is_mask = scope["method"] == "POST" and _MASKS.fullmatch(scope["path"]) is not None
+        most = self._most_bytes if is_upload else _MASK_BODY if is_mask else _SMALL_BODY
         end = time.monotonic() + _SMALL_BODY_SECONDS
-        size, complete = 0, is_upload
+        size, complete = 0, is_upload or is_mask
 
         async def receive_limited() -> Message:
             nonlocal size, complete

@@ -155,6 +155,19 @@ class Store:
             del self._jobs[job_id]
         _remove(gone)
 
+    def check_there(self, job_id: str) -> None:
+        """Check after writing to a job's folder that the job was not deleted meanwhile; if so, what was written is too.
+
+        Raises:
+            RefusedError: 404, it was deleted.
+        """
+        try:
+            self.get(job_id)
+        except RefusedError:
+            if JOB_ID.fullmatch(job_id):
+                _remove(self._jobs_folder / job_id)
+            raise
+
     def deleted_on(self, job: Job) -> datetime:
         """Return when a job will be deleted automatically."""
         days, since = self.limits.keep_days, job.finished or job.created

@@ -104,6 +104,7 @@ def _predict(request: Request, case: Case, emit: Emit) -> None:
     convention = found.convention
     del found, models  # their memory is needed for the images that the scene reads
     scene = scene_content(read_scene(case, [results / MASK], labels=convention), request.volumes)
+    scene["first_voxel"] = [0, 0, 0]  # the page gets the files as they are, not cropped
     (results / SCENE).write_text(json.dumps(scene), "utf-8")
     results.rename(Path(request.folder) / RESULTS)
     emit(ready=ready)

@@ -27,7 +27,7 @@ A scene as JSON; URLs are relative to the page, and each is `prefix` followed by
      "agreement": [{"value": 1, "name": "agreed", "label": "in both", "color": "#009e73"}]}
 
 A page that may correct the first mask also has `edit` (`Editing.content`): what adding to a region and removing from it
-makes of each label, and how often to save.
+makes of each label, how often to save, and `url`, the address of what `Editing.answer` does (`edit/` by default).
 
 `role` is truth, prediction or mask. The values of a mask are those of its own label convention, so each mask has its
 own `regions`; the outer list has their colours, in the order in which they are painted, innermost last. `comparisons`
@@ -37,11 +37,12 @@ page shows beside the first one at the same position in mm. Nothing contains tex
 """
 
 from gliomask.viewer.assets import ASSETS, Asset, read_asset, require_niivue
-from gliomask.viewer.editing import Editing, edit_mask
+from gliomask.viewer.editing import ACTS, Editing, WindowError, edit_mask
 from gliomask.viewer.scene import (
     Scene,
     ShownMask,
     compare_masks,
+    packed,
     read_raw_scene,
     read_scene,
     scene_content,
@@ -51,6 +52,7 @@ from gliomask.viewer.scene import (
 from gliomask.viewer.server import SECURITY_HEADERS, Served, serve_scene
 
 __all__ = [
+    "ACTS",
     "ASSETS",
     "SECURITY_HEADERS",
     "Asset",
@@ -58,8 +60,10 @@ __all__ = [
     "Scene",
     "Served",
     "ShownMask",
+    "WindowError",
     "compare_masks",
     "edit_mask",
+    "packed",
     "read_asset",
     "read_raw_scene",
     "read_scene",

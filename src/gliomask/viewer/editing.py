@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -12,6 +13,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gliomask.errors import InputError
 from gliomask.files import check_writable, one_writer, write_text
@@ -19,29 +21,39 @@ from gliomask.labels import check_labels, label_values
 from gliomask.metrics import Mask, dice
 from gliomask.version import VERSION
 from gliomask.viewer.operations import Labels, Request, correct, small_pieces, tables
-from gliomask.viewer.scene import Scene, ShownMask
-from gliomask.volume import Volume, match_axes, read_volume, voxel_volume_ml, write_volume
+from gliomask.viewer.scene import Scene, ShownMask, packed
+from gliomask.volume import Box, Volume, match_axes, read_volume, voxel_volume_ml, write_volume
 
 AUTOSAVE_S = 15.0
 """Seconds after the first unsaved change; with the time that saving takes, a crash loses less than 20 seconds."""
 
 
+ACTS = ("open", "close", "save", "apply")
+"""What a page can ask for; see `Editing.answer`."""
+
+
 class WindowError(Exception):
-    """Another window edits the mask."""
+    """Another window edits the mask, or has changed it since this one read it."""
 
 
 @dataclass(eq=False)
 class Editing:
     """One mask that is being corrected. Its methods may be called by several threads."""
 
-    scene: Scene
+    title: str
     mask: ShownMask
+    box: Box
+    """The part of the grid that the page has; nothing outside of it changes."""
+    image_of: Callable[[str], NDArray[Any]]
+    """Returns the voxels of a sequence in the box, or raises a KeyError."""
     original: Path
     target: Path
     by: str = ""
     autosave_s: float = AUTOSAVE_S
     start: Labels = field(init=False)
     """The labels with which the page starts: the original, or what was saved at `target` before."""
+    state: str = field(init=False)
+    """Identifies the labels that were saved last, so that a page knows whether it has the same."""
     seconds: float = field(init=False, default=0.0)
     _window: str = field(init=False, default="")
     _since: str = field(init=False, default="")
@@ -51,6 +63,7 @@ class Editing:
         self.start = self.mask.labels.data[0]
         if self.target.exists():
             self.start, self.seconds = self._earlier()
+        self.state = self._state()
 
     @property
     def record_path(self) -> Path:
@@ -62,6 +75,7 @@ class Editing:
         return {
             "mask": self.mask.name,
             "target": self.target.name,
+            "state": self.state,
             "autosave_s": self.autosave_s,
             "seconds": round(self.seconds, 1),
             "tables": {
@@ -70,17 +84,38 @@ class Editing:
             },
         }
 
-    def as_saved(self) -> Scene:
-        """Return the scene with the mask as it was saved last."""
-        mask = self.mask
-        labels = Volume(self.start[None], mask.labels.affine)
-        shown = ShownMask(mask.name, mask.role, mask.label, labels, mask.convention)
-        saved = Scene(self.scene.title, self.scene.images, (shown, *self.scene.masks[1:]))
-        saved.__dict__["box"] = self.scene.box  # the page's arrays keep their shape
-        return saved
+    def as_saved(self) -> bytes:
+        """Return the part of the mask that the page has, as it was saved last, as .nii.gz."""
+        return packed(Volume(self.start[None], self.mask.labels.affine), self.box)
 
-    def open(self, window: str, *, take: bool = False) -> None:
-        """Give a window the right to edit.
+    def answer(self, name: str, wanted: Mapping[str, Any], content: bytes) -> dict[str, Any] | bytes:
+        """Do what a page asks for and return the answer: facts for JSON, or voxels.
+
+        Args:
+            name: One of `ACTS`.
+            wanted: `window`, and `state` except for open and close; `take` (open), `seconds` and `finish` (save), or
+                the fields of `Request` with `operation` and `image` (apply).
+            content: The voxels of the page, uncompressed (save and apply).
+
+        Raises:
+            WindowError: As for `admit`.
+            InputError: As for `save` and `apply`.
+        """
+        window, state = str(wanted.get("window", ""))[:64], str(wanted.get("state", ""))
+        if name == "open":
+            return {"state": self.open(window, take=wanted.get("take") is True), "seconds": self.seconds}
+        if name == "close":
+            self.close(window)
+            return {}
+        self.admit(window, state)
+        if name == "apply":
+            return self.apply(content, {key: value for key, value in wanted.items() if key not in ("window", "state")})
+        act = self.finish if wanted.get("finish") is True else self.save
+        record = act(content, float(wanted.get("seconds", 0)))
+        return {**record, "state": self.state}
+
+    def open(self, window: str, *, take: bool = False) -> str:
+        """Give a window the right to edit; return the state of the mask. If it has another, it reads the mask again.
 
         Raises:
             WindowError: Another window has it, unless `take` takes it away from that one.
@@ -88,7 +123,8 @@ class Editing:
         with self._lock:
             if self._window and self._window != window and not take:
                 raise WindowError(f"Another window edits this mask, since {self._since}.")
-            self._window, self._since = window, datetime.now().astimezone().strftime("%H:%M:%S")
+            self._give(window)
+            return self.state
 
     def close(self, window: str) -> None:
         """Take the right back when a window is closed."""
@@ -96,44 +132,63 @@ class Editing:
             if self._window == window:
                 self._window = ""
 
-    def apply(self, window: str, content: bytes, wanted: Mapping[str, Any]) -> bytes:
+    def admit(self, window: str, state: str) -> None:
+        """Check that a window may save. If no window edits, one that has the state that was saved last begins to.
+
+        Raises:
+            WindowError: It may not.
+        """
+        with self._lock:
+            if not self._window and window and state == self.state:
+                self._give(window)
+            if not self._window:
+                raise WindowError("The mask was changed by another window; this one saves nothing any more.")
+            if window != self._window:
+                raise WindowError(
+                    f"Another window edits this mask, since {self._since}; this one saves nothing any more."
+                )
+
+    def apply(self, content: bytes, wanted: Mapping[str, Any]) -> bytes:
         """Return the voxels after an operation; `wanted` is a `Request` with `operation` and `image`."""
-        labels = self._labels(window, content)
+        labels = self._labels(content)
         request = dict(wanted)
         operation, name = str(request.pop("operation", "")), str(request.pop("image", ""))
-        image = self.scene.images.get(name, next(iter(self.scene.images.values())))
         if "seed" in request:
             request["seed"] = tuple(int(value) for value in request["seed"])
         spacing = self.mask.labels.grid.spacing_mm
         try:
             parsed = Request(**request)
-            done = correct(
-                labels, self.mask.convention, operation, parsed, image=image.data[0][self.scene.box], spacing_mm=spacing
-            )
+            # Only these two look at the image, and reading it may take a second.
+            image = self.image_of(name) if operation in ("grow", "shrink") else labels
+            done = correct(labels, self.mask.convention, operation, parsed, image=image, spacing_mm=spacing)
+        except KeyError:
+            raise InputError(f"{name!r} is not one of the sequences, so that it has no thresholds.") from None
         except (TypeError, IndexError) as error:
             raise InputError(f"the operation cannot be done: {error}.") from error
         return done.tobytes(order="F")
 
-    def save(self, window: str, content: bytes, seconds: float, *, finished: bool = False) -> dict[str, Any]:
+    def save(self, content: bytes, seconds: float, *, finished: bool = False) -> dict[str, Any]:
         """Write the mask and its record; return the record.
 
         Raises:
-            WindowError: Another window edits the mask.
             InputError: The labels are invalid, or the files cannot be written; the last ones are left as they were.
         """
-        part = self._labels(window, content)
+        part = self._labels(content)
+        if not 0 <= seconds < float("inf"):
+            raise InputError("the seconds spent are a number of at least 0.")
         with self._lock:
             whole = self.mask.labels.data[0].copy()
-            whole[self.scene.box] = part
+            whole[self.box] = part
             write_volume(self.target, Volume(whole[None], self.mask.labels.affine), like=self.original)
             self.start, self.seconds = whole, float(seconds)
+            self.state = self._state()
             record = self._record(whole, finished)
             write_text(self.record_path, json.dumps(record, indent=2) + "\n")
         return record
 
-    def finish(self, window: str, content: bytes, seconds: float) -> dict[str, Any]:
+    def finish(self, content: bytes, seconds: float) -> dict[str, Any]:
         """Save, read the file again, and return the record with `findings`: what a reader should look at."""
-        record = self.save(window, content, seconds, finished=True)
+        record = self.save(content, seconds, finished=True)
         saved = match_axes(read_volume(self.target, mask=True), self.mask.labels.grid)
         findings = []
         if difference := self.mask.labels.grid.difference(saved.grid):
@@ -148,11 +203,16 @@ class Editing:
                 findings.append(f"{name} has a piece of {size} voxel{'s' * (size > 1)} at {x} {y} {z}.")
         return {**record, "findings": findings}
 
-    def _labels(self, window: str, content: bytes) -> Labels:
-        """Return the labels that a page sent, `(X, Y, Z)` of the scene's box."""
-        if window != self._window:
-            raise WindowError(f"Another window edits this mask, since {self._since}; this one saves nothing any more.")
-        shape = tuple(span.stop - span.start for span in self.scene.box)
+    def _give(self, window: str) -> None:
+        if self._window != window:
+            self._window, self._since = window, datetime.now().astimezone().strftime("%H:%M:%S")
+
+    def _state(self) -> str:
+        return hashlib.sha256(self.start[self.box].tobytes()).hexdigest()[:16]
+
+    def _labels(self, content: bytes) -> Labels:
+        """Return the labels that a page sent, `(X, Y, Z)` of the box."""
+        shape = tuple(span.stop - span.start for span in self.box)
         if len(content) != int(np.prod(shape)):
             raise InputError(f"{len(content)} voxels were sent for a grid of {shape}.")
         labels = np.frombuffer(content, np.uint8).reshape(shape, order="F")
@@ -174,7 +234,7 @@ class Editing:
                 "dice_with_original": round(dice(old, new), 4) if old.any() or new.any() else None,
             }
         return {
-            "case": self.scene.title,
+            "case": self.title,
             "original": self.original.name,
             "labels": {"convention": self.mask.convention.name},  # where `CASE.json` has it too
             **({"by": self.by} if self.by else {}),
@@ -228,4 +288,13 @@ def edit_mask(
         )
     check_writable(folder)
     with one_writer(folder, f"{scene.title}_edited"):
-        yield Editing(scene, scene.masks[0], original, target, by, autosave_s)
+        yield Editing(
+            scene.title,
+            scene.masks[0],
+            scene.box,
+            lambda name: scene.images[name].data[0][scene.box],
+            original,
+            target,
+            by,
+            autosave_s,
+        )

@@ -179,7 +179,12 @@ def volume_bytes(scene: Scene, name: str) -> bytes:
     Raises:
         KeyError: The name is not in `volume_names`.
     """
-    return gzip_nifti(nifti_bytes(_as_sent(_volumes(scene)[name](), scene.box)), _FAST)
+    return packed(_volumes(scene)[name](), scene.box)
+
+
+def packed(volume: Volume, box: Box) -> bytes:
+    """Return a part of a volume as .nii.gz: voxels and affine, without header text."""
+    return gzip_nifti(nifti_bytes(_as_sent(volume, box)), _FAST)
 
 
 def scene_content(scene: Scene, prefix: str = "volumes/") -> dict[str, Any]:

@@ -22,7 +22,7 @@ from zlib import error as ZlibError
 from gliomask.errors import InputError
 from gliomask.version import VERSION
 from gliomask.viewer.assets import ASSETS, Asset, read_asset, require_niivue
-from gliomask.viewer.editing import Editing, WindowError
+from gliomask.viewer.editing import ACTS, Editing, WindowError
 from gliomask.viewer.headers import security_headers
 from gliomask.viewer.scene import Scene, scene_content, volume_bytes, volume_names
 
@@ -217,38 +217,23 @@ def _tables(scene: Scene, beside: Scene | None, editing: Editing | None, token: 
     root = f"/{token}/"
     answers[f"{root}scene.json"] = lambda: _scene_asset(scene, beside, editing)
     first = f"{scene.masks[0].name}.nii.gz"
-    answers[f"{root}volumes/{first}"] = lambda: _volume_asset(editing.as_saved(), first)
-    most = math.prod(span.stop - span.start for span in scene.box) + 65536
+    answers[f"{root}volumes/{first}"] = lambda: Asset(editing.as_saved(), "application/gzip")
+    most = math.prod(span.stop - span.start for span in editing.box) + 65536
     return {"answers": answers, "posts": _posts(editing, root), "most_bytes": most}
 
 
 def _posts(editing: Editing, root: str) -> dict[str, Callable[[dict[str, Any], bytes], Asset]]:
-    def window(wanted: Mapping[str, Any]) -> str:
-        return str(wanted.get("window", ""))
+    def act(name: str, wanted: dict[str, Any], content: bytes) -> Asset:
+        answer = editing.answer(name, wanted, content)
+        if isinstance(answer, bytes):
+            return Asset(answer, "application/octet-stream")
+        return Asset(json.dumps(answer).encode(), "application/json")
 
-    def open_(wanted: dict[str, Any], _: bytes) -> Asset:
-        editing.open(window(wanted), take=wanted.get("take") is True)
-        return _told("", seconds=editing.seconds)
-
-    def close(wanted: dict[str, Any], _: bytes) -> Asset:
-        editing.close(window(wanted))
-        return _told("")
-
-    def save(wanted: dict[str, Any], content: bytes) -> Asset:
-        act = editing.finish if wanted.get("finish") is True else editing.save
-        return _told("", **act(window(wanted), content, float(wanted.get("seconds", 0))))
-
-    def apply(wanted: dict[str, Any], content: bytes) -> Asset:
-        found = {key: value for key, value in wanted.items() if key != "window"}
-        return Asset(editing.apply(window(wanted), content, found), "application/octet-stream")
-
-    return {
-        f"{root}edit/{name}": act for name, act in (("open", open_), ("close", close), ("save", save), ("apply", apply))
-    }
+    return {f"{root}edit/{name}": partial(act, name) for name in ACTS}
 
 
-def _told(message: str, **facts: Any) -> Asset:
-    return Asset(json.dumps({"message": message, **facts}).encode(), "application/json")
+def _told(message: str) -> Asset:
+    return Asset(json.dumps({"message": message}).encode(), "application/json")
 
 
 def _scene_asset(scene: Scene, beside: Scene | None, editing: Editing | None = None) -> Asset:

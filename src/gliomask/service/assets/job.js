@@ -85,12 +85,11 @@ function showProgress(job, again) {
 }
 
 function showResult(job, about, again) {
-  let viewer = null;
-  let over = false;
   const report = make("div", { class: "report" });
-  const element = make("div", { class: "viewer", id: "viewer" }, make("p", { class: "faint" }, "Loading the images…"));
+  const corrected = make("ul", { class: "downloads", id: "corrected" });
   const address = `/api/jobs/${job.id}`;
   const swatches = {};
+  const pictures = picturesPart(address, swatches, again);
   const volumes = make("section", { class: "card", "aria-labelledby": "volumes-heading" },
     make("h2", { id: "volumes-heading" }, "Volumes"), volumeTable(job, about, swatches));
   showPage(
@@ -98,36 +97,71 @@ function showResult(job, about, again) {
     make("h1", {}, job.title),
     job.warnings.length > 0 && make("div", { class: "warning" }, make("p", {}, "The images are unlike the training data; the result may be wrong:"),
       make("ul", {}, job.warnings.map((text) => make("li", {}, withNames(job, text))))),
-    make("section", { class: "card wide", "aria-label": "Images and mask" }, element),
+    make("section", { class: "card wide", "aria-label": "Images and mask" }, pictures.element),
     make("div", { class: "side" }, volumes,
       make("section", { class: "card", "aria-labelledby": "files-heading" }, make("h2", { id: "files-heading" }, "Results"),
         report,
         make("ul", { class: "downloads" },
           download(`${address}/mask`, "Mask", job.raw ? "NIfTI, on the grid of the T1 with contrast, or of the next sequence that there is" : "NIfTI, on the grid of your images"),
           download(`${address}/facts`, "Facts", "JSON: volumes, model, versions"),
-          download(`${address}/probabilities`, "Probabilities", "NIfTI, one channel per region"))),
+          download(`${address}/probabilities`, "Probabilities", "NIfTI, one channel per region")), corrected),
       make("section", { class: "card", "aria-labelledby": "about-heading" }, make("h2", { id: "about-heading" }, "This examination"),
         make("p", { id: "kept", class: "faint small" }),
         make("button", { class: "quiet", onclick: async () => {
-          if (!(await confirmDelete(`Delete “${job.title}” with its images and results? This cannot be undone.`))) return;
+          if (!(await confirmDelete(`Delete “${job.title}” with its images, results and corrections? This cannot be undone.`))) return;
           await ask(address, { method: "DELETE" }).catch(() => {});
           location.hash = "#/";
         } }, "Delete"))),
   );
   announce(`Done: whole tumour ${job.volumes_ml.WT ?? "?"} millilitres.`);
-  showViewer(element, address, swatches).then((made) => {
-    if (over) made?.destroy();
-    else viewer = made;
-  });
+  pictures.show(false);
   return {
     update: (now) => {
+      corrected.replaceChildren(...(now.edited ? [download(`${address}/edited`, "Corrected mask", "NIfTI, as it was saved last"), download(`${address}/edited/facts`, "What was corrected", "JSON: volumes before and after, time spent")] : []));
       document.getElementById("kept").textContent = now.state === "done"
         ? `Finished ${day(now.finished)}.${now.seconds === null ? "" : ` The computation took ${duration(now.seconds)}.`} The images and results are kept until ${day(now.deleted_on)}.` : "";
       report.replaceChildren(reportPart(now, address, again));
     },
+    end: pictures.end,
+  };
+}
+
+/** The viewer, with a button to correct the mask in it. */
+function picturesPart(address, swatches, again) {
+  let viewer = null;
+  let turn = 0;
+  let editing = false;
+  const place = make("div", { class: "viewer", id: "viewer", "ongliomask-saved": () => again() });
+  const words = make("p", { class: "faint small", id: "edit-words" });
+  const button = make("button", { id: "edit", onclick: () => show(!editing) });
+  const show = async (edits) => {
+    const mine = ++turn;
+    button.disabled = true;
+    if ((await viewer?.destroy()) === false) {
+      announce("The last changes could not be saved.");
+      words.textContent = "The last changes could not be saved.";
+    }
+    viewer = null;
+    delete place.dataset.ready;
+    place.replaceChildren(make("p", { class: "faint" }, "Loading the images…"));
+    const made = await showViewer(place, `${address}${edits ? "/edit" : ""}/scene`, swatches);
+    if (mine !== turn) {
+      made?.destroy();
+      return;
+    }
+    viewer = made;
+    editing = edits && made !== null;
+    button.textContent = editing ? "End editing" : "Edit the mask";
+    button.disabled = false;
+    words.textContent = editing ? "Changes are saved by themselves, beside the mask of the model, which stays as it is." : "Brush, eraser and other tools; the mask of the model stays as it is.";
+    again();
+  };
+  return {
+    element: make("div", {}, make("div", { class: "row" }, button, words), place),
+    show,
     end: () => {
-      over = true;
-      viewer?.destroy();
+      turn += 1;
+      return viewer?.destroy();
     },
   };
 }
@@ -165,7 +199,7 @@ function volumeTable(job, about, swatches) {
 
 async function showViewer(element, address, swatches) {
   try {
-    const scene = await ask(`${address}/scene`);
+    const scene = await ask(address);
     for (const { name, color } of scene.regions) {
       if (!swatches[name]) continue;
       swatches[name].hidden = false;

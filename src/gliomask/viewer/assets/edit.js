@@ -1,6 +1,7 @@
 /** Correct a mask: brush strokes are made here, other operations by the server, which also saves. */
 
 import { AXES, strides } from "./geometry.js";
+import { loadVolume } from "./stage.js";
 
 const MOST_STEPS = 50; // that can be undone
 const AT_WORK_S = 60; // a reader who does nothing for longer is not counted as working
@@ -9,10 +10,12 @@ const BRUSHES = ["brush", "eraser"];
 export class Editor {
   constructor(viewer) {
     this.viewer = viewer;
-    const { mask, tables, autosave_s, seconds, target } = viewer.scene.edit;
-    Object.assign(this, { mask, tables, autosave: autosave_s, seconds, target });
+    const { tables, mask, seconds, target, state, autosave_s: autosave, url = "edit/" } = viewer.scene.edit;
+    Object.assign(this, { mask, tables, autosave, seconds, target, state, url });
     this.window = crypto.randomUUID?.() ?? `${Math.random()}`;
     this.options = { region: Object.keys(tables)[0], mm: 6, ball: false, low: 0, high: 0, reach: 2 };
+    this.busy = false; // an operation is in progress
+    this.saving = null;
     this.done = [];
     this.undone = [];
     this.dirty = 0; // when the first unsaved change was made
@@ -24,7 +27,7 @@ export class Editor {
   async open() {
     this.volume = await this.viewer.volume(this.mask);
     this.viewer.coloured(this.mask, this.volume);
-    await this.ask("open", { take: false }).then(() => this.say("Not changed yet."), (error) => this.say(error.message, error));
+    await this.claim(false);
     this.timer = setInterval(() => this.tick(), 250);
     this.leave = () => navigator.sendBeacon(this.address("close", {}));
     this.warn = (event) => this.dirty && event.preventDefault();
@@ -32,11 +35,35 @@ export class Editor {
     addEventListener("beforeunload", this.warn);
   }
 
-  close() {
+  /** Save what was not saved yet, and let other windows edit; the promise resolves to whether all was saved. */
+  async close() {
     clearInterval(this.timer);
+    if (this.dirty || this.saving) await this.save();
     removeEventListener("pagehide", this.leave);
     removeEventListener("beforeunload", this.warn);
     this.leave?.();
+    return !this.dirty;
+  }
+
+  /** Ask for the right to edit, and read the mask again if it was changed elsewhere. */
+  async claim(take) {
+    try {
+      const { state } = await (await this.ask("open", { take })).json();
+      const changed = state !== this.state && (await this.reload());
+      this.state = state;
+      this.say(changed ? "The mask as another window saved it. Undo brings back what was shown here." : take ? "This window edits now." : "Not changed yet.");
+    } catch (error) {
+      this.say(error.message, error);
+    }
+  }
+
+  /** Show the mask that was saved last; what was shown before can be brought back with undo. */
+  async reload() {
+    const { viewer } = this;
+    this.cancel();
+    const saved = await loadVolume(viewer.library, viewer.maskOf(this.mask).url, { label: "the mask" });
+    this.dirty = 0;
+    return this.keep(...this.replace(saved.img), false);
   }
 
   get values() {
@@ -52,7 +79,7 @@ export class Editor {
   // Brush strokes
 
   start(stage, drag) {
-    if (!BRUSHES.includes(drag.tool)) return;
+    if (!BRUSHES.includes(drag.tool) || this.busy) return;
     this.stroke = new Map();
     this.last = null;
     this.drag(stage, drag, drag.x, drag.y);
@@ -104,6 +131,7 @@ export class Editor {
   cancel() {
     if (!this.stroke) return;
     for (const [place, old] of this.stroke) this.values[place] = old;
+    if (this.stroke.size) this.touch(); // it may have been saved already
     this.stroke = null;
   }
 
@@ -129,14 +157,27 @@ export class Editor {
   // Steps
 
   /** Keep a step, so that it can be undone. */
-  keep(places, before, after) {
+  keep(places, before, after, unsaved = true) {
     if (places.length) {
       this.done.push({ places, before, after });
       this.done.splice(0, this.done.length - MOST_STEPS);
       this.undone = [];
-      this.touch();
+      if (unsaved) this.touch();
     }
     this.redraw();
+    return places.length > 0;
+  }
+
+  /** Replace all labels; returns where they changed, and the labels before and after. */
+  replace(labels) {
+    const { values } = this;
+    const found = [];
+    for (let place = 0; place < labels.length; place += 1) if (labels[place] !== values[place]) found.push(place);
+    const places = Uint32Array.from(found);
+    const before = Uint8Array.from(places, (place) => values[place]);
+    const after = Uint8Array.from(places, (place) => labels[place]);
+    values.set(labels);
+    return [places, before, after];
   }
 
   undo() {
@@ -148,7 +189,7 @@ export class Editor {
   }
 
   move(from, to, which) {
-    const step = from.pop();
+    const step = this.stroke || this.busy ? null : from.pop();
     if (!step) return;
     step.places.forEach((place, number) => (this.values[place] = step[which][number]));
     to.push(step);
@@ -176,23 +217,21 @@ export class Editor {
   /** Let the server do an operation on the chosen region. */
   async apply(operation) {
     const { viewer, options } = this;
+    if (this.busy || this.stroke) return;
     const [stage] = viewer.seen;
     const plane = viewer.state.active;
     const wanted = { operation, region: options.region, image: viewer.state.image, mm: operation === "smooth" ? 1 : options.reach, low: options.low, high: options.high };
+    this.busy = true; // strokes that are made meanwhile would be lost
+    this.say("Working…");
     try {
       const answer = await this.ask("apply", { ...wanted, ...this.place(stage, plane) }, this.values);
       const labels = new Uint8Array(await answer.arrayBuffer());
-      const places = [];
-      labels.forEach((value, place) => value !== this.values[place] && places.push(place));
-      const changed = Uint32Array.from(places);
-      const before = Uint8Array.from(places, (place) => this.values[place]);
-      const after = Uint8Array.from(places, (place) => labels[place]);
-      changed.forEach((place, number) => (this.values[place] = after[number]));
-      if (!changed.length) this.say("The operation changes nothing here.");
-      this.keep(changed, before, after);
+      if (!this.keep(...this.replace(labels))) this.say("The operation changes nothing here.");
     } catch (error) {
       this.say(error.message, error);
     }
+    this.busy = false;
+    viewer.panel.reflect(viewer.state);
   }
 
   /** The crosshair and the active slice, in the axes of the file's array. */
@@ -211,29 +250,31 @@ export class Editor {
 
   // Saving
 
-  async save(finish = false) {
-    if (this.saving) return;
-    this.saving = true;
-    const since = this.dirty;
+  /** Save, after a save that is in progress. */
+  save(finish = false) {
+    this.saving = (this.saving ?? Promise.resolve()).then(() => this.send(finish)).then(() => (this.saving = null));
+    return this.saving;
+  }
+
+  async send(finish) {
     this.dirty = 0;
     this.say("Saving…");
     try {
       const answer = await this.ask("save", { seconds: this.seconds, finish }, this.values);
       const record = await answer.json();
+      this.state = record.state;
       const change = ([name, { ml_before: before, ml_after: after }]) => `${name}: ${before.toFixed(2)} mL before, ${after.toFixed(2)} mL now`;
       this.findings = [...Object.entries(record.regions).map(change), ...(record.findings ?? [])];
+      this.viewer.element.dispatchEvent(new CustomEvent("gliomask-saved"));
       if (!this.dirty) this.say(`${finish ? "Finished and checked" : "Saved"} at ${new Date().toLocaleTimeString()}: ${this.target}`);
     } catch (error) {
-      this.dirty = since || performance.now();
-      this.say(`NOT SAVED: ${error.message} The changes are still in this page.`, error);
       this.dirty = performance.now(); // tried again after the usual time
+      this.say(`NOT SAVED: ${error.message} The changes are still in this page.`, error);
     }
-    this.saving = false;
-    this.viewer.panel.reflect(this.viewer.state);
   }
 
   takeOver() {
-    return this.ask("open", { take: true }).then(() => this.say("This window edits now."), (error) => this.say(error.message, error));
+    return this.claim(true);
   }
 
   say(text, problem = null) {
@@ -243,7 +284,7 @@ export class Editor {
   }
 
   address(name, wanted) {
-    return `edit/${name}?request=${encodeURIComponent(JSON.stringify({ window: this.window, ...wanted }))}`;
+    return `${this.url}${name}?request=${encodeURIComponent(JSON.stringify({ window: this.window, state: this.state, ...wanted }))}`;
   }
 
   async ask(name, wanted, voxels = null) {
@@ -253,10 +294,11 @@ export class Editor {
     try {
       answer = await fetch(this.address(name, wanted), { method: "POST", headers, body });
     } catch {
-      throw new Error("gliomask view does not answer; is it still running?");
+      throw new Error("The server does not answer; is it still running?");
     }
     if (answer.ok) return answer;
-    const error = new Error((await answer.json().catch(() => ({}))).message ?? `the server answered ${answer.status}`);
+    const said = await answer.json().catch(() => ({}));
+    const error = new Error(said.message ?? said.detail ?? `The server answered ${answer.status}.`);
     error.status = answer.status;
     throw error;
   }

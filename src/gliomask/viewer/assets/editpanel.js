@@ -49,8 +49,9 @@ export function editPart(viewer) {
       for (const [key, input] of tool.inputs) input.checked = now.tool === key;
       mm.set(options.mm);
       effect.replaceChildren(...effectRows(editor, now.tool));
-      undo.disabled = !editor.done.length;
-      redo.disabled = !editor.undone.length;
+      undo.disabled = editor.busy || !editor.done.length;
+      redo.disabled = editor.busy || !editor.undone.length;
+      for (const one of operations.children) one.disabled = editor.busy;
       take.hidden = editor.problem?.status !== 409;
       said.textContent = editor.said;
       said.classList.toggle("problem", editor.problem !== null);

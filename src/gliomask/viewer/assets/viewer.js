@@ -355,8 +355,8 @@ class Viewer {
 
   destroy() {
     this.closed = true;
+    const saved = this.editor?.close();
     this.unlisten?.();
-    this.editor?.close();
     this.refuse?.();
     this.resized?.disconnect();
     for (const { stage } of this.stages.values()) stage.close();
@@ -364,6 +364,7 @@ class Viewer {
     this.volumes.clear();
     this.element.replaceChildren();
     delete this.element.dataset.loaded;
+    return saved;
   }
 }
 
