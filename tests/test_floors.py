@@ -19,7 +19,7 @@ HOUSE = Path(gliomask.__file__).parent
 FLOORS = {
     0: {"errors", "version"},
     1: {"extras", "files"},
-    2: {"labels", "manual", "volume"},
+    2: {"execution", "labels", "manual", "volume"},
     3: {"cases", "metrics", "networks"},
     4: {"figures", "inspection", "phantom"},
     5: {"model"},
@@ -39,6 +39,8 @@ LIBRARIES = {
     "SimpleITK": {"acquisition"},
     "cc3d": {"acquisition", "metrics"},
     "contourpy": {"exchange"},
+    "dask": {"execution"},
+    "distributed": {"execution"},
     "fastapi": {"service"},
     "filelock": {"files"},
     "highdicom": {"exchange"},

@@ -13,13 +13,20 @@ from socket import gethostname
 from tempfile import TemporaryFile
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLease, Timeout
 
 from gliomask.errors import InputError
 
 _PARTIAL = ".partial-"
+_CLAIM = ".claim-"
 # How long to wait for another process that writes the same file.
 _LONGEST_WRITE = 300.0
+# A claim that its owner has not renewed for so long is taken over; it is renewed three times in that time.
+LEASE_SECONDS = 120.0
+
+
+class HeldError(InputError):
+    """Another thread, process or host writes what this one would write."""
 
 
 @contextmanager
@@ -82,7 +89,7 @@ def one_writer(folder: Path, name: str = "", *, wait_seconds: float = 0.0) -> It
         }
         holder.write_text(json.dumps(facts), "utf-8")
     except Timeout:
-        raise InputError(
+        raise HeldError(
             f"{folder / name}: {_describe(holder)} is writing it. Wait until that has ended, or choose another place."
         ) from None
     except OSError as error:
@@ -102,6 +109,47 @@ def one_writer(folder: Path, name: str = "", *, wait_seconds: float = 0.0) -> It
         lock.release()
 
 
+@contextmanager
+def claimed(folder: Path, name: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Claim a name in a folder for this thread against all others, also those of hosts that share the folder.
+
+    On one host the lock of `one_writer` decides, which ends with its process. Some shared file systems keep such locks
+    for each host only; therefore a file `.claim-NAME.lock` with the owner is made too, and renewed while the claim is
+    held. If its owner's host fell silent, whoever has waited `LEASE_SECONDS` takes it over.
+
+    Args:
+        folder: Made if it does not exist.
+        name: What is claimed, such as the id of a case.
+        wait_seconds: How long to wait for another owner; more than `LEASE_SECONDS` to take over a claim.
+
+    Raises:
+        HeldError: Another owner has the claim.
+        InputError: The folder cannot be written to.
+    """
+    with one_writer(folder, name, wait_seconds=wait_seconds):
+        path = folder / f"{_CLAIM}{name}.lock"
+        lease = SoftFileLease(path, lease_duration=LEASE_SECONDS, timeout=wait_seconds, thread_local=False)
+        try:
+            lease.acquire()
+        except Timeout:
+            raise HeldError(
+                f"{folder / name}: {_owner(lease)} is writing it. Wait until that has ended, or choose another place."
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"cannot write {path}: {error.strerror or error}. Choose another place with -o."
+            ) from error
+        try:
+            yield
+        finally:
+            lease.release()
+
+
+def _owner(lease: SoftFileLease) -> str:
+    owner = lease.owner
+    return "another host" if owner is None else f"process {owner.pid} on {owner.hostname}"
+
+
 def clear_partials(folder: Path) -> int:
     """Remove the partial files and locks that killed processes left in a folder; return the number of files.
 
@@ -116,6 +164,9 @@ def clear_partials(folder: Path) -> int:
         name = lock.name.removeprefix(".writing").removeprefix("-").removesuffix(".lock")
         with suppress(InputError, OSError), one_writer(folder, name):
             pass  # a lock that can be taken belongs to no process, and its files are removed when it is given back
+    for claim in folder.glob(f"{_CLAIM}*.lock"):
+        with suppress(InputError, OSError), claimed(folder, claim.name.removeprefix(_CLAIM).removesuffix(".lock")):
+            pass
     return cleared
 
 

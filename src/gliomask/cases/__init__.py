@@ -3,7 +3,6 @@
 from gliomask.cases.case import MODALITIES, SEQUENCE_NAMES, SHOWN_FIRST, Case, Problem, Source, get_modality
 from gliomask.cases.check import CaseReport, check_case
 from gliomask.cases.conventions import common_convention, resolve_conventions
-from gliomask.cases.cores import usable_cores
 from gliomask.cases.dataset import dataset_convention
 from gliomask.cases.find import NoCaseError, Survey, case_of_files, find_cases, survey
 from gliomask.cases.folders import is_system_folder
@@ -47,5 +46,4 @@ __all__ = [
     "resolve_conventions",
     "survey",
     "table_folds",
-    "usable_cores",
 ]

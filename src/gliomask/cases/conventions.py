@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Container, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from gliomask.cases.case import Case
-from gliomask.cases.cores import usable_cores
 from gliomask.cases.dataset import described_convention
 from gliomask.cases.folders import LABELS_FILE, LABELS_TABLE
 from gliomask.cases.layouts import candidates_of
 from gliomask.cases.naming import stem_of
 from gliomask.errors import InputError
+from gliomask.execution import ahead
 from gliomask.labels import detect_convention, get_convention, label_values
 from gliomask.volume import read_volume
 
@@ -128,8 +127,7 @@ def _refuse_ones(cases: Sequence[Case]) -> None:
 def _proved_convention(cases: Sequence[Case]) -> str:
     candidates = candidates_of(case.id for case in cases)
     # All of them: one mask of BraTS 2024 with a cavity and no enhancing tumour looks like BraTS 2021.
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        found = list(pool.map(_mask_values_or_error, cases))
+    found = list(ahead(_mask_values_or_error, cases))
     readable = [values for values in found if not isinstance(values, InputError)]
     if not readable:
         raise next(error for error in found if isinstance(error, InputError))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from gliomask.cases.case import Case, get_modality
 from gliomask.errors import InputError
+from gliomask.execution import ahead
 from gliomask.labels import check_labels, get_convention, label_values
 from gliomask.volume import Grid, Volume, match_axes, read_volume
 
@@ -64,8 +64,7 @@ def read_channels(case: Case, modalities: Sequence[str]) -> dict[str, Volume]:
         there = ", ".join(case.images) or "no sequence"
         raise InputError(f"{case.id}: has none of {', '.join(modalities)}; it has {there}.")
     files = list(dict.fromkeys(source.path for source in wanted.values()))
-    with ThreadPoolExecutor(2) as pool:
-        volumes = dict(zip(files, pool.map(_read_or_error, files), strict=True))
+    volumes = dict(zip(files, ahead(_read_or_error, files, 2), strict=True))
     problems = [volume for volume in volumes.values() if isinstance(volume, InputError)]
     if problems:
         raise InputError("; ".join(f"{case.id}: {problem}" for problem in problems))

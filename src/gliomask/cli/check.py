@@ -55,8 +55,9 @@ def check(
     files that were passed over are listed with the reasons.
     Exit status 0: all cases can be used; 1: some cannot; 2: there are none.
     """
-    from gliomask.cases import check_case, usable_cores
+    from gliomask.cases import check_case
     from gliomask.cli.check_raw import check_raw_studies, show_unprepared
+    from gliomask.execution import usable_cores
     from gliomask.inspection import inspect_channels
 
     found = _survey(folder)

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from gliomask.execution import Where
     from gliomask.figures import FigureStyle
+
+COHORT_PANEL = "Many cases"
 
 Labels = Annotated[
     str | None,
@@ -32,6 +35,28 @@ Device = Annotated[
     ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads; default: one per core.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="So many processes of this machine, a case each; with a settings file, so many workers of the cluster.",
+        rich_help_panel=COHORT_PANEL,
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="A cluster to work on: the address of a Dask scheduler (tcp://host:8786), or a settings file of "
+        "dask-jobqueue (slurm.yaml; also pbs, sge, lsf).",
+        rich_help_panel=COHORT_PANEL,
+    ),
+]
+GpusPerWorker = Annotated[
+    int,
+    typer.Option("--gpus-per-worker", min=0, help="How many GPUs each worker has.", rich_help_panel=COHORT_PANEL),
+]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if it does not exist.")]
 
 FigureFormat = Annotated[
@@ -50,6 +75,19 @@ def _conventions() -> list[str]:
     from gliomask.labels import CONVENTIONS  # imported here because it needs NumPy, which would slow down --help
 
     return list(CONVENTIONS)
+
+
+def where_of(workers: int | None, cluster: str | None, gpus_per_worker: int = 0) -> Where:
+    """Return where cases are worked on, as the options say.
+
+    Raises:
+        InputError: The cluster is neither an address nor a settings file, or the package for it is not installed.
+    """
+    from gliomask.execution import Where
+
+    where = Where(workers, cluster, gpus_per_worker)
+    where.check_installed()
+    return where
 
 
 def figure_style(image_format: str, dpi: int, theme: str, *pictures: Path | None) -> FigureStyle:

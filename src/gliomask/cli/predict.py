@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import end_batch, note, out, show_notes, warn
-from gliomask.cli.options import Device, Threads
+from gliomask.cli.console import end_batch, note, show_notes
+from gliomask.cli.options import Cluster, Device, GpusPerWorker, Threads, Workers, where_of
+from gliomask.cli.predict_case import Models, PredictCase
 from gliomask.cli.raw import Wishes, make_settings, predict_studies, raw_studies
 from gliomask.cli.raw_options import (
     N4,
@@ -30,9 +31,10 @@ from gliomask.errors import InputError
 
 if TYPE_CHECKING:
     from gliomask.cases import Case, Problem
+    from gliomask.execution import Where
     from gliomask.inference.prediction import Prediction
     from gliomask.inference.record import Wanted
-    from gliomask.inference.windows import Inference, Predictor
+    from gliomask.inference.windows import Inference
     from gliomask.model.plan import Plan
 
 EXAMPLES = """
@@ -49,6 +51,12 @@ With the built-in model, and a picture of each case:
 With the mean of several models:
 
 `gliomask predict -i PATIENTS -o predictions -m run/fold*/best.safetensors`
+
+Thousands of cases in eight processes, or on a cluster (`gliomask docs cohort`):
+
+`gliomask predict -i COHORT -o predictions --workers 8`
+
+`gliomask predict -i COHORT -o predictions --cluster slurm.yaml --workers 40`
 
 A DICOM study, and a DICOM mask for its archive:
 
@@ -191,6 +199,9 @@ def predict(
     output_type: OutputType = "nifti",
     segments: Segments = "tissues",
     keep_uids: KeepUids = False,
+    workers: Workers = None,
+    cluster: Cluster = None,
+    gpus_per_worker: GpusPerWorker = 0,
 ) -> None:
     """Predict the tumour: one mask for each case on its own grid, with CASE.json (volumes in mL, model, versions).
 
@@ -200,6 +211,7 @@ def predict(
     sequences = _check_wishes(labels, show, picture=picture)
     source, more_models = _source_and_models(source, files, more or [])
     paths: list[Path | None] = [*(model or []), *more_models]
+    where = where_of(workers, cluster, gpus_per_worker)
     how = _How(tuple(paths or [None]), window, tta, precision, device, engine, threads, cross_check)
     if raw:
         from gliomask.exchange import check_outputs
@@ -207,14 +219,23 @@ def predict(
         settings = make_settings(atlas, skull_strip, register, threads, n4=n4)
         if picture or show:
             raise InputError("--picture and --show do not go with --raw: use --report.")
-        made_with = how.wanted(labels, probabilities=save_probabilities, picture=False, redraw=False).settings
+        raw_wanted = how.wanted(labels, probabilities=save_probabilities, picture=False, redraw=False)
         outputs = _outputs(output_type)
         wishes = Wishes(
-            space, save_probabilities, overwrite, strict, keep_uids, labels, made_with, outputs, segments, report
+            space,
+            save_probabilities,
+            overwrite,
+            strict,
+            keep_uids,
+            labels,
+            raw_wanted.settings,
+            outputs,
+            segments,
+            report,
         )
         check_outputs(outputs, segments, space)  # before the images are looked for
         with raw_studies(source, files, output, by_patient=by_patient) as studies:
-            predict_studies(studies, output, settings, how.load, wishes)
+            predict_studies(studies, output, settings, how.models(raw_wanted), wishes)
         return
     if _outputs(output_type) != ("nifti",):
         raise InputError("--output-type needs --raw, and DICOM images that a DICOM object can refer to.")
@@ -222,7 +243,8 @@ def predict(
         raise InputError("--report goes with --raw; otherwise predict first, and then gliomask report CASES OUT.")
     cases, problems = _cases(source, files)
     wanted = how.wanted(labels, probabilities=save_probabilities, picture=picture, redraw=bool(show))
-    failed = _predict(cases, output, how, wanted, sequences, overwrite=overwrite, alone=not problems)
+    where = replace(where, at_once=3)  # one is read, one is computed, and one is written
+    failed = _predict(cases, output, how, wanted, sequences, where, overwrite=overwrite, alone=not problems)
     end_batch([*problems, *failed], len(cases) - len(failed))
 
 
@@ -258,15 +280,13 @@ class _How:
         window, precision = _choice("--window", self.window), _choice("--precision", self.precision)
         return Inference(window, self.mirror, precision, self.cross_check)  # type: ignore[arg-type]
 
-    def load(self) -> tuple[list[Predictor], Inference]:
-        from gliomask.inference.loading import load_model
+    def models(self, wanted: Wanted) -> Models:
+        from gliomask.model.file import SHIPPED
 
+        names = tuple(SHIPPED if path is None else str(path) for path in self.paths)
         engine = _choice("--engine", self.engine)
-        models = [
-            load_model(path, device=self.device, engine=engine, threads=self.threads)  # type: ignore[arg-type]
-            for path in self.paths
-        ]
-        return models, self.inference()
+        digests = tuple(wanted.settings["models"])
+        return Models(self.paths, names, digests, self.inference(), self.device, engine, self.threads)
 
     def note_mirrors(self, plans: Sequence[Plan]) -> None:
         """Say what a program that made a network would do by default, where it is not done here."""
@@ -301,6 +321,7 @@ def _predict(
     how: _How,
     wanted: Wanted,
     sequences: tuple[str, ...],
+    where: Where,
     *,
     overwrite: bool,
     alone: bool,
@@ -328,9 +349,8 @@ def _predict(
         check_writable(folder)
     failed += draw_missing(work, read_plan(how.paths[0]), partial(_draw, sequences=sequences))
     if "predict" in actions:
-        models, inference = how.load()
-        finish = partial(_finish, wanted=wanted, sequences=sequences)
-        failed += predict_all(models, work, inference, wanted, finish, overwrite=overwrite)
+        predict_case = PredictCase(how.models(wanted), wanted, sequences, overwrite)
+        failed += predict_all(work, predict_case, where)
     if is_new:
         with suppress(OSError):  # it is removed only if it is empty, because no case could be predicted
             folder.rmdir()
@@ -351,17 +371,6 @@ def _check_wishes(labels: str | None, show: str, *, picture: bool) -> tuple[str,
 
         require_matplotlib()
     return tuple(get_modality(name) for name in show.split(",") if name)
-
-
-def _finish(found: Prediction, path: Path, *, wanted: Wanted, sequences: tuple[str, ...]) -> None:
-    """Write the files that are wanted and print a line about them."""
-    for warning in found.warnings:
-        warn(f"{found.case.id}: {warning}")
-    draw = partial(_draw, found, sequences=sequences) if wanted.picture else None
-    found.save(path, probabilities=wanted.probabilities, draw=draw)
-    volumes = found.volumes_ml()
-    text = ", ".join(f"{region} {volumes[region]:.1f} mL" for region in found.plan.regions)
-    out.print(f"{path}: {text} ({found.seconds:.1f} s)")
 
 
 def _draw(found: Prediction, path: Path, *, sequences: tuple[str, ...]) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from gliomask.cli.console import listed, note, out, progress, tell, warn
+from gliomask.cli.predict_case import PredictCase, Predicted, Work
 from gliomask.errors import InputError
+from gliomask.execution import Where, ahead, map_cases
+from gliomask.files import HeldError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from gliomask.cases import Case
     from gliomask.inference.prediction import Prediction
     from gliomask.inference.record import State, Wanted
-    from gliomask.inference.windows import Inference, Predictor
     from gliomask.model.plan import Plan
 
 
@@ -34,15 +35,6 @@ _OTHER_FILES = frozenset(
 _IS_INPUT = "is a file of the input, which a mask would replace. Choose another place with -o."
 
 
-@dataclass(frozen=True)
-class Work:
-    """A case, the file of its mask, and what is to be done for it."""
-
-    case: Case
-    path: Path
-    state: State
-
-
 Failure = tuple["Case", InputError]
 
 
@@ -53,7 +45,6 @@ def find_work(cases: Sequence[Case], output: Path, wanted: Wanted, *, overwrite:
         InputError: The output is one file for several cases, a file that exists and may not be replaced, or a file that
             is no mask.
     """
-    from gliomask.cases import usable_cores
     from gliomask.files import place_of, refuse_inputs
     from gliomask.inference.record import State, is_mask_name
 
@@ -72,13 +63,13 @@ def find_work(cases: Sequence[Case], output: Path, wanted: Wanted, *, overwrite:
     paths = [output / f"{case.id}.nii.gz" for case in cases]
     places = set(map(place_of, inputs))
 
-    def look(case: Case, path: Path) -> Work:
+    def look(one: tuple[Case, Path]) -> Work:
+        case, path = one
         if place_of(path) in places:
             return Work(case, path, State("refuse", f"{path}: {_IS_INPUT}"))
         return Work(case, path, State("predict") if overwrite else _state(path, case, wanted))
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        return list(pool.map(look, cases, paths))
+    return list(ahead(look, zip(cases, paths, strict=True)))
 
 
 def _state(path: Path, case: Case, wanted: Wanted) -> State:
@@ -139,105 +130,94 @@ def draw_missing(work: Sequence[Work], plan: Plan, draw: Callable[[Prediction, P
     return failed
 
 
-def predict_all(
-    models: Sequence[Predictor],
-    work: Sequence[Work],
-    inference: Inference,
-    wanted: Wanted,
-    finish: Callable[[Prediction, Path], None],
-    *,
-    overwrite: bool,
-) -> list[Failure]:
+def predict_all(work: Sequence[Work], predict: PredictCase, where: Where) -> list[Failure]:
     """Predict and write the cases that are to be predicted, and return those that failed.
 
-    One case is read and one is written while another is computed. Each is locked from before it is read until it is
-    written, so that no other process works on it.
-    """
-    from gliomask.inference.prediction import case_error, predict_cases
+    In this process one case is read and one is written while another is computed. Each case is claimed from before it
+    is read until it is written, so that no other process or host works on it.
 
+    Raises:
+        InputError: The models cannot be loaded, or what `map_cases` raises.
+    """
     to_do = [each for each in work if each.state.action == "predict"]
     failed: list[Failure] = []
-    claimed: deque[tuple[Work, ExitStack]] = deque()
-    written: deque[tuple[Work, Future[None]]] = deque()
-    finished: list[Work] = []
-
-    def wait() -> None:
-        while written:
-            each, result = written.popleft()
-            if isinstance(error := result.exception(), Exception):
-                failed.append((each.case, case_error(each.case, error)))
-            else:
-                finished.append(each)
-
-    cases = _claim(to_do, claimed, failed, None if overwrite else wanted)
-    with progress("predicting", len(to_do)) as bar, ThreadPoolExecutor(1) as writer:
+    held: list[tuple[Work, HeldError]] = []
+    finished = 0
+    with progress("predicting", len(to_do)) as bar, Fractions(bar) as fractions:
+        work_on = replace(predict, on_part=fractions.advance) if where.is_here else predict
+        found = map_cases(work_on, to_do, where, meanwhile=predict.models.load)
         try:
-            answers = predict_cases(
-                models,
-                cases,
-                inference=inference,
-                convention=wanted.settings["labels"],
-                on_part=partial(_advance_to, bar),
-            )
-            for number, found in enumerate(answers):
-                each, lock = claimed.popleft()
-                wait()  # so that at most one finished case is in memory beside the one that is computed
-                if isinstance(found, InputError):
-                    failed.append((each.case, found))
-                    lock.close()
-                else:
-                    written.append((each, writer.submit(_finish_and_release, finish, found, each.path, lock)))
-                del found
-                _advance_to(bar, number, 1.0)
-            wait()
+            with closing(found):
+                for each, answer in found:
+                    fractions.end(each.case.id)
+                    if isinstance(answer, HeldError):
+                        held.append((each, answer))
+                    elif isinstance(answer, InputError):
+                        failed.append((each.case, answer))
+                    else:
+                        finished += 1
+                        _say(each, answer)
+            if held and not where.is_here:
+                failed += _predict_held([each for each, _ in held], predict, where)
+            else:
+                failed += [(each.case, error) for each, error in held]
         except KeyboardInterrupt:
-            wait()
-            tell(f"{len(finished)} of {len(to_do)} done; run the same command again to go on")
+            tell(f"{finished} of {len(to_do)} done; run the same command again to go on")
             raise
-        finally:
-            for _, lock in claimed:
-                lock.close()
     return failed
 
 
-def _claim(
-    work: Sequence[Work],
-    claimed: deque[tuple[Work, ExitStack]],
-    failed: list[Failure],
-    wanted: Wanted | None,
-) -> Iterator[Case]:
-    """Lock and yield one case after the other; leave out those that another process holds or has finished meanwhile.
+def _predict_held(held: Sequence[Work], predict: PredictCase, where: Where) -> list[Failure]:
+    """Wait for the cases that another process or host is at work on, and do those that it leaves."""
+    from gliomask.files import LEASE_SECONDS
 
-    Args:
-        work: The cases to be predicted.
-        claimed: Gets each case that is yielded, with its lock.
-        failed: Gets the cases that another process holds.
-        wanted: What makes a mask that another process wrote the right one; None to replace it in any case.
-    """
-    from gliomask.files import one_writer
-    from gliomask.inference.record import find_state
-
-    for each in work:
-        lock = ExitStack()
-        try:
-            lock.enter_context(one_writer(each.path.parent, each.path.name.partition(".nii")[0]))
-            if wanted is not None and find_state(each.path, each.case, wanted).action == "keep":
-                lock.close()
-                continue
-        except (InputError, OSError) as error:
-            lock.close()
-            failed.append((each.case, error if isinstance(error, InputError) else InputError(str(error))))
-            continue
-        claimed.append((each, lock))
-        yield each.case
+    waiting = [replace(each, wait_seconds=1.5 * LEASE_SECONDS) for each in held]
+    note(f"{len(held)} cases that another process is at work on: waiting for them")
+    failed: list[Failure] = []
+    for each, answer in map_cases(predict, waiting, where):
+        if isinstance(answer, InputError):
+            failed.append((each.case, answer))
+        else:
+            _say(each, answer)
+    return failed
 
 
-def _finish_and_release(
-    finish: Callable[[Prediction, Path], None], found: Prediction, path: Path, lock: ExitStack
-) -> None:
-    with lock:
-        finish(found, path)
+def _say(work: Work, found: Predicted) -> None:
+    """Print a line about a mask that was written, and the warnings about its images."""
+    for warning in found.warnings:
+        warn(f"{work.case.id}: {warning}")
+    if not found.kept:
+        text = ", ".join(f"{region} {volume:.1f} mL" for region, volume in found.volumes_ml.items())
+        out.print(f"{work.path}: {text} ({found.seconds:.1f} s)")
 
 
-def _advance_to(bar: Progress, number: int, fraction: float) -> None:
-    bar.update(bar.tasks[0].id, completed=number + fraction)
+class Fractions:
+    """Moves a bar by the cases that ended and by the completed fractions of those that are at work."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._ended = 0
+        self._fractions: dict[str, float] = {}
+        self._lock = Lock()
+
+    def __enter__(self) -> Fractions:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.refresh()
+
+    def advance(self, case_id: str, fraction: float) -> None:
+        """Note the completed fraction of a case."""
+        with self._lock:
+            self._fractions[case_id] = fraction
+            self._move()
+
+    def end(self, case_id: str) -> None:
+        """Note that a case has ended."""
+        with self._lock:
+            self._fractions.pop(case_id, None)
+            self._ended += 1
+            self._move()
+
+    def _move(self) -> None:
+        self._bar.update(self._bar.tasks[0].id, completed=self._ended + sum(self._fractions.values()))

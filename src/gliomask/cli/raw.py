@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from gliomask.acquisition.preprocess import PreprocessSettings
     from gliomask.acquisition.study import Study
     from gliomask.cases import Problem
+    from gliomask.cli.predict_case import Models
     from gliomask.inference.prediction import Prediction
-    from gliomask.inference.windows import Inference, Predictor
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,8 @@ def prepare_all(
     """Prepare studies as cases in a folder, each in a process of its own, and end as a batch does."""
     from gliomask.acquisition.prepare_study import outcome, prepared_before, preparing, workers_for
     from gliomask.acquisition.table import write_study_record
-    from gliomask.cases import Problem, usable_cores
+    from gliomask.cases import Problem
+    from gliomask.execution import usable_cores
 
     problems: list[Problem] = []
     kept = 0
@@ -215,7 +216,7 @@ def predict_studies(
     studies: Sequence[Study],
     output: Path,
     settings: PreprocessSettings,
-    load: Callable[[], tuple[list[Predictor], Inference]],
+    models: Models,
     wishes: Wishes,
 ) -> None:
     """Prepare, predict and write every study; one is prepared while another is predicted; end as a batch does.
@@ -226,8 +227,8 @@ def predict_studies(
     from gliomask.acquisition.answer import answer_request
     from gliomask.acquisition.places import PREPARED_FOLDER
     from gliomask.acquisition.prepare_study import outcome, prepared_before, preparing, workers_for
-    from gliomask.cases import usable_cores
     from gliomask.exchange import check_outputs
+    from gliomask.execution import usable_cores
     from gliomask.inference.record import FOREIGN, is_foreign
 
     check_outputs(wishes.outputs, wishes.segments, wishes.space, studies)
@@ -246,8 +247,7 @@ def predict_studies(
         return
     from gliomask.inference.prediction import predict
 
-    models, inference = load()
-    ask = partial(predict, models, inference=inference)
+    ask = partial(predict, models.load(), inference=models.inference)
     with progress("predicting", len(to_do)) as bar, preparing(workers_for(to_do, usable_cores())) as submit:
         waiting = []
         for study in to_do:

@@ -13,10 +13,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.cases import Problem, usable_cores
+from gliomask.cases import Problem
 from gliomask.errors import InputError, describe
 from gliomask.evaluation.conventions import find_conventions
 from gliomask.evaluation.pairs import MatchedMasks, find_pairs, mask_stem
+from gliomask.execution import usable_cores
 from gliomask.labels import REGIONS, LabelConvention, check_labels, label_values
 from gliomask.metrics import Mask, Protocol, Spacing, joint_box
 from gliomask.volume import Volume, match_axes, read_volume

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.cases import Case, Problem, read_channels, read_mask, usable_cores
+from gliomask.cases import Case, Problem, read_channels, read_mask
 from gliomask.errors import InputError, describe
 from gliomask.exchange.targets import Names, Target, files_of
+from gliomask.execution import usable_cores
 from gliomask.files import replacing, write_bytes
 from gliomask.labels import TISSUES, count_labels, get_convention
 from gliomask.volume import Volume, gzip_nifti, read_grid, read_volume, write_volume

@@ -6,8 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from gliomask.cases import MODALITIES, Case, find_cases, read_case
 from gliomask.errors import InputError, describe
+from gliomask.execution import ahead
 from gliomask.files import replacing
 from gliomask.inference.averaging import mean_probabilities
 from gliomask.inference.cross_check import can_cross_check, compare_with_flair
@@ -84,7 +84,7 @@ class Prediction:
 
     def save(
         self, path: Path | str, *, probabilities: bool = False, draw: Callable[[Path], object] | None = None
-    ) -> None:
+    ) -> dict[str, Any]:
         """Write the mask as NIfTI with the input's grid and header, and the facts about it as JSON beside it.
 
         The mask is written last, so that its presence means that all other files are complete. Probabilities and a
@@ -94,6 +94,9 @@ class Prediction:
             path: `CASE.nii.gz` or `.nii`; the facts go to `CASE.json`.
             probabilities: Also write `CASE_probabilities.nii.gz`, 4-D, with a channel for each region.
             draw: Writes a picture to the path it is given, which becomes `CASE.png`.
+
+        Returns:
+            The content of the JSON.
 
         Raises:
             InputError: A file cannot be written; then older files stay as they were.
@@ -123,6 +126,7 @@ class Prediction:
                 beside(path, "_probabilities.nii.gz").unlink(missing_ok=True)
             if replaced and draw is None:
                 beside(path, ".png").unlink(missing_ok=True)
+        return facts
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that a reader of the mask needs, ready for JSON."""
@@ -246,26 +250,50 @@ def predict_cases(
     models = list(model) if isinstance(model, Sequence) else [model]
     plan = _common_plan(models)
     name = get_convention(convention or plan.convention).name
-    remaining = iter(cases)
-    with ThreadPoolExecutor(1) as reader:
-
-        def read_next() -> Future[_Ready | InputError] | None:
-            case = next(remaining, None)
-            return None if case is None else reader.submit(_read, models, case)
-
-        coming = read_next()
+    plans = [member.plan for member in models]
+    with closing(ahead(partial(_ready_or_error, plans), cases, threads=1)) as coming:
         for member in models:
             member.get_ready(inference)
-        number = 0
-        while coming is not None:
-            ready = coming.result()
-            coming = read_next()
+        for number, ready in enumerate(coming):
             if isinstance(ready, InputError):
                 yield ready
             else:
                 yield _answer_or_error(models, plan, ready, inference, name, partial(on_part, number))
             del ready
-            number += 1
+
+
+def predict_in_turn(
+    plans: Sequence[Plan],
+    load: Callable[[], Sequence[Predictor]],
+    case: Case,
+    *,
+    inference: Inference,
+    convention: str | None,
+    on_part: OnPart = lambda _: None,
+    turns: tuple[AbstractContextManager[Any], AbstractContextManager[Any]] = (nullcontext(), nullcontext()),
+) -> Prediction:
+    """Return the result of `predict`, in one of several threads that each have a case.
+
+    Args:
+        plans: The plans of the models.
+        load: Returns the models; called when the case has been read.
+        case: The case.
+        inference, convention, on_part: As for `predict`.
+        turns: Two locks that are held while the case is read, and while it is computed.
+
+    Raises:
+        InputError: As for `predict`, and whatever else goes wrong, with the name of the case.
+    """
+    reading, computing = turns
+    try:
+        with reading:
+            ready = _read(plans, case)
+        with computing:
+            models = load()
+            plan = _common_plan(models)
+            return _answer(models, plan, ready, inference, get_convention(convention or plan.convention).name, on_part)
+    except Exception as error:
+        raise case_error(case, error) from error
 
 
 @dataclass(frozen=True)
@@ -280,47 +308,56 @@ class _Ready:
     seconds: float
 
 
-def _read(models: Sequence[Predictor], case: Case) -> _Ready | InputError:
+def _ready_or_error(plans: Sequence[Plan], case: Case) -> _Ready | InputError:
+    try:
+        return _read(plans, case)
+    except Exception as error:
+        return case_error(case, error)
+
+
+def _read(plans: Sequence[Plan], case: Case) -> _Ready:
     """Read and prepare a case, only once for models whose plans prepare it in the same way."""
     started = time.perf_counter()
     by_view: dict[tuple[object, ...], Prepared] = {}
     prepared = []
     warnings: dict[str, None] = {}
-    try:
-        images = describe_images(case, [name for member in models for name in member.plan.modalities])
-        for member in models:
-            check_sequences(member.plan, case)
-            plan = member.plan
-            view = (plan.modalities, plan.axes, plan.spacing_mm, plan.normalizations, plan.crop, plan.resampling)
-            if view not in by_view:
-                volume = read_case(case, plan.modalities)
-                warnings |= dict.fromkeys(_inspect(case, volume, plan))
-                by_view[view] = prepare(volume, plan)
-            prepared.append(by_view[view])
-    except Exception as error:
-        return case_error(case, error)
+    images = describe_images(case, [name for plan in plans for name in plan.modalities])
+    for plan in plans:
+        check_sequences(plan, case)
+        view = (plan.modalities, plan.axes, plan.spacing_mm, plan.normalizations, plan.crop, plan.resampling)
+        if view not in by_view:
+            volume = read_case(case, plan.modalities)
+            warnings |= dict.fromkeys(_inspect(case, volume, plan))
+            by_view[view] = prepare(volume, plan)
+        prepared.append(by_view[view])
     return _Ready(case, prepared, images, tuple(warnings), time.perf_counter() - started)
 
 
 def _answer_or_error(
     models: Sequence[Predictor], plan: Plan, ready: _Ready, inference: Inference, convention: str, on_part: OnPart
 ) -> Prediction | InputError:
-    started = time.perf_counter()
     try:
-        rules = plan.postprocessing.given(ready.case.images)
-        probabilities, decided, window = mean_probabilities(models, plan, ready.prepared, inference, on_part)
-        masks = clean(probabilities.data, plan.regions, rules, probabilities.spacing_mm, decided)
-        labels = to_labels(masks, plan.regions, get_convention(convention))
-        unusual = find_unusual(masks, plan, probabilities.spacing_mm)
-        if inference.cross_check and can_cross_check(models, ready.case):
-            whole_tumour = masks[plan.regions.index("WT")]
-            different = compare_with_flair(models, plan, ready.prepared, whole_tumour, inference)
-            unusual += [different] if different else []
-        estimates = {}
-        if len(models) == 1 and not inference.mirror:  # as when the estimates were checked
-            estimates = estimate_dice(probabilities.data, masks, plan, ready.case.images)
+        return _answer(models, plan, ready, inference, convention, on_part)
     except Exception as error:
         return case_error(ready.case, error)
+
+
+def _answer(
+    models: Sequence[Predictor], plan: Plan, ready: _Ready, inference: Inference, convention: str, on_part: OnPart
+) -> Prediction:
+    started = time.perf_counter()
+    rules = plan.postprocessing.given(ready.case.images)
+    probabilities, decided, window = mean_probabilities(models, plan, ready.prepared, inference, on_part)
+    masks = clean(probabilities.data, plan.regions, rules, probabilities.spacing_mm, decided)
+    labels = to_labels(masks, plan.regions, get_convention(convention))
+    unusual = find_unusual(masks, plan, probabilities.spacing_mm)
+    if inference.cross_check and can_cross_check(models, ready.case):
+        whole_tumour = masks[plan.regions.index("WT")]
+        different = compare_with_flair(models, plan, ready.prepared, whole_tumour, inference)
+        unusual += [different] if different else []
+    estimates = {}
+    if len(models) == 1 and not inference.mirror:  # as when the estimates were checked
+        estimates = estimate_dice(probabilities.data, masks, plan, ready.case.images)
     return Prediction(
         case=ready.case,
         labels=Volume(labels[None], probabilities.affine),

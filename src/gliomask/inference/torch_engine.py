@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gliomask.cases import usable_cores
 from gliomask.errors import InputError
+from gliomask.execution import given_cores, usable_cores
 from gliomask.inference.memory import is_lack_of_memory
 from gliomask.inference.windows import Divisor, Inference, OnPart, Size, Window, run_engine
 from gliomask.model.choices import Precision, check_device_name
@@ -115,7 +115,7 @@ class TorchEngine:
 def limit_threads(threads: int | None) -> None:
     """Let torch use so many processor threads; by default no more than the cores that this process may use."""
     cores = usable_cores()
-    if threads or cores < torch.get_num_threads():
+    if threads or given_cores() or cores < torch.get_num_threads():
         torch.set_num_threads(threads or cores)
 
 

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from gliomask.cases import Case, Problem, Source, find_patient, read_case, read_mask, usable_cores
+from gliomask.cases import Case, Problem, Source, find_patient, read_case, read_mask
 from gliomask.errors import InputError
+from gliomask.execution import usable_cores
 from gliomask.files import clear_partials, one_writer, replacing, write_text
 from gliomask.inference.preprocessing import Framed, Moments, channel_moments, frame, onto_plan
 from gliomask.labels import count_labels, get_convention, to_regions

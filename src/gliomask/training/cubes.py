@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.cases import Case, Problem, read_case, read_mask, usable_cores
+from gliomask.cases import Case, Problem, read_case, read_mask
 from gliomask.errors import InputError
+from gliomask.execution import usable_cores
 from gliomask.files import clear_partials, one_writer, replacing, write_text
 from gliomask.inference.preprocessing import (
     brain_box,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gliomask.execution import ahead
 from gliomask.inference.preprocessing import normalize, scale_of
 from gliomask.labels import get_convention, to_regions
 from gliomask.model.plan import Plan
@@ -127,14 +127,9 @@ class Patches:
 
         Threads share memory, so nothing is copied between processes and no shared memory is needed.
         """
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="patches")
-        try:
-            pending = deque(pool.submit(self.__getitem__, start + i) for i in range(workers + 1))
-            for step in count(start + workers + 1):
-                yield self._handed_over(pending.popleft().result())
-                pending.append(pool.submit(self.__getitem__, step))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        with closing(ahead(self.__getitem__, count(start), workers, "patches")) as batches:
+            for batch in batches:
+                yield self._handed_over(batch)
 
     def _handed_over(self, batch: Batch) -> Batch:
         """Prevent a worker's stream from reusing the batch's memory while the network still reads it."""

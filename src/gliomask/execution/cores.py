@@ -11,12 +11,28 @@ _CGROUP_2 = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_1 = (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
 
 
+_given: int | None = None
+
+
+def given_cores() -> int | None:
+    """Return how many cores one case may use if this process is a worker that shares a machine, else None."""
+    return _given
+
+
+def give_cores(cores: int) -> None:
+    """Make this process a worker, whose cases use so many cores each."""
+    global _given
+    _given = cores
+
+
 def usable_cores() -> int:
     """Return the number of cores this process may use, at least 1.
 
     It is the number of cores of the machine, of the process's affinity, or of its container's quota of processor time
-    (rounded up), whichever is smallest.
+    (rounded up), whichever is smallest. A worker of `map_cases` has its share of them (`given_cores`).
     """
+    if _given is not None:
+        return _given
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = min(cores, len(os.sched_getaffinity(0)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gliomask.cases import cores, usable_cores
+from gliomask.execution import cores, usable_cores
 
 
 @pytest.fixture

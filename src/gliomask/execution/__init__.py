@@ -1,0 +1,21 @@
+"""One way of working through cases: in threads or processes of this machine, or on the workers of a Dask cluster.
+
+Every command that treats many cases, and every function that treats some at a time, calls `map_cases` or `ahead`. No
+other room has a pool of threads or processes (`tests/test_floors.py`).
+"""
+
+from gliomask.execution.cores import given_cores, usable_cores
+from gliomask.execution.mapping import map_cases
+from gliomask.execution.threads import Stopped, ahead, stop_if_asked
+from gliomask.execution.where import HERE, Where
+
+__all__ = [
+    "HERE",
+    "Stopped",
+    "Where",
+    "ahead",
+    "given_cores",
+    "map_cases",
+    "stop_if_asked",
+    "usable_cores",
+]

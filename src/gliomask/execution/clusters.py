@@ -1,0 +1,182 @@
+"""Dask clusters: processes on this machine, one that runs already, or jobs of a queueing system."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gliomask.errors import InputError, describe
+from gliomask.execution.cores import usable_cores
+from gliomask.execution.where import Where
+from gliomask.extras import missing_extra
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from gliomask.execution.worker import Share, Sharing
+
+log = logging.getLogger(__name__)
+
+_JOBQUEUE = {
+    "slurm": "SLURMCluster",
+    "pbs": "PBSCluster",
+    "sge": "SGECluster",
+    "lsf": "LSFCluster",
+    "oar": "OARCluster",
+    "htcondor": "HTCondorCluster",
+    "moab": "MoabCluster",
+}
+# How often a worker may be lost with a case before the case is put off; a scheduler that runs already has its own rule.
+_ALLOWED_FAILURES = 1
+_CONNECT_SECONDS = 20
+
+
+@contextmanager
+def opened_client(where: Where) -> Iterator[Client]:
+    """Give a client of the cluster that is meant; what was started for it is stopped at the end.
+
+    Raises:
+        InputError: A package is missing, the scheduler does not answer, or the settings file cannot be used.
+    """
+    where.check_installed()
+    import dask
+    from distributed import Client
+
+    from gliomask.execution.worker import Share, Sharing
+
+    quiet = {
+        "distributed.scheduler.allowed-failures": _ALLOWED_FAILURES,
+        "distributed.admin.low-level-log-length": 0,
+        "logging": {"distributed": "critical", "tornado": "critical"},
+    }
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set(quiet))
+        for name in ("distributed", "tornado", "asyncio", "dask_jobqueue"):
+            stack.enter_context(_quiet(name))
+        share = Share(where.threads, where.memory)
+        try:
+            if where.is_address:
+                cluster, sharing = where.cluster, Sharing(share, None, own=False)
+            elif where.cluster is None:
+                cluster, sharing = _own_processes(where, share)
+                stack.enter_context(cluster)
+            else:
+                cluster, sharing = _queue(_read_settings(where.cluster), where, share, stack)
+                stack.enter_context(cluster)
+            client = stack.enter_context(Client(cluster, timeout=_CONNECT_SECONDS, set_as_default=False))
+            client.register_plugin(sharing)
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            raise InputError(f"{_named(where)}: {describe(error) if isinstance(error, OSError) else error}.") from error
+        yield client
+
+
+def _named(where: Where) -> str:
+    return f"--cluster {where.cluster}" if where.cluster else f"--workers {where.workers}"
+
+
+def _own_processes(where: Where, share: Share) -> tuple[Any, Sharing]:
+    from distributed import LocalCluster
+    from distributed.system import MEMORY_LIMIT
+
+    from gliomask.execution.worker import Sharing
+
+    number = where.workers or usable_cores()
+    if share.memory * number > MEMORY_LIMIT:
+        log.warning(
+            "%d workers share %.1f GB of memory, and one case needs about %.1f GB: use --workers %d or fewer.",
+            number,
+            MEMORY_LIMIT / 1e9,
+            share.memory / 1e9,
+            max(1, MEMORY_LIMIT // share.memory),
+        )
+    cluster = LocalCluster(
+        n_workers=number,
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=MEMORY_LIMIT // number,
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+    )
+    return cluster, Sharing(share, max(1, usable_cores() // number), own=True, gpus=where.gpus_per_worker)
+
+
+def _queue(settings: Mapping[str, Any], where: Where, share: Share, stack: ExitStack) -> tuple[Any, Sharing]:
+    """Return the cluster of a settings file, whose workers are jobs of the queueing system, and what they are told."""
+    import dask
+    from dask.utils import parse_bytes
+    from distributed.deploy.utils import nprocesses_nthreads
+
+    from gliomask.execution.worker import Sharing
+
+    number = where.workers or 1
+    if "kubernetes" in settings:
+        kind = _class("dask_kubernetes.operator", "KubeCluster", "dask-kubernetes", str(where.cluster))
+        cluster = kind(**{"n_workers": number, **settings["kubernetes"]})
+        return cluster, Sharing(share, None, own=False)
+    [queue] = settings["jobqueue"]
+    kind = _class("dask_jobqueue", _JOBQUEUE[queue], "dask-jobqueue", str(where.cluster))  # it adds its own defaults
+    stack.enter_context(dask.config.set(settings))  # until the end, as each job reads them
+    given = partial(dask.config.get, default=None)
+    cores = int(given(f"jobqueue.{queue}.cores") or 1)
+    processes = int(given(f"jobqueue.{queue}.processes") or nprocesses_nthreads(cores)[0])
+    threads = max(1, cores // processes)
+    at_once = share.at_once(threads, parse_bytes(given(f"jobqueue.{queue}.memory") or 0) // processes)
+    extra = [*(given(f"jobqueue.{queue}.worker-extra-args") or []), "--nthreads", str(at_once)]
+    options: dict[str, Any] = {"worker_extra_args": extra}
+    if where.gpus_per_worker and queue == "slurm":
+        directives = given("jobqueue.slurm.job-extra-directives") or []
+        options["job_extra_directives"] = [*directives, f"--gres=gpu:{where.gpus_per_worker * processes}"]
+    cluster = kind(**options)
+    cluster.adapt(minimum=number, maximum=number)  # a job that ends is replaced
+    return cluster, Sharing(share, threads, own=False)
+
+
+def _class(module: str, name: str, package: str, path: str) -> Any:
+    if find_spec(module.partition(".")[0]) is None:
+        if package == "dask-jobqueue":
+            raise missing_extra(f"{path} needs {package}", "cohort")
+        raise InputError(f"{path} needs {package}: pip install {package}")
+    return getattr(import_module(module), name)
+
+
+def _read_settings(path: str) -> dict[str, Any]:
+    """Return a settings file in the form that dask-jobqueue documents: `jobqueue: {slurm: {cores: 4, ...}}`.
+
+    Raises:
+        InputError: It is not YAML, or does not name exactly one queueing system.
+    """
+    import yaml
+
+    known = f"jobqueue: with one of {', '.join(_JOBQUEUE)}; or kubernetes:"
+    try:
+        found = yaml.safe_load(Path(path).read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}.") from error
+    if isinstance(found, dict) and isinstance(found.get("kubernetes"), dict):
+        return dict(found)
+    queues = found.get("jobqueue") if isinstance(found, dict) else None
+    if not isinstance(queues, dict) or len(queues) != 1 or not set(queues) <= set(_JOBQUEUE):
+        raise InputError(f"{path}: expected dask-jobqueue's settings ({known}).")
+    [queue] = queues
+    if not isinstance(queues[queue], dict):
+        raise InputError(f"{path}: jobqueue.{queue}: expected settings such as cores and memory.")
+    return dict(found)
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Let a library log what ends the work only: it reports every worker that is lost, which is expected here."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL if not os.environ.get("DASK_LOGGING__DISTRIBUTED") else before)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

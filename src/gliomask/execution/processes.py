@@ -1,0 +1,89 @@
+"""Items in processes of this machine: a crash or a full memory affects only the item that caused it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from threading import Thread
+from typing import Any, TypeVar
+
+from gliomask.errors import InputError
+from gliomask.execution.cores import usable_cores
+from gliomask.execution.task import packed, run_packed
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+_BROKEN = "its process has ended without an answer. Too little memory?"
+
+
+def in_processes(
+    work: Callable[[Item], Value], items: Iterable[Item], at_once: int | None
+) -> Generator[tuple[Item, Value | InputError], None, None]:
+    """Yield each item with its result as it ends; see `map_cases`.
+
+    If a process crashes, no other process of the pool gives an answer. The items that were being worked on then are
+    done again one by one, in a process of their own, and the rest in a new pool.
+    """
+    remaining = iter(items)
+    number = at_once or usable_cores()
+    job = packed(work)
+    while True:
+        broken: list[Item] = []
+        for item, found in _until_one_breaks(job, remaining, number):
+            if isinstance(found, BrokenProcessPool):
+                broken.append(item)
+            else:
+                yield item, found
+        for item in broken:
+            [(_, again)] = _until_one_breaks(job, iter([item]), 1)
+            yield item, InputError(_BROKEN) if isinstance(again, BrokenProcessPool) else again
+        if not broken:
+            return
+
+
+def _until_one_breaks(job: bytes, items: Iterator[Item], number: int) -> Iterator[tuple[Item, Any]]:
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(number, mp_context=context, initializer=_begin)
+    running: dict[Future[bytes], Item] = {}
+    whole = True
+    try:
+        for item in islice(items, number):
+            running[pool.submit(run_packed, job, packed(item))] = item
+        while running:
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                done = running.pop(future)
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    whole = False
+                    yield done, error
+                    continue
+                for item in islice(items, 1 if whole else 0):
+                    running[pool.submit(run_packed, job, packed(item))] = item
+                yield done, pickle.loads(future.result())
+    finally:
+        for process in list((pool._processes or {}).values()) if running else []:
+            process.terminate()  # interrupted: what is begun is not awaited
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Prepare a process: what it writes to standard output is dropped, and it ends with its parent."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait for the process that started this one, and end this one then: a killed parent shuts no pool down."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

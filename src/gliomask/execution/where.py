@@ -1,0 +1,70 @@
+"""Where cases are worked on: the number of workers or the cluster, and what one case needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from gliomask.errors import InputError
+from gliomask.extras import missing_extra
+
+_SCHEMES = ("tcp://", "tls://", "ucx://", "ucxx://", "ws://", "wss://", "inproc://")
+_SETTINGS = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where cases are worked on; without `workers` and `cluster`, in this process.
+
+    Raises:
+        InputError: The cluster is neither the address of a scheduler nor a settings file that exists.
+    """
+
+    workers: int | None = None
+    """So many processes on this machine; with a settings file, so many workers of the cluster."""
+    cluster: str | None = None
+    """The address of a Dask scheduler, such as `tcp://host:8786`, or a settings file of dask-jobqueue."""
+    gpus_per_worker: int = 0
+    threads: int | None = None
+    """How many processor threads one case uses; None: as many as a worker has."""
+    memory: int = 0
+    """How many bytes of memory one case needs; 0: not known."""
+    at_once: int | None = None
+    """In this process: how many cases at a time; by default one for each core."""
+    processes: bool = False
+    """On this machine without workers: each case in a process of its own, instead of a thread."""
+
+    def __post_init__(self) -> None:
+        if self.cluster is None or self.is_address:
+            return
+        if not self.cluster.lower().endswith(_SETTINGS):
+            raise InputError(
+                f"--cluster {self.cluster}: expected the address of a Dask scheduler, such as tcp://host:8786, or a "
+                "settings file of dask-jobqueue, such as slurm.yaml."
+            )
+        if not Path(self.cluster).is_file():
+            raise InputError(f"--cluster {self.cluster}: no such file.")
+
+    def check_installed(self) -> None:
+        """Refuse workers and clusters where Dask is not installed, before any work is done.
+
+        Raises:
+            InputError: As said.
+        """
+        if not self.is_here and find_spec("distributed") is None:
+            raise missing_extra("--workers and --cluster need Dask", "cohort")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether cases are worked on by this program itself, without Dask."""
+        return self.workers is None and self.cluster is None
+
+    @property
+    def is_address(self) -> bool:
+        """Whether the cluster is one that runs already."""
+        return self.cluster is not None and self.cluster.startswith(_SCHEMES)
+
+
+HERE = Where()
+"""In threads of this process, one for each core."""
