@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress
 
 from gliomask.cases import Case, get_modality
 from gliomask.cli.console import INTERRUPTED, counted, err, shows_progress, tell, text_column
+from gliomask.evaluation import Evaluation
 from gliomask.labels import REGIONS
 from gliomask.training.cache import CachedCase
 from gliomask.training.config import TrainConfig
@@ -23,30 +24,37 @@ from gliomask.training.distributed import is_first
 from gliomask.training.loop import Moment, Watcher, train
 from gliomask.training.run import Run
 
+# Sent before a job is ended. Windows knows no SIGTERM from another process; it sends SIGBREAK at Ctrl-Break.
+OF_SCHEDULERS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name))
+_AT_ONCE = " (press Ctrl-C again to stop at once)"
+
 
 def train_with_bar(source: Sequence[Case] | Path, output: Path, config: TrainConfig, *, resume: bool = False) -> Run:
-    """Train with a progress bar. After Ctrl-C or SIGTERM, print how to continue and exit with status 130."""
+    """Train with a progress bar. If stopped, print how to continue; exit with 130 after Ctrl-C, with 0 after SIGTERM."""
     with _watching(source, output) as watcher:
         return train(source, output, config, resume=resume, watcher=watcher)
 
 
 def cross_validate_with_bar(
     source: Sequence[Case] | Path, output: Path, config: TrainConfig, folds: Sequence[int] | None, *, resume: bool
-) -> list[Run]:
-    """Train the folds of a cross-validation with a progress bar for each, as `train_with_bar` does for one run."""
+) -> tuple[list[Run], Evaluation | None]:
+    """Train the folds of a cross-validation with a progress bar for each, as `train_with_bar` does for one run.
+
+    The scores are those of all held-out cases; None if none could be predicted.
+    """
     with _watching(source, output) as watcher:
-        return cross_validate(source, output, config, folds, resume=resume, watcher=watcher)
+        return cross_validate(source, output, config, folds, resume=resume, watcher=watcher), watcher.scores
 
 
 @contextmanager
 def _watching(source: Sequence[Case] | Path, output: Path) -> Iterator[Bar]:
-    """Yield a progress bar. The first signal asks the loop to stop after its step; a second one interrupts it.
+    """Yield a progress bar. The first signal asks the loop to stop after its step; a second Ctrl-C interrupts it.
 
-    Before the first step, a signal interrupts the preparation.
+    Before the first step, a signal interrupts the preparation. After a signal of a job scheduler the exit status is 0:
+    everything is saved, and the job can be put into the queue again.
     """
     watcher = Bar(0 if isinstance(source, Path) else len(source))
-    handled = (signal.SIGINT, signal.SIGTERM)  # job schedulers send SIGTERM before they end a job
-    before = {number: signal.signal(number, watcher.on_interrupt) for number in handled}
+    before = {number: signal.signal(number, watcher.on_interrupt) for number in (signal.SIGINT, *OF_SCHEDULERS)}
     try:
         with watcher.bar:
             yield watcher
@@ -54,13 +62,13 @@ def _watching(source: Sequence[Case] | Path, output: Path) -> Iterator[Bar]:
         if watcher.training:
             raise
         watcher.say("stopped; what is prepared is kept. Run the same command again to go on")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(watcher.status) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if watcher.stop:
         watcher.say(f"stopped; continue with: gliomask train -o {output} --resume")
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(watcher.status)
 
 
 class Bar(Watcher):
@@ -73,14 +81,22 @@ class Bar(Watcher):
         self.bar = Progress(*columns, console=err, transient=True, disable=hidden)
         self.task = self.bar.add_task("preparing", total=cases or None, facts="")
         self.stop = False
+        self.status = INTERRUPTED
+        """The exit status after a signal."""
         self.training = False
         self.dice = ""
+        self.scores: Evaluation | None = None
+        """Those of a cross-validation."""
 
     def on_interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self.stop or not self.training:
-            raise KeyboardInterrupt
+        by_scheduler, again = number in OF_SCHEDULERS, self.stop
+        if by_scheduler and again:  # SLURM, torchrun and LSF may each send one: none of them is in a hurry
+            return
         self.stop = True
-        self.say("stopping after this step; nothing is lost (press Ctrl-C again to stop at once)")
+        self.status = 0 if by_scheduler else INTERRUPTED
+        if again or not self.training:
+            raise KeyboardInterrupt
+        self.say("stopping after this step; nothing is lost" + ("" if by_scheduler else _AT_ONCE))
 
     def should_stop(self) -> bool:
         return self.stop
@@ -122,6 +138,9 @@ class Bar(Watcher):
     def on_epoch(self, row: Mapping[str, float]) -> None:
         self.dice = f"  Dice {row['val_dice']:.3f}" if "val_dice" in row else self.dice
         self.say(_epoch_line(row))
+
+    def on_scores(self, scores: Evaluation) -> None:
+        self.scores = scores
 
     def say(self, text: str) -> None:
         """Print a line above the bar; with several processes, only in the first."""

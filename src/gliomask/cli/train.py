@@ -18,6 +18,7 @@ from gliomask.training.options import Panel
 
 if TYPE_CHECKING:
     from gliomask.cases import Case
+    from gliomask.evaluation import Evaluation
     from gliomask.training.run import Run
 
 EXAMPLES = """
@@ -112,7 +113,8 @@ def train(
             _print_improvement(run)
         return
     chosen = None if fold == "all" else _numbers(fold)
-    _print_folds(cross_validate_with_bar(source, output, config, chosen, resume=resume), output)
+    runs, scores = cross_validate_with_bar(source, output, config, chosen, resume=resume)
+    _print_folds(runs, scores, output)
 
 
 add_options(train, TrainConfig.model_fields)
@@ -221,7 +223,7 @@ def _print_improvement(run: Run) -> None:
     out.print(found.verdict)
 
 
-def _print_folds(runs: Sequence[Run], output: Path) -> None:
+def _print_folds(runs: Sequence[Run], scores: Evaluation | None, output: Path) -> None:
     from gliomask.training.distributed import is_first
     from gliomask.training.record import best_row
 
@@ -230,6 +232,8 @@ def _print_folds(runs: Sequence[Run], output: Path) -> None:
     for run in runs:
         best = best_row(run.rows())
         out.print(f"{run.folder.name}: best epoch {best['epoch']:g}, mean Dice {best['val_dice']:.3f}")
+    if scores is not None:
+        out.print(f"held-out cases of all folds so far: {scores}")
     out.print(
         f"predictions of held-out cases by the folds that did not train on them: {output / 'out_of_fold'}, "
         "scores: out_of_fold.csv"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gliomask.cases import Case
 from gliomask.errors import InputError
-from gliomask.evaluation import Task, evaluate_tasks
+from gliomask.evaluation import Evaluation, Task, evaluate_tasks
 from gliomask.inference.loading import load_torch_model
 from gliomask.inference.prediction import predict
 from gliomask.inference.torch_engine import get_device
@@ -15,7 +15,7 @@ from gliomask.inference.windows import Inference
 from gliomask.labels import LabelConvention, get_convention
 from gliomask.training.cache import CachedCase, build_cache, cache_plan, open_cache
 from gliomask.training.config import TrainConfig
-from gliomask.training.distributed import ProcessGroup, join_process_group
+from gliomask.training.distributed import join_process_group
 from gliomask.training.loop import Watcher, train
 from gliomask.training.own_files import read_json, reading
 from gliomask.training.run import Run, load_run, make_plan
@@ -48,26 +48,38 @@ def cross_validate(
     Raises:
         InputError: As for `train`; or there is no such fold.
     """
-    if config.folds is None:
-        raise InputError("cross-validation needs a number of folds: --folds 5.")
-    chosen = list(range(config.folds)) if folds is None else list(folds)
-    if wrong := [fold for fold in chosen if not 0 <= fold < config.folds]:
-        raise InputError(f"there is no fold {', '.join(map(str, wrong))}; the {config.folds} folds count from 0.")
+    chosen = chosen_folds(config, folds)
     watcher = watcher or Watcher()
     folder = Path(folder)
     runs: list[Run] = []
     with join_process_group(get_device(config.device)) as group:
-        cache = cases if isinstance(cases, Path) else _prepare(cases, folder / "cache", config, group, watcher)
+        cache = group.once(lambda: prepared_once(cases, folder / "cache", config, watcher))
         for fold in chosen:
             place = folder / f"fold{fold}"
-            resumed = resume and (place / "checkpoint.pt").is_file()
+            resumed = resume and (place / "config.json").is_file()
             run = train(cache, place, config.model_copy(update={"fold": fold}), resume=resumed, watcher=watcher)
             runs.append(run)
             if watcher.should_stop():
                 break
             group.once(lambda run=run: _predict_held_out(run, cache, folder / "out_of_fold"))  # type: ignore[misc]
-        group.once(lambda: _score(cache, folder))
+        scores = group.once(lambda: score_folds(cache, folder))
+    if scores is not None:
+        watcher.on_scores(scores)
     return runs
+
+
+def chosen_folds(config: TrainConfig, folds: Sequence[int] | None) -> list[int]:
+    """Return the folds to train: those that are given, or all.
+
+    Raises:
+        InputError: The config has no number of folds, or there is no such fold.
+    """
+    if config.folds is None:
+        raise InputError("cross-validation needs a number of folds: --folds 5.")
+    chosen = list(range(config.folds)) if folds is None else list(folds)
+    if wrong := [fold for fold in chosen if not 0 <= fold < config.folds]:
+        raise InputError(f"there is no fold {', '.join(map(str, wrong))}; the {config.folds} folds count from 0.")
+    return chosen
 
 
 def found_folds(folder: Path) -> list[Run]:
@@ -75,38 +87,60 @@ def found_folds(folder: Path) -> list[Run]:
     return [load_run(path.parent) for path in sorted(folder.glob("fold*/config.json"))]
 
 
-def _prepare(cases: Sequence[Case], cache: Path, config: TrainConfig, group: ProcessGroup, watcher: Watcher) -> Path:
-    def build() -> None:
-        _, problems = build_cache(cases, cache, make_plan(config, cases), on_case=watcher.on_prepared)
-        if problems:
-            raise InputError("; ".join(map(str, problems)))
+def prepared_once(cases: Sequence[Case] | Path, place: Path, config: TrainConfig, watcher: Watcher) -> Path:
+    """Return the cache that all folds use: the given one, or one that is made at a place.
 
-    group.once(build)
-    return cache
+    Raises:
+        InputError: Cases cannot be prepared; all of them are named.
+    """
+    if isinstance(cases, Path):
+        return cases
+    _, problems = build_cache(cases, place, make_plan(config, cases), on_case=watcher.on_prepared)
+    if problems:
+        raise InputError("; ".join(map(str, problems)))
+    return place
 
 
 def _predict_held_out(run: Run, cache: Path, folder: Path) -> None:
     """Predict a fold's validation cases with its best model, except those whose mask is newer than the model."""
+    if not (left := _not_predicted(run, cache, folder)):
+        return
     model = load_torch_model(run.best, device=run.config.device)
-    held_out = set(run.split()["val"])
-    prepared = [case for case in open_cache(cache, model.plan) if case.id in held_out]
-    for case in prepared:
+    for case in left:
         path = folder / f"{case.id}.nii.gz"
-        made = path.is_file() and path.stat().st_mtime >= run.best.stat().st_mtime
-        if not made and _files_exist(case):
-            predict(model, case.case(), inference=Inference(precision=run.config.precision)).save(path)
+        predict(model, case.case(), inference=Inference(precision=run.config.precision)).save(path)
 
 
-def _score(cache: Path, folder: Path) -> None:
-    """Score all existing predictions, of this call's folds and of earlier ones, against the masks of the cases."""
+def _not_predicted(run: Run, cache: Path, folder: Path) -> list[CachedCase]:
+    held_out = set(run.split()["val"])
+    prepared = [case for case in open_cache(cache, cache_plan(cache)) if case.id in held_out and _files_exist(case)]
+    written = run.best.stat().st_mtime
+    paths = [folder / f"{case.id}.nii.gz" for case in prepared]
+    made = [path.is_file() and path.stat().st_mtime >= written for path in paths]
+    return [case for case, done in zip(prepared, made, strict=True) if not done]
+
+
+def is_complete(run: Run, cache: Path) -> bool:
+    """Tell whether a fold has been trained to its end and its best model has predicted the held-out cases."""
+    return run.finished.is_file() and not _not_predicted(run, cache, run.folder.parent / "out_of_fold")
+
+
+def score_folds(cache: Path, folder: Path) -> Evaluation | None:
+    """Score all existing predictions, of this call's folds and of earlier ones, against the masks of the cases.
+
+    The scores are written to `out_of_fold.csv`. None, and no file, if there is no prediction.
+    """
     tasks = []
     for case in open_cache(cache, cache_plan(cache)):
         path = folder / "out_of_fold" / f"{case.id}.nii.gz"
         if path.is_file() and _files_exist(case):
             numbers = get_convention(case.convention)
             tasks.append(Task(case.id, Path(case.files["mask"][0]), numbers, path, _written_convention(path)))
-    if tasks:
-        evaluate_tasks(tasks).save(folder / "out_of_fold.csv")
+    if not tasks:
+        return None
+    scores = evaluate_tasks(tasks)
+    scores.save(folder / "out_of_fold.csv")
+    return scores
 
 
 def _written_convention(mask: Path) -> LabelConvention:

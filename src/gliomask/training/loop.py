@@ -14,6 +14,7 @@ import torch
 
 from gliomask.cases import Case
 from gliomask.errors import InputError
+from gliomask.evaluation import Evaluation
 from gliomask.files import one_writer
 from gliomask.inference.loading import Model, load_weights
 from gliomask.inference.torch_engine import get_device
@@ -71,6 +72,9 @@ class Watcher:
     def on_epoch(self, row: Mapping[str, float]) -> None:
         """Called at the end of each epoch with its row of `log.jsonl`."""
 
+    def on_scores(self, scores: Evaluation) -> None:
+        """Called at the end of a cross-validation with the scores of all held-out cases predicted so far."""
+
     def should_stop(self) -> bool:
         """Tell whether to save everything and return; called after each step."""
         return False
@@ -88,8 +92,8 @@ def train(
 
     The folder receives `config.json`, `splits_final.json`, `log.jsonl` and `curves.png` (with a row and a point for
     each epoch; if epochs are very short, the curves are drawn less often), `best.safetensors` (highest mean Dice on
-    whole validation cases), `last.safetensors`, and `checkpoint.pt`, from which `resume` continues as if the run had
-    not been interrupted: on a CPU, to the same bits.
+    whole validation cases), `last.safetensors`, `finished.json` at the end, and `checkpoint.pt`, from which
+    `resume` continues as if the run had not been interrupted: on a CPU, to the same bits.
 
     Under `torchrun` the processes share each step's patches and the validation cases, and the first one writes files.
 
@@ -228,6 +232,8 @@ def _loop(job: _Job, started: float) -> None:
     if now.epoch.losses:  # resumed after the end of its time
         _end_epoch(job, schedule, now, learner.rate, clock)
         _save(job, learner, now)
+    if job.group.first:
+        job.folder.finish(now.state())
 
 
 def _step(learner: Learner, rate: float, batches: Iterator[Batch], now: _Progress, clock: _Clock) -> None:

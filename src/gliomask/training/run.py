@@ -29,7 +29,7 @@ from gliomask.training.split import Split, hold_out, make_folds, read_split
 
 # The files of a run that ended before its first step, for example because of a bad case. Such a run can be started
 # again without losing anything. The last two are those of the lock under which a run is written.
-_BEFORE_TRAINING = {"config.json", "splits_final.json", "cache", ".writing.lock", ".writing.json"}
+BEFORE_TRAINING = {"config.json", "splits_final.json", "cache", ".writing.lock", ".writing.json"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,11 @@ class Run:
     def checkpoint(self) -> Path:
         """The file that a resumed run starts from."""
         return self.folder / "checkpoint.pt"
+
+    @property
+    def finished(self) -> Path:
+        """A file that is there once the training has reached its end, for scripts that start it again until then."""
+        return self.folder / "finished.json"
 
     def rows(self) -> list[dict[str, float]]:
         """Return the log, a row for each epoch; see `record.read_log`."""
@@ -116,6 +121,11 @@ class Run:
                 torch.save(content, partial)
             except RuntimeError as error:  # torch raises it for any error of the disk
                 raise OSError(str(error)) from error
+
+    def finish(self, state: RunState) -> None:
+        """Write the file that says that the training has reached its end."""
+        facts = {"step": state.step, "hours": round(state.seconds / 3600, 5)}
+        write_text(self.finished, json.dumps(facts) + "\n")
 
     def load_state(self, parts: Mapping[str, Any]) -> RunState:
         """Load the parts from the checkpoint and return the state; the initial state if there is no checkpoint.
@@ -165,15 +175,17 @@ def open_run(folder: Path, config: TrainConfig, *, resume: bool) -> Run:
     path = folder / "config.json"
     if resume:
         _check_same(path, config)
-    elif folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - _BEFORE_TRAINING):
+    elif folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - BEFORE_TRAINING):
         raise InputError(f"{folder}: already exists and is not empty. Use --resume, or choose another folder.")
     if not resume:
         (folder / "splits_final.json").unlink(missing_ok=True)
     if config.tensorboard:
         _event_writer(folder / "tensorboard").close()
     clear_partials(folder)  # of a process that was killed while it wrote
+    run = Run(folder, config)
+    run.finished.unlink(missing_ok=True)
     write_text(path, json.dumps(config.model_dump(), indent=2) + "\n")
-    return Run(folder, config)
+    return run
 
 
 def _event_writer(folder: Path) -> Any:
