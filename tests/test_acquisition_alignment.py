@@ -9,6 +9,7 @@ import pytest
 
 from gliomask.acquisition.alignment import Alignment, load_alignment
 from gliomask.acquisition.itk import from_itk, to_itk
+from gliomask.acquisition.resampling import box_of_masks, carry_all
 from gliomask.errors import InputError
 from gliomask.volume import Grid, Volume, voxel_volume_ml
 
@@ -65,6 +66,30 @@ def test_what_goes_there_comes_back() -> None:
     back = lies.onto_native("t1c", lies.onto_grid("t1c", image))
     assert np.abs(back.data - image.data).max() < 0.12
     assert np.array_equal(back.affine, image.affine)
+
+
+def test_resampling_the_box_of_the_brains_is_resampling_all() -> None:
+    """Masks agree everywhere, images inside the box; outside of it they are 0, and no mask reaches further."""
+    matrices = {"t1c": turned(12.0), "t2w": turned(-20.0, (9.0, 3.0, -6.0))}
+    lies = Alignment("t1c", PREPARED, {name: thick(matrix) for name, matrix in matrices.items()}, matrices)
+    balls = {name: ball(grid, (2, 1, 0), 14) for name, grid in lies.native.items()}
+    masks = {name: Volume(found.data > 0.5, found.affine) for name, found in balls.items()}
+    box = box_of_masks(masks, lies)
+    inside = np.zeros(PREPARED.shape, bool)
+    inside[box] = True
+    assert inside.sum() < 0.6 * inside.size
+    for name, found in carry_all(masks, lies, box).items():
+        assert np.allclose(found, lies.onto_grid(name, masks[name]).data[0], atol=1e-6)
+    for name, found in carry_all(balls, lies, box, threads=1).items():
+        assert np.allclose(found[inside], lies.onto_grid(name, balls[name]).data[0][inside], atol=1e-6)
+        assert not found[~inside].any()
+
+
+def test_the_box_of_empty_masks_is_one_voxel() -> None:
+    """So that nothing of the grid is computed."""
+    lies = alignment(turned(0))
+    empty = Volume(np.zeros((1, *lies.native["t1c"].shape), bool), lies.native["t1c"].affine)
+    assert [span.stop - span.start for span in box_of_masks({"t1c": empty}, lies)] == [1, 1, 1]
 
 
 def test_labels_keep_their_values() -> None:

@@ -76,6 +76,25 @@ def test_moved_images_lie_on_each_other_again(heads: dict[str, RawImage]) -> Non
     assert list(found.steps) == steps
 
 
+def test_a_search_that_went_astray_is_begun_again(heads: dict[str, RawImage], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the map leads a brain's centre far away from the other's: up to three times, then it stays as it is."""
+    calls: list[np.ndarray] = []
+
+    def astray(fixed: Volume, moving: Volume, *, start: np.ndarray, threads: int | None) -> np.ndarray:
+        calls.append(start)
+        far = start.copy()
+        far[0, 3] += 100 if len(calls) in (1, 3, 4, 5) else 1
+        return far
+
+    monkeypatch.setattr("gliomask.acquisition.preprocess.register", astray)
+    pair = {name: image for name, image in stripped(heads).items() if name != "t2f"}
+    settings = PreprocessSettings(atlas="none", skull_strip="none")
+    assert preprocess(pair, settings).alignment.quality["overlap_t2w"] > 0.7
+    assert len(calls) == 2
+    assert preprocess(pair, settings).alignment.quality["overlap_t2w"] < 0.5
+    assert len(calls) == 5
+
+
 def test_images_without_skull_are_recognised() -> None:
     """By the exact zeros around them, and by the volume of a brain: scanners set air to zero too."""
     raw = make_raw_phantom(7, size=40, edge_mm=3)["t2f"]

@@ -44,8 +44,8 @@ def atlas_grid(name: AtlasName) -> Grid:
     return {"sri24": _SRI24_GRID, "mni": _MNI_GRID}[name]
 
 
-def read_atlas(name: AtlasName) -> Volume:
-    """Return the atlas's brain in T1, without skull, on the grid of `name`.
+def read_atlas(name: AtlasName, grid: Grid | None = None) -> Volume:
+    """Return the atlas's brain in T1, without skull, in the space of `name`, by default on its own grid.
 
     It is MNI152 2009a (Fonov 2011, doi:10.1016/j.neuroimage.2010.07.033), for SRI24 moved by a fixed affine map.
 
@@ -59,7 +59,7 @@ def read_atlas(name: AtlasName) -> Volume:
             "again with a network, or keep the patient's own space with --atlas none."
         )
     brain = read_volume(path)
-    return carry(brain, _SRI24_TO_MNI if name == "sri24" else np.eye(4), atlas_grid(name))
+    return carry(brain, _SRI24_TO_MNI if name == "sri24" else np.eye(4), grid or atlas_grid(name))
 
 
 def own_grid(brain: Volume) -> Grid:

@@ -51,6 +51,12 @@ def extract_brain(head: Volume, *, threads: int | None = None) -> Mask:
     return found
 
 
+def release_networks() -> None:
+    """Free the memory of the networks, more than 1 GB once they have run; `extract_brain` loads them again."""
+    _compiled.cache_clear()
+    _weights.cache_clear()
+
+
 def largest_piece(mask: Mask) -> Mask:
     """Return the largest 26-connected piece of a mask.
 

@@ -190,23 +190,33 @@ def prepared_before(study: Study, folder: Path, settings: PreprocessSettings) ->
     return PreparedStudy(Case(study.id, sources), folder, warnings, notes, quality, seconds)
 
 
+@dataclass(frozen=True)
+class Workshop:
+    """Processes that prepare studies; see `preparing`."""
+
+    _pool: ProcessPoolExecutor
+    _native_masks: bool
+
+    def submit(self, study: Study, folder: Path, settings: PreprocessSettings) -> Future[PreparedStudy]:
+        """Have a study prepared as `prepare_study` does it; see `outcome`."""
+        return self._pool.submit(prepare_study, study, folder, settings, native_masks=self._native_masks)
+
+    def close(self) -> None:
+        """Take no more studies. The processes end, and free their memory, as soon as the last one is prepared."""
+        self._pool.shutdown(wait=False)
+
+
 @contextmanager
-def preparing(
-    workers: int, *, native_masks: bool = False
-) -> Iterator[Callable[[Study, Path, PreprocessSettings], Future[PreparedStudy]]]:
-    """Give a function that prepares studies in processes of their own, `workers` of them at a time.
+def preparing(workers: int, *, native_masks: bool = False) -> Iterator[Workshop]:
+    """Give a workshop that prepares studies in processes of their own, `workers` of them at a time.
 
     Greedy writes to the standard output of its process, which is closed there. A process ends when the one that started
     it does, however that ended.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
-
-        def submit(study: Study, folder: Path, settings: PreprocessSettings) -> Future[PreparedStudy]:
-            return pool.submit(prepare_study, study, folder, settings, native_masks=native_masks)
-
         try:
-            yield submit
+            yield Workshop(pool, native_masks)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -19,14 +19,15 @@ from scipy.ndimage import binary_fill_holes
 
 from gliomask.acquisition.alignment import Alignment, Matrix, carry
 from gliomask.acquisition.atlas import AtlasName, atlas_grid, own_grid, read_atlas
-from gliomask.acquisition.brain import extract_brain, implausible_volume, largest_piece
+from gliomask.acquisition.brain import extract_brain, implausible_volume, largest_piece, release_networks
 from gliomask.acquisition.other_tools import StrippingTool, strip_with
 from gliomask.acquisition.registration import mutual_information, register
+from gliomask.acquisition.resampling import box_of_masks, carry_all
 from gliomask.acquisition.shading import without_shading
 from gliomask.acquisition.study import REFERENCES
 from gliomask.cases import Case, Source
 from gliomask.errors import InputError
-from gliomask.volume import Grid, Volume, bounding_box, voxel_volume_ml, write_volume
+from gliomask.volume import Box, Grid, Volume, bounding_box, grid_at_spacing, voxel_volume_ml, write_volume
 
 Mask = NDArray[np.bool_]
 Stripping = Literal["networks", "none"] | StrippingTool | Path
@@ -35,8 +36,13 @@ Stripping = Literal["networks", "none"] | StrippingTool | Path
 _STRIPPED = 0.25
 # A brain on the atlas's own grid that overlaps it by this Dice was brought there before: BraTS's cases reach .9.
 _ON_ATLAS = 0.85
+# The voxels at which a brain is compared with the atlas: people differ from it by more.
+_ATLAS_MM = 3.0
 # How much of the head around the brain takes part in a registration.
 _AROUND_MM = 10.0
+# A search begins with the centres of two brain masks on each other. One that ends further away than this has gone
+# astray; it is begun again until it has been tried this often.
+_FURTHEST_MM, _TRIES = 40.0, 3
 # Less agreement than this of an image's own brain mask with the common one: look at its registration.
 _POOR_OVERLAP = 0.88
 # The spellings with which BraTS 2021 names its files.
@@ -105,6 +111,7 @@ def preprocess(
     if reference not in images:
         raise InputError(f"the reference {reference} is not among the images ({', '.join(images)}).")
     brains = _find_brains(images, reference, settings, clock)
+    release_networks()
     to_image = _register_all(_without_shading(images, brains, settings), brains, reference, settings, clock)
     grid, to_reference, overlap = _place(images, brains, reference, settings, clock)
     clock.begin("resampling")
@@ -114,12 +121,10 @@ def preprocess(
         native={name: image.grid for name, image in images.items()},
         to_native={name: to_image[name] @ to_reference for name in images},
     )
-    carried = {name: alignment.onto_grid(name, image).data[0] for name, image in images.items()}
-    found = {
-        name: alignment.onto_grid(name, Volume(mask[None], images[name].affine)).data[0]
-        for name, mask in brains.items()
-    }
+    masks = {name: Volume(mask[None], images[name].affine) for name, mask in brains.items()}
+    found = carry_all(masks, alignment, box_of_masks(masks, alignment), threads=settings.threads)
     brain = _common_brain(found, reference)
+    carried = carry_all(images, alignment, _around_brain(brain), threads=settings.threads)
     quality = _measure(carried, found, brain, reference)
     quality |= {"brain_ml": float(np.count_nonzero(brain) * voxel_volume_ml(grid.affine))} | overlap
     clock.end()
@@ -245,10 +250,28 @@ def _register_all(
         if name in brains and reference in brains:
             start = _shift(images[reference], brains[reference], image, brains[name])
         try:
-            found[name] = register(fixed, image, start=start, threads=settings.threads)
+            found[name] = _register(fixed, image, start, settings)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
     return found
+
+
+def _register(fixed: Volume, moving: Volume, start: Matrix | None, settings: PreprocessSettings) -> Matrix:
+    """The map from the fixed image to the moving one; a search that went astray is begun again.
+
+    Greedy's samples are random, and rarely a step of its search leads out of the image.
+    """
+    for _ in range(_TRIES):
+        found = register(fixed, moving, start=start, threads=settings.threads)
+        if start is None or _distance_mm(fixed, found, start) < _FURTHEST_MM:
+            break
+    return found
+
+
+def _distance_mm(image: Volume, first: Matrix, second: Matrix) -> float:
+    """The distance between the places to which two maps take the centre of an image."""
+    centre = image.affine @ [*((size - 1) / 2 for size in image.data.shape[1:]), 1]
+    return float(np.linalg.norm((first - second) @ centre))
 
 
 def _around(image: Volume, brain: Mask) -> Volume:
@@ -303,15 +326,18 @@ def _place(
     stripped = Volume(np.where(brain, image.data[0], 0)[None].astype(np.float32), image.affine)
     if settings.atlas == "none":
         return own_grid(Volume(brain[None], image.affine)), np.eye(4), {}
-    atlas, grid = read_atlas(settings.atlas), atlas_grid(settings.atlas)
-    if not grid.difference(image.grid) and (there := _dice(brain, atlas.data[0] > 0)) > _ON_ATLAS:
-        clock.notes.append(f"{reference} lies on the atlas already: it was not moved.")
-        return grid, np.eye(4), {"overlap_atlas": there}
-    start = _shift(atlas, atlas.data[0] > 0, image, brain)
-    fixed = _around(atlas, atlas.data[0] > 0)
-    found = register(fixed, stripped, start=start, quick=True, threads=settings.threads)
-    ours = carry(Volume(brain[None], image.affine), found, grid).data[0] > 0.5
-    return grid, found, {"overlap_atlas": _dice(ours, atlas.data[0] > 0)}
+    grid = atlas_grid(settings.atlas)
+    atlas = read_atlas(settings.atlas, grid_at_spacing(grid, (_ATLAS_MM,) * 3))
+    theirs = atlas.data[0] > 0
+    mask = Volume(brain[None], image.affine)
+    if not grid.difference(image.grid):
+        there = _dice(carry(mask, np.eye(4), atlas.grid).data[0] > 0.5, theirs)
+        if there > _ON_ATLAS:
+            clock.notes.append(f"{reference} lies on the atlas already: it was not moved.")
+            return grid, np.eye(4), {"overlap_atlas": there}
+    start = _shift(atlas, theirs, image, brain)
+    found = _register(_around(atlas, theirs), _around(stripped, brain), start, settings)
+    return grid, found, {"overlap_atlas": _dice(carry(mask, found, atlas.grid).data[0] > 0.5, theirs)}
 
 
 def _common_brain(found: Mapping[str, NDArray[np.float32]], reference: str) -> Mask:
@@ -320,6 +346,12 @@ def _common_brain(found: Mapping[str, NDArray[np.float32]], reference: str) -> M
     share = sum(weights[name] * mask for name, mask in found.items()) / sum(weights.values())
     filled: Mask = binary_fill_holes(largest_piece(np.asarray(share) > 0.5))
     return filled
+
+
+def _around_brain(brain: Mask) -> Box:
+    box = bounding_box(brain)
+    assert box is not None, "the largest piece of a mask is never empty"
+    return box
 
 
 def _measure(

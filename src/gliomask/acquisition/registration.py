@@ -7,18 +7,23 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from gliomask.acquisition.itk import to_itk
 from gliomask.errors import InputError
 from gliomask.extras import missing_extra
-from gliomask.volume import Volume
+from gliomask.volume import Volume, grid_at_spacing, resample
 
 Matrix = NDArray[np.float64]
 Freedom = Literal["rigid", "affine"]
 
-# Steps at each level of a pyramid, from the coarsest. The finest gives .06 mm of error where without it there is
-# .5 mm, and takes longest: it is left out where an atlas of 1 mm is fitted.
-_STEPS, _QUICK_STEPS = "100x50x10", "100x50x0"
+# Steps at each level of a pyramid, from the coarsest.
+_STEPS = "100x50x20"
+# Voxels of the fixed image at the finest level. On a synthetic head, three sequences, 1 mm takes four times as long and
+# lowers the mean error from .06, .13 and .21 mm to .04, .10 and .08 mm.
+_FINEST_MM = 2.0
+# Width of the smoothing before voxels are left out, relative to the new voxels.
+_SMOOTHING = 0.4
 _DEGREES = {"rigid": 6, "affine": 12}
 # An affine map whose axes are scaled by more than this has gone astray: heads differ by less.
 _MOST_SCALE = 1.35
@@ -30,25 +35,24 @@ def register(
     *,
     freedom: Freedom = "rigid",
     start: Matrix | None = None,
-    quick: bool = False,
     threads: int | None = None,
 ) -> Matrix:
     """Return the `(4, 4)` matrix that takes a place in the fixed image to the same place in the moving one.
 
-    Both in millimetres, RAS+. Similarity: normalized mutual information, so the sequences may differ.
+    Both in millimetres, RAS+. Similarity: normalized mutual information, so the sequences may differ. It is computed at
+    voxels of the fixed image of at least 2 mm; its cost is proportional to their number.
 
     Args:
         fixed, moving: One channel each, on any grids.
         freedom: "rigid" (rotation, translation) or "affine" (12 degrees of freedom).
         start: Where to begin; by default the centres of the two images on each other.
-        quick: Stop at half the resolution.
         threads: Of the processor; by default all.
 
     Raises:
         InputError: Greedy is not installed, or no sensible map was found (an axis scaled by more than 35 %).
     """
     greedy = _greedy()
-    words = f"-i fixed moving -a -dof {_DEGREES[freedom]} -n {_QUICK_STEPS if quick else _STEPS} -m NMI -o found -V 0"
+    words = f"-i fixed moving -a -dof {_DEGREES[freedom]} -n {_STEPS} -m NMI -o found -V 0"
     before = np.eye(4) if start is None else start
     # Greedy takes no matrix from memory to start with, so the moving image is moved back by it beforehand.
     moved = Volume(moving.data, np.linalg.inv(before) @ moving.affine)
@@ -56,7 +60,9 @@ def register(
     if threads:
         words = f"-threads {threads} {words}"
     try:
-        greedy.execute(words, out=StringIO(), err=StringIO(), fixed=to_itk(fixed), moving=to_itk(moved), found=None)
+        greedy.execute(
+            words, out=StringIO(), err=StringIO(), fixed=to_itk(_coarse(fixed)), moving=to_itk(moved), found=None
+        )
     except (RuntimeError, ValueError) as error:
         raise InputError(f"the images could not be registered: {error}") from error
     found: Matrix = before @ np.asarray(greedy["found"], np.float64)
@@ -79,6 +85,17 @@ def mutual_information(first: NDArray[Any], second: NDArray[Any], bins: int = 32
     joint = counts / counts.sum()
     together = _entropy(joint)
     return (_entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1))) / together if together else 1.0
+
+
+def _coarse(image: Volume) -> Volume:
+    """The first channel, smoothed and then sampled so that no edge of a voxel is shorter than `_FINEST_MM`."""
+    factors = np.maximum(1, _FINEST_MM / np.array(image.spacing_mm))
+    if (factors < 1 + _SMOOTHING).all():
+        return image
+    widths = [_SMOOTHING * factor if factor > 1 else 0 for factor in factors]
+    smooth = gaussian_filter(image.data[0].astype(np.float32), widths)
+    x, y, z = (float(max(edge, _FINEST_MM)) for edge in image.spacing_mm)
+    return resample(Volume(smooth[None], image.affine), grid_at_spacing(image.grid, (x, y, z)))
 
 
 def _entropy(shares: NDArray[np.float64]) -> float:

@@ -168,7 +168,7 @@ def prepare_all(
     problems: list[Problem] = []
     kept = 0
     workers = workers_for(studies, usable_cores())
-    with progress("preparing", len(studies)) as bar, preparing(workers, native_masks=wishes.native_masks) as submit:
+    with progress("preparing", len(studies)) as bar, preparing(workers, native_masks=wishes.native_masks) as workshop:
         waiting = []
         for study in studies:
             if not wishes.overwrite and prepared_before(study, folder / study.id, settings):
@@ -176,7 +176,8 @@ def prepare_all(
                 _complete(study, folder / study.id, wishes)
                 bar.advance(bar.tasks[0].id)
             else:
-                waiting.append((study, submit(study, folder / study.id, settings)))
+                waiting.append((study, workshop.submit(study, folder / study.id, settings)))
+        workshop.close()
         for study, future in waiting:
             found = outcome(study, future)
             bar.advance(bar.tasks[0].id)
@@ -248,12 +249,13 @@ def predict_studies(
     from gliomask.inference.prediction import predict
 
     ask = partial(predict, models.load(), inference=models.inference)
-    with progress("predicting", len(to_do)) as bar, preparing(workers_for(to_do, usable_cores())) as submit:
+    with progress("predicting", len(to_do)) as bar, preparing(workers_for(to_do, usable_cores())) as workshop:
         waiting = []
         for study in to_do:
             folder = output / PREPARED_FOLDER / study.id
             before = None if wishes.overwrite else prepared_before(study, folder, settings)
-            waiting.append((study, before or submit(study, folder, settings)))
+            waiting.append((study, before or workshop.submit(study, folder, settings)))
+        workshop.close()
         for study, coming in waiting:
             prepared = outcome(study, coming) if isinstance(coming, Future) else coming
             if isinstance(prepared, InputError):

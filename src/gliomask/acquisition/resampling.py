@@ -1,0 +1,64 @@
+"""The images and brain masks of an examination brought onto the prepared grid, where the brain is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliomask.acquisition.alignment import Alignment, carry
+from gliomask.cases import usable_cores
+from gliomask.volume import Box, Grid, Volume, bounding_box
+
+
+def carry_all(
+    volumes: Mapping[str, Volume], alignment: Alignment, box: Box, *, threads: int | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Return the first channel of each sequence's volume on the prepared grid, `(X, Y, Z)`, interpolated once.
+
+    Args:
+        volumes: By sequence, on their own grids.
+        alignment: Where they lie.
+        box: Of the prepared grid; only the voxels in it are computed, all others are 0.
+        threads: Of the processor; by default all.
+    """
+    part = _part(alignment.grid, box)
+
+    def carried(name: str) -> NDArray[np.float32]:
+        volume = volumes[name]
+        whole = np.zeros(alignment.grid.shape, np.float32)
+        whole[box] = carry(Volume(volume.data[:1], volume.affine), alignment.to_native[name], part).data[0]
+        return whole
+
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:
+        return dict(zip(volumes, pool.map(carried, volumes), strict=True))
+
+
+def box_of_masks(masks: Mapping[str, Volume], alignment: Alignment) -> Box:
+    """Return the box on the prepared grid that holds every place where a mask is above 0 after interpolation.
+
+    Args:
+        masks: By sequence, boolean, on their own grids. If all are empty, the box is one voxel.
+        alignment: Where they lie.
+    """
+    places = [np.zeros((3, 0))]
+    for name, mask in masks.items():
+        if box := bounding_box(mask.data[0]):
+            corners = np.array(np.meshgrid(*((span.start - 1, span.stop) for span in box))).reshape(3, -1)
+            to_grid = np.linalg.inv(alignment.to_native[name] @ alignment.grid.affine) @ mask.affine
+            places.append(to_grid[:3, :3] @ corners + to_grid[:3, 3:])
+    reached = np.concatenate(places, axis=1)
+    low, high = (reached.min(axis=1), reached.max(axis=1)) if reached.size else (np.zeros(3), np.zeros(3))
+    starts = np.clip(np.floor(low), 0, np.array(alignment.grid.shape) - 1).astype(int)
+    stops = np.clip(np.ceil(high) + 1, starts + 1, alignment.grid.shape).astype(int)
+    x, y, z = (slice(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True))
+    return x, y, z
+
+
+def _part(grid: Grid, box: Box) -> Grid:
+    affine = grid.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [span.start for span in box]
+    x, y, z = (span.stop - span.start for span in box)
+    return Grid((x, y, z), affine)
