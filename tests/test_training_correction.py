@@ -13,7 +13,8 @@ import pytest
 from gliomask.cases import Case, find_cases, read_mask, resolve_conventions
 from gliomask.errors import InputError
 from gliomask.evaluation import paired_test
-from gliomask.inference.loading import load_torch_model
+from gliomask.inference.loading import load_torch_model, save_model
+from gliomask.model.plan import Postprocessing, RegionRule
 from gliomask.training.config import make_config
 from gliomask.training.correction import Improvement, compare_with_start, use_corrections
 from gliomask.training.loop import train
@@ -75,6 +76,24 @@ def test_corrections_that_cannot_be_used_are_refused(cases: list[Case], tmp_path
     correct(cases[0], tmp_path / "again")
     with pytest.raises(InputError, match="two corrected masks"):
         use_corrections(cases, tmp_path)
+
+
+def test_the_rules_of_the_model_that_was_corrected_stay(cases: list[Case], tmp_path: Path) -> None:
+    """Its successor makes masks by the same rules, and both are scored by them; without corrections it has none."""
+    first = train(cases, tmp_path / "first", make_config(**CONFIG, steps=1))
+    rules = Postprocessing(regions=dict.fromkeys(("WT", "TC", "ET"), RegionRule(threshold=0.999)))
+    start = tmp_path / "start.safetensors"
+    model = load_torch_model(first.last)
+    save_model(replace(model, plan=model.plan.model_copy(update={"postprocessing": rules})), start)
+    options = CONFIG | {"start_from": str(start), "steps": 1, "lr": 1e-6}
+    plain = train(cases, tmp_path / "plain", make_config(**options))
+    assert load_torch_model(plain.last).plan.postprocessing == Postprocessing()
+    (tmp_path / "edits").mkdir()
+    correct(cases[0], tmp_path / "edits")
+    tuned = train(cases, tmp_path / "tuned", make_config(**options, corrected=str(tmp_path / "edits")))
+    assert load_torch_model(tuned.last).plan.postprocessing == rules
+    found = compare_with_start(tuned)
+    assert found.tests["WT"].first == found.tests["WT"].second == 0  # nothing is as probable as that
 
 
 def test_the_models_before_and_after_are_scored_on_the_same_held_out_cases(cases: list[Case], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -15,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from browser import NEEDS_VIEWER, drawn, open_page
-from gliomask.cases import Case
+from browser import CHROMIUM, FLAGS, NEEDS_VIEWER, drawn, open_page
+from gliomask.cases import Case, find_cases
 from gliomask.labels import get_convention
+from gliomask.phantom import write_phantoms
 from gliomask.viewer import edit_mask, read_scene, serve_scene
 from gliomask.viewer.operations import Request, correct, tables
 from gliomask.volume import read_volume, reorient, write_volume
@@ -161,6 +163,96 @@ def test_a_second_window_is_told_and_can_take_over(edited: tuple[Any, Path]) -> 
     page.locator("button[name=save]").click()
     until(lambda: said(page).startswith("NOT SAVED: Another window"))
     second.close()
+
+
+def test_a_stroke_on_a_case_of_real_size_equals_numpy(tmp_path: Path) -> None:
+    """On 240 x 240 x 155 voxels, a drag of the mouse with a ball gives the file that NumPy gives."""
+    write_phantoms(tmp_path / "data", 1)
+    [case] = find_cases(tmp_path / "data")
+    assert case.mask is not None
+    mask = tmp_path / "predictions" / f"{case.id}.nii.gz"
+    write_volume(mask, read_volume(case.mask, mask=True), like=case.mask)
+    before = read_volume(mask, mask=True)
+    assert before.data.shape == (1, 240, 240, 155)
+    with (
+        edit_mask(read_scene(case, [mask]), mask, mask.parent, autosave_s=SOON) as editing,
+        serve_scene(read_scene(case, [mask]), editing=editing) as served,
+        open_page(served.url, (served.url, "blob:", "data:")) as page,
+    ):
+        page.wait_for_selector("#viewer[data-ready][data-loaded]")
+        click_at(page)  # afterwards the readout below the pictures has its final height
+        ends = [in_ras(click_at(page, *where), before) for where in ((-60, -40), (70, 50))]
+        page.locator("fieldset", has_text="Region").locator("input[value=TC]").check()
+        page.locator("fieldset", has_text="Shape").locator("input[value=ball]").check()
+        page.locator("input[name=brush-mm]").fill("15")
+        page.locator("canvas.marks").focus()
+        page.keyboard.press("q")
+        page.mouse.move(*place(page, -60, -40))
+        page.mouse.down()
+        page.mouse.move(*place(page, 70, 50))
+        page.mouse.up()
+        painted = saved(page, editing.target)
+    expected = reorient(before, "RAS").data[0].copy()
+    indices = np.stack(np.indices(expected.shape), axis=-1)
+    start, way = np.array(ends[0]), np.subtract(ends[1], ends[0])
+    count = int(np.abs(way).max())
+    inside = np.zeros(expected.shape, bool)
+    for step in range(count + 1):
+        centre = np.floor(start + step / count * way + 0.5).astype(int)
+        low, high = centre - 8, centre + 9
+        part = tuple(slice(max(0, one), other) for one, other in zip(low, high, strict=True))
+        inside[part] |= np.linalg.norm(indices[part] - centre, axis=-1) <= 7.5
+    expected = np.where(inside, tables(BRATS)["TC"].add[expected], expected)
+    assert np.count_nonzero(inside) > 10_000
+    assert np.array_equal(reorient(type(before)(painted[None], before.affine), "RAS").data[0], expected)
+
+
+def in_ras(voxel: tuple[int, ...], volume: Any) -> tuple[int, ...]:
+    """The voxel in the order of the page, from the one in the order of the file."""
+    to_ras = np.linalg.inv(reorient(volume, "RAS").affine) @ volume.affine
+    return tuple(int(value) for value in np.rint(to_ras @ [*voxel, 1])[:3])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_killed_browser_loses_only_the_last_seconds(case: Case, mask: Path, tmp_path: Path) -> None:
+    """Each stroke that was made longer ago than the time until it is saved is in the file."""
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM is not None
+    slack = 5.0  # seconds that a busy machine needs to save; with the 15 of the real page less than 20 are lost
+    scene = read_scene(case, [mask])
+    command = [CHROMIUM, *FLAGS, "--remote-debugging-port=0", f"--user-data-dir={tmp_path / 'profile'}"]
+    with (
+        edit_mask(scene, mask, mask.parent, autosave_s=SOON) as editing,
+        serve_scene(scene, editing=editing) as served,
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process,
+        sync_playwright() as playwright,
+    ):
+        try:
+            assert process.stderr is not None
+            address = next(line for line in process.stderr if "ws://" in line).split()[-1]
+            page = playwright.chromium.connect_over_cdp(address).contexts[0].new_page()
+            page.set_viewport_size({"width": 1000, "height": 800})
+            page.goto(served.url)
+            page.wait_for_selector("#viewer[data-ready][data-loaded]", timeout=120_000)
+            page.locator("fieldset", has_text="Region").locator("input[value=WT]").check()
+            page.locator("input[name=brush-mm]").fill("1")
+            click_at(page)  # afterwards the readout below the pictures has its final height
+            strokes: list[tuple[float, tuple[int, ...]]] = []
+            while len(strokes) < 3 or time.monotonic() < strokes[0][0] + SOON + slack + 1:
+                where = (8 * (len(strokes) % 20) - 80, 12 * (len(strokes) // 20) - 60)
+                voxel = click_at(page, *where)
+                page.check("input[value=brush]")
+                page.mouse.click(*place(page, *where))
+                strokes.append((time.monotonic(), voxel))
+            killed = time.monotonic()
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+        time.sleep(0.5)  # what was sent before is still written
+        labels = read_volume(editing.target, mask=True).data[0]
+    old = [voxel for moment, voxel in strokes if moment < killed - SOON - slack]
+    assert old
+    assert all(labels[voxel] for voxel in old)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")

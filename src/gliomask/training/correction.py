@@ -14,10 +14,9 @@ from gliomask.evaluation import PairedTest, paired_test
 from gliomask.evaluation.conventions import find_conventions
 from gliomask.files import write_text
 from gliomask.inference.loading import load_torch_model
-from gliomask.training.losses import build_loss
 from gliomask.training.run import Run
 from gliomask.training.run_comparison import common_cases
-from gliomask.training.validation import CaseScore, score_cached_case
+from gliomask.training.validation import dice_as_predicted
 from gliomask.volume import NIFTI_ENDINGS
 
 EDITED = "_edited"
@@ -86,9 +85,11 @@ class Improvement:
 
 
 def compare_with_start(run: Run, *, on_case: Callable[[int, int], None] = lambda done, total: None) -> Improvement:
-    """Score the best model of a run and the model that it started from on the cases that the run held out.
+    """Score the last model of a run and the model that it started from on the cases that the run held out.
 
-    The result is also written to `before_after.md` in the run's folder.
+    The best model of the run is not scored, because it was chosen by its Dice on these same cases. The masks are those
+    of `predict`, with the rules of post-processing of each model. The result is also written to `before_after.md` in
+    the run's folder.
 
     Raises:
         InputError: The run started from no model, held out no case, or its prepared cases no longer exist; or the model
@@ -96,25 +97,25 @@ def compare_with_start(run: Run, *, on_case: Callable[[int, int], None] = lambda
     """
     if run.config.start_from is None:
         raise InputError(f"{run.folder}: did not start from a model (--from), so there is nothing to compare with.")
-    before, after = load_torch_model(Path(run.config.start_from)), load_torch_model(run.best)
+    before, after = load_torch_model(Path(run.config.start_from)), load_torch_model(run.last)
     for name in ("modalities", "regions", "spacing_mm", "axes", "normalizations"):
         if getattr(before.plan, name) != getattr(after.plan, name):
             raise InputError(
-                f"{run.config.start_from}: made for other {name.replace('_', ' ')} than {run.best}, so that the two "
+                f"{run.config.start_from}: made for other {name.replace('_', ' ')} than {run.last}, so that the two "
                 "cannot be compared on the prepared cases."
             )
     cases, notes = common_cases({"run": run})
     if not cases:
         raise InputError(f"{run.folder}: no held-out case to compare on. {' '.join(notes)}")
-    scores: list[list[CaseScore]] = []
+    scores: list[list[dict[str, float]]] = []
     for number, model in enumerate((after, before)):
         scores.append([])
         for done, case in enumerate(cases, start=1):
-            scores[-1].append(score_cached_case(model, case, build_loss(run.config.loss), run.config.precision))
+            scores[-1].append(dice_as_predicted(model, case, run.config.precision))
             on_case(number * len(cases) + done, 2 * len(cases))
     regions = after.plan.regions
-    values = {region: [[score.dice[region] for score in each] for each in scores] for region in regions}
-    values["mean"] = [[_mean(score.dice) for score in each] for each in scores]
+    values = {region: [[score[region] for score in each] for each in scores] for region in regions}
+    values["mean"] = [[_mean(score) for score in each] for each in scores]
     found = Improvement({name: paired_test(*pair) for name, pair in values.items()})
     write_text(run.folder / "before_after.md", _table(found))
     return found

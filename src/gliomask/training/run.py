@@ -19,7 +19,8 @@ from gliomask.files import clear_partials, replacing, write_text
 from gliomask.inference.loading import Model, new_model, save_model
 from gliomask.inference.preprocessing import common_spacing
 from gliomask.labels import get_convention
-from gliomask.model.plan import Plan
+from gliomask.model.file import read_plan
+from gliomask.model.plan import Plan, Postprocessing
 from gliomask.training.cache import CachedCase, build_cache, cache_plan, open_cache
 from gliomask.training.config import FREE, TrainConfig
 from gliomask.training.own_files import reading
@@ -239,7 +240,16 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
         whole_brain=config.whole_brain,
         network=config.network,
         network_arguments=config.network_arguments | norm,
+        postprocessing=_rules(config, regions),
     )
+
+
+def _rules(config: TrainConfig, regions: tuple[str, ...]) -> Postprocessing:
+    """Return the rules of the model whose masks were corrected, which the new one replaces; otherwise none."""
+    if config.corrected is None or config.start_from is None or not Path(config.start_from).is_file():
+        return Postprocessing()
+    start = read_plan(Path(config.start_from))
+    return start.postprocessing if start.regions == regions else Postprocessing()
 
 
 def new_run_model(plan: Plan, seed: int, config_file: Path | None) -> Model:

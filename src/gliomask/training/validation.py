@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gliomask.inference.loading import Model
+from gliomask.inference.postprocessing import clean, to_probabilities
 from gliomask.inference.preprocessing import normalize
 from gliomask.inference.windows import Inference
 from gliomask.labels import get_convention, to_labels, to_regions
@@ -92,6 +93,24 @@ def score_cached_case(model: Model, case: CachedCase, loss_of: Loss, precision: 
         for region, true, predicted in zip(model.plan.regions, truth, found, strict=True)
     }
     return CaseScore(case.id, loss, dice, confusion)
+
+
+def dice_as_predicted(model: Model, case: CachedCase, precision: Precision) -> dict[str, float]:
+    """Return the Dice of each region with the model's rules of post-processing, as in the masks that `predict` writes.
+
+    Both empty: 1; NaN if the mask does not label the region.
+    """
+    plan = model.plan
+    rules = plan.postprocessing.given(name for name, there in zip(case.modalities, case.present, strict=True) if there)
+    probabilities = to_probabilities(_logits(model, case, precision).float().numpy(), plan.regions, rules)
+    masks = clean(probabilities, plan.regions, rules, case.spacing_mm)
+    numbers = get_convention(plan.convention)
+    found = to_regions(to_labels(masks, plan.regions, numbers), numbers, plan.regions)
+    truth = to_regions(case.labels(), get_convention(case.convention), plan.regions)
+    return {
+        region: _dice(true, predicted, case.outside.get(region, 0)) if region in case.known else math.nan
+        for region, true, predicted in zip(plan.regions, truth, found, strict=True)
+    }
 
 
 def predict_cached_case(model: Model, case: CachedCase, precision: Precision) -> dict[str, NDArray[np.bool_]]:

@@ -6,6 +6,7 @@ import { loadVolume } from "./stage.js";
 const MOST_STEPS = 50; // that can be undone
 const AT_WORK_S = 60; // a reader who does nothing for longer is not counted as working
 const BRUSHES = ["brush", "eraser"];
+const PAUSE_MS = 900; // after which the head in 3D is drawn, because that takes longer than a stroke may
 
 export class Editor {
   constructor(viewer) {
@@ -80,7 +81,9 @@ export class Editor {
 
   start(stage, drag) {
     if (!BRUSHES.includes(drag.tool) || this.busy) return;
-    this.stroke = new Map();
+    // The labels before the stroke, and the part of the grid that it touches.
+    this.stroke = { before: this.values.slice(), low: [Infinity, Infinity, Infinity], high: [-1, -1, -1] };
+    clearTimeout(this.later);
     this.last = null;
     this.drag(stage, drag, drag.x, drag.y);
   }
@@ -100,38 +103,58 @@ export class Editor {
 
   /** Change the voxels whose centres are within half the size of the brush of a voxel. */
   stamp({ size, spacing }, { axis }, centre, tool) {
+    const { values, stroke } = this;
     const table = this.tables[this.options.region][tool === "brush" ? "add" : "remove"];
     const { first, steps } = strides(this.volume);
-    const radius = this.options.mm / 2;
-    const reach = spacing.map((mm, one) => (one === axis && !this.options.ball ? 0 : Math.floor(radius / mm)));
-    const range = (one) => [Math.max(0, centre[one] - reach[one]), Math.min(size[one] - 1, centre[one] + reach[one])];
-    const [[x0, x1], [y0, y1], [z0, z1]] = [range(0), range(1), range(2)];
-    for (let z = z0; z <= z1; z += 1) {
-      for (let y = y0; y <= y1; y += 1) {
-        for (let x = x0; x <= x1; x += 1) {
-          if (Math.hypot((x - centre[0]) * spacing[0], (y - centre[1]) * spacing[1], (z - centre[2]) * spacing[2]) > radius + 1e-6) continue;
-          const place = first + x * steps[0] + y * steps[1] + z * steps[2];
-          const old = this.values[place];
-          if (table[old] === old) continue;
-          if (!this.stroke.has(place)) this.stroke.set(place, old);
-          this.values[place] = table[old];
-        }
+    for (const [dx, dy, dz] of this.rows(spacing, axis)) {
+      const [y, z] = [centre[1] + dy, centre[2] + dz];
+      if (y < 0 || y >= size[1] || z < 0 || z >= size[2]) continue;
+      const [x0, x1] = [Math.max(0, centre[0] - dx), Math.min(size[0] - 1, centre[0] + dx)];
+      let place = first + x0 * steps[0] + y * steps[1] + z * steps[2];
+      for (let x = x0; x <= x1; x += 1, place += steps[0]) values[place] = table[values[place]];
+      [x0, y, z].forEach((value, one) => (stroke.low[one] = Math.min(stroke.low[one], value)));
+      [x1, y, z].forEach((value, one) => (stroke.high[one] = Math.max(stroke.high[one], value)));
+    }
+  }
+
+  /** The rows of voxels of the brush: how far each reaches to both sides, and where it lies. */
+  rows(spacing, axis) {
+    const { mm, ball } = this.options;
+    const key = JSON.stringify([mm, ball, spacing, axis]);
+    if (this.shape?.key === key) return this.shape.rows;
+    const radius = mm / 2 + 1e-6;
+    const [rx, ry, rz] = spacing.map((one, place) => (place === axis && !ball ? 0 : Math.floor(radius / one)));
+    const rows = [];
+    for (let z = -rz; z <= rz; z += 1) {
+      for (let y = -ry; y <= ry; y += 1) {
+        const left = radius ** 2 - (y * spacing[1]) ** 2 - (z * spacing[2]) ** 2;
+        if (left >= 0) rows.push([Math.min(rx, Math.floor(Math.sqrt(left) / spacing[0])), y, z]);
       }
     }
+    this.shape = { key, rows };
+    return rows;
   }
 
   finish() {
     if (!this.stroke) return;
-    const places = Uint32Array.from(this.stroke.keys());
-    const before = Uint8Array.from(this.stroke.values());
+    const { before, low, high } = this.stroke;
+    const { first, steps } = strides(this.volume);
+    const found = [];
+    for (let z = low[2]; z <= high[2]; z += 1) {
+      for (let y = low[1]; y <= high[1]; y += 1) {
+        let place = first + low[0] * steps[0] + y * steps[1] + z * steps[2];
+        for (let x = low[0]; x <= high[0]; x += 1, place += steps[0]) if (before[place] !== this.values[place]) found.push(place);
+      }
+    }
     this.stroke = null;
-    this.keep(places, before, places.map((place) => this.values[place]));
+    const places = Uint32Array.from(found);
+    this.keep(places, Uint8Array.from(places, (place) => before[place]), Uint8Array.from(places, (place) => this.values[place]));
   }
 
   cancel() {
     if (!this.stroke) return;
-    for (const [place, old] of this.stroke) this.values[place] = old;
-    if (this.stroke.size) this.touch(); // it may have been saved already
+    this.values.set(this.stroke.before);
+    if (this.stroke.high[0] >= 0) this.touch(); // a part of it may have been saved
     this.stroke = null;
   }
 
@@ -210,8 +233,7 @@ export class Editor {
     viewer.panel.reflect(viewer.state);
     for (const stage of viewer.seen) stage.requestMarks();
     clearTimeout(this.later);
-    // The head in 3D is drawn when the reader has paused, because that takes longer.
-    this.later = setTimeout(() => !viewer.closed && viewer.render().catch((error) => viewer.complain(error)), 400);
+    this.later = setTimeout(() => !viewer.closed && !this.stroke && viewer.render().catch((error) => viewer.complain(error)), PAUSE_MS);
   }
 
   /** Let the server do an operation on the chosen region. */
