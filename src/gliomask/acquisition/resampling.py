@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.acquisition.alignment import Alignment, carry
-from gliomask.cases import usable_cores
+from gliomask.execution import usable_cores
 from gliomask.volume import Box, Grid, Volume, bounding_box
 
 
