@@ -69,8 +69,8 @@ def gains(report: dict[str, Any], rows: Rows, cleaned: Rows) -> dict[str, str]:
     """Return the gain by post-processing, on all cases and on cases left out, and the calibration of each region."""
     lines = ["| region | temperature | calibration error before | after |", "|---|---|---|---|"]
     for region, found in report["calibration"].items():
-        before, after = (found[f"calibration_error_{when}"] for when in ("before", "after"))
-        lines.append(f"| {region} | {found['temperature']:.3f} | {before:.4f} | {after:.4f} |")
+        before, after = found["error_before"], found["error_after"]
+        lines.append(f"| {region} | {found['fitted']:.3f} | {before:.4f} | {after:.4f} |")
     alone, with_rules = (
         {
             row["case"]: fmean([*row["dice"].values(), *row["lesion_dice"].values()])
@@ -79,11 +79,12 @@ def gains(report: dict[str, Any], rows: Rows, cleaned: Rows) -> dict[str, str]:
         for some in (rows, cleaned)
     )
     differences = [with_rules[case] - score for case, score in alone.items()]
+    left_out = report["scores_left_out"]["mean"]
     error = stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
     return {
         "gain": f"{fmean(differences):.3f}",
         "gain_error": f"{error:.3f}",
-        "gain_left_out": f"{report['gain_left_out']:.3f} ± {report['gain_left_out_standard_error']:.3f}",
+        "gain_left_out": "{difference:.3f} (95 % interval {low:.3f} to {high:.3f})".format(**left_out),
         "calibration": "\n".join(lines),
     }
 

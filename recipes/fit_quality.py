@@ -24,12 +24,12 @@ from scipy.stats import spearmanr
 
 from gliomask.files import write_text
 from gliomask.inference.postprocessing import clean, to_probabilities
-from gliomask.inference.postprocessing.out_of_fold import read_out_of_fold
 from gliomask.inference.quality import expected_dice
 from gliomask.metrics import dice
 from gliomask.model.edit import replace_plan
 from gliomask.model.file import read_plan
 from gliomask.model.plan import DiceEstimate, Plan
+from gliomask.tuning.out_of_fold import read_out_of_fold
 
 Pairs = dict[str, list[tuple[tuple[str, ...], float, float]]]  # region: sequences, estimated and true Dice of a case
 _LEAST_CASES, _LEAST_CORRELATION = 8, 0.5

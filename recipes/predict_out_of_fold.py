@@ -15,15 +15,11 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from gliomask.cases import Case, find_cases, read_case, read_mask, resolve_conventions
+from gliomask.cases import find_cases, resolve_conventions
 from gliomask.errors import InputError
 from gliomask.inference.loading import load_model
-from gliomask.inference.postprocessing.out_of_fold import OutOfFold, save_out_of_fold
-from gliomask.inference.preprocessing import onto_plan, prepare
-from gliomask.inference.windows import Inference, Predictor
-from gliomask.labels import get_convention, to_regions
+from gliomask.tuning import predict_logits
+from gliomask.tuning.out_of_fold import save_out_of_fold
 
 
 def main() -> None:
@@ -46,17 +42,6 @@ def main() -> None:
         if not path.exists():
             save_out_of_fold(path, predict_logits(model, case))
             print(path, file=sys.stderr)
-
-
-def predict_logits(model: Predictor, case: Case) -> OutOfFold:
-    """Return the logits of a case on the grid of the network's input, with the true mask on the same grid."""
-    plan = model.plan
-    prepared = prepare(read_case(case, plan.modalities), plan)
-    logits, _ = model.run(prepared.data, Inference())
-    x, y, z = prepared.framed.box
-    mask = onto_plan(read_mask(case), plan, nearest=True).data[0, x, y, z]
-    truth = to_regions(mask, get_convention(case.convention or plan.convention), plan.regions)
-    return OutOfFold(case.id, np.asarray(logits).astype(np.float16), truth, prepared.framed.grid.spacing_mm)
 
 
 if __name__ == "__main__":

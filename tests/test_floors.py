@@ -27,7 +27,7 @@ FLOORS = {
     7: {"inference"},
     8: {"acquisition", "evaluation"},
     9: {"exchange", "training"},
-    10: {"report", "viewer"},
+    10: {"report", "tuning", "viewer"},
     11: {"service"},
     12: {"cli"},
     13: {"__main__"},

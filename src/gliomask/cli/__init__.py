@@ -36,6 +36,7 @@ from gliomask.cli import (
     report,
     serve,
     train,
+    tune,
     view,
 )
 from gliomask.errors import InputError, describe
@@ -170,6 +171,7 @@ for module in (
     convert,
     prepare,
     train,
+    tune,
     predict,
     evaluate,
     compare_scores,

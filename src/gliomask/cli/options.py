@@ -57,6 +57,20 @@ GpusPerWorker = Annotated[
     int,
     typer.Option("--gpus-per-worker", min=0, help="How many GPUs each worker has.", rich_help_panel=COHORT_PANEL),
 ]
+Window = Annotated[
+    str,
+    typer.Option("--window", help="whole: one pass; sliding: overlapping windows; auto: whichever suits the model."),
+]
+Mirrors = Annotated[
+    bool, typer.Option("--tta/--no-tta", help="Average over the 8 mirror images; takes 8 times as long.")
+]
+Precision = Annotated[
+    str, typer.Option("--precision", help="Floating-point type: auto, bf16, fp16 (GPU only) or fp32.")
+]
+Engine = Annotated[
+    str,
+    typer.Option("--engine", help="auto: PyTorch on a GPU, else OpenVINO if it supports the network; openvino; torch."),
+]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if it does not exist.")]
 
 FigureFormat = Annotated[
@@ -103,3 +117,23 @@ def figure_style(image_format: str, dpi: int, theme: str, *pictures: Path | None
         if path is not None:
             style.format_of(path)
     return style
+
+
+_CHOICES = {
+    "--window": ("auto", "whole", "sliding"),
+    "--precision": ("auto", "bf16", "fp16", "fp32"),
+    "--engine": ("auto", "openvino", "torch"),
+}
+
+
+def choose(option: str, value: str) -> str:
+    """Return the value of one of the options above that has a few values only.
+
+    Raises:
+        InputError: It is none of them.
+    """
+    from gliomask.errors import unknown_name
+
+    if value not in _CHOICES[option]:
+        raise unknown_name(f"value of {option}", value, _CHOICES[option])
+    return value

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gliomask.cli.console import end_batch, note, show_notes
-from gliomask.cli.options import Cluster, Device, GpusPerWorker, Threads, Workers, where_of
+from gliomask.cli.options import (
+    Cluster,
+    Device,
+    Engine,
+    GpusPerWorker,
+    Mirrors,
+    Precision,
+    Threads,
+    Window,
+    Workers,
+    choose,
+    where_of,
+)
 from gliomask.cli.predict_case import Models, PredictCase
 from gliomask.cli.raw import Wishes, make_settings, predict_studies, raw_studies
 from gliomask.cli.raw_options import (
@@ -107,13 +119,6 @@ _Show = Annotated[str, typer.Option("--show", help="Sequences in the picture, su
 _Probabilities = Annotated[
     bool, typer.Option("--save-probabilities", help="Also write CASE_probabilities.nii.gz, a channel for each region.")
 ]
-_Window = Annotated[
-    str,
-    typer.Option("--window", help="whole: one pass; sliding: overlapping windows; auto: whichever suits the model."),
-]
-_Mirrors = Annotated[
-    bool, typer.Option("--tta/--no-tta", help="Average over the 8 mirror images; takes 8 times as long.")
-]
 _CrossCheck = Annotated[
     bool,
     typer.Option(
@@ -122,9 +127,6 @@ _CrossCheck = Annotated[
         "long again.",
     ),
 ]
-_Precision = Annotated[
-    str, typer.Option("--precision", help="Floating-point type: auto, bf16, fp16 (GPU only) or fp32.")
-]
 _Overwrite = Annotated[
     bool,
     typer.Option(
@@ -132,10 +134,6 @@ _Overwrite = Annotated[
         help="Compute every mask again. Without it a mask is kept if the same model made it from the same images with "
         "the same options, or if it was edited since; all others are computed again.",
     ),
-]
-_Engine = Annotated[
-    str,
-    typer.Option("--engine", help="auto: PyTorch on a GPU, else OpenVINO if it supports the network; openvino; torch."),
 ]
 _Raw = Annotated[
     bool,
@@ -179,13 +177,13 @@ def predict(
     picture: _Picture = False,
     show: _Show = "",
     save_probabilities: _Probabilities = False,
-    window: _Window = "auto",
-    tta: _Mirrors = False,
+    window: Window = "auto",
+    tta: Mirrors = False,
     cross_check: _CrossCheck = False,
-    precision: _Precision = "auto",
+    precision: Precision = "auto",
     overwrite: _Overwrite = False,
     device: Device = "auto",
-    engine: _Engine = "auto",
+    engine: Engine = "auto",
     threads: Threads = None,
     raw: _Raw = False,
     space: _Space = "reference",
@@ -277,14 +275,14 @@ class _How:
     def inference(self) -> Inference:
         from gliomask.inference.windows import Inference
 
-        window, precision = _choice("--window", self.window), _choice("--precision", self.precision)
+        window, precision = choose("--window", self.window), choose("--precision", self.precision)
         return Inference(window, self.mirror, precision, self.cross_check)  # type: ignore[arg-type]
 
     def models(self, wanted: Wanted) -> Models:
         from gliomask.model.file import SHIPPED
 
         names = tuple(SHIPPED if path is None else str(path) for path in self.paths)
-        engine = _choice("--engine", self.engine)
+        engine = choose("--engine", self.engine)
         digests = tuple(wanted.settings["models"])
         return Models(self.paths, names, digests, self.inference(), self.device, engine, self.threads)
 
@@ -377,21 +375,6 @@ def _draw(found: Prediction, path: Path, *, sequences: tuple[str, ...]) -> None:
     from gliomask.report.pictures import draw_prediction
 
     draw_prediction(found, path, sequences=sequences)
-
-
-_CHOICES = {
-    "--window": ("auto", "whole", "sliding"),
-    "--precision": ("auto", "bf16", "fp16", "fp32"),
-    "--engine": ("auto", "openvino", "torch"),
-}
-
-
-def _choice(option: str, value: str) -> str:
-    from gliomask.errors import unknown_name
-
-    if value not in _CHOICES[option]:
-        raise unknown_name(f"value of {option}", value, _CHOICES[option])
-    return value
 
 
 def _cases(source: Path | None, files: Mapping[str, Path]) -> tuple[list[Case], list[Problem]]:

@@ -33,54 +33,84 @@ class Fit:
     """The mean score with the chosen rules, on the cases they were chosen on."""
 
 
-def fit_rules(score: Scorer, regions: Sequence[str], start: Postprocessing, cases: Sequence[int]) -> Fit:
+def fit_rules(
+    score: Scorer,
+    regions: Sequence[str],
+    start: Postprocessing,
+    cases: Sequence[int],
+    on_setting: Callable[[], None] = lambda: None,
+) -> Fit:
     """Return the rules with the best score on some cases, preferring smaller changes that are equally good.
 
     The settings are chosen one after the other: each region's threshold in the order of `regions`, then each region's
     smallest component and smallest mean probability, then the smallest total of ET. Of a setting's candidate values,
-    the first one, in order of increasing change, is chosen whose mean score is within one standard error of the best.
-    The standard error is that of the mean difference to the best over the cases.
+    beginning with the one that it has at the start, the first one in order of increasing change is chosen whose mean
+    score is within one standard error of the best. The standard error is that of the mean difference to the best over
+    the cases.
 
     Args:
         score: Returns the score of each case under some rules.
         regions: The regions whose rules are chosen.
-        start: Rules that are fixed already, such as temperatures.
+        start: The rules to begin with; their temperatures are not changed.
         cases: The indices of the cases to use.
+        on_setting: Called after each setting; see `count_settings`.
     """
     chosen = list(cases)
     rule = start
-    for candidates in _settings(regions):
+    for candidates in _settings(regions, start):
         rule = _choose(score, [candidate(rule) for candidate in candidates], chosen)
+        on_setting()
     return Fit(rule, float(score(start)[chosen].mean()), float(score(rule)[chosen].mean()))
 
 
-def leave_one_out(
-    score: Scorer, regions: Sequence[str], start: Postprocessing, count: int
-) -> tuple[NDArray[np.float64], list[Postprocessing]]:
-    """Return each case's gain by the rules chosen on all other cases, and these rules (leave-one-out).
+def leave_out(
+    score: Scorer,
+    regions: Sequence[str],
+    starts: Sequence[Postprocessing],
+    groups: Sequence[Sequence[int]],
+    on_setting: Callable[[], None] = lambda: None,
+) -> list[Postprocessing]:
+    """Return for each group of cases, such as those of a patient, the rules chosen on all other cases.
 
-    The mean of these gains estimates the gain on a new case; the gain on the cases that rules were chosen on is biased.
+    The scores of each group under its rules estimate those of new cases; scores of the cases that rules were chosen on
+    are biased.
+
+    Args:
+        score, regions, on_setting: As for `fit_rules`.
+        starts: The rules to begin with for each group, which must not have been fitted to it either.
+        groups: The indices of the cases of each group; together all cases.
     """
-    gains, rules = [], []
-    for case in range(count):
-        fit = fit_rules(score, regions, start, [other for other in range(count) if other != case])
-        gains.append(float(score(fit.rule)[case] - score(start)[case]))
-        rules.append(fit.rule)
-    return np.array(gains), rules
+    every = {case for group in groups for case in group}
+    return [
+        fit_rules(score, regions, start, sorted(every - set(group)), on_setting).rule
+        for start, group in zip(starts, groups, strict=True)
+    ]
+
+
+def count_settings(regions: Sequence[str]) -> int:
+    """Return the number of settings that one call of `fit_rules` chooses."""
+    return sum(1 for _ in _settings(regions, Postprocessing()))
 
 
 Change = Callable[[Postprocessing], Postprocessing]
 
 
-def _settings(regions: Sequence[str]) -> Iterator[list[Change]]:
-    """Yield the candidates of each setting, as functions that change the rules, the smallest change first."""
+def _settings(regions: Sequence[str], start: Postprocessing) -> Iterator[list[Change]]:
+    """Yield the candidates of each setting, as functions that change the rules: first no change, then the smallest."""
     for region in regions:
-        yield [_region_change(region, "threshold", value) for value in THRESHOLDS]
+        now = start.rule(region).threshold
+        yield [_region_change(region, "threshold", value) for value in _first(now, THRESHOLDS)]
     for region in regions:
-        yield [_region_change(region, "least_mm3", value) for value in LEAST_MM3]
-        yield [_region_change(region, "least_probability", value) for value in LEAST_PROBABILITIES]
+        rule = start.rule(region)
+        yield [_region_change(region, "least_mm3", value) for value in _first(rule.least_mm3, LEAST_MM3)]
+        probabilities = _first(rule.least_probability, LEAST_PROBABILITIES)
+        yield [_region_change(region, "least_probability", value) for value in probabilities]
     if "ET" in regions:
-        yield [_et_change(value) for value in LEAST_ET_MM3]
+        yield [_et_change(value) for value in _first(start.least_et_mm3, LEAST_ET_MM3)]
+
+
+def _first(now: float, others: Sequence[float]) -> list[float]:
+    return list(dict.fromkeys((now, *others)))
 
 
 def _region_change(region: str, field: str, value: float) -> Change:

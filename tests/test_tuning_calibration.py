@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from gliomask.inference.postprocessing.calibration import (
+from gliomask.tuning.calibration import (
     Tables,
     calibration_error,
     count_logits,
     fit_temperature,
-    held_out_likelihoods,
+    left_out_temperatures,
     likelihood,
+    round_temperature,
 )
 
 
@@ -73,11 +74,19 @@ def test_a_region_without_voxels_has_a_temperature_of_one() -> None:
     assert fit_temperature(Tables(np.zeros(4096, int), np.zeros(4096, int))) == 1.0
 
 
-def test_held_out_gain_is_less_than_the_gain_on_the_cases_themselves() -> None:
-    """The held-out likelihood of each case uses the temperature fitted to the other cases."""
+def test_a_left_out_temperature_is_that_of_the_others() -> None:
+    """Each patient's is fitted to all others, and its likelihood is no better than with the one fitted to all."""
     tables = [count_logits(*calibrated(seed, 300)) for seed in range(8)]
-    before, held_out = held_out_likelihoods(tables)
     together = sum(tables[1:], tables[0])
+    temperatures = left_out_temperatures(tables)
+    assert temperatures[3] == round_temperature(fit_temperature(together - tables[3]))
     inside = np.mean([likelihood(one, fit_temperature(together)) for one in tables])
-    assert before == pytest.approx(np.mean([likelihood(one) for one in tables]))
-    assert held_out >= inside
+    assert np.mean([likelihood(*pair) for pair in zip(tables, temperatures, strict=True)]) >= inside
+
+
+def test_temperatures_are_rounded_to_steps_of_five_percent() -> None:
+    """The nearest step is at most 2.5 % away, and 1 is one of them."""
+    for temperature in np.geomspace(0.2, 10, 50):
+        assert round_temperature(temperature) == pytest.approx(temperature, rel=0.026)
+    assert round_temperature(1.01) == 1.0
+    assert round_temperature(1.03) == round_temperature(1.07) == 1.05

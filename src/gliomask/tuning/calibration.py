@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from scipy.special import expit
 _STEPS, _LARGEST = 64, 32
 _CENTRES = (np.arange(2 * _LARGEST * _STEPS) + 0.5) / _STEPS - _LARGEST
 _TEMPERATURES = (0.2, 10.0)
+_STEP = 1.05
 _BINS = 15
 
 
@@ -79,13 +81,20 @@ def calibration_error(tables: Tables, temperature: float = 1.0) -> float:
     return float(np.abs(predicted - true).sum() / max(1, tables.count))
 
 
-def held_out_likelihoods(tables: Sequence[Tables]) -> tuple[float, float]:
-    """Return the mean negative log-likelihood over cases without a temperature, and with the one fitted to all others.
+def round_temperature(temperature: float) -> float:
+    """Return the nearest power of 1.05, to three decimals.
+
+    Temperatures that are fitted to almost the same cases are then mostly equal, so that scores need not be computed
+    for each of them. The likelihood is flat near its maximum, so that a step of 5 % hardly changes it.
+    """
+    return round(_STEP ** round(math.log(temperature, _STEP)), 3)
+
+
+def left_out_temperatures(tables: Sequence[Tables]) -> list[float]:
+    """Return for each patient the temperature that is fitted to all others; see `round_temperature`.
 
     Args:
-        tables: Those of each case.
+        tables: Those of each patient; at least two.
     """
     total = sum(tables[1:], tables[0])
-    before = [likelihood(one) for one in tables]
-    after = [likelihood(one, fit_temperature(total - one)) for one in tables]
-    return float(np.mean(before)), float(np.mean(after))
+    return [round_temperature(fit_temperature(total - one)) for one in tables]

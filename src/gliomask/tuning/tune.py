@@ -1,0 +1,77 @@
+"""Which cases the rules of a model can be fitted to, and the model file with the fitted rules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliomask.cases import Case, Problem
+from gliomask.errors import InputError
+from gliomask.labels import get_convention
+from gliomask.model.edit import replace_plan
+from gliomask.model.plan import Plan, Postprocessing
+from gliomask.training.record import read_run_split
+
+
+@dataclass(frozen=True)
+class Usable:
+    """The cases that rules can be fitted to, and the others."""
+
+    cases: tuple[Case, ...]
+    left_out: tuple[Problem, ...]
+    """Each case that is left out, with the reason."""
+    split: Path | None
+    """The file that says which cases the model was trained on; None if there is none beside it."""
+
+
+def choose_cases(model: Path, plan: Plan, cases: Sequence[Case]) -> Usable:
+    """Return the cases that rules can be fitted to: those with all regions in their masks that it did not learn from.
+
+    The cases that it learned from are known if the model file lies in the folder of its run.
+
+    Args:
+        model: The model file.
+        plan: Its plan.
+        cases: Cases with masks, each with a label convention.
+
+    Raises:
+        InputError: The record of the run is damaged.
+    """
+    split = model.absolute().parent / "splits_final.json"
+    trained = _trained_on(split.parent) if split.is_file() else frozenset()
+    kept, left_out = [], []
+    for case in cases:
+        known = get_convention(case.convention or plan.convention)
+        unknown = [region for region in plan.regions if not known.knows(region)]
+        if case.id in trained:
+            left_out.append(Problem(case.id, f"the model was trained on it ({split})"))
+        elif unknown:
+            left_out.append(Problem(case.id, f"its mask ({known.name}) does not label {', '.join(unknown)}"))
+        else:
+            kept.append(case)
+    return Usable(tuple(kept), tuple(left_out), split if trained else None)
+
+
+def write_tuned(model: Path, plan: Plan, rules: Postprocessing, target: Path) -> None:
+    """Write a model file with other rules of post-processing; everything else in it stays the same.
+
+    The estimates of Dice in the plan were checked with the old rules, so that they are left out if the rules differ.
+
+    Raises:
+        InputError: As for `replace_plan`.
+    """
+    changed = {} if rules == plan.postprocessing else {"postprocessing": rules, "dice_estimates": {}}
+    replace_plan(model, plan.model_copy(update=changed), target)
+
+
+def _trained_on(run: Path) -> frozenset[str]:
+    try:
+        fold = int(json.loads((run / "config.json").read_text("utf-8")).get("fold", 0))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"{run / 'config.json'}: missing or damaged, so that it is not known which cases the model was trained on. "
+            "Restore it, or copy the model file to another folder and give only cases that it was not trained on."
+        ) from error
+    return frozenset(read_run_split(run, fold)["train"])
