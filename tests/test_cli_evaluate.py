@@ -37,6 +37,37 @@ def places(folder_of: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "found", data
 
 
+def test_corrected_masks_are_scored_only_if_asked_for(evaluate, places, tmp_path: Path) -> None:
+    """The output says which masks were scored; a correction without its prediction is scored for its case."""
+    found, data = places
+    good = read_volume(next(case.mask for case in find_cases(data) if case.id == TWO and case.mask), mask=True)
+    write_volume(found / f"{TWO}_edited.nii.gz", good)
+    table = tmp_path / "s.json"
+
+    def false_pieces() -> float:
+        rows = json.loads(table.read_text())["cases"]
+        return float(sum(row["lesion_fp"] for row in rows if row["case"] == TWO))
+
+    words = ("--protocol", "brats2023-gli", "-o", table)
+    status, said = evaluate(*places, *words)
+    assert (status, false_pieces() > 0) == (0, True), said
+    assert f"the corrected masks of {TWO} are not scored" in " ".join(said.split())
+    status, said = evaluate(*places, *words, "--edited")
+    assert (status, false_pieces()) == (0, 0), said
+    assert f"the corrected masks are scored: {TWO}; of 2 other" in " ".join(said.split())
+    status, said = evaluate(*places, "--compare-protocols", "--edited")
+    assert (status, "the corrected masks are scored" in " ".join(said.split())) == (0, True)
+    (found / f"{TWO}.nii.gz").unlink()
+    status, said = evaluate(*places, *words)
+    assert (status, false_pieces()) == (0, 0), said
+    assert f"only the corrected masks are there, and are scored, of {TWO}" in " ".join(said.split())
+    status, said = evaluate(found / f"{TWO}_edited.nii.gz", data)
+    assert status == 0, said
+    (found / f"{TWO}_edited.nii.gz").unlink()
+    status, said = evaluate(*places, "--edited")
+    assert (status, "no corrected mask" in said) == (2, True)
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_protocol_prints_its_own_scores(evaluate, places, protocol: str) -> None:
     """The first line names the protocol; each region has the protocol's headline scores, within 80 columns."""

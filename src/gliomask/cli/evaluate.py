@@ -62,6 +62,12 @@ def evaluate(
         str | None, typer.Option("--truth-labels", help="The label convention of the truth, likewise.")
     ] = None,
     ignore_extra: Annotated[bool, typer.Option("--ignore-extra", help="Skip predictions that have no truth.")] = False,
+    edited: Annotated[
+        bool,
+        typer.Option(
+            "--edited", help="Score corrected masks (ID_edited.nii.gz) in place of the predictions beside them."
+        ),
+    ] = False,
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Draw all scores into this file (.png, .svg, .pdf).")
     ] = None,
@@ -100,7 +106,7 @@ def evaluate(
     style = figure_style(image_format, dpi, theme, picture)
     refuse_records(output or ())
     clear_stale(*(output or ()), picture, pictures and pictures / "scores.png")
-    matched = find_pairs(prediction, truth)
+    matched = find_pairs(prediction, truth, edited=edited)
     show_passed_over(matched.passed_over, "gliomask evaluate -v")
     total = len(matched.pairs) + len(matched.missing)
     with progress("scoring", total) as bar:
@@ -111,11 +117,14 @@ def evaluate(
             labels=labels,
             truth_labels=truth_labels,
             ignore_extra=ignore_extra,
+            edited=edited,
             on_case=lambda _: advance(bar),
         )
     if total == 1 and found.problems and not matched.problems:
         raise InputError(str(found.problems[0]))
     _show(found)
+    for problem in matched.notes if compare else ():
+        warn(str(problem))
     for path in output or ():
         found.save(path)
         out.print(f"scores: {path}")
@@ -129,7 +138,9 @@ def evaluate(
     if pictures is not None and shown.scores:
         from gliomask.evaluation import find_worst
 
-        gallery = find_worst(shown, prediction, truth, labels=labels, truth_labels=truth_labels, count=worst)
+        gallery = find_worst(
+            shown, prediction, truth, labels=labels, truth_labels=truth_labels, edited=edited, count=worst
+        )
         with style.colours():
             _draw_all(shown, gallery, pictures, style)
     end_batch(found.problems, len(shown.scores))

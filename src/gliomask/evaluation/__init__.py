@@ -71,6 +71,7 @@ def evaluate(
     labels: str | None = None,
     truth_labels: str | None = None,
     ignore_extra: bool = False,
+    edited: bool = False,
     on_case: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
     """Score predicted masks against true ones.
@@ -84,6 +85,8 @@ def evaluate(
             remaining masks together.
         truth_labels: The label convention of the truth, determined in the same way.
         ignore_extra: Skip predictions that have no truth and list them in the notes, instead of raising an error.
+        edited: Score masks that were corrected by hand (`ID_edited.nii.gz`) in place of the predictions beside them.
+            The notes say which were scored.
         on_case: Called with the case id after each case, for example to move a progress bar.
 
     Returns:
@@ -97,8 +100,10 @@ def evaluate(
             or the label convention is ambiguous.
     """
     get_protocol(protocol)  # report an unknown name before any file is read
-    tasks, matched = plan_tasks(Path(prediction), Path(truth), labels, truth_labels, ignore_extra=ignore_extra)
-    notes = [Problem(case, "has no truth and was skipped") for case in matched.extra]
+    tasks, matched = plan_tasks(
+        Path(prediction), Path(truth), labels, truth_labels, ignore_extra=ignore_extra, edited=edited
+    )
+    notes = [*matched.notes, *(Problem(case, "has no truth and was skipped") for case in matched.extra)]
     found = evaluate_tasks(tasks, protocol=protocol, on_case=on_case)
     return replace(found, problems=(*matched.problems, *found.problems), notes=(*found.notes, *notes))
 

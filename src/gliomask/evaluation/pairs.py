@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,9 @@ from gliomask.errors import InputError
 
 # The number by which the challenge identifies a case in a submission, whatever precedes it: BraTS-GLI-00001-000 is
 # 00001-000.nii.gz; in 2026 also 0001-1.nii.gz.
+EDITED = "_edited"
+"""The end of the names of corrected masks: `ID_edited.nii.gz`, as `gliomask view --edit` writes them."""
+
 _NUMBER = re.compile(r"(?<!\d)(\d{5}(?:-\d{3})?|\d{4}-\d{1,3})$")
 
 
@@ -39,9 +42,11 @@ class MatchedMasks:
     """Files and folders that are no mask, and why."""
     problems: tuple[Problem, ...] = ()
     """Folders that cannot be read. The cases that are called like them are neither missing nor extra."""
+    notes: tuple[Problem, ...] = ()
+    """Which masks are used where there are corrected ones."""
 
 
-def find_pairs(prediction: Path, truth: Path) -> MatchedMasks:
+def find_pairs(prediction: Path, truth: Path, *, edited: bool = False) -> MatchedMasks:
     """Return the masks that two places have in common, and those that only one of them has.
 
     A place is a mask or a folder. A folder may hold cases as downloaded (their masks are used), masks named `ID.nii.gz`
@@ -49,14 +54,23 @@ def find_pairs(prediction: Path, truth: Path) -> MatchedMasks:
     case (`00001-000.nii.gz`). Two files form a pair whatever their names are. Given a file and a folder, only the case
     that the file belongs to is matched: other cases are neither missing nor extra.
 
+    Of a prediction and its correction by hand (`ID_edited.nii.gz`) in one folder, one is used, and `notes` says which.
+    A correction whose prediction is not there is used for its case.
+
+    Args:
+        prediction: A mask, or a folder.
+        truth: Likewise.
+        edited: Use the corrections in place of the predictions that they belong to.
+
     Raises:
-        InputError: A place does not exist or holds no mask, two masks have the same id, a number fits several cases, or
-            no id is in both places.
+        InputError: With `edited`, there is no correction. A place does not exist or holds no mask, two masks have the
+            same id, a number fits several cases, or no id is in both places.
     """
     if prediction.is_file() and truth.is_file():
         return MatchedMasks((MaskPair(_id(truth), prediction, truth),))
     places = _look_into(prediction), _look_into(truth)
     _adopt_unnamed(*places)
+    notes = (*_settle_edited(prediction, places[0], edited), *_settle_edited(truth, places[1], False))
     predicted, true = (place.masks for place in places)
     names = _matches(predicted, true)
     if not names:
@@ -75,6 +89,7 @@ def find_pairs(prediction: Path, truth: Path) -> MatchedMasks:
         {} if truth.is_file() else {name: path for name, path in extra.items() if name not in unread},
         tuple(dict.fromkeys(each for place in places for each in place.passed_over)),
         problems,
+        notes,
     )
 
 
@@ -96,6 +111,39 @@ def _matches(predicted: Mapping[str, Path], true: Mapping[str, Path]) -> dict[st
             )
         same |= dict.fromkeys(cases, name)
     return same
+
+
+def _settle_edited(where: Path, place: _Place, edited: bool) -> list[Problem]:
+    """Keep one mask of each case: the prediction, or its correction; return what is used if there are corrections."""
+    known = {**place.unnamed, **place.masks}
+    found = {
+        name.removesuffix(EDITED): path for name, path in known.items() if name.endswith(EDITED) and name != EDITED
+    }
+    if edited and not found:
+        raise InputError(
+            f"{where}: no corrected mask (ID{EDITED}.nii.gz). Leave out --edited to score the predictions."
+        )
+    for case, path in found.items():
+        place.masks.pop(f"{case}{EDITED}", None)
+        place.passed_over = [problem for problem in place.passed_over if problem.where != str(path)]
+    beside = sorted(found.keys() & place.masks.keys())
+    alone = sorted(found.keys() - place.masks.keys())
+    place.masks |= {case: path for case, path in found.items() if edited or case in alone}
+    if edited:
+        others = len(place.masks) - len(found)
+        rest = f"; of {others} other case(s) there is none, and the prediction is scored" if others else ""
+        return [Problem(str(where), f"the corrected masks are scored: {_some(sorted(found))}{rest}")]
+    notes = []
+    if beside:
+        text = f"the corrected masks of {_some(beside)} are not scored, but the masks that were corrected"
+        notes.append(Problem(str(where), f"{text}; --edited scores the corrections of predictions"))
+    if alone:
+        notes.append(Problem(str(where), f"only the corrected masks are there, and are scored, of {_some(alone)}"))
+    return notes
+
+
+def _some(cases: Sequence[str]) -> str:
+    return ", ".join(cases[:5]) + (f" and {len(cases) - 5} more" if len(cases) > 5 else "")
 
 
 def _by_number(cases: Iterable[str]) -> dict[str, list[str]]:

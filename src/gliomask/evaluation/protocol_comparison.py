@@ -92,6 +92,7 @@ def compare_protocols(
     labels: str | None = None,
     truth_labels: str | None = None,
     ignore_extra: bool = False,
+    edited: bool = False,
     on_case: Callable[[str], None] = lambda _: None,
 ) -> ProtocolComparison:
     """Score predictions under the protocols of all years and explain where the protocols disagree.
@@ -99,13 +100,15 @@ def compare_protocols(
     Args:
         protocol: The protocol of any year. All protocols for the same kind of tumour are compared
             (`metrics.family_of`).
-        prediction, truth, labels, truth_labels, ignore_extra, on_case: As for `evaluate`.
+        prediction, truth, labels, truth_labels, ignore_extra, edited, on_case: As for `evaluate`.
 
     Raises:
         InputError: As for `evaluate`.
     """
     rows = family_of(get_protocol(protocol))
-    tasks, matched = plan_tasks(Path(prediction), Path(truth), labels, truth_labels, ignore_extra=ignore_extra)
+    tasks, matched = plan_tasks(
+        Path(prediction), Path(truth), labels, truth_labels, ignore_extra=ignore_extra, edited=edited
+    )
     required = tuple(dict.fromkeys(region for row in rows for region in row.required_regions))
     done, failed = run_tasks(tasks, required, lambda masks: _score(masks, rows), on_case)
     failed = (*matched.problems, *failed)

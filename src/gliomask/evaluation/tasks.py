@@ -56,14 +56,20 @@ class CaseMasks:
 
 
 def plan_tasks(
-    prediction: Path, truth: Path, labels: str | None, truth_labels: str | None, *, ignore_extra: bool
+    prediction: Path,
+    truth: Path,
+    labels: str | None,
+    truth_labels: str | None,
+    *,
+    ignore_extra: bool,
+    edited: bool = False,
 ) -> tuple[list[Task], MatchedMasks]:
     """Return the cases to score, and how the files were matched.
 
     Raises:
         InputError: As for `evaluate`.
     """
-    matched = find_pairs(prediction, truth)
+    matched = find_pairs(prediction, truth, edited=edited)
     if matched.extra and not ignore_extra:
         names = list(matched.extra)
         counted = "1 prediction has" if len(names) == 1 else f"{len(names)} predictions have"

@@ -52,6 +52,7 @@ def find_worst(
     *,
     labels: str | None = None,
     truth_labels: str | None = None,
+    edited: bool = False,
     count: int = 6,
 ) -> list[WorstCase]:
     """Return the cases with the lowest mean Dice over the regions, worst first.
@@ -62,13 +63,13 @@ def find_worst(
 
     Args:
         found: The scores of these files, as returned by `evaluate`.
-        prediction, truth, labels, truth_labels: As for `evaluate`.
+        prediction, truth, labels, truth_labels, edited: As for `evaluate`.
         count: The largest number of cases to return.
 
     Raises:
         InputError: As for `evaluate`. A case that cannot be read any more is left out, and a warning is logged.
     """
-    tasks, _ = plan_tasks(Path(prediction), Path(truth), labels, truth_labels, ignore_extra=True)
+    tasks, _ = plan_tasks(Path(prediction), Path(truth), labels, truth_labels, ignore_extra=True, edited=edited)
     by_id = {task.id: task for task in tasks if task.prediction is not None}
     headline = found.protocol.headline[0]
     dice = {

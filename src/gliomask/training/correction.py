@@ -12,15 +12,13 @@ from gliomask.cases import Case
 from gliomask.errors import InputError
 from gliomask.evaluation import PairedTest, paired_test
 from gliomask.evaluation.conventions import find_conventions
+from gliomask.evaluation.pairs import EDITED
 from gliomask.files import write_text
 from gliomask.inference.loading import load_torch_model
 from gliomask.training.run import Run
 from gliomask.training.run_comparison import common_cases
 from gliomask.training.validation import dice_as_predicted
 from gliomask.volume import NIFTI_ENDINGS
-
-EDITED = "_edited"
-"""The end of the names of corrected masks: `CASE_edited.nii.gz`, as `gliomask view --edit` writes them."""
 
 
 def use_corrections(cases: Sequence[Case], folder: Path, labels: str | None = None) -> tuple[list[Case], list[str]]:
