@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress
 from gliomask.cases import Case, get_modality
 from gliomask.cli.console import INTERRUPTED, counted, err, shows_progress, tell, text_column
 from gliomask.evaluation import Evaluation
+from gliomask.execution import Where
 from gliomask.labels import REGIONS
 from gliomask.training.cache import CachedCase
 from gliomask.training.config import TrainConfig
@@ -30,7 +31,7 @@ _AT_ONCE = " (press Ctrl-C again to stop at once)"
 
 
 def train_with_bar(source: Sequence[Case] | Path, output: Path, config: TrainConfig, *, resume: bool = False) -> Run:
-    """Train with a progress bar. If stopped, print how to continue; exit with 130 after Ctrl-C, with 0 after SIGTERM."""
+    """Train with a progress bar. If stopped, print how to continue; exit with 130 after Ctrl-C, 0 after SIGTERM."""
     with _watching(source, output) as watcher:
         return train(source, output, config, resume=resume, watcher=watcher)
 
@@ -46,12 +47,29 @@ def cross_validate_with_bar(
         return cross_validate(source, output, config, folds, resume=resume, watcher=watcher), watcher.scores
 
 
+def cross_validate_on_with_bar(
+    where: Where,
+    source: Sequence[Case] | Path,
+    output: Path,
+    config: TrainConfig,
+    folds: Sequence[int] | None,
+    *,
+    resume: bool,
+) -> tuple[list[Run], Evaluation | None]:
+    """Train the folds of a cross-validation on a cluster, with a line for each that is complete."""
+    from gliomask.training.fold_jobs import cross_validate_on
+
+    with _watching(source, output, where.cluster) as watcher:
+        watcher.say(f"each fold prints to its log: {output / 'fold0.log'} and so on")
+        return cross_validate_on(where, source, output, config, folds, resume=resume, watcher=watcher), watcher.scores
+
+
 @contextmanager
-def _watching(source: Sequence[Case] | Path, output: Path) -> Iterator[Bar]:
+def _watching(source: Sequence[Case] | Path, output: Path, cluster: str | None = None) -> Iterator[Bar]:
     """Yield a progress bar. The first signal asks the loop to stop after its step; a second Ctrl-C interrupts it.
 
-    Before the first step, a signal interrupts the preparation. After a signal of a job scheduler the exit status is 0:
-    everything is saved, and the job can be put into the queue again.
+    Before the first step, and if a cluster trains, a signal interrupts this process at once. After a signal of a
+    job scheduler the exit status is 0: everything is saved, and the job can be put into the queue again.
     """
     watcher = Bar(0 if isinstance(source, Path) else len(source))
     before = {number: signal.signal(number, watcher.on_interrupt) for number in (signal.SIGINT, *OF_SCHEDULERS)}
@@ -61,7 +79,10 @@ def _watching(source: Sequence[Case] | Path, output: Path) -> Iterator[Bar]:
     except KeyboardInterrupt:
         if watcher.training:
             raise
-        watcher.say("stopped; what is prepared is kept. Run the same command again to go on")
+        if cluster:
+            watcher.say(f"stopped; continue with: gliomask train -o {output} --resume --cluster {cluster}")
+        else:
+            watcher.say("stopped; what is prepared is kept. Run the same command again to go on")
         raise typer.Exit(watcher.status) from None
     finally:
         for number, handler in before.items():
@@ -138,6 +159,9 @@ class Bar(Watcher):
     def on_epoch(self, row: Mapping[str, float]) -> None:
         self.dice = f"  Dice {row['val_dice']:.3f}" if "val_dice" in row else self.dice
         self.say(_epoch_line(row))
+
+    def on_fold(self, run: Run) -> None:
+        self.say(f"{run.folder.name}: complete")
 
     def on_scores(self, scores: Evaluation) -> None:
         self.scores = scores

@@ -19,6 +19,7 @@ from gliomask.training.options import Panel
 if TYPE_CHECKING:
     from gliomask.cases import Case
     from gliomask.evaluation import Evaluation
+    from gliomask.execution import Where
     from gliomask.training.run import Run
 
 EXAMPLES = """
@@ -45,6 +46,10 @@ Learn from masks that were corrected by hand, and see on held-out cases whether 
 Train five folds, cv/fold0 to cv/fold4 (one of them alone: --fold 2):
 
 `gliomask train DATA -o cv --folds 5`
+
+The folds as jobs of SLURM, at the same time; again with --resume if it was stopped:
+
+`gliomask train DATA -o cv --folds 5 --fold all --cluster slurm.yaml`
 
 `torchrun --nproc-per-node 4 -m gliomask train DATA -o run --batch-size 4`
 
@@ -81,6 +86,15 @@ def train(
             rich_help_panel=Panel.HELD_OUT.value,
         ),
     ] = "all",
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            help="With --folds, train them at the same time on a cluster: a settings file of dask-jobqueue "
+            "(slurm.yaml; also pbs, sge, lsf), or the address of a Dask scheduler (tcp://host:8786).",
+            rich_help_panel=Panel.HELD_OUT.value,
+        ),
+    ] = None,
     **settings: Any,
 ) -> None:
     """Train a network on BraTS cases: log, curves, best and last model in one folder.
@@ -94,7 +108,7 @@ def train(
     require_torch()
     check_writable(output)
     from gliomask.cases import get_modality
-    from gliomask.cli.bar import cross_validate_with_bar, train_with_bar
+    from gliomask.cli.bar import train_with_bar
 
     given = settings | {"modalities": modalities, "device": device, "threads": threads}
     values = {name: value for name, value in given.items() if _was_given(context, name)}
@@ -105,6 +119,12 @@ def train(
     if cases is not None:
         values["cases"] = str(cases.resolve())
     config = make_config(**(_of_run(output, values) if resume else {}) | values)
+    if cluster is not None and config.folds is None:
+        raise InputError(
+            "--cluster trains the folds of a cross-validation: --folds 5. One training: gliomask docs cluster"
+        )
+    chosen = None if fold == "all" else _numbers(fold)
+    where = _cluster_of(cluster, config, chosen)
     source = _source(output, config, labels, given=cases is not None)
     if config.folds is None:
         run = train_with_bar(source, output, config, resume=resume)
@@ -112,12 +132,38 @@ def train(
         if config.corrected is not None:
             _print_improvement(run)
         return
-    chosen = None if fold == "all" else _numbers(fold)
-    runs, scores = cross_validate_with_bar(source, output, config, chosen, resume=resume)
-    _print_folds(runs, scores, output)
+    _print_folds(*_cross_validate(where, source, output, config, chosen, resume=resume), output)
 
 
 add_options(train, TrainConfig.model_fields)
+
+
+def _cluster_of(cluster: str | None, config: TrainConfig, folds: Sequence[int] | None) -> Where | None:
+    """Return the cluster with a worker for each fold, or None if this process trains."""
+    from gliomask.execution import Where
+
+    if cluster is None:
+        return None
+    number = config.folds if folds is None else len(folds)
+    where = Where(number, cluster, threads=config.threads, alone=True)
+    where.check_installed()
+    return where
+
+
+def _cross_validate(
+    where: Where | None,
+    source: Sequence[Case] | Path,
+    output: Path,
+    config: TrainConfig,
+    folds: Sequence[int] | None,
+    *,
+    resume: bool,
+) -> tuple[list[Run], Evaluation | None]:
+    from gliomask.cli.bar import cross_validate_on_with_bar, cross_validate_with_bar
+
+    if where is None:
+        return cross_validate_with_bar(source, output, config, folds, resume=resume)
+    return cross_validate_on_with_bar(where, source, output, config, folds, resume=resume)
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
@@ -166,7 +212,7 @@ def _source(output: Path, config: TrainConfig, labels: str | None, *, given: boo
         note(f"{folder}: no longer exists; the cases prepared in {kept} are used")
         folder = kept
     if is_cache(folder):
-        if config.corrected is not None and not complete:
+        if config.corrected is not None and not complete and folder.resolve() != kept.resolve():
             raise InputError("--corrected needs the folder of the cases, not a cache, whose masks are fixed.")
         return folder
     found = survey(folder)

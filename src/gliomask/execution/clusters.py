@@ -60,7 +60,7 @@ def opened_client(where: Where) -> Iterator[Client]:
         stack.enter_context(dask.config.set(quiet))
         for name in ("distributed", "tornado", "asyncio", "dask_jobqueue"):
             stack.enter_context(_quiet(name))
-        share = Share(where.threads, where.memory)
+        share = Share(where.threads, where.memory, alone=where.alone)
         try:
             if where.is_address:
                 cluster, sharing = where.cluster, Sharing(share, None, own=False)
@@ -122,7 +122,8 @@ def _queue(settings: Mapping[str, Any], where: Where, share: Share, stack: ExitS
         return cluster, Sharing(share, None, own=False)
     [queue] = settings["jobqueue"]
     kind = _class("dask_jobqueue", _JOBQUEUE[queue], "dask-jobqueue", str(where.cluster))  # it adds its own defaults
-    stack.enter_context(dask.config.set(settings))  # until the end, as each job reads them
+    merged = dask.config.merge(dask.config.get("jobqueue"), settings["jobqueue"])
+    stack.enter_context(dask.config.set(jobqueue=merged))  # until the end, as each job reads them
     given = partial(dask.config.get, default=None)
     cores = int(given(f"jobqueue.{queue}.cores") or 1)
     processes = int(given(f"jobqueue.{queue}.processes") or nprocesses_nthreads(cores)[0])

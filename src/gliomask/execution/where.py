@@ -32,6 +32,8 @@ class Where:
     """How many bytes of memory one case needs; 0: not known."""
     at_once: int | None = None
     """In this process: how many cases at a time; by default one for each core."""
+    alone: bool = False
+    """On a cluster: one item at a time on each worker, which gives it all of its threads."""
     processes: bool = False
     """On this machine without workers: each case in a process of its own, instead of a thread."""
 

@@ -25,6 +25,8 @@ class Share:
     """How many threads one case uses; None: all that the worker has."""
     memory: int = 0
     """How many bytes one case needs; 0: not known."""
+    alone: bool = False
+    """Whether a worker takes one case at a time."""
 
     def at_once(self, threads: int, memory: int | None) -> int:
         """Return how many cases a worker takes at a time that has so many threads and bytes of memory.
@@ -32,6 +34,8 @@ class Share:
         Where a case uses all threads, there are two of them if possible: one is read or written while the other is
         computed.
         """
+        if self.alone:
+            return 1
         number = threads // self.threads if self.threads else min(2, threads)
         if self.memory and memory:
             number = min(number, memory // self.memory)

@@ -72,6 +72,9 @@ class Watcher:
     def on_epoch(self, row: Mapping[str, float]) -> None:
         """Called at the end of each epoch with its row of `log.jsonl`."""
 
+    def on_fold(self, run: Run) -> None:
+        """Called when a fold that was trained on a cluster is complete."""
+
     def on_scores(self, scores: Evaluation) -> None:
         """Called at the end of a cross-validation with the scores of all held-out cases predicted so far."""
 
