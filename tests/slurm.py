@@ -44,7 +44,7 @@ MpiDefault=none
 ReturnToService=2
 SchedulerParameters=batch_sched_delay=1,sched_interval=2
 MinJobAge=20
-KillWait=20
+KillWait=30
 MailProg=/bin/true
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
 PartitionName=debug Nodes={host} Default=YES MaxTime=60 State=UP OverSubscribe=FORCE:4
@@ -123,7 +123,7 @@ def one_node(folder: Path, cpus: int = 2) -> Iterator[Slurm]:
     finally:
         with suppress(AssertionError, subprocess.TimeoutExpired):
             slurm.ask("scancel", "--user=root")
-            slurm.wait_until_empty(40)
+            slurm.wait_until_empty(45)
         for daemon in reversed(daemons):
             daemon.terminate()
             try:

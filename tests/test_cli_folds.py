@@ -63,3 +63,14 @@ def test_folds_ended_by_a_scheduler_and_resumed_equal_undisturbed_ones(
         last = Path(fold, "last.safetensors")
         assert (tmp_path / "cv" / last).read_bytes() == (kept / last).read_bytes()
     assert (tmp_path / "cv" / "out_of_fold.csv").read_bytes() == (kept / "out_of_fold.csv").read_bytes()
+
+
+def test_a_cluster_trains_folds_only(folder_of: Callable[..., Path], gliomask: Callable[..., tuple[int, str]]) -> None:
+    """Without --folds, or with a settings file that is not there, nothing is begun."""
+    folder = folder_of(2)
+    run = folder.parent / "run"
+    status, said = gliomask("train", folder, "-o", run, "--cluster", "tcp://127.0.0.1:9")
+    assert (status, "--folds 5" in said) == (2, True)
+    status, said = gliomask("train", folder, "-o", run, "--folds", "2", "--cluster", "slurm.yaml")
+    assert (status, "--cluster slurm.yaml: no such file" in said) == (2, True)
+    assert not run.exists()
