@@ -39,6 +39,7 @@ from gliomask.cli.raw_options import (
     SkullStrip,
     Strict,
 )
+from gliomask.cli.tables import Tables
 from gliomask.errors import InputError
 
 if TYPE_CHECKING:
@@ -242,7 +243,8 @@ def predict(
     cases, problems = _cases(source, files)
     wanted = how.wanted(labels, probabilities=save_probabilities, picture=picture, redraw=bool(show))
     where = replace(where, at_once=3)  # one is read, one is computed, and one is written
-    failed = _predict(cases, output, how, wanted, sequences, where, overwrite=overwrite, alone=not problems)
+    tables = Tables(output, {case.id: [image.path for image in case.images.values()] for case in cases}, problems)
+    failed = _predict(cases, output, how, wanted, sequences, where, tables, overwrite=overwrite, alone=not problems)
     end_batch([*problems, *failed], len(cases) - len(failed))
 
 
@@ -320,6 +322,7 @@ def _predict(
     wanted: Wanted,
     sequences: tuple[str, ...],
     where: Where,
+    tables: Tables,
     *,
     overwrite: bool,
     alone: bool,
@@ -348,13 +351,19 @@ def _predict(
     failed += draw_missing(work, read_plan(how.paths[0]), partial(_draw, sequences=sequences))
     if "predict" in actions:
         predict_case = PredictCase(how.models(wanted), wanted, sequences, overwrite)
-        failed += predict_all(work, predict_case, where)
+        try:
+            failed += predict_all(work, predict_case, where, tables.update)
+        except KeyboardInterrupt:
+            tables.end()
+            raise
+    what = [Problem(case.id, str(error).removeprefix(f"{case.id}: ")) for case, error in failed]
+    tables.end(what, page=not where.is_here)
     if is_new:
         with suppress(OSError):  # it is removed only if it is empty, because no case could be predicted
             folder.rmdir()
     if failed and len(cases) == 1 and alone:
         raise failed[0][1]
-    return [Problem(case.id, str(error).removeprefix(f"{case.id}: ")) for case, error in failed]
+    return what
 
 
 def _check_wishes(labels: str | None, show: str, *, picture: bool) -> tuple[str, ...]:

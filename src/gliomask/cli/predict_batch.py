@@ -130,11 +130,13 @@ def draw_missing(work: Sequence[Work], plan: Plan, draw: Callable[[Prediction, P
     return failed
 
 
-def predict_all(work: Sequence[Work], predict: PredictCase, where: Where) -> list[Failure]:
+def predict_all(
+    work: Sequence[Work], predict: PredictCase, where: Where, on_end: Callable[[], object] = lambda: None
+) -> list[Failure]:
     """Predict and write the cases that are to be predicted, and return those that failed.
 
     In this process one case is read and one is written while another is computed. Each case is claimed from before it
-    is read until it is written, so that no other process or host works on it.
+    is read until it is written, so that no other process or host works on it. `on_end` is called after each case.
 
     Raises:
         InputError: The models cannot be loaded, or what `map_cases` raises.
@@ -157,6 +159,7 @@ def predict_all(work: Sequence[Work], predict: PredictCase, where: Where) -> lis
                     else:
                         finished += 1
                         _say(each, answer)
+                    on_end()
             if held and not where.is_here:
                 failed += _predict_held([each for each, _ in held], predict, where)
             else:

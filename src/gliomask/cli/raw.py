@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gliomask.cli.console import end_batch, note, out, progress, warn
 from gliomask.cli.series_table import show_study
+from gliomask.cli.tables import Tables
 from gliomask.errors import InputError, describe, unknown_name
 
 if TYPE_CHECKING:
@@ -243,7 +244,10 @@ def predict_studies(
     waits = {study.id for study in to_do}
     failed = {study.id: _write_others(study, output, wishes) for study in own if study.id not in waits}
     failed |= {case_id: InputError(FOREIGN) for case_id in sorted(foreign)}
+    files = {study.id: [path for series in study.chosen.values() for path in series.files] for study in studies}
+    tables = Tables(output, files)
     if not to_do:
+        tables.end(_problems(failed))
         _end(_problems(failed), studies, len(studies) - len(_problems(failed)))
         return
     from gliomask.inference.prediction import predict
@@ -263,7 +267,9 @@ def predict_studies(
             else:
                 failed[study.id] = _predict(study, prepared, output, ask, wishes, requests[study.id])
             bar.advance(bar.tasks[0].id)
+            tables.update()
     problems = _problems(failed)
+    tables.end(problems)
     _end(problems, studies, len(studies) - len(problems))
 
 

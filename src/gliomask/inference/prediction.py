@@ -29,11 +29,13 @@ from gliomask.inference.record import beside, describe_images, describe_settings
 from gliomask.inference.windows import Inference, OnPart, Predictor, Window
 from gliomask.inspection import inspect
 from gliomask.labels import REGIONS, count_labels, get_convention, to_labels
+from gliomask.metrics import components
 from gliomask.model.plan import Plan
 from gliomask.version import VERSION
 from gliomask.volume import (
     NIFTI_ENDINGS,
     Volume,
+    bounding_box,
     gzip_nifti,
     nifti_bytes,
     read_volume,
@@ -81,6 +83,17 @@ class Prediction:
         parts = {tissue: [value] for value, tissue in convention.tissues.items() if tissue not in REGIONS}
         parts |= {region: list(values) for region, values in convention.regions.items()}
         return {name: round(float(counts[values].sum()) * voxel_ml, 3) for name, values in parts.items()}
+
+    def lesions(self) -> dict[str, int]:
+        """Return the number of separate pieces of each of the plan's regions: 26-connected components of the mask."""
+        convention = get_convention(self.convention)
+        labels = self.labels.data[0]
+        box = bounding_box(labels != 0)
+        if box is None:
+            return dict.fromkeys(self.plan.regions, 0)
+        inside = labels[box]
+        names = [region for region in self.plan.regions if region in convention.regions]
+        return {name: components(np.isin(inside, list(convention.regions[name]))).count for name in names}
 
     def save(
         self, path: Path | str, *, probabilities: bool = False, draw: Callable[[Path], object] | None = None
@@ -133,7 +146,10 @@ class Prediction:
         convention = get_convention(self.convention)
         return {
             "case": self.case.id,
+            "patient": self.case.patient,
+            "timepoint": self.case.timepoint,
             "volumes_ml": self.volumes_ml(),
+            "lesions": self.lesions(),
             "labels": {"convention": convention.name, **{str(v): t for v, t in sorted(convention.tissues.items())}},
             "sequences": {m: m in self.case.images for m in self.plan.modalities},
             "model": self.model,

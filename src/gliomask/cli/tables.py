@@ -1,0 +1,74 @@
+"""The tables that a command keeps in its output folder while it works through several cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gliomask.cli.console import out, progress, warn
+
+if TYPE_CHECKING:
+    from gliomask.cases import Problem
+    from gliomask.cohort import FolderTable
+
+
+class Tables:
+    """`volumes.csv`, `volumes.parquet` and `failed.csv` of a run, and its page; nothing for a single case."""
+
+    def __init__(self, output: Path, cases: Mapping[str, Sequence[Path]], problems: Sequence[Problem] = ()) -> None:
+        """Begin a table.
+
+        Args:
+            output: The folder; for a single mask there is no table.
+            cases: The files of each case, by its id.
+            problems: What cannot be used of the input.
+        """
+        from gliomask.inference.record import is_mask_name
+
+        self._table: FolderTable | None = None
+        self._said: set[str] = set()
+        self._files = cases
+        if len(cases) + len(problems) > 1 and not is_mask_name(output):
+            from gliomask.cohort import FolderTable
+
+            self._table = FolderTable(output)
+            self._table.ask(cases)
+            for problem in problems:
+                # The place may be a path; its last part is enough to find it, and the folders above may name people.
+                self._table.fail(Path(problem.where).name, problem.what, [Path(problem.where)])
+
+    def update(self) -> None:
+        """Write the tables if a few seconds have passed since the last time."""
+        if self._table is not None:
+            self._say(self._table.write_if_due())
+
+    def end(self, failed: Iterable[Problem] = (), *, page: bool = False) -> None:
+        """Write the tables for the last time with the cases that failed, and on request `index.html`."""
+        if self._table is None:
+            return
+        for problem in failed:
+            self._table.fail(problem.where, problem.what, self._files.get(problem.where, ()))
+        if self._table.is_nothing():  # not even a folder is left where no case could be predicted
+            return
+        written = self._table.write()
+        self._say(written.problems)
+        if written.rows > 1:
+            from gliomask.cohort import VOLUMES
+
+            out.print(f"table of {written.rows} cases: {self._table.folder / VOLUMES}")
+        if page and written.rows:
+            from gliomask.errors import InputError
+            from gliomask.report import write_cohort_page
+
+            try:
+                with progress("reading masks", written.rows) as bar:
+                    out.print(f"page: {write_cohort_page(self._table, lambda: bar.advance(bar.tasks[0].id))}")
+            except InputError as error:  # the masks are there; the page can be made later
+                warn(str(error))
+
+    def _say(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            if problem.where not in self._said:
+                self._said.add(problem.where)
+                warn(str(problem))
