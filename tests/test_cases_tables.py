@@ -12,6 +12,7 @@ import pytest
 
 from gliomask.cases import MODALITIES, Case, find_cases, read_case, survey
 from gliomask.errors import InputError
+from gliomask.parquet import write_parquet
 
 WriteCase = Callable[..., Case]
 
@@ -189,3 +190,38 @@ def test_what_was_aligned_with_the_atlas_is_used_of_lumiere(tmp_path: Path) -> N
     assert (case.id, case.patient, case.timepoint) == ("Patient-007_week-012-2", "Patient-007", "week-012-2")
     assert {source.path.parent.name for source in case.images.values()} == {"skull_strip"}
     assert case.mask == tmp_path / atlas / "segmentation" / "seg_mask.nii.gz"
+
+
+def test_a_parquet_table_is_read_like_a_csv_file(tmp_path: Path) -> None:
+    """The same columns and paths give the same cases."""
+    pytest.importorskip("pyarrow")
+    rows = [
+        {"id": f"C{n}", "patient": f"P{n // 2}", "t1ce": f"c{n}/a.nii.gz", "flair": f"c{n}/b.nii.gz"} for n in range(4)
+    ]
+    write_parquet(tmp_path / "list.parquet", dict.fromkeys(rows[0], str), rows, "")
+    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    found, expected = (survey(tmp_path / f"list.{ending}").cases for ending in ("parquet", "csv"))
+    assert [(case.id, case.patient, case.images) for case in found] == [
+        (case.id, case.patient, case.images) for case in expected
+    ]
+    assert len(found) == 4
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(InputError, match=r"bad.parquet: cannot be read as Parquet"):
+        survey(tmp_path / "bad.parquet")
+
+
+def test_a_list_of_folders_names_cases_anywhere(tmp_path: Path) -> None:
+    """Only the listed folders are read; a folder that is missing, empty or ambiguous is a problem of its own line."""
+    for folder, names in (("a/x", ("x_t1ce", "x_flair", "x_seg")), ("b/x", ("t1", "flair")), ("b/y", ("q_t1", "r_t1"))):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in names:
+            (tmp_path / folder / f"{name}.nii.gz").touch()
+    (tmp_path / "c").mkdir()
+    (tmp_path / "list.csv").write_text("id,folder\nA,a/x\n,b/x\nB,b/y\nC,c\nD,nowhere\n")
+    found = survey(tmp_path / "list.csv")
+    assert [(case.id, set(case.images), case.mask is not None) for case in found.cases] == [
+        ("A", {"t1c", "t2f"}, True),
+        ("x", {"t1n", "t2f"}, False),
+    ]
+    assert [problem.where for problem in found.problems] == ["B", "C", "D"]

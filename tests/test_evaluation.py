@@ -36,6 +36,7 @@ from gliomask.evaluation.table_text import cell_text, csv_text
 from gliomask.evaluation.tasks import refuse_records
 from gliomask.labels import convert_labels, get_convention
 from gliomask.metrics import PROTOCOLS, Mask, score_case
+from gliomask.parquet import read_parquet
 from gliomask.volume import Volume, read_volume, reorient, write_volume
 
 ONE, TWO, THREE = "BraTS2021_00001", "BraTS2021_00002", "BraTS2021_00003"
@@ -719,3 +720,24 @@ def test_a_folder_that_cannot_be_read_is_a_problem_and_its_case_is_not_missing(
             f"{truth / TWO}: the folder cannot be read: Permission denied."
         ]
     assert sorted(evaluate(tmp_path / "found", truth).scores) == [ONE, THREE]
+
+
+def test_parquet_scores_are_those_of_the_csv_file(folder_of: Callable[..., Path], tmp_path: Path) -> None:
+    """One row for each case and region; an undefined score is null."""
+    pytest.importorskip("pyarrow")
+    truth = folder_of(count=2)
+    found = evaluate(truth, truth, protocol="brats2023-gli")
+    found.save(tmp_path / "scores.csv")
+    found.save(tmp_path / "scores.parquet")
+    columns, rows = read_parquet(tmp_path / "scores.parquet")
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert columns == list(lines[0])
+    for row, line in zip(rows, lines, strict=True):
+        for name, value in row.items():
+            if isinstance(value, str):
+                assert line[name] == value
+            elif value is None:
+                assert line[name] == "nan"
+            else:
+                assert float(line[name]) == pytest.approx(value, abs=1e-6)

@@ -70,7 +70,7 @@ def find_cases(folder: Path | str) -> list[Case]:
 def survey(folder: Path | str) -> Survey:
     """Return the cases of a folder, at any depth, and everything that is wrong with it by the files' names.
 
-    Instead of a folder, a table of cases can be given: a CSV file, or MONAI's `datalist.json` (`cases.tables`). A
+    Instead of a folder, a table of cases can be given: CSV, Parquet or MONAI's `datalist.json` (`cases.tables`). A
     `labels.txt` in the folder of a mask, or in one above it, gives the case's convention (`cases.conventions`).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Tables of cases: a CSV file with a column for each sequence, or the `datalist.json` of MONAI."""
+"""Tables of cases: CSV or Parquet with columns of files or of folders, or the `datalist.json` of MONAI."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gliomask.cases.case import Case, Problem, Source, get_modality
+from gliomask.cases.case import MODALITIES, Case, Problem, Source, get_modality
 from gliomask.cases.dataset import DatasetSurvey, described_channels, described_convention
+from gliomask.cases.folders import list_folder
 from gliomask.cases.layouts import layout_of
-from gliomask.cases.naming import classify, stem_of
+from gliomask.cases.naming import classify, folder_name, stem_of
 from gliomask.cases.patients import find_patient
 from gliomask.errors import InputError
+from gliomask.parquet import read_parquet
 
 # The accepted headings of the columns that are no sequences, in lower case.
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -24,6 +26,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "timepoint": ("timepoint", "time_point", "session", "session_id", "visit", "examination"),
     "mask": ("mask", "seg", "segmentation", "label", "truth"),
     "fold": ("fold",),
+    "folder": ("folder", "path", "case_folder", "case_path", "directory"),
 }
 _HEADINGS = {heading: column for column, headings in _COLUMNS.items() for heading in headings}
 _BY_FILE = "patients of the table {}"
@@ -46,14 +49,15 @@ class _Row:
 
 def is_table(path: Path) -> bool:
     """Tell whether a path is that of a table of cases, by its ending."""
-    return path.suffix.lower() in (".csv", ".json") and path.is_file()
+    return path.suffix.lower() in (".csv", ".parquet", ".json") and path.is_file()
 
 
 def survey_table(path: Path) -> DatasetSurvey:
     """Return the cases of a table. Paths in it are relative to its folder.
 
-    A CSV file has a column for each sequence, in any spelling, and the columns `id` (by default the id in the first
-    image's name), `patient`, `timepoint` and `mask`, all of which may be missing. Cells may be empty.
+    A CSV or Parquet file has a column for each sequence, in any spelling, and the columns `id` (by default the id in
+    the first image's name), `patient`, `timepoint` and `mask`, all of which may be missing. Cells may be empty. Instead
+    of sequences it may have the column `folder` or `path`, the folder of a case (its name is the id by default).
 
     In a `datalist.json`, each entry of `training`, `validation` and `testing` has `image` and `label`. `image` is a
     list of files whose names tell the sequences, or a 4-D file whose channels the key `channel_names` or `modality`
@@ -89,7 +93,16 @@ def table_folds(path: Path) -> dict[str, int]:
 
 
 def _read_rows(path: Path) -> tuple[list[_Row], str | None]:
-    return _read_csv(path) if path.suffix.lower() == ".csv" else _read_datalist(path)
+    if path.suffix.lower() == ".json":
+        return _read_datalist(path)
+    lines = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    columns = _columns(path, lines[0] if lines else [])
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        cells = {column: cell.strip() for column, cell in zip(columns, line, strict=False) if column and cell.strip()}
+        if cells:
+            rows.append(_row(f"{path.name}, line {number}", path.parent, cells))
+    return rows, None
 
 
 def _case(path: Path, row: _Row, convention: str | None) -> Case:
@@ -111,19 +124,17 @@ def _case(path: Path, row: _Row, convention: str | None) -> Case:
     )
 
 
-def _read_csv(path: Path) -> tuple[list[_Row], None]:
+def _read_csv(path: Path) -> list[list[str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.reader(file))
+            return list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV: {error}.") from error
-    columns = _columns(path, lines[0] if lines else [])
-    rows = []
-    for number, line in enumerate(lines[1:], start=2):
-        cells = {column: cell.strip() for column, cell in zip(columns, line, strict=False) if column and cell.strip()}
-        if cells:
-            rows.append(_row(f"{path.name}, line {number}", path.parent, cells))
-    return rows, None
+
+
+def _read_parquet(path: Path) -> list[list[str]]:
+    columns, rows = read_parquet(path)
+    return [columns, *(["" if row[column] is None else str(row[column]) for column in columns] for row in rows)]
 
 
 def _columns(path: Path, headings: Sequence[str]) -> list[str]:
@@ -132,10 +143,11 @@ def _columns(path: Path, headings: Sequence[str]) -> list[str]:
     twice = sorted({column for column in columns if column and columns.count(column) > 1})
     if twice:
         raise InputError(f"{path}: has two columns for {', '.join(twice)}. Keep one of them.")
-    if not set(columns) - {"", *_COLUMNS}:
+    if not set(columns) - {"", *_COLUMNS.keys() - {"folder"}}:
         raise InputError(
-            f"{path}: has no column of a sequence. The first line names the columns, such as id,patient,t1,t1ce,t2,"
-            "flair,mask; each cell of a sequence is the path of a file."
+            f"{path}: has no column of a sequence, nor one called folder. The first line names the columns, such as "
+            "id,patient,t1,t1ce,t2,flair,mask; each cell of a sequence is the path of a file. In a list of folders "
+            "(id,folder) each cell is the path of a case's folder."
         )
     return columns
 
@@ -154,6 +166,9 @@ def _row(where: str, folder: Path, cells: Mapping[str, str], images: Mapping[str
     """Return a row of cells by column; its images are those given, or the cells that are sequences."""
     facts = {name: text for name, text in cells.items() if name in _COLUMNS}
     mask = facts.pop("mask", None)
+    place = facts.pop("folder", None)
+    if place is not None and images is None and not set(cells) - set(_COLUMNS):
+        return _row_of_folder(where, folder / place, facts)
     if images is None:
         images = {name: Source(folder / text) for name, text in cells.items() if name not in _COLUMNS}
     problems = [] if images else ["has no image."]
@@ -162,6 +177,25 @@ def _row(where: str, folder: Path, cells: Mapping[str, str], images: Mapping[str
     if "\0" in "".join([mask or "", *(str(source.path) for source in images.values())]):
         problems.append("a path has a null character.")
     return _Row(facts.get("id", where), dict(images), folder / mask if mask else None, facts, problems)
+
+
+def _row_of_folder(where: str, place: Path, facts: dict[str, str]) -> _Row:
+    """Return a row of the files in a case's folder, told by their names."""
+    told: dict[str, list[Path]] = {}
+    listing = list_folder(place) if place.is_dir() else None
+    for path in listing.files if listing else []:
+        if found := classify(path):
+            told.setdefault(found[1], []).append(path)
+    named = facts.get("id") or folder_name(place)
+    problems = [f"{place}: no such folder."] if listing is None else []
+    problems += [f"{place}: {len(files)} files for {role}." for role, files in told.items() if len(files) > 1]
+    mask = told.pop("mask", [None])[0]
+    images = {modality: Source(told[modality][0]) for modality in MODALITIES if modality in told}
+    if listing is not None and not images:
+        problems.append(f"{place}: holds no image whose name tells its sequence.")
+    if re.search(r"[/\\\0]|^\.", named):
+        problems.append("its id cannot be the name of a file.")
+    return _Row(facts.get("id", where), images, mask, {**facts, "id": named}, problems)
 
 
 def _read_datalist(path: Path) -> tuple[list[_Row], str | None]:

@@ -23,6 +23,10 @@ EXAMPLES = """
 
 `gliomask evaluate predictions truth --protocol brats2023-gli -o scores.csv -o scores.json`
 
+For DuckDB, polars or R:
+
+`gliomask evaluate predictions BraTS2021_Training_Data -o scores.parquet`
+
 Also draw the scores and the worst cases (pictures/worst.png):
 
 `gliomask evaluate predictions BraTS2021_Training_Data --pictures pictures`
@@ -41,8 +45,8 @@ def evaluate(
         typer.Option(
             "-o",
             "--output",
-            help="Write the scores as .csv, with their summary as .json, or a table for a paper as .md or .tex; may be "
-            "repeated.",
+            help="Write the scores as .csv or .parquet, with their summary as .json, or a table for a paper as .md or "
+            ".tex; may be repeated.",
         ),
     ] = None,
     protocol: Annotated[
@@ -92,11 +96,14 @@ def evaluate(
     from gliomask.evaluation import evaluate as score
     from gliomask.evaluation.tasks import refuse_records
     from gliomask.files import check_writable
+    from gliomask.parquet import require_parquet
 
-    known = (".csv", ".json") if compare else (".csv", ".json", ".md", ".tex")
+    known = (".csv", ".json") if compare else (".csv", ".json", ".md", ".tex", ".parquet")
     endings = [path for path in output or () if path.suffix.lower() not in known]
     if endings:  # reported before the work rather than after it
         raise InputError(f"{endings[0]}: scores are written as {', '.join(known)}; choose one of these endings.")
+    if any(path.suffix.lower() == ".parquet" for path in output or ()):
+        require_parquet()
     if pictures is not None:
         check_writable(pictures)
     if picture is not None or pictures is not None:

@@ -13,9 +13,10 @@ from gliomask.cases import Problem
 from gliomask.errors import InputError
 from gliomask.evaluation.paper_table import paper_table
 from gliomask.evaluation.summary import describe
-from gliomask.evaluation.table_text import csv_text
+from gliomask.evaluation.table_text import csv_text, escape_text
 from gliomask.files import write_text
 from gliomask.metrics import Protocol
+from gliomask.parquet import write_parquet
 
 # What `json` writes as it is: further control characters, marks that change the direction of text, and surrogates.
 _NOT_PRINTED = re.compile("[\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
@@ -81,7 +82,7 @@ class Evaluation:
         return f"{self.protocol.name}, {count} case{'s' if count != 1 else ''}: mean [95 % interval]\n{self.summary()}"
 
     def save(self, path: Path | str) -> None:
-        """Write the scores: rows as `.csv`, everything as `.json`, or a table as `.md` or `.tex`.
+        """Write the scores: rows as `.csv` or `.parquet`, everything as `.json`, or a table as `.md` or `.tex`.
 
         The table has the columns that a paper prints (`paper_table`). JSON has rows, summary, problems and notes; in it
         NaN is null and infinity is the string "inf". All files name the protocol, without which a score cannot be
@@ -91,6 +92,9 @@ class Evaluation:
             InputError: The file cannot be written, or its name has another ending.
         """
         path = Path(path)
+        if path.suffix.lower() == ".parquet":
+            self._save_parquet(path)
+            return
         writers = {
             ".csv": lambda: to_csv([self]),
             ".json": lambda: to_json(self.to_dict()),
@@ -98,7 +102,9 @@ class Evaluation:
             ".tex": lambda: paper_table(self.protocol, self.scores, "tex"),
         }
         if path.suffix.lower() not in writers:
-            raise InputError(f"{path}: scores are written as {', '.join(writers)}; choose one of these endings.")
+            raise InputError(
+                f"{path}: scores are written as {', '.join(writers)}, .parquet; choose one of these endings."
+            )
         write_text(path, writers[path.suffix.lower()]())
 
     def to_dict(self) -> dict[str, object]:
@@ -113,6 +119,14 @@ class Evaluation:
             "failed": [asdict(problem) for problem in self.problems],
             "notes": [asdict(note) for note in self.notes],
         }
+
+    def _save_parquet(self, path: Path) -> None:
+        """Write the rows as Parquet; an undefined score is null, so that a mean leaves it out."""
+        columns: dict[str, type] = dict.fromkeys(("protocol", "case", "region", "status"), str)
+        columns |= dict.fromkeys(self.protocol.names, float)
+        rows = [{"protocol": self.protocol.name, **row} for row in self.rows()]
+        plain = [{name: _stored(value) for name, value in row.items()} for row in rows]
+        write_parquet(path, columns, plain, f"scores of {self.protocol.name}")
 
     def _summarise(self, region: str) -> Row:
         held = {case: regions[region] for case, regions in self.scores.items() if region in regions}
@@ -154,6 +168,12 @@ def to_json(content: object) -> str:
 def _mean_and_interval(row: Row, metric: str) -> str:
     mean, low, high = (float(row[f"{metric}_{part}"]) for part in ("mean", "low", "high"))
     return f"{mean:.3f}" if row[f"{metric}_cases"] == 1 else f"{mean:.3f} [{low:.3f} {high:.3f}]"
+
+
+def _stored(value: str | float) -> str | float | None:
+    if isinstance(value, str):
+        return escape_text(value)
+    return None if math.isnan(value) else float(value)
 
 
 def _plain(content: object) -> object:
