@@ -358,6 +358,19 @@ def test_studies_and_patients_are_kept_apart(tmp_path: Path) -> None:
     assert len(find_studies(tmp_path / "all", by_patient=True)) == 4
 
 
+def test_two_patients_under_one_study_uid_are_two(tmp_path: Path) -> None:
+    """Refused as two patients in one folder are, also where they have subfolders; apart with `by_patient`."""
+    header = DESCRIPTIONS["SIEMENS"]["t2f"]
+    write(tmp_path / "all", header, 1)
+    write(tmp_path / "all", header, 2, patient="Other")
+    (tmp_path / "flat").mkdir()
+    for path in (tmp_path / "all").rglob("I*"):
+        shutil.copy(path, tmp_path / "flat" / f"{path.parent.name}{path.name}")
+    with pytest.raises(InputError, match="2 patients"):
+        find_studies(tmp_path / "flat")
+    assert [len(study.choices) for study in find_studies(tmp_path / "flat", by_patient=True)] == [1, 1]
+
+
 def test_other_files_are_counted_and_damaged_ones_stop_nothing(tmp_path: Path) -> None:
     """Reports and cut headers beside a series; a folder of nothing else is refused and says what it holds."""
     write(tmp_path / "study", DESCRIPTIONS["SIEMENS"]["t2f"], 1)

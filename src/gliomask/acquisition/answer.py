@@ -86,21 +86,26 @@ def write_answer(
         InputError: The space is none of the study's, or the place cannot be written to.
     """
     stem = path.name.removesuffix(".gz").removesuffix(".nii")
-    answer = _answer(study, prepared, prediction, str(request["space"]))
+    answer = _answer(study, prepared, prediction, str(request["space"]), probabilities=probabilities)
     source = study.chosen[answer.modality].files[0] if answer.modality in study.chosen else None
     like = source if source and source.name.lower().endswith(NIFTI_ENDINGS) else None
     write_volume(prepared.folder / f"{stem}_prediction.nii.gz", prediction.labels)
-    if probabilities:
+    if answer.probabilities is not None and probabilities:
         rounded = Volume(answer.probabilities.data.round(4), answer.probabilities.affine)
         write_volume(path.with_name(f"{stem}_probabilities.nii.gz"), rounded, like=like)
     content = gzip_nifti(nifti_bytes(answer.labels, like=like))
+    # An earlier mask must not stand beside the facts of this one, should the process end between the two: it would be
+    # taken for one that was changed by hand.
+    path.unlink(missing_ok=True)
     facts = {**_facts(prediction, prepared, answer), "request": dict(request), "mask": digest_of(content)}
     write_text(path.with_name(f"{stem}.json"), json.dumps(facts, indent=2) + "\n")
     write_bytes(path, content)
     return answer.volumes_ml
 
 
-def _answer(study: Study, prepared: PreparedStudy, prediction: Prediction, space: str) -> NativeAnswer:
+def _answer(
+    study: Study, prepared: PreparedStudy, prediction: Prediction, space: str, *, probabilities: bool
+) -> NativeAnswer:
     if space == PREPARED:
         volumes = prediction.volumes_ml()
         return NativeAnswer(
@@ -116,7 +121,7 @@ def _answer(study: Study, prepared: PreparedStudy, prediction: Prediction, space
             f"{study.id}: has no {modality}, in whose space the mask is wanted; it has {', '.join(alignment.native)}. "
             "Choose another with --space."
         )
-    return to_native(prediction, alignment, modality)
+    return to_native(prediction, alignment, modality, probabilities=probabilities)
 
 
 def _facts(prediction: Prediction, prepared: PreparedStudy, answer: NativeAnswer) -> Mapping[str, Any]:

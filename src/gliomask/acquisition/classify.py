@@ -17,6 +17,8 @@ class Header:
 
     patient: str
     """A number that stands for the patient, to tell patients apart."""
+    patient_id: str
+    """A number that stands for the patient's id alone; empty where the header has none."""
     study: str
     series: tuple[str, ...]
     number: int

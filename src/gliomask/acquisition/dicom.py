@@ -47,24 +47,26 @@ def find_dicom_studies(
         InputError: pydicom is not installed, no file holds a magnetic resonance image, or the files of the only
             subfolder belong to several patients.
     """
-    headers: dict[str, list[Header]] = defaultdict(list)
+    # By study, and by patient too: two patients under one study's UID are two examinations.
+    headers: dict[tuple[str, str], list[Header]] = defaultdict(list)
     passed_over: list[tuple[Path, PassedOver]] = []
-    places: dict[str, set[str]] = defaultdict(set)
+    places: dict[tuple[str, str], set[str]] = defaultdict(set)
     for file in files:
         found = read_header(file)
         on_file()
         if isinstance(found, PassedOver):
             passed_over.append((file, found))
         else:
-            headers[found.study].append(found)
-            places[found.study].add(subfolder_of(path, file))
+            examination = (found.study, found.patient_id)
+            headers[examination].append(found)
+            places[examination].add(subfolder_of(path, file))
     if not headers:
         listed = ", ".join(_counts(found for _, found in passed_over))
         raise InputError(f"{path}: of {len(files)} DICOM files none is a usable magnetic resonance image ({listed}).")
     if len(headers) == 1:
         (only,) = headers.values()
         return [_study(path.resolve().name, only, [found for _, found in passed_over])]
-    by_folder: dict[str, dict[str, list[Header]]] = defaultdict(dict)
+    by_folder: dict[str, dict[tuple[str, str], list[Header]]] = defaultdict(dict)
     for study, those in headers.items():
         by_folder[places[study].pop() if len(places[study]) == 1 else ""][study] = those
     return _studies_of_folders(path, by_folder, _bysubfolder_of(path, passed_over), by_patient=by_patient)
@@ -72,7 +74,7 @@ def find_dicom_studies(
 
 def _studies_of_folders(
     path: Path,
-    by_folder: Mapping[str, Mapping[str, list[Header]]],
+    by_folder: Mapping[str, Mapping[tuple[str, str], list[Header]]],
     passed_over: Mapping[str, list[PassedOver]],
     *,
     by_patient: bool,

@@ -133,6 +133,7 @@ def _header(path: Path, found: Any, pixels_at: int) -> Header | PassedOver:
     description = str(found.get("SeriesDescription", ""))
     return Header(
         patient=str(hash((str(found.get("PatientID", "")), str(found.get("PatientName", ""))))),
+        patient_id=str(hash(person)) if (person := str(found.get("PatientID") or "").strip()) else "",
         study=study,
         series=(str(found.get("SeriesInstanceUID", "")), str(tuple(round(x, 1) for x in frames[0].orientation))),
         number=int(found.get("SeriesNumber") or 0),

@@ -12,6 +12,8 @@ from gliomask.acquisition.alignment import Alignment, carry
 from gliomask.execution import usable_cores
 from gliomask.volume import Box, Grid, Volume, bounding_box
 
+Mask = NDArray[np.bool_]
+
 
 def carry_all(
     volumes: Mapping[str, Volume], alignment: Alignment, box: Box, *, threads: int | None = None
@@ -24,7 +26,7 @@ def carry_all(
         box: Of the prepared grid; only the voxels in it are computed, all others are 0.
         threads: Of the processor; by default all.
     """
-    part = _part(alignment.grid, box)
+    part = part_of(alignment.grid, box)
 
     def carried(name: str) -> NDArray[np.float32]:
         volume = volumes[name]
@@ -43,22 +45,44 @@ def box_of_masks(masks: Mapping[str, Volume], alignment: Alignment) -> Box:
         masks: By sequence, boolean, on their own grids. If all are empty, the box is one voxel.
         alignment: Where they lie.
     """
-    places = [np.zeros((3, 0))]
-    for name, mask in masks.items():
-        if box := bounding_box(mask.data[0]):
-            corners = np.array(np.meshgrid(*((span.start - 1, span.stop) for span in box))).reshape(3, -1)
-            to_grid = np.linalg.inv(alignment.to_native[name] @ alignment.grid.affine) @ mask.affine
-            places.append(to_grid[:3, :3] @ corners + to_grid[:3, 3:])
-    reached = np.concatenate(places, axis=1)
-    low, high = (reached.min(axis=1), reached.max(axis=1)) if reached.size else (np.zeros(3), np.zeros(3))
-    starts = np.clip(np.floor(low), 0, np.array(alignment.grid.shape) - 1).astype(int)
-    stops = np.clip(np.ceil(high) + 1, starts + 1, alignment.grid.shape).astype(int)
-    x, y, z = (slice(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True))
-    return x, y, z
+    places = [
+        _corners(mask.data[0], np.linalg.inv(alignment.to_native[name] @ alignment.grid.affine) @ mask.affine)
+        for name, mask in masks.items()
+    ]
+    return _box_of(np.concatenate(places, axis=1), alignment.grid.shape)
 
 
-def _part(grid: Grid, box: Box) -> Grid:
+def box_on_native(mask: Mask, alignment: Alignment, modality: str) -> Box:
+    """Return the box on a sequence's own grid that holds what the mask on the prepared grid reaches there.
+
+    It ends with the grid, and is one voxel for an empty mask.
+    """
+    native = alignment.native[modality]
+    to_index = np.linalg.inv(native.affine) @ alignment.to_native[modality] @ alignment.grid.affine
+    return _box_of(_corners(mask, to_index), native.shape)
+
+
+def part_of(grid: Grid, box: Box) -> Grid:
+    """Return the grid of the voxels in a box of a grid."""
     affine = grid.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [span.start for span in box]
     x, y, z = (span.stop - span.start for span in box)
     return Grid((x, y, z), affine)
+
+
+def _corners(mask: Mask, to_index: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The places `(3, 8)` to which a map of indices takes the corners of a mask's box, one voxel larger."""
+    box = bounding_box(mask)
+    if box is None:
+        return np.zeros((3, 0))
+    corners = np.array(np.meshgrid(*((span.start - 1, span.stop) for span in box))).reshape(3, -1)
+    places: NDArray[np.float64] = to_index[:3, :3] @ corners + to_index[:3, 3:]
+    return places
+
+
+def _box_of(places: NDArray[np.float64], shape: tuple[int, ...]) -> Box:
+    low, high = (places.min(axis=1), places.max(axis=1)) if places.size else (np.zeros(3), np.zeros(3))
+    starts = np.clip(np.floor(low), 0, np.array(shape) - 1).astype(int)
+    stops = np.clip(np.ceil(high) + 1, starts + 1, shape).astype(int)
+    x, y, z = (slice(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True))
+    return x, y, z
