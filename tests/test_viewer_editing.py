@@ -151,6 +151,25 @@ def test_a_drag_paints_a_disc_along_its_way(edited: tuple[Any, Path], mask: Path
     until(lambda: np.array_equal(read_volume(path, mask=True).data[0], before.data[0]))
 
 
+def test_thresholds_are_suggested_from_the_region(edited: tuple[Any, Path], case: Case, mask: Path) -> None:
+    """They are mean and two standard deviations of the shown sequence in it, so that growing does something at once."""
+    page, path = edited
+    before = read_volume(mask, mask=True).data[0]
+    page.locator("fieldset", has_text="Sequence").locator("input[value=t1c]").check()
+    page.locator("fieldset", has_text="Region").locator("input[value=ET]").check()
+    page.locator("summary", has_text="Thresholds").click()
+    inside = read_volume(case.images["t1c"].path).data[0][before == 4].astype(float)
+    bounds = inside.mean() - 2 * inside.std(), inside.mean() + 2 * inside.std()
+    until(lambda: page.locator("input[name=low]").input_value() != "")
+    shown = [float(page.locator(f"input[name={name}]").input_value()) for name in ("low", "high")]
+    assert shown == pytest.approx(bounds, rel=1e-3)
+    page.locator("input[name=high]").fill(str(float(np.median(inside))))
+    page.locator("input[name=high]").blur()
+    page.locator("button[name=shrink]").click()
+    kept = np.count_nonzero(saved(page, path) == 4)
+    assert kept == np.count_nonzero((inside >= shown[0]) & (inside <= np.median(inside)))
+
+
 def test_a_second_window_is_told_and_can_take_over(edited: tuple[Any, Path]) -> None:
     """The second window says that another one edits; after it has taken over, the first one cannot save."""
     page, _ = edited

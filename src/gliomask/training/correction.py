@@ -20,6 +20,9 @@ from gliomask.training.run_comparison import common_cases
 from gliomask.training.validation import dice_as_predicted
 from gliomask.volume import NIFTI_ENDINGS
 
+_LEVEL = 0.05
+_FEWEST = 6  # with 5 cases, the least p-value of the permutation test is 2 / 2^5 = .0625
+
 
 def use_corrections(cases: Sequence[Case], folder: Path, labels: str | None = None) -> tuple[list[Case], list[str]]:
     """Return the cases with the corrected masks of a folder in place of their own, and the ids of these cases.
@@ -67,8 +70,12 @@ class Improvement:
 
     @property
     def is_better(self) -> bool:
-        """Whether the mean Dice rose, with 95 % confidence."""
-        return self.tests["mean"].low > 0
+        """Whether the mean Dice rose: with 95 % confidence by its interval, and by the permutation test too.
+
+        With few cases the interval is too narrow; the test is exact, and cannot show anything with fewer than 6 cases.
+        """
+        mean = self.tests["mean"]
+        return mean.low > 0 and mean.p_permutation < _LEVEL
 
     @property
     def verdict(self) -> str:
@@ -77,9 +84,12 @@ class Improvement:
         count = f"{mean.cases} held-out case{'' if mean.cases == 1 else 's'}"
         if mean.cases and self.is_better:
             return f"better than before on {count}: use the new model"
-        if mean.cases and mean.high < 0:
+        if mean.cases and mean.high < 0 and mean.p_permutation < _LEVEL:
             return f"worse than before on {count}: go on with the model that you started from"
-        return f"not shown to be better on {count}: go on with the model that you started from, or correct more cases"
+        few = f", and fewer than {_FEWEST} cannot show it" if mean.cases < _FEWEST else ""
+        return (
+            f"not shown to be better on {count}{few}: go on with the model that you started from, or correct more cases"
+        )
 
 
 def compare_with_start(run: Run, *, on_case: Callable[[int, int], None] = lambda done, total: None) -> Improvement:

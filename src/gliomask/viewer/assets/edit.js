@@ -14,7 +14,8 @@ export class Editor {
     const { tables, mask, seconds, target, state, autosave_s: autosave, url = "edit/" } = viewer.scene.edit;
     Object.assign(this, { mask, tables, autosave, seconds, target, state, url });
     this.window = crypto.randomUUID?.() ?? `${Math.random()}`;
-    this.options = { region: Object.keys(tables)[0], mm: 6, ball: false, low: 0, high: 0, reach: 2 };
+    this.options = { region: Object.keys(tables)[0], mm: 6, ball: false, reach: 2 };
+    this.thresholds = new Map(); // by sequence, as far as the reader has set them
     this.busy = false; // an operation is in progress
     this.saving = null;
     this.done = [];
@@ -236,13 +237,36 @@ export class Editor {
     this.later = setTimeout(() => !viewer.closed && !this.stroke && viewer.render().catch((error) => viewer.complain(error)), PAUSE_MS);
   }
 
+  /** The thresholds on the shown sequence: those that were set, or else mean and 2 standard deviations of the region. */
+  get bounds() {
+    const { image } = this.viewer.state;
+    if (this.thresholds.has(image)) return this.thresholds.get(image);
+    const inside = new Uint8Array(256);
+    for (const value of this.viewer.maskOf(this.mask).regions[this.options.region]) inside[value] = 1;
+    const shown = this.viewer.seen[0].view.volumes[0].img;
+    let [count, sum, squares] = [0, 0, 0];
+    for (let place = 0; place < shown.length; place += 1) {
+      if (!inside[this.values[place]]) continue;
+      count += 1;
+      sum += shown[place];
+      squares += shown[place] ** 2;
+    }
+    const mean = count ? sum / count : 0;
+    const spread = count ? 2 * Math.sqrt(Math.max(0, squares / count - mean ** 2)) : 0;
+    return { low: Number((mean - spread).toPrecision(4)), high: Number((mean + spread).toPrecision(4)) };
+  }
+
+  bound(change) {
+    this.thresholds.set(this.viewer.state.image, { ...this.bounds, ...change });
+  }
+
   /** Let the server do an operation on the chosen region. */
   async apply(operation) {
     const { viewer, options } = this;
     if (this.busy || this.stroke) return;
     const [stage] = viewer.seen;
     const plane = viewer.state.active;
-    const wanted = { operation, region: options.region, image: viewer.state.image, mm: operation === "smooth" ? 1 : options.reach, low: options.low, high: options.high };
+    const wanted = { operation, region: options.region, image: viewer.state.image, mm: operation === "smooth" ? 1 : options.reach, ...this.bounds };
     this.busy = true; // strokes that are made meanwhile would be lost
     this.say("Working…");
     try {

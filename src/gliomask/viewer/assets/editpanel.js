@@ -27,11 +27,21 @@ export function editPart(viewer) {
   const effect = make("table", { class: "effect" });
   const number = (text, name, value, set) => {
     const input = make("input", { type: "number", name, value: `${value}`, step: "any", onchange: () => set(Number(input.value)) });
-    return make("label", { class: "select" }, make("span", {}, text), input);
+    return { input, element: make("label", { class: "select" }, make("span", {}, text), input) };
   };
-  const bounds = make("div", { class: "bounds" },
-    number("From", "low", options.low, (low) => change({ low })), number("To", "high", options.high, (high) => change({ high })),
-    number("Reach, mm", "reach", options.reach, (reach) => change({ reach })));
+  const low = number("From", "low", "", (value) => editor.bound({ low: value }));
+  const high = number("To", "high", "", (value) => editor.bound({ high: value }));
+  const reach = number("Reach, mm", "reach", options.reach, (value) => change({ reach: value }));
+  const bounds = make("div", { class: "bounds" }, low.element, high.element, reach.element);
+  let filled = "";
+  const fill = () => {
+    const key = `${viewer.state.image} ${options.region}`;
+    if (!thresholds.open || filled === key || !editor.volume) return;
+    filled = key;
+    const found = editor.bounds;
+    low.input.value = found.low;
+    high.input.value = found.high;
+  };
   const button = (name, text, hint, does) => make("button", { type: "button", name, title: hint, onclick: does }, text);
   const operations = make("div", { class: "row" }, ...OPERATIONS.map(([name, text, hint]) => button(name, text, hint, () => editor.apply(name))));
   const undo = button("undo", "Undo", "Ctrl+Z", () => editor.undo());
@@ -41,13 +51,14 @@ export function editPart(viewer) {
     button("finish", "Finish", "Save, and check the mask", () => editor.save(true)), take);
   const said = make("p", { class: "said", role: "status" });
   const findings = make("ul", { class: "findings" });
-  const thresholds = make("details", {}, make("summary", {}, "Thresholds on the shown sequence"), bounds);
+  const thresholds = make("details", { ontoggle: () => fill() }, make("summary", {}, "Thresholds on the shown sequence"), bounds);
   const element = make("section", { "aria-label": "Edit" }, region.element, tool.element, shape.element, mm.element, effect, operations, thresholds, steps, said, findings);
   return {
     element,
     reflect(now) {
       for (const [key, input] of tool.inputs) input.checked = now.tool === key;
       mm.set(options.mm);
+      fill();
       effect.replaceChildren(...effectRows(editor, now.tool));
       undo.disabled = editor.busy || !editor.done.length;
       redo.disabled = editor.busy || !editor.undone.length;

@@ -12,7 +12,7 @@ export function cellsOf(layout, plane, width, height) {
   if (layout === "space") return [["space", 0, 0, 1, 1]];
   if (layout !== "planes") return [[plane, 0, 0, 1, 1]];
   const cells =
-    width >= 1.15 * height
+    width >= 1.15 * height && width >= 520 // in narrower ones, the names and letters of small pictures would collide
       ? [[0, 0, 0.62, 1], [0.62, 0, 0.38, 0.34], [0.62, 0.34, 0.38, 0.33], [0.62, 0.67, 0.38, 0.33]]
       : [[0, 0, 0.5, 0.5], [0.5, 0, 0.5, 0.5], [0, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]];
   return [plane, ...PLANES.filter((other) => other !== plane), "space"].map((name, place) => [name, ...cells[place]]);
