@@ -99,8 +99,9 @@ def test_channels_are_known_in_all_spellings(tmp_path: Path, names: tuple[str, .
 def test_channels_without_meaning_are_asked_for(tmp_path: Path) -> None:
     """The message names them and the option, which is then taken at its word."""
     model = write_model(tmp_path, channels=("MRI0", "MRI1"), dataset={}, configuration=None)
-    with pytest.raises(InputError, match=r"'MRI0', 'MRI1'.*--channels"):
+    with pytest.raises(InputError, match=r"'MRI0', 'MRI1'.*gliomask import .* --channels t1,t1ce\.") as caught:
         read_plan(model)
+    assert f"gliomask import {model} -o imported.safetensors" in str(caught.value)
     assert read_foreign(model, Hints(("flair", "t1ce"))).plan.modalities == ("t2f", "t1c")
     with pytest.raises(InputError, match="2 channels"):
         read_foreign(model, Hints(("flair",)))

@@ -18,6 +18,7 @@ from gliomask.cases.identity import Key, examination_folder, identify
 from gliomask.cases.layouts import layout_of
 from gliomask.cases.naming import classify, folded, nifti_ending, read_name, stem_of
 from gliomask.cases.patients import find_patient
+from gliomask.cases.sequence_folders import find_sequence_folders
 from gliomask.cases.tables import is_table, survey_table
 from gliomask.errors import InputError
 from gliomask.volume import read_volume
@@ -176,12 +177,13 @@ def _survey_names(folder: Path, listing: Listing) -> Survey:
     groups: dict[Key, Files] = defaultdict(lambda: defaultdict(list))
     passed_over = list(listing.passed_over)
     spellings: dict[Key, str] = {}
+    by_sequence = find_sequence_folders(folder, listing.by_folder)
     for parent, paths in listing.by_folder.items():
         # Kaggle: ID_flair.nii/00000057_brain_flair.nii
         above = parent if parent != folder and nifti_ending(parent) else None
-        place = _place(folder, above.parent if above else parent)
+        around = _place(folder, above.parent if above else parent)
         for path in paths:
-            told = read_name(above or path)
+            place, told = by_sequence.get(path) or (around, read_name(above or path))
             if told is None:
                 passed_over.append(Problem(str(path), "its name is that of no sequence and no tumour mask"))
             elif told.role == "mask" and _holds_brain(path):

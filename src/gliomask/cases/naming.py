@@ -96,6 +96,11 @@ def folder_name(folder: Path) -> str:
     return name if name not in ("", "..") else folder.resolve().name
 
 
+def shows_brain_mask(path: Path) -> bool:
+    """Tell whether a NIfTI file's name is that of a brain mask."""
+    return _BRAIN_MASK.search(stem_of(path).lower()) is not None
+
+
 def read_name(path: Path) -> FileName | None:
     """Return what a NIfTI file's name says, or None where it is that of no sequence and no tumour mask.
 
@@ -104,7 +109,7 @@ def read_name(path: Path) -> FileName | None:
     of the id.
     """
     stem = stem_of(path)
-    if _BRAIN_MASK.search(stem.lower()):
+    if shows_brain_mask(path):
         return None
     if found := _match(stem):
         return found

@@ -209,6 +209,8 @@ def _print_summary(found: Evaluation) -> None:
 
     count = len(found.scores)
     out.print(f"{found.protocol.name}, {_cases(count)}{_remark(found)}")
+    for maker, made in found.made_by.items():
+        out.print(f"masks by {maker}" + (f" ({_cases(made)})" if made < count else ""))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("region", no_wrap=True)
     table.add_column("score", no_wrap=True)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gliomask.cases import Problem
+from gliomask.evaluation.makers import find_makers
 from gliomask.evaluation.pairs import MaskPair, MatchedMasks, find_pairs
 from gliomask.evaluation.protocol_comparison import Disagreement, ProtocolComparison, compare_protocols
 from gliomask.evaluation.ranking import RankedCase, Ranking, rank_predictions
@@ -105,7 +106,12 @@ def evaluate(
     )
     notes = [*matched.notes, *(Problem(case, "has no truth and was skipped") for case in matched.extra)]
     found = evaluate_tasks(tasks, protocol=protocol, on_case=on_case)
-    return replace(found, problems=(*matched.problems, *found.problems), notes=(*found.notes, *notes))
+    return replace(
+        found,
+        problems=(*matched.problems, *found.problems),
+        notes=(*found.notes, *notes),
+        made_by=find_makers(task.prediction for task in tasks if task.prediction is not None),
+    )
 
 
 def evaluate_tasks(

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from gliomask.cases import Problem
@@ -54,6 +54,8 @@ class Evaluation:
     """Cases without a prediction; they enter every mean with the worst possible scores."""
     notes: tuple[Problem, ...] = ()
     """Remarks that change no score, such as predictions that were skipped."""
+    made_by: Mapping[str, int] = field(default_factory=dict)
+    """How many of the predictions each model made, as far as known; see `makers.find_makers`."""
 
     def rows(self) -> list[Row]:
         """Return one row per case and region, sorted by case; `status` is `scored`, or `missing` (no prediction)."""
@@ -84,9 +86,9 @@ class Evaluation:
     def save(self, path: Path | str) -> None:
         """Write the scores: rows as `.csv` or `.parquet`, everything as `.json`, or a table as `.md` or `.tex`.
 
-        The table has the columns that a paper prints (`paper_table`). JSON has rows, summary, problems and notes; in it
-        NaN is null and infinity is the string "inf". All files name the protocol, without which a score cannot be
-        interpreted.
+        The table has the columns that a paper prints (`paper_table`). JSON has rows, summary, problems, notes and the
+        models that made the predictions; in it NaN is null and infinity is the string "inf". All files name the
+        protocol, without which a score cannot be interpreted.
 
         Raises:
             InputError: The file cannot be written, or its name has another ending.
@@ -113,6 +115,7 @@ class Evaluation:
         return {
             "protocol": {"name": row.name, "description": row.description, "source": row.source},
             "headline": list(row.headline),
+            "made_by": dict(self.made_by),
             "summary": self.summary(),
             "cases": self.rows(),
             "missing": list(self.missing),

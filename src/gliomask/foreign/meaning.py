@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 from gliomask.cases import MODALITIES, get_modality
 from gliomask.errors import InputError
@@ -64,8 +65,13 @@ class Labels:
     """The label convention whose numbers are the network's own, or the nearest one."""
 
 
-def read_channels(names: Sequence[str], where: str) -> tuple[str, ...]:
+def read_channels(names: Sequence[str], where: str, model: Path) -> tuple[str, ...]:
     """Return the sequence of each channel from its name.
+
+    Args:
+        names: The channels' names in their order.
+        where: The file that has them, for messages.
+        model: The model, for messages.
 
     Raises:
         InputError: A name says no sequence, or two channels have the same one.
@@ -74,9 +80,12 @@ def read_channels(names: Sequence[str], where: str) -> tuple[str, ...]:
     unclear = [name for name, modality in zip(names, found, strict=True) if modality is None]
     if unclear or len(set(found)) < len(found):
         which = ", ".join(map(repr, unclear)) or "two channels name the same sequence"
+        example = ",".join(("t1", "t1ce", "t2", "flair")[: len(names)])
         raise InputError(
             f"{where}: the channels are called {', '.join(map(repr, names))}, which does not say which sequences they "
-            f"are ({which}). Say it in their order: gliomask import ... --channels t1,t1ce,t2,flair."
+            f"are ({which}). Write the model once as a file that says it, with the sequences in the order of the "
+            f"channels, such as: gliomask import {model} -o imported.safetensors --channels {example}. Then use -m "
+            "imported.safetensors."
         )
     return tuple(modality for modality in found if modality is not None)
 

@@ -72,7 +72,7 @@ def read_monai(path: Path, hints: Hints) -> Found:
     kind, arguments = class_of(config.get("network_def", "network"), network, "monai.networks.nets")
     decision = read_decision(config)
     described = metadata.get("network_data_format")
-    channels = _channels(described, hints, where)
+    channels = _channels(described, hints, where, path)
     labels = _labels(described, hints, decision, where)
     _check_count(arguments, "in_channels", len(channels), network)
     _check_count(arguments, "out_channels", len(labels.classes or labels.regions), network)
@@ -151,9 +151,9 @@ def _definitions(described: Any, side: str, where: str) -> list[str]:
         raise InputError(f"{where}: has no channel_def of one of the {side} in network_data_format.") from error
 
 
-def _channels(described: Any, hints: Hints, where: str) -> tuple[str, ...]:
+def _channels(described: Any, hints: Hints, where: str, model: Path) -> tuple[str, ...]:
     names = _definitions(described, "inputs", where)
-    return given_channels(hints.channels, len(names)) if hints.channels else read_channels(names, where)
+    return given_channels(hints.channels, len(names)) if hints.channels else read_channels(names, where, model)
 
 
 def _labels(described: Any, hints: Hints, decision: Decision, where: str) -> Labels:

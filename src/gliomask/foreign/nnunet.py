@@ -57,7 +57,7 @@ def read_nnunet(path: Path, hints: Hints) -> Found:
     plans, dataset = files.json("plans.json"), files.json("dataset.json")
     first = _Checkpoint.read(files, checkpoints[0])
     configuration = read_configuration(plans, first.configuration or _named(files), files.describe("plans.json"))
-    channels = _channels(dataset, configuration, hints, files.describe("dataset.json"))
+    channels = _channels(dataset, configuration, hints, files.describe("dataset.json"), path)
     labels = _labels(dataset, files.describe("dataset.json"))
     _check_counts(first, len(channels), labels, files.describe("dataset.json"))
     network, arguments = configuration.network, dict(configuration.network_arguments)
@@ -206,7 +206,9 @@ def _check_counts(first: _Checkpoint, channels: int, labels: Labels, where: str)
         )
 
 
-def _channels(dataset: Mapping[str, Any], configuration: Configuration, hints: Hints, where: str) -> tuple[str, ...]:
+def _channels(
+    dataset: Mapping[str, Any], configuration: Configuration, hints: Hints, where: str, model: Path
+) -> tuple[str, ...]:
     named = dataset.get("channel_names", dataset.get("modality"))
     if not isinstance(named, Mapping) or not named:
         raise InputError(f"{where}: has no channel_names.")
@@ -218,7 +220,7 @@ def _channels(dataset: Mapping[str, Any], configuration: Configuration, hints: H
         raise InputError(
             f"{where}: names {len(names)} channels, but the plans normalize {len(configuration.normalization)}."
         )
-    return given_channels(hints.channels, len(names)) if hints.channels else read_channels(names, where)
+    return given_channels(hints.channels, len(names)) if hints.channels else read_channels(names, where, model)
 
 
 def _labels(dataset: Mapping[str, Any], where: str) -> Labels:

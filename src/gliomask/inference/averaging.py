@@ -1,4 +1,4 @@
-"""The mean of several models' probabilities for one case, on the grid of its images."""
+"""Several models as one: their common plan, and the mean of their probabilities for a case, on its images' grid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,29 @@ from gliomask.inference.postprocessing import class_masks, region_probabilities,
 from gliomask.inference.preprocessing import Prepared, onto_frame, restore
 from gliomask.inference.windows import Inference, OnPart, Predictor, Window, report_part
 from gliomask.model.plan import Plan
+from gliomask.model.sampling import Origin
 from gliomask.volume import Volume, reorient
+
+_OWN = Origin(made_with="gliomask")
+
+
+def common_plan(models: Sequence[Predictor]) -> Plan:
+    """Return the first model's plan with all sequences that any of the models uses, and where all of them come from.
+
+    Raises:
+        InputError: There is no model, or the models have different regions.
+    """
+    if not models:
+        raise InputError("no model was given.")
+    first, *others = models
+    for other in others:
+        if other.plan.regions != first.plan.regions:
+            raise InputError(
+                f"{other.name}: predicts {', '.join(other.plan.regions)}, but {first.name} predicts "
+                f"{', '.join(first.plan.regions)}. Only models with the same regions can be averaged."
+            )
+    modalities = tuple(dict.fromkeys(m for member in models for m in member.plan.modalities))
+    return first.plan.model_copy(update={"modalities": modalities, "origin": _common_origin(models)})
 
 
 def mean_probabilities(
@@ -60,6 +82,19 @@ def decide(logits: NDArray[np.float32], plan: Plan) -> tuple[NDArray[np.float32]
     classes = softmax(logits)
     found = region_probabilities(classes, plan.classes, plan.regions, plan.postprocessing)
     return found, class_masks(classes, plan.classes, plan.regions)
+
+
+def _common_origin(models: Sequence[Predictor]) -> Origin | None:
+    """Return where the models come from; None if gliomask trained all of them."""
+    origins = list(dict.fromkeys(member.plan.origin or _OWN for member in models))
+    if origins == [_OWN]:
+        return None
+    texts = (
+        (getattr(origin, field) for origin in origins if getattr(origin, field))
+        for field in ("made_with", "license", "cite")
+    )
+    made_with, terms, cite = ("; ".join(dict.fromkeys(each)) for each in texts)
+    return Origin(made_with=made_with[:500], license=terms[:500], cite=cite[:2000])
 
 
 def _channels(logits: NDArray[np.float32], plan: Plan, classes: Sequence[str]) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from gliomask.cases import MODALITIES, Case, find_cases, read_case
 from gliomask.errors import InputError, describe
 from gliomask.execution import ahead
 from gliomask.files import replacing
-from gliomask.inference.averaging import mean_probabilities
+from gliomask.inference.averaging import common_plan, mean_probabilities
 from gliomask.inference.cross_check import can_cross_check, compare_with_flair
 from gliomask.inference.memory import is_lack_of_memory
 from gliomask.inference.plausibility import find_unusual
@@ -264,7 +264,7 @@ def predict_cases(
         InputError: The convention, the precision or the models are not valid, which concerns all cases.
     """
     models = list(model) if isinstance(model, Sequence) else [model]
-    plan = _common_plan(models)
+    plan = common_plan(models)
     name = get_convention(convention or plan.convention).name
     plans = [member.plan for member in models]
     with closing(ahead(partial(_ready_or_error, plans), cases, threads=1)) as coming:
@@ -306,7 +306,7 @@ def predict_in_turn(
             ready = _read(plans, case)
         with computing:
             models = load()
-            plan = _common_plan(models)
+            plan = common_plan(models)
             return _answer(models, plan, ready, inference, get_convention(convention or plan.convention).name, on_part)
     except Exception as error:
         raise case_error(case, error) from error
@@ -404,21 +404,6 @@ def case_error(case: Case, error: Exception) -> InputError:
     if found is not error:
         found.__cause__ = error
     return found
-
-
-def _common_plan(models: Sequence[Predictor]) -> Plan:
-    """Return the first model's plan with all sequences that any of the models uses."""
-    if not models:
-        raise InputError("no model was given.")
-    first, *others = models
-    for other in others:
-        if other.plan.regions != first.plan.regions:
-            raise InputError(
-                f"{other.name}: predicts {', '.join(other.plan.regions)}, but {first.name} predicts "
-                f"{', '.join(first.plan.regions)}. Only models with the same regions can be averaged."
-            )
-    modalities = tuple(dict.fromkeys(m for member in models for m in member.plan.modalities))
-    return first.plan.model_copy(update={"modalities": modalities})
 
 
 def _inspect(case: Case, images: Volume, plan: Plan) -> tuple[str, ...]:
