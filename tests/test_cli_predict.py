@@ -103,6 +103,18 @@ def test_a_new_model_makes_every_mask_again(place: Place) -> None:
     assert place.changed_by() == set()
 
 
+def test_masks_of_another_model_are_kept_on_request(place: Place) -> None:
+    """With the number of them; other reasons to compute a mask again remain."""
+    place.make_model(seed=2)
+    before = place.times()
+    status, said = place.predict("--model-changed", "keep")
+    assert (status, "3 of them were made by another model" in said, place.times()) == (0, True, before)
+    place.file(1).unlink()
+    place.predict("--model-changed", "keep")
+    assert {n for n in range(3) if place.times()[place.file(n).name] != before[place.file(n).name]} == {1}
+    assert place.predict("--model-changed", "perhaps")[0] == 2
+
+
 @pytest.mark.parametrize(
     "options", [("--window", "whole"), ("--tta",), ("--precision", "fp32"), ("--labels", "brats2023")]
 )

@@ -10,11 +10,23 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from socket import gethostname
 
 import pytest
+from filelock import SoftFileLease
 
+from gliomask import files
 from gliomask.errors import InputError
-from gliomask.files import check_writable, clear_partials, one_writer, replacing, write_bytes, write_text
+from gliomask.files import (
+    HeldError,
+    check_writable,
+    claimed,
+    clear_partials,
+    one_writer,
+    replacing,
+    write_bytes,
+    write_text,
+)
 
 
 @pytest.mark.parametrize("old", [None, b"old"])
@@ -188,3 +200,39 @@ def test_partial_files_of_killed_processes_are_cleared_and_living_ones_are_not(t
         assert partial.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["mask.nii"]
     assert clear_partials(tmp_path / "not there") == 0
+
+
+def test_a_claim_is_held_by_one_and_names_its_owner(tmp_path: Path) -> None:
+    """It leaves no file, and does not exclude other names."""
+    held = pytest.raises(HeldError, match=rf"process {os.getpid()} on ")
+    with claimed(tmp_path, "a"), claimed(tmp_path, "b"), held, claimed(tmp_path, "a"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_claim_of_another_host_is_taken_over_when_it_falls_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it is renewed, it is respected, although no lock of this host is held."""
+    monkeypatch.setattr(files, "LEASE_SECONDS", 1.5)
+    other = SoftFileLease(tmp_path / ".claim-a.lock", lease_duration=1.5, thread_local=False)
+    other.acquire()
+    with pytest.raises(HeldError, match="is writing it"), claimed(tmp_path, "a", wait_seconds=2.5):
+        pass
+    other._stop_heartbeat()
+    record = (tmp_path / ".claim-a.lock").read_text()
+    (tmp_path / ".claim-a.lock").write_text(record.replace(gethostname(), "elsewhere"))
+    with claimed(tmp_path, "a", wait_seconds=10):
+        pass
+    assert not [path for path in tmp_path.iterdir() if path.name == ".claim-a.lock"]
+
+
+def test_a_claim_without_an_owner_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was killed in the moment of making it leaves an empty file."""
+    monkeypatch.setattr(files, "_LONGEST_CLAIM", 0.1)
+    (tmp_path / ".claim-a.lock").touch()
+    with claimed(tmp_path, "a"):
+        pass
+    (tmp_path / ".claim-b.lock").touch()
+    clear_partials(tmp_path)
+    assert list(tmp_path.iterdir()) == []

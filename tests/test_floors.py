@@ -128,6 +128,22 @@ def test_a_library_stays_in_its_rooms(library: str) -> None:
     assert users == LIBRARIES[library]
 
 
+def test_one_room_has_the_pools_of_threads_and_processes() -> None:
+    """All others give their cases to `map_cases` or `ahead`, so that limits, Ctrl-C and failures are treated once."""
+    pools = {"concurrent.futures", "multiprocessing", "joblib"}
+    users = {file for file, tree in files().items() if any(n.startswith(tuple(pools)) for n in imported(tree))}
+    # `tuning` searches rules in processes that work on one case for many rounds.
+    assert users == {"execution/threads.py", "execution/processes.py", "tuning/fit.py"}
+
+
+def test_only_the_cores_that_may_be_used_are_counted() -> None:
+    """`os.cpu_count` is the machine's number of cores, not the process's; see `usable_cores`."""
+    users = {
+        file for file, tree in files().items() for node in ast.walk(tree) if getattr(node, "attr", "") == "cpu_count"
+    }
+    assert users == {"execution/cores.py", "inference/openvino_engine.py"}  # the latter compares the two
+
+
 def test_only_these_files_need_torch_to_be_loaded() -> None:
     """Importing any other file works without torch; OpenVINO has one such file and matplotlib none."""
     loads = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -23,6 +24,10 @@ _CLAIM = ".claim-"
 _LONGEST_WRITE = 300.0
 # A claim that its owner has not renewed for so long is taken over; it is renewed three times in that time.
 LEASE_SECONDS = 120.0
+
+
+# Writing the owner into a new claim takes milliseconds, also on a slow file system.
+_LONGEST_CLAIM = 2.0
 
 
 class HeldError(InputError):
@@ -130,6 +135,7 @@ def claimed(folder: Path, name: str, *, wait_seconds: float = 0.0) -> Iterator[N
         path = folder / f"{_CLAIM}{name}.lock"
         lease = SoftFileLease(path, lease_duration=LEASE_SECONDS, timeout=wait_seconds, thread_local=False)
         try:
+            _remove_empty(path)
             lease.acquire()
         except Timeout:
             raise HeldError(
@@ -143,6 +149,17 @@ def claimed(folder: Path, name: str, *, wait_seconds: float = 0.0) -> Iterator[N
             yield
         finally:
             lease.release()
+
+
+def _remove_empty(claim: Path) -> None:
+    """Remove a claim without an owner, which a process leaves that was killed in the moment of making it."""
+    with suppress(FileNotFoundError):
+        before = claim.stat()
+        if before.st_size == 0:
+            time.sleep(_LONGEST_CLAIM)
+            now = claim.stat()
+            if (now.st_ino, now.st_size) == (before.st_ino, 0):
+                claim.unlink()
 
 
 def _owner(lease: SoftFileLease) -> str:

@@ -36,10 +36,13 @@ def answer_request(
     return {"space": space, "preparation": describe_request(study, settings), **prediction_settings}
 
 
-def find_answer(path: Path, request: Mapping[str, Any], *, probabilities: bool) -> tuple[bool, str]:
+def find_answer(
+    path: Path, request: Mapping[str, Any], *, probabilities: bool, any_model: bool = False
+) -> tuple[bool, str]:
     """Return whether the mask at a path is kept, and the reason where it is replaced or was changed by hand.
 
-    It is kept if its JSON says that it was made for the same request, and all that is wanted is whole.
+    It is kept if its JSON says that it was made for the same request, with `any_model` by whatever model, and all that
+    is wanted is whole.
     """
     if not path.exists():
         return False, ""
@@ -52,7 +55,8 @@ def find_answer(path: Path, request: Mapping[str, Any], *, probabilities: bool) 
         return True, "the mask was changed after it was written; it is kept (--overwrite replaces it)"
     before = facts.get("request")
     before = before if isinstance(before, dict) else {}
-    if others := sorted(name for name, value in request.items() if before.get(name) != value):
+    compared = {name: value for name, value in request.items() if not (any_model and name == "models")}
+    if others := sorted(name for name, value in compared.items() if before.get(name) != value):
         return False, f"it was made with another {', '.join(others)}"
     if probabilities and not is_readable(beside(path, "_probabilities.nii.gz")):
         return False, "its probabilities are missing or damaged"

@@ -1,17 +1,11 @@
-"""One study prepared in a process of its own: a crash or a full memory there affects only that study."""
+"""One study prepared and written as a case, and the record of how that was done."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -28,6 +22,7 @@ from gliomask.acquisition.preprocess import (
 from gliomask.acquisition.study import Series, Study
 from gliomask.cases import Case, Source
 from gliomask.errors import InputError, describe
+from gliomask.execution import Where, given_cores, usable_cores
 from gliomask.files import one_writer, write_text
 from gliomask.inference.record import digest_of, fingerprint
 from gliomask.inspection import misnamed, take_samples
@@ -191,64 +186,37 @@ def prepared_before(study: Study, folder: Path, settings: PreprocessSettings) ->
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """Processes that prepare studies; see `preparing`."""
+class PrepareStudy:
+    """Prepares studies as cases in a folder; for `map_cases`, in processes.
 
-    _pool: ProcessPoolExecutor
-    _native_masks: bool
-
-    def submit(self, study: Study, folder: Path, settings: PreprocessSettings) -> Future[PreparedStudy]:
-        """Have a study prepared as `prepare_study` does it; see `outcome`."""
-        return self._pool.submit(prepare_study, study, folder, settings, native_masks=self._native_masks)
-
-    def close(self) -> None:
-        """Take no more studies. The processes end, and free their memory, as soon as the last one is prepared."""
-        self._pool.shutdown(wait=False)
-
-
-@contextmanager
-def preparing(workers: int, *, native_masks: bool = False) -> Iterator[Workshop]:
-    """Give a workshop that prepares studies in processes of their own, `workers` of them at a time.
-
-    Greedy writes to the standard output of its process, which is closed there. A process ends when the one that started
-    it does, however that ended.
+    A crash or a full memory in a process affects only its study, and Greedy writes to the standard output of its
+    process, which is closed there.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
+
+    folder: Path
+    """Each study gets a folder in it, named by its id."""
+    settings: PreprocessSettings
+    native_masks: bool = False
+    keep: bool = False
+    """Keep what was prepared before from the same images in the same way."""
+
+    def __call__(self, study: Study) -> PreparedStudy:
+        """Return the prepared study.
+
+        Raises:
+            InputError: It could not be prepared; it is named.
+        """
+        place = self.folder / study.id
+        settings = replace(self.settings, threads=self.settings.threads or given_cores())
         try:
-            yield Workshop(pool, native_masks)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            before = prepared_before(study, place, settings) if self.keep else None
+            return before or prepare_study(study, place, settings, native_masks=self.native_masks)
+        except InputError:
             raise
+        except Exception as error:
+            raise InputError(f"{study.id}: could not be prepared: {describe(error)}") from error
 
 
-def outcome(study: Study, future: Future[PreparedStudy]) -> PreparedStudy | InputError:
-    """Wait for a study and return what was prepared, or an error that names it, whatever went wrong."""
-    try:
-        return future.result()
-    except InputError as error:
-        return error
-    except BrokenProcessPool:
-        return InputError(f"{study.id}: its process has ended without an answer. Too little memory?")
-    except Exception as error:
-        return InputError(f"{study.id}: could not be prepared: {describe(error)}")
-
-
-def workers_for(studies: Sequence[Study], cores: int) -> int:
-    """Return how many studies are prepared at a time: one for every two cores, as each uses two."""
-    return max(1, min(len(studies), cores // 2))
-
-
-def _begin() -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Wait for the process that started this one, and end this one then: a killed parent shuts no pool down."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def place_to_prepare(studies: Sequence[Study], where: Where) -> Where:
+    """Return where studies are prepared: in processes of this machine, one for every two cores, as each uses two."""
+    return replace(where, processes=True, at_once=max(1, min(len(studies), usable_cores() // 2)))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.acquisition.alignment import Alignment, carry
-from gliomask.execution import usable_cores
+from gliomask.execution import ahead
 from gliomask.volume import Box, Grid, Volume, bounding_box
 
 Mask = NDArray[np.bool_]
@@ -34,8 +33,7 @@ def carry_all(
         whole[box] = carry(Volume(volume.data[:1], volume.affine), alignment.to_native[name], part).data[0]
         return whole
 
-    with ThreadPoolExecutor(threads or usable_cores()) as pool:
-        return dict(zip(volumes, pool.map(carried, volumes), strict=True))
+    return dict(zip(volumes, ahead(carried, volumes, threads), strict=True))
 
 
 def box_of_masks(masks: Mapping[str, Volume], alignment: Alignment) -> Box:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,7 +56,7 @@ def check(
     """
     from gliomask.cases import check_case
     from gliomask.cli.check_raw import check_raw_studies, show_unprepared
-    from gliomask.execution import usable_cores
+    from gliomask.execution import ahead
     from gliomask.inspection import inspect_channels
 
     found = _survey(folder)
@@ -67,8 +66,8 @@ def check(
     cases, unsettled = _settle_conventions(found.cases, labels)
     inspect = partial(_check_or_fault, partial(check_case, inspect=inspect_channels))
     reports: list[CaseReport] = []
-    with progress("checking", len(cases)) as bar, ThreadPoolExecutor(usable_cores()) as pool:
-        for report in pool.map(inspect, cases):
+    with progress("checking", len(cases)) as bar:
+        for report in ahead(inspect, cases):
             reports.append(report)
             advance(bar)
     checked = _Checked(found, reports, unsettled)

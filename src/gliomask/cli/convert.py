@@ -24,7 +24,7 @@ from gliomask.cli.console import (
     tell,
     warn,
 )
-from gliomask.cli.options import Labels, Output, Threads
+from gliomask.cli.options import Cluster, Labels, Output, Threads, Workers, where_of
 
 if TYPE_CHECKING:
     from gliomask.cases import Case
@@ -82,6 +82,8 @@ def convert(
     split: _Split = None,
     overwrite: _Overwrite = False,
     threads: Threads = None,
+    workers: Workers = None,
+    cluster: Cluster = None,
 ) -> None:
     """Write cases in the layout of other tools: other names, channels and label numbers, the same voxels.
 
@@ -93,6 +95,7 @@ def convert(
     from gliomask.files import check_writable
 
     get_target(layout)
+    where = where_of(workers, cluster)
     found = survey(data)
     show_notes(found)
     if not found.cases:
@@ -105,7 +108,7 @@ def convert(
     splits = _read_splits(data, split, {old.id: new.id for old, new in zip(as_found, cases, strict=True)}, cases)
     with progress("converting", len(cases)) as bar:
         outcome = convert_dataset(
-            cases, output, settings, overwrite=overwrite, threads=threads, on_case=lambda _: advance(bar)
+            cases, output, settings, overwrite=overwrite, threads=threads, on_case=lambda _: advance(bar), where=where
         )
     if splits:
         _write_splits(output, splits, outcome)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gliomask.cli.console import advance, clear_stale, end_batch, listed, out, progress, show_passed_over, warn
-from gliomask.cli.options import Dpi, FigureFormat, Labels, Theme, figure_style
+from gliomask.cli.options import Cluster, Dpi, FigureFormat, Labels, Theme, Workers, figure_style, where_of
 from gliomask.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def evaluate(
     image_format: FigureFormat = "png",
     dpi: Dpi = 110,
     theme: Theme = "light",
+    workers: Workers = None,
+    cluster: Cluster = None,
 ) -> None:
     """Score predictions as the BraTS challenge of any year does: by case and region, with a summary.
 
@@ -98,6 +100,7 @@ def evaluate(
     from gliomask.files import check_writable
     from gliomask.parquet import require_parquet
 
+    where = where_of(workers, cluster)
     known = (".csv", ".json") if compare else (".csv", ".json", ".md", ".tex", ".parquet")
     endings = [path for path in output or () if path.suffix.lower() not in known]
     if endings:  # reported before the work rather than after it
@@ -126,6 +129,7 @@ def evaluate(
             ignore_extra=ignore_extra,
             edited=edited,
             on_case=lambda _: advance(bar),
+            where=where,
         )
     if total == 1 and found.problems and not matched.problems:
         raise InputError(str(found.problems[0]))

@@ -123,6 +123,7 @@ _CHOICES = {
     "--window": ("auto", "whole", "sliding"),
     "--precision": ("auto", "bf16", "fp16", "fp32"),
     "--engine": ("auto", "openvino", "torch"),
+    "--model-changed": ("redo", "keep"),
 }
 
 

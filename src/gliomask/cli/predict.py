@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import end_batch, note, show_notes
+from gliomask.cli.console import end_batch, show_notes
 from gliomask.cli.options import (
     Cluster,
     Device,
@@ -22,10 +22,10 @@ from gliomask.cli.options import (
     Threads,
     Window,
     Workers,
-    choose,
     where_of,
 )
-from gliomask.cli.predict_case import Models, PredictCase
+from gliomask.cli.predict_case import PredictCase
+from gliomask.cli.predict_how import How
 from gliomask.cli.raw import Wishes, make_settings, predict_studies, raw_studies
 from gliomask.cli.raw_options import (
     N4,
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from gliomask.execution import Where
     from gliomask.inference.prediction import Prediction
     from gliomask.inference.record import Wanted
-    from gliomask.inference.windows import Inference
-    from gliomask.model.plan import Plan
 
 EXAMPLES = """
 **Examples**
@@ -136,6 +134,13 @@ _Overwrite = Annotated[
         "the same options, or if it was edited since; all others are computed again.",
     ),
 ]
+_ModelChanged = Annotated[
+    str,
+    typer.Option(
+        "--model-changed",
+        help="What is done with masks that another model made: redo computes them again, keep keeps them.",
+    ),
+]
 _Raw = Annotated[
     bool,
     typer.Option(
@@ -183,6 +188,7 @@ def predict(
     cross_check: _CrossCheck = False,
     precision: Precision = "auto",
     overwrite: _Overwrite = False,
+    model_changed: _ModelChanged = "redo",
     device: Device = "auto",
     engine: Engine = "auto",
     threads: Threads = None,
@@ -211,14 +217,14 @@ def predict(
     source, more_models = _source_and_models(source, files, more or [])
     paths: list[Path | None] = [*(model or []), *more_models]
     where = where_of(workers, cluster, gpus_per_worker)
-    how = _How(tuple(paths or [None]), window, tta, precision, device, engine, threads, cross_check)
+    how = How(tuple(paths or [None]), window, tta, precision, device, engine, threads, cross_check, model_changed)
     if raw:
         from gliomask.exchange import check_outputs
 
         settings = make_settings(atlas, skull_strip, register, threads, n4=n4)
         if picture or show:
             raise InputError("--picture and --show do not go with --raw: use --report.")
-        raw_wanted = how.wanted(labels, probabilities=save_probabilities, picture=False, redraw=False)
+        raw_wanted = how.wanted(labels, probabilities=save_probabilities)
         outputs = _outputs(output_type)
         wishes = Wishes(
             space,
@@ -231,10 +237,11 @@ def predict(
             outputs,
             segments,
             report,
+            raw_wanted.any_model,
         )
         check_outputs(outputs, segments, space)  # before the images are looked for
         with raw_studies(source, files, output, by_patient=by_patient) as studies:
-            predict_studies(studies, output, settings, how.models(raw_wanted), wishes)
+            predict_studies(studies, output, settings, how.models(raw_wanted), wishes, where)
         return
     if _outputs(output_type) != ("nifti",):
         raise InputError("--output-type needs --raw, and DICOM images that a DICOM object can refer to.")
@@ -261,64 +268,10 @@ def _outputs(words: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in words.split(",") if word.strip())
 
 
-@dataclass(frozen=True)
-class _How:
-    """How masks are computed, as the options say."""
-
-    paths: tuple[Path | None, ...]
-    window: str
-    mirror: bool
-    precision: str
-    device: str
-    engine: str
-    threads: int | None
-    cross_check: bool
-
-    def inference(self) -> Inference:
-        from gliomask.inference.windows import Inference
-
-        window, precision = choose("--window", self.window), choose("--precision", self.precision)
-        return Inference(window, self.mirror, precision, self.cross_check)  # type: ignore[arg-type]
-
-    def models(self, wanted: Wanted) -> Models:
-        from gliomask.model.file import SHIPPED
-
-        names = tuple(SHIPPED if path is None else str(path) for path in self.paths)
-        engine = choose("--engine", self.engine)
-        digests = tuple(wanted.settings["models"])
-        return Models(self.paths, names, digests, self.inference(), self.device, engine, self.threads)
-
-    def note_mirrors(self, plans: Sequence[Plan]) -> None:
-        """Say what a program that made a network would do by default, where it is not done here."""
-        # Only nnU-Net mirrors windows, and does it by default; MONAI does not mirror.
-        made_elsewhere = [plan for plan in plans if plan.origin is not None and plan.windows.mirror_windows]
-        counts = {2 ** len(plan.mirror_axes) for plan in made_elsewhere if plan.mirror_axes}
-        if counts and not self.mirror:
-            note(
-                f"the program that trained this network averages over {max(counts)} mirror images by default, which "
-                f"takes {max(counts)} times as long. For the same, add --tta."
-            )
-
-    def wanted(self, labels: str | None, *, probabilities: bool, picture: bool, redraw: bool) -> Wanted:
-        """Return what makes an existing mask the right one; reads the model files, but no weights."""
-        from gliomask.foreign import model_digest, read_plan
-        from gliomask.inference.record import Wanted, describe_settings
-        from gliomask.labels import get_convention
-        from gliomask.model.file import find_model
-
-        inference, files = self.inference(), [find_model(path) for path in self.paths]
-        plans = [read_plan(file) for file in files]
-        self.note_mirrors(plans)
-        convention = get_convention(labels or plans[0].convention).name
-        modalities = tuple(dict.fromkeys(name for plan in plans for name in plan.modalities))
-        settings = describe_settings([model_digest(file) for file in files], inference, convention)
-        return Wanted(settings, modalities, probabilities, picture, redraw)
-
-
 def _predict(
     cases: Sequence[Case],
     output: Path,
-    how: _How,
+    how: How,
     wanted: Wanted,
     sequences: tuple[str, ...],
     where: Where,

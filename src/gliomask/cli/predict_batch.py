@@ -100,6 +100,8 @@ def report_work(work: Sequence[Work], output: Path) -> None:
     if kept:
         which = f"all {len(work)} masks" if len(kept) == len(work) else f"{len(kept)} of {len(work)} masks"
         out.print(f"{which} in {output} are up to date and kept (--overwrite makes them again)")
+    if others := sum(each.state.other_model for each in kept):
+        note(f"{others} of them were made by another model and are kept as --model-changed keep asks")
     for each in kept:
         if each.state.reason:
             warn(f"{each.case.id}: {each.state.reason}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gliomask.cli.console import advance, counted, end_batch, out, progress, show_notes, with_masks
-from gliomask.cli.options import Labels, Modalities, Output, Threads
+from gliomask.cli.options import Cluster, Labels, Modalities, Output, Threads, Workers, where_of
 
 EXAMPLES = """
 **Examples**
@@ -28,6 +28,8 @@ def prepare(
     ] = None,
     labels: Labels = None,
     threads: Threads = None,
+    workers: Workers = None,
+    cluster: Cluster = None,
 ) -> None:
     """Prepare cases for training: crop them to the brain and store them as memory-mapped arrays, using all cores.
 
@@ -40,6 +42,7 @@ def prepare(
     from gliomask.training.cache import build_cache
     from gliomask.training.cubes import write_crops
 
+    where = where_of(workers, cluster)
     check_writable(output)
     found = survey(cases)
     show_notes(found)
@@ -53,10 +56,14 @@ def prepare(
     )
     with progress("preparing", len(usable)) as bar:
         if crop is None:
-            prepared, problems = build_cache(usable, output, plan, threads=threads, on_case=lambda _: advance(bar))
+            prepared, problems = build_cache(
+                usable, output, plan, threads=threads, on_case=lambda _: advance(bar), where=where
+            )
             done = len(prepared)
         else:
-            crops, problems = write_crops(usable, output, plan, crop, threads=threads, on_case=lambda _: advance(bar))
+            crops, problems = write_crops(
+                usable, output, plan, crop, threads=threads, on_case=lambda _: advance(bar), where=where
+            )
             done = len(crops)
     if not done:
         end_batch([*found.problems, *problems], done)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gliomask.cli.options import Output, Threads
+from gliomask.cli.options import Cluster, Output, Threads, Workers, where_of
 from gliomask.cli.raw import PreparationWishes, make_settings, prepare_all, raw_studies
 from gliomask.cli.raw_options import N4, PANEL, Atlas, ByPatient, KeepUids, Register, SkullStrip, Strict
 
@@ -73,6 +73,8 @@ def preprocess(
     keep_uids: KeepUids = False,
     overwrite: _Overwrite = False,
     threads: Threads = None,
+    workers: Workers = None,
+    cluster: Cluster = None,
 ) -> None:
     """Align raw images of examinations, take off the skull, and write them as BraTS cases at 1 mm.
 
@@ -83,4 +85,4 @@ def preprocess(
     settings = make_settings(atlas, skull_strip, register, threads, n4=n4)
     named = {name: series for name, series in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if series}
     with raw_studies(source, named, output, by_patient=by_patient) as studies:
-        prepare_all(studies, output, settings, wishes)
+        prepare_all(studies, output, settings, wishes, where_of(workers, cluster))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gliomask.cli.console import end_batch, note, out, progress, warn
 from gliomask.cli.series_table import show_study
 from gliomask.cli.tables import Tables
-from gliomask.errors import InputError, describe, unknown_name
+from gliomask.errors import InputError, unknown_name
+from gliomask.execution import HERE, Where, map_cases
 
 if TYPE_CHECKING:
     from gliomask.acquisition.prepare_study import PreparedStudy
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from gliomask.acquisition.study import Study
     from gliomask.cases import Problem
     from gliomask.cli.predict_case import Models
-    from gliomask.inference.prediction import Prediction
+    from gliomask.cli.raw_answer import Answered
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,14 @@ class Wishes:
     """See `exchange.SEGMENT_CHOICES`."""
     report: bool = False
     """Whether the report and the quality page are wanted."""
+    any_model: bool = False
+    """Keep a mask although another model made it."""
+
+    def is_kept(self, mask: Path, request: Mapping[str, Any]) -> tuple[bool, str]:
+        """Return whether a mask is kept, and the reason; see `find_answer`."""
+        from gliomask.acquisition.answer import find_answer
+
+        return find_answer(mask, request, probabilities=self.probabilities, any_model=self.any_model)
 
 
 def make_settings(atlas: str, skull_strip: str, register: str, threads: int | None, *, n4: bool) -> PreprocessSettings:
@@ -159,37 +166,33 @@ def prepare_all(
     folder: Path,
     settings: PreprocessSettings,
     wishes: PreparationWishes,
+    where: Where = HERE,
 ) -> None:
     """Prepare studies as cases in a folder, each in a process of its own, and end as a batch does."""
-    from gliomask.acquisition.prepare_study import outcome, prepared_before, preparing, workers_for
+    from gliomask.acquisition.prepare_study import PrepareStudy, place_to_prepare, prepared_before
     from gliomask.acquisition.table import write_study_record
     from gliomask.cases import Problem
-    from gliomask.execution import usable_cores
 
     problems: list[Problem] = []
-    kept = 0
-    workers = workers_for(studies, usable_cores())
-    with progress("preparing", len(studies)) as bar, preparing(workers, native_masks=wishes.native_masks) as workshop:
-        waiting = []
+    to_do = []
+    with progress("preparing", len(studies)) as bar:
         for study in studies:
             if not wishes.overwrite and prepared_before(study, folder / study.id, settings):
-                kept += 1
                 _complete(study, folder / study.id, wishes)
                 bar.advance(bar.tasks[0].id)
             else:
-                waiting.append((study, workshop.submit(study, folder / study.id, settings)))
-        workshop.close()
-        for study, future in waiting:
-            found = outcome(study, future)
+                to_do.append(study)
+        prepare = PrepareStudy(folder, settings, wishes.native_masks)
+        for study, found in map_cases(prepare, to_do, place_to_prepare(to_do, where)):
             bar.advance(bar.tasks[0].id)
             if isinstance(found, InputError):
                 problems.append(Problem(study.id, str(found).removeprefix(f"{study.id}: ")))
                 continue
-            write_study_record(study, found.folder, keep_uids=wishes.keep_uids)
-            say_prepared(found)
+            write_study_record(study, folder / study.id, keep_uids=wishes.keep_uids)
+            say_prepared(found, folder / study.id)
             if wishes.strict and found.warnings:
                 problems.append(Problem(study.id, f"looks poor: {found.warnings[0]}"))
-    if kept:
+    if kept := len(studies) - len(to_do):
         out.print(
             f"{kept} of {len(studies)} studies were prepared before and are kept (--overwrite prepares them again)"
         )
@@ -207,11 +210,11 @@ def _complete(study: Study, folder: Path, wishes: PreparationWishes) -> None:
         write_native_masks(study.id, folder)
 
 
-def say_prepared(found: PreparedStudy) -> None:
+def say_prepared(found: PreparedStudy, folder: Path) -> None:
     """Print where a prepared study lies, how long it took, and what calls for a look."""
     _say(found.case.id, found.notes, found.warnings)
     names = ", ".join(found.case.images)
-    out.print(f"{found.folder}: {names} ({sum(found.seconds.values()):.1f} s)")
+    out.print(f"{folder}: {names} ({sum(found.seconds.values()):.1f} s)")
 
 
 def predict_studies(
@@ -220,6 +223,7 @@ def predict_studies(
     settings: PreprocessSettings,
     models: Models,
     wishes: Wishes,
+    where: Where = HERE,
 ) -> None:
     """Prepare, predict and write every study; one is prepared while another is predicted; end as a batch does.
 
@@ -227,10 +231,8 @@ def predict_studies(
         InputError: The only study failed, or what is wanted cannot be written of these studies.
     """
     from gliomask.acquisition.answer import answer_request
-    from gliomask.acquisition.places import PREPARED_FOLDER
-    from gliomask.acquisition.prepare_study import outcome, prepared_before, preparing, workers_for
+    from gliomask.cli.raw_answer import AnswerStudy, answers_here, write_others
     from gliomask.exchange import check_outputs
-    from gliomask.execution import usable_cores
     from gliomask.inference.record import FOREIGN, is_foreign
 
     check_outputs(wishes.outputs, wishes.segments, wishes.space, studies)
@@ -242,97 +244,38 @@ def predict_studies(
         done = len(own) - len(to_do)
         out.print(f"{done} of {len(studies)} masks are in {output} already (--overwrite makes them again)")
     waits = {study.id for study in to_do}
-    failed = {study.id: _write_others(study, output, wishes) for study in own if study.id not in waits}
+    failed: dict[str, InputError | None] = {}
+    for study in own:
+        if study.id not in waits:
+            failed[study.id] = _tell(study, write_others(study, output, wishes))
     failed |= {case_id: InputError(FOREIGN) for case_id in sorted(foreign)}
     files = {study.id: [path for series in study.chosen.values() for path in series.files] for study in studies}
     tables = Tables(output, files)
-    if not to_do:
-        tables.end(_problems(failed))
-        _end(_problems(failed), studies, len(studies) - len(_problems(failed)))
-        return
-    from gliomask.inference.prediction import predict
-
-    ask = partial(predict, models.load(), inference=models.inference)
-    with progress("predicting", len(to_do)) as bar, preparing(workers_for(to_do, usable_cores())) as workshop:
-        waiting = []
-        for study in to_do:
-            folder = output / PREPARED_FOLDER / study.id
-            before = None if wishes.overwrite else prepared_before(study, folder, settings)
-            waiting.append((study, before or workshop.submit(study, folder, settings)))
-        workshop.close()
-        for study, coming in waiting:
-            prepared = outcome(study, coming) if isinstance(coming, Future) else coming
-            if isinstance(prepared, InputError):
-                failed[study.id] = prepared
-            else:
-                failed[study.id] = _predict(study, prepared, output, ask, wishes, requests[study.id])
-            bar.advance(bar.tasks[0].id)
-            tables.update()
+    if to_do:
+        answer = AnswerStudy(output, settings, models, wishes, requests)
+        with progress("predicting", len(to_do)) as bar:
+            found = answers_here(answer, to_do) if where.is_here else map_cases(answer, to_do, where)
+            for study, answered in found:
+                failed[study.id] = answered if isinstance(answered, InputError) else _tell(study, answered)
+                bar.advance(bar.tasks[0].id)
+                tables.update()
     problems = _problems(failed)
     tables.end(problems)
     _end(problems, studies, len(studies) - len(problems))
+
+
+def _tell(study: Study, answered: Answered) -> InputError | None:
+    """Print what became of a study, and return the reason if something is missing."""
+    _say(study.id, answered.notes, answered.warnings)
+    for text in answered.lines:
+        out.print(text)
+    return answered.error
 
 
 def _problems(failed: Mapping[str, InputError | None]) -> list[Problem]:
     from gliomask.cases import Problem
 
     return [Problem(name, str(error).removeprefix(f"{name}: ")) for name, error in failed.items() if error is not None]
-
-
-def _write_others(study: Study, output: Path, wishes: Wishes) -> InputError | None:
-    """Write what is wanted beside a mask and is missing, DICOM files and pages, or return why that failed."""
-    from gliomask.exchange import write_outputs
-
-    try:
-        written = write_outputs(study, output / f"{study.id}.nii.gz", wishes.outputs, wishes.segments)
-    except Exception as error:
-        return InputError(f"has a mask, but its DICOM files could not be written: {describe(error)}")
-    if written:
-        out.print(f"{study.id}: wrote {', '.join(path.name for path in written)}")
-    if wishes.report and not (output / f"{study.id}.html").is_file():
-        return _report(study, output, wishes)
-    return None
-
-
-def _report(study: Study, output: Path, wishes: Wishes) -> InputError | None:
-    from gliomask.cli.raw_pages import report_study
-
-    error = report_study(study, output, labels=wishes.labels)
-    return error and InputError(f"has a mask, but no report: {str(error).removeprefix(f'{study.id}: ')}")
-
-
-def _predict(
-    study: Study,
-    prepared: PreparedStudy,
-    output: Path,
-    predict: Callable[..., Prediction],
-    wishes: Wishes,
-    request: Mapping[str, Any],
-) -> InputError | None:
-    from gliomask.acquisition.answer import write_answer
-    from gliomask.acquisition.places import PAGE_ENDINGS
-    from gliomask.acquisition.table import write_study_record
-    from gliomask.exchange import remove_outputs
-
-    try:
-        write_study_record(study, prepared.folder, keep_uids=wishes.keep_uids)
-        found = predict(prepared.case, convention=wishes.labels)
-        path = output / f"{study.id}.nii.gz"
-        remove_outputs(path)
-        for ending in PAGE_ENDINGS:  # the pages of an earlier mask
-            (output / f"{study.id}{ending}").unlink(missing_ok=True)
-        volumes = write_answer(study, prepared, found, path, request=request, probabilities=wishes.probabilities)
-    except InputError as error:
-        return error
-    except Exception as error:
-        return InputError(describe(error))
-    _say(study.id, prepared.notes, (*prepared.warnings, *found.warnings))
-    text = ", ".join(f"{region} {volume:.1f} mL" for region, volume in volumes.items())
-    out.print(f"{path}: {text} ({sum(prepared.seconds.values()):.1f} s to prepare, {found.seconds:.1f} s)")
-    failed = _write_others(study, output, wishes)
-    if failed is None and wishes.strict and prepared.warnings:
-        return InputError(f"looks poor: {prepared.warnings[0]}")
-    return failed
 
 
 def _say(case_id: str, notes: Sequence[str], warnings: Sequence[str]) -> None:
@@ -344,9 +287,7 @@ def _say(case_id: str, notes: Sequence[str], warnings: Sequence[str]) -> None:
 
 def _is_done(study: Study, output: Path, request: Mapping[str, Any], wishes: Wishes) -> bool:
     """Whether the mask of a study is kept; the reason is printed where it is replaced or was changed."""
-    from gliomask.acquisition.answer import find_answer
-
-    kept, reason = find_answer(output / f"{study.id}.nii.gz", request, probabilities=wishes.probabilities)
+    kept, reason = wishes.is_kept(output / f"{study.id}.nii.gz", request)
     if reason:
         note(f"{study.id}: {reason}" if kept else f"{study.id}: the mask is computed again: {reason}")
     return kept

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gliomask.cli.console import advance, end_batch, listed, out, progress
 from gliomask.errors import InputError, describe
+from gliomask.execution import Where, map_cases
 
 if TYPE_CHECKING:
     from gliomask.acquisition.study import Study
@@ -40,6 +42,7 @@ def report_studies(
     output: Path | None,
     labels: str | None,
     sequences: Sequence[str],
+    where: Where,
 ) -> None:
     """Write the report and the quality page of every study, and end as a batch does."""
     from gliomask.cases import Problem
@@ -53,39 +56,58 @@ def report_studies(
             raise InputError(f"{masks}: a single mask cannot belong to {len(studies)} studies. Name its study.")
         problems: list[Problem] = []
         with progress("reporting", len(studies)) as bar:
-            for study in studies:
-                problem = report_study(study, masks, output, labels=labels, sequences=sequences)
-                problems += [Problem(study.id, str(problem).removeprefix(f"{study.id}: "))] if problem else []
+            pages = _StudyPages(masks, output, labels, tuple(sequences))
+            for study, found in map_cases(pages, studies, where):
+                if isinstance(found, InputError):
+                    problems.append(Problem(study.id, str(found).removeprefix(f"{study.id}: ")))
+                else:
+                    for text in found:
+                        out.print(text)
                 advance(bar)
         if problems and len(studies) == 1:
             raise InputError(str(problems[0]))
         end_batch(problems, len(studies) - len(problems))
 
 
-def report_study(
+@dataclass(frozen=True)
+class _StudyPages:
+    """The pages that are wanted; a function for `map_cases`."""
+
+    masks: Path
+    output: Path | None
+    labels: str | None
+    sequences: tuple[str, ...]
+
+    def __call__(self, study: Study) -> list[str]:
+        return write_study_pages(study, self.masks, self.output, labels=self.labels, sequences=self.sequences)
+
+
+def write_study_pages(
     study: Study,
     masks: Path,
     output: Path | None = None,
     *,
     labels: str | None = None,
     sequences: Sequence[str] = (),
-) -> InputError | None:
-    """Write the pages of one study and print where they are; return the reason if that fails."""
+) -> list[str]:
+    """Write the pages of one study and return lines that say where they are.
+
+    Raises:
+        InputError: Whatever keeps the pages from being written.
+    """
     from gliomask.report.raw import write_raw_reports
 
     try:
         pages = write_raw_reports(study, masks, output, labels=labels, sequences=sequences)
-    except InputError as error:
-        return error
-    except MemoryError:
-        return InputError("no report could be made: there is not enough memory")
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError("no report could be made: there is not enough memory") from error
     except Exception as error:  # a defect in one study does not end the others
         log.info("%s", study.id, exc_info=True)
-        return InputError(f"no report could be made: {describe(error)}")
-    if pages.report is not None:
-        out.print(f"report: {pages.report}")
-    out.print(f"quality: {pages.quality}")
-    return None
+        raise InputError(f"no report could be made: {describe(error)}") from error
+    report = [f"report: {pages.report}"] if pages.report is not None else []
+    return [*report, f"quality: {pages.quality}"]
 
 
 def read_study_scene(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gliomask.cli.console import advance, clear_stale, end_batch, out, progress, warn
-from gliomask.cli.options import Device, Labels
+from gliomask.cli.options import Cluster, Device, Labels, Workers, where_of
 from gliomask.errors import InputError, describe
+from gliomask.execution import Where, map_cases
 
 if TYPE_CHECKING:
     from gliomask.cases import Case, Problem
@@ -85,12 +87,15 @@ def report(
         ),
     ] = True,
     device: Device = "auto",
+    workers: Workers = None,
+    cluster: Cluster = None,
 ) -> None:
     """Write a report of a prediction, a training run or scores as a single HTML file.
 
     The file loads nothing and sends nothing. For a raw study a second file, STUDY_quality.html, shows how well its
     images were aligned and its brain was found. Research use only, not a medical device.
     """
+    where = replace(where_of(workers, cluster), at_once=1)
     files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
     if not files and all(thing.suffix.lower() in _SCORES for thing in things):
         _report_scores(things, _page(output, things[0].with_suffix(".html")), protocol, predictions, truth)
@@ -103,10 +108,11 @@ def report(
                 raise InputError("--mesh takes prepared cases, not raw studies.")
             from gliomask.cli.raw_pages import report_studies
 
-            report_studies(None if files else things[0], files, things[-1], output, labels, shown)
+            report_studies(None if files else things[0], files, things[-1], output, labels, shown, where)
             return
         found, problems = _cases(things[0], files)
-        _report_predictions(found, problems, things[-1], output, labels, shown, mesh)
+        pages = _Pages(things[-1], output, labels, tuple(shown), mesh)
+        _report_predictions(found, problems, pages, where)
     else:
         raise InputError(
             f"{', '.join(map(str, things))}: neither a prediction (CASE OUT, or --flair ... OUT), nor a run folder, "
@@ -140,41 +146,58 @@ def _report_run(folder: Path, path: Path, *, cases: bool, device: str) -> None:
     out.print(f"report: {path}")
 
 
-def _report_predictions(
-    cases: Sequence[Case],
-    problems: list[Problem],
-    masks: Path,
-    output: Path | None,
-    labels: str | None,
-    sequences: Sequence[str],
-    mesh: str | None,
-) -> None:
-    from gliomask.cases import Problem
-    from gliomask.report import find_mask, write_index
+@dataclass(frozen=True)
+class _Pages:
+    """The reports that are wanted; the function that `report` gives to `map_cases`."""
 
-    _check_wishes(cases, masks, output, sequences, mesh)
+    masks: Path
+    output: Path | None
+    labels: str | None
+    sequences: tuple[str, ...]
+    mesh: str | None
+
+    def __call__(self, case: Case) -> tuple[IndexEntry, dict[str, list[Path]]]:
+        """Write the report of a case; return its entry in the list of all, and the files by what they are."""
+        from gliomask.report import find_mask, index_entry, write_prediction_report
+
+        mask = find_mask(case, self.masks)
+        path = _page(self.output, mask.parent / f"{case.id}.html", f"{case.id}.html")
+        try:
+            written = write_prediction_report(
+                case, mask, path, labels=self.labels, sequences=self.sequences, mesh=self.mesh
+            )
+        except MemoryError as error:
+            raise InputError("no report could be made: there is not enough memory") from error
+        except InputError:
+            raise
+        except Exception as error:  # a defect in one case does not end the others
+            log.info("%s", case.id, exc_info=True)
+            raise InputError(f"no report could be made: {describe(error)}") from error
+        return index_entry(written.measured, path), {"report": [path], "mesh": list(written.meshes)}
+
+
+def _report_predictions(cases: Sequence[Case], problems: list[Problem], pages: _Pages, where: Where) -> None:
+    from gliomask.cases import Problem
+    from gliomask.report import write_index
+
+    masks, output = pages.masks, pages.output
+    _check_wishes(cases, masks, output, pages.sequences, pages.mesh)
     clear_stale(_page(output, masks / "page.html" if masks.is_dir() else masks, "page.html"))
     failed: list[Problem] = []
-    entries: list[IndexEntry] = []
+    entries: dict[str, IndexEntry] = {}
     with progress("reporting", len(cases)) as bar:
-        for case in cases:
-            try:
-                mask = find_mask(case, masks)
-                path = _page(output, mask.parent / f"{case.id}.html", f"{case.id}.html")
-                entries.append(_report_one(case, mask, path, labels, sequences, mesh))
-            except InputError as error:
+        for case, found in map_cases(pages, cases, where):
+            if isinstance(found, InputError):
                 if len(cases) == 1 and not problems:
-                    raise
-                failed.append(Problem(case.id, str(error).removeprefix(f"{case.id}: ")))
-            except MemoryError:
-                failed.append(Problem(case.id, "no report could be made: there is not enough memory"))
-            except Exception as error:  # a defect in one case does not end the others
-                log.info("%s", case.id, exc_info=True)
-                failed.append(Problem(case.id, f"no report could be made: {describe(error)}"))
+                    raise found
+                failed.append(Problem(case.id, str(found).removeprefix(f"{case.id}: ")))
+            else:
+                entries[case.id], written = found
+                _print_files(written)
             advance(bar)
     if len(entries) > 1 and INDEX not in {f"{case.id}.html" for case in cases}:
         index = _page(output, masks / INDEX, INDEX)
-        write_index(entries, index)
+        write_index([entries[case.id] for case in cases if case.id in entries], index)
         out.print(f"all reports: {index}")
     end_batch([*problems, *failed], len(entries))
 
@@ -200,17 +223,6 @@ def _check_wishes(
         raise InputError(
             f"{masks}: a single mask cannot belong to {len(cases)} cases. Name one case, or the folder of masks."
         )
-
-
-def _report_one(
-    case: Case, mask: Path, path: Path, labels: str | None, sequences: Sequence[str], mesh: str | None
-) -> IndexEntry:
-    """Write the report of a case, and return its entry in the list of all; the voxels are free again then."""
-    from gliomask.report import index_entry, write_prediction_report
-
-    written = write_prediction_report(case, mask, path, labels=labels, sequences=sequences, mesh=mesh)
-    _print_files({"report": [path], "mesh": written.meshes})
-    return index_entry(written.measured, path)
 
 
 def _print_files(written: Mapping[str, Sequence[Path]]) -> None:

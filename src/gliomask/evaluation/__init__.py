@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from gliomask.cases import Problem
@@ -32,6 +33,7 @@ from gliomask.evaluation.tasks import (
     unknown_regions,
 )
 from gliomask.evaluation.worst_cases import WorstCase, find_worst
+from gliomask.execution import HERE, Where
 from gliomask.metrics import Protocol, get_protocol, score_case, score_missing
 
 __all__ = [
@@ -74,6 +76,7 @@ def evaluate(
     ignore_extra: bool = False,
     edited: bool = False,
     on_case: Callable[[str], None] = lambda _: None,
+    where: Where = HERE,
 ) -> Evaluation:
     """Score predicted masks against true ones.
 
@@ -89,6 +92,7 @@ def evaluate(
         edited: Score masks that were corrected by hand (`ID_edited.nii.gz`) in place of the predictions beside them.
             The notes say which were scored.
         on_case: Called with the case id after each case, for example to move a progress bar.
+        where: Where the cases are scored.
 
     Returns:
         The scores. A region that the masks of a case do not label (`LabelConvention.known`) has no scores for this
@@ -105,7 +109,7 @@ def evaluate(
         Path(prediction), Path(truth), labels, truth_labels, ignore_extra=ignore_extra, edited=edited
     )
     notes = [*matched.notes, *(Problem(case, "has no truth and was skipped") for case in matched.extra)]
-    found = evaluate_tasks(tasks, protocol=protocol, on_case=on_case)
+    found = evaluate_tasks(tasks, protocol=protocol, on_case=on_case, where=where)
     return replace(
         found,
         problems=(*matched.problems, *found.problems),
@@ -115,7 +119,11 @@ def evaluate(
 
 
 def evaluate_tasks(
-    tasks: Sequence[Task], *, protocol: str = "brats2021", on_case: Callable[[str], None] = lambda _: None
+    tasks: Sequence[Task],
+    *,
+    protocol: str = "brats2021",
+    on_case: Callable[[str], None] = lambda _: None,
+    where: Where = HERE,
 ) -> Evaluation:
     """Score cases whose files and label conventions are already known; see `evaluate`.
 
@@ -123,7 +131,7 @@ def evaluate_tasks(
         InputError: The protocol is unknown.
     """
     row = get_protocol(protocol)
-    found, failed = run_tasks(tasks, row.required_regions, lambda masks: _score(masks, row), on_case)
+    found, failed = run_tasks(tasks, row.required_regions, partial(_score, protocol=row), on_case, where)
     scores, nothing = keep_known(tasks, found)
     missing = tuple(task.id for task in tasks if task.prediction is None and task.id in scores)
     notes = (*swapped_note(tasks), *unknown_regions(row, tasks), *_unlabelled_regions(row, tasks))

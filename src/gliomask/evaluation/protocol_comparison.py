@@ -6,12 +6,14 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gliomask.cases import Problem
 from gliomask.errors import InputError
 from gliomask.evaluation.results import Evaluation, Scores, to_csv, to_json
 from gliomask.evaluation.tasks import CaseMasks, Task, keep_known, plan_tasks, run_tasks, swapped_note, unknown_regions
+from gliomask.execution import HERE, Where
 from gliomask.files import write_text
 from gliomask.metrics import Protocol, family_of, get_protocol, score_case, score_missing
 from gliomask.metrics.reasons import Reason, disagree, find_reasons
@@ -94,13 +96,14 @@ def compare_protocols(
     ignore_extra: bool = False,
     edited: bool = False,
     on_case: Callable[[str], None] = lambda _: None,
+    where: Where = HERE,
 ) -> ProtocolComparison:
     """Score predictions under the protocols of all years and explain where the protocols disagree.
 
     Args:
         protocol: The protocol of any year. All protocols for the same kind of tumour are compared
             (`metrics.family_of`).
-        prediction, truth, labels, truth_labels, ignore_extra, edited, on_case: As for `evaluate`.
+        prediction, truth, labels, truth_labels, ignore_extra, edited, on_case, where: As for `evaluate`.
 
     Raises:
         InputError: As for `evaluate`.
@@ -110,7 +113,7 @@ def compare_protocols(
         Path(prediction), Path(truth), labels, truth_labels, ignore_extra=ignore_extra, edited=edited
     )
     required = tuple(dict.fromkeys(region for row in rows for region in row.required_regions))
-    done, failed = run_tasks(tasks, required, lambda masks: _score(masks, rows), on_case)
+    done, failed = run_tasks(tasks, required, partial(_score, rows=rows), on_case, where)
     failed = (*matched.problems, *failed)
     missing = tuple(case for case in matched.missing if case in done)
     evaluations = tuple(

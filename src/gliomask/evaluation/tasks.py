@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from gliomask.cases import Problem
 from gliomask.errors import InputError, describe
 from gliomask.evaluation.conventions import find_conventions
 from gliomask.evaluation.pairs import MatchedMasks, find_pairs, mask_stem
-from gliomask.execution import usable_cores
+from gliomask.execution import HERE, Where, map_cases
 from gliomask.labels import REGIONS, LabelConvention, check_labels, label_values
 from gliomask.metrics import Mask, Protocol, Spacing, joint_box
 from gliomask.volume import Volume, match_axes, read_volume
@@ -95,31 +94,39 @@ def run_tasks(
     regions: Sequence[str],
     score: Callable[[CaseMasks], Result],
     on_case: Callable[[str], None],
+    where: Where = HERE,
 ) -> tuple[dict[str, Result], tuple[Problem, ...]]:
-    """Return the result of `score` for each case, and the cases that failed; one thread per available core.
+    """Return the result of `score` for each case, and the cases that failed, both in the order of the tasks.
 
-    Threads suffice because numpy and the nearest-neighbour searches release the interpreter lock. Any exception of a
-    case, whether bad input or a defect of this program, becomes a problem of that case; for a defect the log has the
-    traceback.
+    By default there is one thread per available core. Threads suffice because numpy and the nearest-neighbour searches
+    release the interpreter lock. Any exception of a case, whether bad input or a defect of this program, becomes a
+    problem of that case; for a defect the log has the traceback.
     """
+    done: dict[str, Result | Problem] = {}
+    for task, found in map_cases(_Score(regions, score), tasks, where):
+        done[task.id] = Problem(task.id, str(found)) if isinstance(found, InputError) else found
+        on_case(task.id)
+    failed = tuple(result for task in tasks if isinstance(result := done[task.id], Problem))
+    return {task.id: result for task in tasks if not isinstance(result := done[task.id], Problem)}, failed
 
-    def work(task: Task) -> Result | Problem:
+
+@dataclass(frozen=True)
+class _Score(Generic[Result]):
+    """Reads a case and scores it."""
+
+    regions: Sequence[str]
+    score: Callable[[CaseMasks], Result]
+
+    def __call__(self, task: Task) -> Result | Problem:
         try:
-            return score(_read(task, regions))
-        except InputError as error:
-            return Problem(task.id, str(error))
+            return self.score(_read(task, self.regions))
+        except InputError:
+            raise
         except MemoryError:
             return Problem(task.id, "could not be scored: there is not enough memory")
         except Exception as error:
             log.info("%s", task.id, exc_info=True)
             return Problem(task.id, f"could not be scored: {describe(error)}")
-        finally:
-            on_case(task.id)
-
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        done = dict(zip([task.id for task in tasks], pool.map(work, tasks), strict=True))
-    failed = tuple(result for result in done.values() if isinstance(result, Problem))
-    return {case: result for case, result in done.items() if not isinstance(result, Problem)}, failed
 
 
 def _read(task: Task, regions: Sequence[str]) -> CaseMasks:

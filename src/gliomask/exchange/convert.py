@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gliomask.cases import Case, Problem, read_channels, read_mask
 from gliomask.errors import InputError, describe
 from gliomask.exchange.targets import Names, Target, files_of
-from gliomask.execution import usable_cores
+from gliomask.execution import HERE, Where, map_cases
 from gliomask.files import replacing, write_bytes
 from gliomask.labels import TISSUES, count_labels, get_convention
 from gliomask.volume import Volume, gzip_nifti, read_grid, read_volume, write_volume
@@ -54,6 +54,7 @@ def convert_cases(
     *,
     threads: int | None = None,
     on_case: Callable[[Converted | Problem], None] = lambda _: None,
+    where: Where = HERE,
 ) -> tuple[list[Converted], list[Problem]]:
     """Write cases to a folder, several at a time, and return what was written and which cases failed and why.
 
@@ -63,23 +64,26 @@ def convert_cases(
         settings: How they are written.
         threads: How many cases at a time; by default one for each core.
         on_case: Called after each case, in this thread.
+        where: Where the cases are converted.
     """
     done: list[Converted] = []
     problems: list[Problem] = []
-    pool = ThreadPoolExecutor(threads or usable_cores())
-    try:
-        for found in pool.map(lambda one: _convert_or_problem(one[0], one[1], root, settings), planned):
-            if isinstance(found, Problem):
-                problems.append(found)
-            else:
-                done.append(found)
-            on_case(found)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    convert = partial(_convert_or_problem, root=root, settings=settings)
+    for (case, _), found in map_cases(convert, planned, replace(where, at_once=threads)):
+        outcome = Problem(case.id, str(found)) if isinstance(found, InputError) else found
+        if isinstance(outcome, Problem):
+            problems.append(outcome)
+        else:
+            done.append(outcome)
+        on_case(outcome)
+    places = {case.id: number for number, (case, _) in enumerate(planned)}
+    done.sort(key=lambda each: places[each.case.id])
+    problems.sort(key=lambda each: places[each.where])
     return done, problems
 
 
-def _convert_or_problem(case: Case, names: Names, root: Path, settings: Settings) -> Converted | Problem:
+def _convert_or_problem(planned: tuple[Case, Names], *, root: Path, settings: Settings) -> Converted | Problem:
+    case, names = planned
     try:
         return convert_case(case, names, root, settings)
     except Exception as error:  # whatever is wrong with one case, the others get done

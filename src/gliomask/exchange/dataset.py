@@ -16,6 +16,7 @@ from gliomask.errors import InputError
 from gliomask.exchange.convert import Converted, Settings, convert_cases
 from gliomask.exchange.description import Contents, describe_dataset
 from gliomask.exchange.targets import Names, files_of, name_files
+from gliomask.execution import HERE, Where
 from gliomask.files import clear_partials, one_writer, write_text
 from gliomask.labels import get_convention
 from gliomask.version import VERSION
@@ -76,6 +77,7 @@ def convert_dataset(
     overwrite: bool = False,
     threads: int | None = None,
     on_case: Callable[[Converted | Problem], None] = lambda _: None,
+    where: Where = HERE,
 ) -> Outcome:
     """Write cases to a folder in another layout, with the files that describe them, and return what became of each.
 
@@ -89,6 +91,7 @@ def convert_dataset(
         overwrite: Remove what an earlier run has written, instead of continuing it.
         threads: How many cases at a time.
         on_case: Called after each case.
+        where: Where the cases are converted.
 
     Raises:
         InputError: The folder holds something else, or was written with other settings, or by another process now.
@@ -114,7 +117,7 @@ def convert_dataset(
 
         _write_description(output, settings, [names for _, names in planned])
         try:
-            done, failed = convert_cases(todo, output, settings, threads=threads, on_case=note)
+            done, failed = convert_cases(todo, output, settings, threads=threads, on_case=note, where=where)
         finally:
             _write_record(output, record)
             _write_description(output, settings, _recorded_names(record))

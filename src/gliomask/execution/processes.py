@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -19,6 +19,7 @@ from gliomask.execution.task import packed, run_packed
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
+_END: Any = object()
 _BROKEN = "its process has ended without an answer. Too little memory?"
 
 
@@ -51,9 +52,10 @@ def _until_one_breaks(job: bytes, items: Iterator[Item], number: int) -> Iterato
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(number, mp_context=context, initializer=_begin)
     running: dict[Future[bytes], Item] = {}
+    started: Mapping[int, Any] = {}
     whole = True
     try:
-        for item in islice(items, number):
+        for item in islice(items, 2 * number):  # as many wait as are worked on, if the results are taken slowly
             running[pool.submit(run_packed, job, packed(item))] = item
         while running:
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -64,11 +66,20 @@ def _until_one_breaks(job: bytes, items: Iterator[Item], number: int) -> Iterato
                     whole = False
                     yield done, error
                     continue
-                for item in islice(items, 1 if whole else 0):
-                    running[pool.submit(run_packed, job, packed(item))] = item
+                if whole:
+                    coming = next(items, _END)
+                    if coming is _END:
+                        started = dict(pool._processes or started)
+                        pool.shutdown(wait=False)  # its processes free their memory as soon as the last item is done
+                    else:
+                        try:
+                            running[pool.submit(run_packed, job, packed(coming))] = coming
+                        except BrokenProcessPool as broken:
+                            whole = False
+                            yield coming, broken
                 yield done, pickle.loads(future.result())
     finally:
-        for process in list((pool._processes or {}).values()) if running else []:
+        for process in (pool._processes or started).values() if running else ():
             process.terminate()  # interrupted: what is begun is not awaited
         pool.shutdown(cancel_futures=True)
 

@@ -45,6 +45,8 @@ class Wanted:
     picture: bool = False
     redraw: bool = False
     """Draw the picture again although there is one, because the sequences to show were named."""
+    any_model: bool = False
+    """Keep a mask although another model made it."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class State:
     action: Action
     reason: str = ""
     """Why an existing mask is replaced or the case is refused, or what is special about a mask that is kept."""
+    other_model: bool = False
+    """Another model made the mask that is kept."""
 
 
 def beside(mask: Path, ending: str) -> Path:
@@ -121,9 +125,10 @@ def find_state(mask: Path, case: Case, wanted: Wanted) -> State:
         return State("predict", difference)
     if wanted.probabilities and not is_readable(beside(mask, "_probabilities.nii.gz")):
         return State("predict", "its probabilities are missing or damaged")
+    other = facts["settings"].get("models") != wanted.settings["models"]
     if wanted.picture and (wanted.redraw or not is_whole_png(beside(mask, ".png"))):
-        return State("draw")
-    return State("keep")
+        return State("draw", other_model=other)
+    return State("keep", other_model=other)
 
 
 def _edited(mask: Path, wanted: Wanted) -> State:
@@ -200,7 +205,7 @@ def _difference(facts: Mapping[str, Any], case: Case, wanted: Wanted) -> str:
     before, images = facts.get("settings"), facts.get("images")
     if not isinstance(before, dict) or not isinstance(images, dict):
         return "made by an older gliomask, which did not record model, settings and images"
-    if before.get("models") != wanted.settings["models"]:
+    if before.get("models") != wanted.settings["models"] and not wanted.any_model:
         return f"made by another model ({str(facts.get('model'))[:200]})"
     options = [option for name, option in _OPTIONS.items() if before.get(name) != wanted.settings[name]]
     if options:

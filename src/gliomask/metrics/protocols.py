@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copyreg
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 from gliomask.errors import unknown_name
 from gliomask.metrics.lesions import LesionRule
@@ -49,6 +51,12 @@ class Protocol:
     disjoint_as_empty: bool = False
     """Whether two masks without a common voxel, however close, are scored as if one of them were empty in the distances
     and the surface Dice."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle a row of the table by its name, as the functions in it cannot be pickled."""
+        if PROTOCOLS.get(self.name) is self:
+            return get_protocol, (self.name,)
+        return copyreg.__newobj__, (type(self),), self.__dict__  # type: ignore[attr-defined]
 
     @property
     def names(self) -> tuple[str, ...]:

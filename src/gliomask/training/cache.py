@@ -7,7 +7,6 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,7 +19,7 @@ from pydantic import TypeAdapter
 
 from gliomask.cases import Case, Problem, Source, find_patient, read_case, read_mask
 from gliomask.errors import InputError
-from gliomask.execution import usable_cores
+from gliomask.execution import HERE, Where, map_cases
 from gliomask.files import clear_partials, one_writer, replacing, write_text
 from gliomask.inference.preprocessing import Framed, Moments, channel_moments, frame, onto_plan
 from gliomask.labels import count_labels, get_convention, to_regions
@@ -100,6 +99,7 @@ def build_cache(
     *,
     threads: int | None = None,
     on_case: Callable[[str], None] = lambda _: None,
+    where: Where = HERE,
 ) -> tuple[list[CachedCase], list[Problem]]:
     """Prepare cases into a folder, one sub-folder each, and return them in their order with those that failed.
 
@@ -112,6 +112,7 @@ def build_cache(
         plan: Its sequences, orientation and spacing are used; nothing else of it matters here.
         threads: Number of cases processed at the same time; by default one per core.
         on_case: Called with the id after each case, for a progress bar.
+        where: Where the cases are prepared.
 
     Raises:
         InputError: The folder holds a cache for other sequences, orientation or spacing, cannot be written to, or
@@ -121,11 +122,13 @@ def build_cache(
         for place in {left.parent for left in folder.rglob(".partial-*")}:  # of processes that were killed
             clear_partials(place)
         _claim(folder, plan)
-        make = partial(_make_or_error, folder=folder, plan=plan, on_case=on_case)
-        with ThreadPoolExecutor(threads or usable_cores()) as pool:
-            made = list(pool.map(make, cases))
-    done = [case for case in made if isinstance(case, CachedCase)]
-    return done, [problem for problem in made if isinstance(problem, Problem)]
+        made: dict[str, CachedCase | Problem] = {}
+        make = partial(_make_or_error, folder=folder, plan=plan)
+        for case, found in map_cases(make, cases, replace(where, at_once=threads)):
+            made[case.id] = Problem(case.id, str(found)) if isinstance(found, InputError) else found
+            on_case(case.id)
+    done = [each for case in cases if isinstance(each := made[case.id], CachedCase)]
+    return done, [problem for case in cases if isinstance(problem := made[case.id], Problem)]
 
 
 def is_cache(folder: Path) -> bool:
@@ -189,7 +192,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
     return plan.model_dump(include={"modalities", "axes", "spacing_mm"})
 
 
-def _make_or_error(case: Case, *, folder: Path, plan: Plan, on_case: Callable[[str], None]) -> CachedCase | Problem:
+def _make_or_error(case: Case, *, folder: Path, plan: Plan) -> CachedCase | Problem:
     try:
         return _make(case, folder / case.id, plan)
     except InputError as error:
@@ -197,8 +200,6 @@ def _make_or_error(case: Case, *, folder: Path, plan: Plan, on_case: Callable[[s
     except Exception as error:  # whatever is wrong with one case, the others are prepared
         log.debug("%s", case.id, exc_info=True)
         return Problem(case.id, f"cannot be prepared: {describe_error(error)}")
-    finally:
-        on_case(case.id)
 
 
 def _make(case: Case, folder: Path, plan: Plan) -> CachedCase:

@@ -6,8 +6,7 @@ import csv
 import io
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from gliomask.cases import Case, Problem, read_case, read_mask
 from gliomask.errors import InputError
-from gliomask.execution import usable_cores
+from gliomask.execution import HERE, Where, map_cases
 from gliomask.files import clear_partials, one_writer, replacing, write_text
 from gliomask.inference.preprocessing import (
     brain_box,
@@ -53,6 +52,7 @@ def write_crops(
     *,
     threads: int | None = None,
     on_case: Callable[[str], None] = lambda _: None,
+    where: Where = HERE,
 ) -> tuple[list[Crop], list[Problem]]:
     """Write a cube of each case, and return the crops and the cases that failed.
 
@@ -70,28 +70,36 @@ def write_crops(
         edge: Edge length of the cube in voxels.
         threads: Number of cases processed at the same time; by default one per core.
         on_case: Called with the id after each case.
+        where: Where the cases are prepared.
 
     Raises:
         InputError: The folder cannot be written to, or another process is writing to it.
     """
+    made: dict[str, Crop | Problem] = {}
+    with one_writer(folder):
+        clear_partials(folder)  # of processes that were killed
+        for case, found in map_cases(_Make(folder, plan, edge), cases, replace(where, at_once=threads)):
+            made[case.id] = Problem(case.id, str(found)) if isinstance(found, InputError) else found
+            on_case(case.id)
+        crops = [crop for case in cases if isinstance(crop := made[case.id], Crop)]
+        _write_table(crops, folder / "crops.csv")
+    return crops, [problem for case in cases if isinstance(problem := made[case.id], Problem)]
 
-    def make(case: Case) -> Crop | Problem:
+
+@dataclass(frozen=True)
+class _Make:
+    folder: Path
+    plan: Plan
+    edge: int
+
+    def __call__(self, case: Case) -> Crop | Problem:
         try:
-            return _make(case, folder, plan, edge)
+            return _make(case, self.folder, self.plan, self.edge)
         except InputError as error:
             return Problem(case.id, str(error).removeprefix(f"{case.id}: "))
         except Exception as error:  # whatever is wrong with one case, the others are written
             log.debug("%s", case.id, exc_info=True)
             return Problem(case.id, f"cannot be prepared: {describe_error(error)}")
-        finally:
-            on_case(case.id)
-
-    with one_writer(folder), ThreadPoolExecutor(threads or usable_cores()) as pool:
-        clear_partials(folder)  # of processes that were killed
-        made = list(pool.map(make, cases))
-        crops = [crop for crop in made if isinstance(crop, Crop)]
-        _write_table(crops, folder / "crops.csv")
-    return crops, [problem for problem in made if isinstance(problem, Problem)]
 
 
 def central_cube(brain: NDArray[np.bool_], edge: int) -> Box:
