@@ -101,7 +101,7 @@ def _own_processes(where: Where, share: Share) -> tuple[Any, Sharing]:
         threads_per_worker=1,
         processes=True,
         memory_limit=MEMORY_LIMIT // number,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
     )
     return cluster, Sharing(share, max(1, usable_cores() // number), own=True, gpus=where.gpus_per_worker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import count
@@ -24,6 +25,8 @@ Value = TypeVar("Value")
 _AHEAD = 3
 # The fewest items that are sent, before any worker is there.
 _FEWEST = 8
+# How often the workers are counted, as some may join or leave.
+_COUNT_SECONDS = 2.0
 
 
 def on_workers(
@@ -70,8 +73,13 @@ def _as_they_end(client: Client, job: bytes, items: Iterator[Item]) -> Iterator[
     numbers = count()
     run = f"gliomask-{uuid4().hex}"
 
+    slots, counted = 0, -_COUNT_SECONDS
+
     def send_more() -> None:
-        wanted = max(_FEWEST, (1 + _AHEAD) * _slots(client))
+        nonlocal slots, counted
+        if time.monotonic() - counted >= _COUNT_SECONDS:  # asking the scheduler takes as long as sending an item
+            slots, counted = _slots(client), time.monotonic()
+        wanted = max(_FEWEST, (1 + _AHEAD) * slots)
         while len(by_key) < wanted:
             item = next(items, _END)
             if item is _END:
