@@ -19,7 +19,7 @@ HOUSE = Path(gliomask.__file__).parent
 FLOORS = {
     0: {"errors", "version"},
     1: {"extras", "files"},
-    2: {"execution", "labels", "manual", "parquet", "volume"},
+    2: {"execution", "labels", "manual", "parquet", "remote", "volume"},
     3: {"cases", "metrics", "networks"},
     4: {"figures", "inspection", "phantom"},
     5: {"model"},
@@ -43,6 +43,7 @@ LIBRARIES = {
     "distributed": {"execution"},
     "fastapi": {"service"},
     "filelock": {"files"},
+    "fsspec": {"remote"},
     "highdicom": {"exchange"},
     "jinja2": {"report"},
     "markdown_it": {"manual"},

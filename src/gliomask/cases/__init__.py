@@ -10,6 +10,7 @@ from gliomask.cases.layouts import LAYOUTS, Layout, candidates_of, get_layout, l
 from gliomask.cases.naming import classify
 from gliomask.cases.patients import describe_patients, find_patient
 from gliomask.cases.read import mask_on_grid, merge_notes, read_case, read_channels, read_mask
+from gliomask.cases.staging import staged, staged_masks
 from gliomask.cases.tables import is_table, table_folds
 
 __all__ = [
@@ -44,6 +45,8 @@ __all__ = [
     "read_channels",
     "read_mask",
     "resolve_conventions",
+    "staged",
+    "staged_masks",
     "survey",
     "table_folds",
 ]

@@ -19,8 +19,10 @@ from gliomask.cases.layouts import layout_of
 from gliomask.cases.naming import classify, folded, nifti_ending, read_name, stem_of
 from gliomask.cases.patients import find_patient
 from gliomask.cases.sequence_folders import find_sequence_folders
+from gliomask.cases.staging import list_remote
 from gliomask.cases.tables import is_table, survey_table
 from gliomask.errors import InputError
+from gliomask.remote import url_of
 from gliomask.volume import read_volume
 
 # Of the grid: a BraTS brain fills 14-20 %, the largest tumours 4 %.
@@ -72,7 +74,9 @@ def survey(folder: Path | str) -> Survey:
     """Return the cases of a folder, at any depth, and everything that is wrong with it by the files' names.
 
     Instead of a folder, a table of cases can be given: CSV, Parquet or MONAI's `datalist.json` (`cases.tables`). A
-    `labels.txt` in the folder of a mask, or in one above it, gives the case's convention (`cases.conventions`).
+    `labels.txt` in the folder of a mask, or in one above it, gives the case's convention (`cases.conventions`). The
+    folder may be the URL of a place in an object store, as a path (`remote`); data sets with a `dataset.json` and
+    `labels.txt` are not read there, and the files are copied here when the case is used (`staging.staged`).
 
     Raises:
         NoCaseError: Nothing in the folder looks like a case.
@@ -84,15 +88,16 @@ def survey(folder: Path | str) -> Survey:
         return _refuse_doubles(Survey(folder, table.layout, table.cases, table.problems, (), table.passed_over))
     if folder.is_file() and is_zipfile(folder):
         raise InputError(f"{folder}: is a zip file. Unpack it, or give raw scans to `gliomask predict --raw`.")
-    if not folder.is_dir():
+    url = url_of(folder)
+    if url is None and not folder.is_dir():
         raise InputError(f"{folder}: no such folder." if not folder.exists() else f"{folder}: is a file, not a folder.")
-    listing = list_folder(folder)
+    listing = list_remote(url) if url else list_folder(folder)
     found = _survey_names(folder, listing)
     for dataset in listing.datasets:
         found = _with_dataset(found, dataset)
     found = _refuse_doubles(found)
     if not found.cases and not found.problems:
-        if kind := _raw_images(folder):
+        if url is None and (kind := _raw_images(folder)):
             raise NoCaseError(
                 f"{folder}: holds {kind}, not prepared cases. `gliomask predict --raw -i {folder} -o masks` takes them "
                 "as they are; `gliomask preprocess` makes cases of them."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -132,10 +132,11 @@ def _settle_conventions(cases: Sequence[Case], labels: str | None) -> tuple[list
 
 def _check_or_fault(check_case: Callable[[Case], CaseReport], case: Case) -> CaseReport:
     """Return the report of a case; whatever its files make gliomask raise is a problem of this case alone."""
-    from gliomask.cases import CaseReport
+    from gliomask.cases import CaseReport, staged
 
     try:
-        return check_case(case)
+        with staged(case) as local:
+            return replace(check_case(local), case=case)
     except Exception as error:
         return CaseReport(case, None, problems=(describe(error),))
 

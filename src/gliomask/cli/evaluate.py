@@ -38,6 +38,7 @@ _SHOWN = 5  # notes that are printed one by one
 
 
 def evaluate(
+    ctx: typer.Context,
     prediction: Annotated[Path, typer.Argument(help="A predicted mask, or a folder of them.")],
     truth: Annotated[Path, typer.Argument(help="The true mask, or a folder of masks or cases.")],
     output: Annotated[
@@ -94,6 +95,7 @@ def evaluate(
     Masks are matched by case id, and each is read in its own label convention. A case without a prediction gets the
     worst possible scores. `gliomask docs scores` explains the scores of each year.
     """
+    from gliomask.cases import staged_masks
     from gliomask.evaluation import compare_protocols, find_pairs
     from gliomask.evaluation import evaluate as score
     from gliomask.evaluation.tasks import refuse_records
@@ -116,6 +118,8 @@ def evaluate(
     style = figure_style(image_format, dpi, theme, picture)
     refuse_records(output or ())
     clear_stale(*(output or ()), picture, pictures and pictures / "scores.png")
+    # Copies of remote masks are removed when the command ends.
+    prediction, truth = (ctx.with_resource(staged_masks(place)) for place in (prediction, truth))
     matched = find_pairs(prediction, truth, edited=edited)
     show_passed_over(matched.passed_over, "gliomask evaluate -v")
     total = len(matched.pairs) + len(matched.missing)

@@ -59,6 +59,12 @@ With the built-in model, and a picture of each case:
 
 `gliomask predict -m run/best.safetensors --t1ce a.nii.gz --t2 b.nii.gz --flair c.nii.gz -o mask.nii.gz`
 
+Cases that are listed in a file (columns `id,folder`, or one for each sequence), or that lie in an object store:
+
+`gliomask predict -i list.csv -o masks`
+
+`gliomask predict -i s3://bucket/cohort -o masks`
+
 With the mean of several models:
 
 `gliomask predict -i PATIENTS -o predictions -m run/fold*/best.safetensors`

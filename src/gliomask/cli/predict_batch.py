@@ -115,6 +115,7 @@ def report_work(work: Sequence[Work], output: Path) -> None:
 
 def draw_missing(work: Sequence[Work], plan: Plan, draw: Callable[[Prediction, Path], object]) -> list[Failure]:
     """Draw the pictures of masks that are kept, and return the cases that failed."""
+    from gliomask.cases import staged
     from gliomask.files import one_writer, replacing
     from gliomask.inference.prediction import case_error, read_prediction
     from gliomask.inference.record import beside
@@ -124,8 +125,9 @@ def draw_missing(work: Sequence[Work], plan: Plan, draw: Callable[[Prediction, P
         if each.state.action != "draw":
             continue
         try:
-            with one_writer(each.path.parent, each.case.id), replacing(beside(each.path, ".png")) as partial_file:
-                draw(read_prediction(each.path, each.case, plan), partial_file)
+            picture = replacing(beside(each.path, ".png"))
+            with one_writer(each.path.parent, each.case.id), staged(each.case) as case, picture as partial_file:
+                draw(read_prediction(each.path, case, plan), partial_file)
             out.print(f"{beside(each.path, '.png')}: drawn from the mask")
         except Exception as error:
             failed.append((each.case, case_error(each.case, error)))

@@ -121,19 +121,20 @@ class PredictCase:
             InputError: It could not be predicted or written; it is named.
             HeldError: Another process or host is at work on it.
         """
+        from gliomask.cases import staged
         from gliomask.files import HeldError, claimed
         from gliomask.inference.prediction import case_error, predict_in_turn
         from gliomask.inference.record import find_state
 
         name = work.path.name.partition(".nii")[0]
         try:
-            with claimed(work.path.parent, name, wait_seconds=work.wait_seconds):
-                if not self.overwrite and find_state(work.path, work.case, self.wanted).action == "keep":
+            with claimed(work.path.parent, name, wait_seconds=work.wait_seconds), staged(work.case) as case:
+                if not self.overwrite and find_state(work.path, case, self.wanted).action == "keep":
                     return Predicted(work.path, kept=True)
                 found = predict_in_turn(
                     self.models.plans(),
                     self.models.load,
-                    work.case,
+                    case,
                     inference=self.models.inference,
                     convention=self.wanted.settings["labels"],
                     on_part=lambda fraction: self._part(work.case.id, fraction),

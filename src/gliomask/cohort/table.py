@@ -17,6 +17,7 @@ from gliomask.evaluation.table_text import cell_text, csv_text, escape_text
 from gliomask.files import write_text
 from gliomask.inference.record import digest_of, read_facts
 from gliomask.parquet import can_parquet, parquet_name, write_parquet
+from gliomask.remote import url_of
 from gliomask.volume import NIFTI_ENDINGS
 
 VOLUMES = "volumes.csv"
@@ -66,7 +67,8 @@ class FolderTable:
     def fail(self, case: str, reason: str, paths: Iterable[Path] = ()) -> None:
         """Note that a case failed; the folders of its files are taken out of the reason, as they may name people."""
         for parent in {path.parent for path in paths} | {self.folder}:
-            reason = reason.replace(f"{parent}{os.sep}", "")
+            url = url_of(parent)
+            reason = reason.replace(f"{url}/" if url else f"{parent}{os.sep}", "")
         self._failed[case] = reason
         self._asked.add(case)
 
