@@ -23,6 +23,8 @@ from gliomask.files import (
     claimed,
     clear_partials,
     one_writer,
+    place_of,
+    places_of,
     replacing,
     write_bytes,
     write_text,
@@ -236,3 +238,10 @@ def test_a_claim_without_an_owner_is_removed(tmp_path: Path, monkeypatch: pytest
     (tmp_path / ".claim-b.lock").touch()
     clear_partials(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_places_of_many_files_are_those_of_each(tmp_path: Path) -> None:
+    """Through links to folders too, and each folder is resolved once."""
+    (tmp_path / "a").mkdir()
+    paths = [tmp_path / "a" / "1", tmp_path / "a" / "2", tmp_path / "a" / ".." / "a" / "1", tmp_path / "gone" / "x"]
+    assert places_of(paths) == {place_of(path) for path in paths}

@@ -200,13 +200,24 @@ def place_of(path: Path) -> str:
     return os.path.normcase(path.parent.resolve() / path.name)
 
 
+def places_of(paths: Iterable[Path]) -> set[str]:
+    """Return `place_of` for many files; each folder is looked at once, which takes long on a network file system."""
+    folders: dict[Path, Path] = {}
+    places = set()
+    for path in paths:
+        if path.parent not in folders:
+            folders[path.parent] = path.parent.resolve()
+        places.add(os.path.normcase(folders[path.parent] / path.name))
+    return places
+
+
 def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Refuse output files that are among the files that are read, before any work is done.
 
     Raises:
         InputError: A file is both; it is named.
     """
-    read = set(map(place_of, inputs))
+    read = places_of(inputs)
     for path in outputs:
         if place_of(path) in read:
             raise InputError(f"{path}: is a file of the input, which would be replaced. Choose another place with -o.")

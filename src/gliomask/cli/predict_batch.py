@@ -45,7 +45,7 @@ def find_work(cases: Sequence[Case], output: Path, wanted: Wanted, *, overwrite:
         InputError: The output is one file for several cases, a file that exists and may not be replaced, or a file that
             is no mask.
     """
-    from gliomask.files import place_of, refuse_inputs
+    from gliomask.files import place_of, places_of, refuse_inputs
     from gliomask.inference.record import State, is_mask_name
 
     inputs = [path for case in cases for path in _files_of(case)]
@@ -61,7 +61,7 @@ def find_work(cases: Sequence[Case], output: Path, wanted: Wanted, *, overwrite:
     if output.suffix.lower() in _OTHER_FILES and not output.is_dir():
         raise InputError(f"{output}: masks are written as NIfTI. Name a file ending in .nii.gz, or a folder.")
     paths = [output / f"{case.id}.nii.gz" for case in cases]
-    places = set(map(place_of, inputs))
+    places = places_of(inputs)
 
     def look(one: tuple[Case, Path]) -> Work:
         case, path = one
