@@ -13,6 +13,8 @@ import argparse
 import json
 import math
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -63,34 +65,33 @@ def measure(folder: Path, tasks: int) -> Constants:
     """Measure the constants on full-size phantoms with the built-in model."""
     from gliomask.phantom import write_phantoms
 
-    write_phantoms(folder / "one", 1)
-    write_phantoms(folder / "four", 4)
-    few, _ = _predict(folder / "one", folder / "a")
-    many, _ = _predict(folder / "four", folder / "b")
-    operations = [_predict(folder / name, folder / f"{name}-masks", count=True)[1] for name in ("one", "four")]
-    case = (many - few) / 3
-    images = [path for path in (folder / "one").rglob("*.nii.gz") if "seg" not in path.name]
-    written = sum(path.stat().st_size for path in (folder / "b").iterdir())
+    write_phantoms(folder / "three", 3)
+    first = min((folder / "three").iterdir())
+    shutil.copytree(first, folder / "one" / first.name)
+    few, fewer = _predict(folder / "one", folder / "one-masks")
+    many, more = _predict(folder / "three", folder / "three-masks")
+    case = (many - few) / 2
+    images = [path for path in first.iterdir() if "seg" not in path.name]
+    written = sum(path.stat().st_size for path in (folder / "three-masks").iterdir())
     return Constants(
         round(case, 2),
         round(few - case, 2),
         round(sum(path.stat().st_size for path in images) / 1e6, 2),
-        round(written / 4e6, 3),
-        round((operations[1] - operations[0]) / 3, 1),
+        round(written / 3e6, 3),
+        round((more - fewer) / 2, 1),
         round(_task_ms(tasks), 2),
     )
 
 
-def _predict(cases: Path, masks: Path, *, count: bool = False) -> tuple[float, int]:
-    """Return the processor seconds of `gliomask predict` and, if counted, its file operations below the folder."""
+def _predict(cases: Path, masks: Path) -> tuple[float, int]:
+    """Return the processor seconds of `gliomask predict`, and its file operations below the folder of the cases."""
     words = ["predict", "-i", str(cases), "-o", str(masks), "--threads", "1", "-q"]
-    start = ["-c", _COUNTING % (_COUNTED, str(cases.parent))] if count else ["-m", "gliomask"]
     before = os.times()
-    done = subprocess.run([sys.executable, *start, *words], check=True, capture_output=True, text=True)
+    command = [sys.executable, "-c", _COUNTING % (_COUNTED, str(cases.parent)), *words]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     after = os.times()
     spent = after.children_user + after.children_system - before.children_user - before.children_system
-    said = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("OPERATIONS")]
-    return spent, int(said[0]) if said else 0
+    return spent, int(re.findall(r"OPERATIONS (\d+)", done.stdout)[0])
 
 
 def _task_ms(tasks: int) -> float:
