@@ -242,7 +242,7 @@ def test_a_mask_is_corrected_in_the_page(files: list[str], tmp_path: Path) -> No
         page.locator("#viewer input[value=eraser]").check()
         page.mouse.click(*middle(page))
         page.click("#viewer button[name=save]")
-        page.wait_for_selector("#viewer .said:has-text('Saved')", timeout=SLOWLY)
+        page.wait_for_selector("#viewer .said >> text=/^Saved/", timeout=SLOWLY)
         second = page.context.new_page()
         second.goto(page.url)
         second.click("#edit:enabled")
