@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gliomask.acquisition.alignment import Alignment, load_alignment
+from gliomask.acquisition.ants import from_itk_affine, register_with_ants, require_ants
 from gliomask.acquisition.itk import from_itk, to_itk
 from gliomask.acquisition.resampling import box_of_masks, carry_all
 from gliomask.errors import InputError
@@ -148,3 +150,36 @@ def test_itk_images_lie_where_volumes_lie() -> None:
     sheared[0, 1] += 0.3
     with pytest.raises(InputError, match="right angles"):
         to_itk(Volume(volume.data, sheared))
+
+
+def test_a_transform_of_itk_is_read_as_the_same_map() -> None:
+    """Also one with a centre: a place goes where SimpleITK takes it."""
+    sitk = pytest.importorskip("SimpleITK")
+    transform = sitk.AffineTransform(3)
+    transform.SetCenter([3.0, -7.0, 11.0])
+    transform.SetMatrix(turned(25)[:3, :3].ravel().tolist())
+    transform.SetTranslation([5.0, 1.0, -2.0])
+    matrix = from_itk_affine(np.array(transform.GetParameters()), np.array(transform.GetFixedParameters()))
+    place = np.array([10.0, 20.0, -30.0])
+    expected = np.array(transform.TransformPoint((place * (-1, -1, 1)).tolist())) * (-1, -1, 1)
+    assert np.allclose((matrix @ [*place, 1])[:3], expected)
+
+
+def test_without_ants_the_way_to_install_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is prepared."""
+    monkeypatch.setitem(sys.modules, "ants", None)
+    with pytest.raises(InputError, match=r"pip install antspyx.*--register greedy"):
+        require_ants()
+
+
+def test_ants_lays_an_image_over_another() -> None:
+    """Within half a voxel, where it is installed."""
+    pytest.importorskip("ants")
+    centres = [(2.0, 1.0, 0.0), (14.0, -6.0, 5.0), (-12.0, 9.0, -8.0), (-5.0, -13.0, 12.0), (6.0, 15.0, -14.0)]
+    parts = [ball(PREPARED, centre, 7.0).data * (1 + share) for share, centre in enumerate(centres)]
+    fixed = Volume(np.sum(parts, axis=0, dtype=np.float32), PREPARED.affine)
+    matrix = turned(6.0)
+    moving = Volume(fixed.data, matrix @ fixed.affine)
+    found = register_with_ants(fixed, moving, centred=True)
+    places = np.array([[10.0, 0, 0, 1], [0, 10, 0, 1], [0, 0, 10, 1], [-8, -8, -8, 1]])
+    assert np.abs(places @ (found - matrix).T).max() < 0.5

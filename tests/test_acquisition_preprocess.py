@@ -80,7 +80,7 @@ def test_a_search_that_went_astray_is_begun_again(heads: dict[str, RawImage], mo
     """Where the map leads a brain's centre far away from the other's: up to three times, then it stays as it is."""
     calls: list[np.ndarray] = []
 
-    def astray(fixed: Volume, moving: Volume, *, start: np.ndarray, threads: int | None) -> np.ndarray:
+    def astray(fixed: Volume, moving: Volume, *, start: np.ndarray, program: str, threads: int | None) -> np.ndarray:
         calls.append(start)
         far = start.copy()
         far[0, 3] += 100 if len(calls) in (1, 3, 4, 5) else 1
@@ -172,7 +172,7 @@ def test_from_dicom_to_a_mask_in_the_patients_own_space(
     [
         (("--atlas", "talairach"), "unknown value of --atlas"),
         (("--skull-strip", "nothing.nii"), "neither deepbet, none, synthstrip, hd-bet, nor a file"),
-        (("--register", "ants"), "unknown value of --register"),
+        (("--register", "elastix"), "unknown value of --register"),
         (("--skull-strip", "hd-bet"), "the program hd-bet was not found"),
     ],
 )
@@ -209,13 +209,13 @@ def test_a_preparation_is_used_again_only_for_the_same_images_and_settings(tmp_p
     stripped_head = Volume(np.where(raw.brain, raw.image.data, 0), raw.image.affine)
     write_volume(tmp_path / "study" / "t1c.nii.gz", stripped_head)
     (study,) = find_studies(tmp_path / "study")
-    settings = PreprocessSettings(atlas="none", skull_strip="none", register=False)
+    settings = PreprocessSettings(atlas="none", skull_strip="none", register="none")
     assert prepared_before(study, tmp_path / "out", settings) is None
     made = prepare_study(study, tmp_path / "out", settings)
     again = prepared_before(study, tmp_path / "out", settings)
     assert again is not None
     assert again.case == made.case
-    assert prepared_before(study, tmp_path / "out", replace(settings, register=True)) is None
+    assert prepared_before(study, tmp_path / "out", replace(settings, register="greedy")) is None
     write_volume(tmp_path / "study" / "t1c.nii.gz", Volume(stripped_head.data // 2, raw.image.affine))
     assert prepared_before(study, tmp_path / "out", settings) is None
 
@@ -309,7 +309,7 @@ def test_images_that_contradict_their_names_are_warned_of(tmp_path: Path) -> Non
     for name, image in (("t1c", "t2w"), ("t2w", "t1c"), ("t2f", "t2f")):
         write_volume(tmp_path / "study" / f"{name}.nii.gz", Volume(phantom.images[image][None], phantom.affine))
     (study,) = find_studies(tmp_path / "study")
-    settings = PreprocessSettings(atlas="none", skull_strip="none", register=False)
+    settings = PreprocessSettings(atlas="none", skull_strip="none", register="none")
     found = prepare_study(study, tmp_path / "out", settings)
     assert any("looks like" in warning and "swapped" in warning for warning in found.warnings)
 

@@ -37,6 +37,7 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 # The rooms that may import each library, in functions too. `networks/__init__.py` lists names without importing torch.
 LIBRARIES = {
     "SimpleITK": {"acquisition"},
+    "ants": {"acquisition"},
     "cc3d": {"acquisition", "metrics"},
     "contourpy": {"exchange"},
     "dask": {"execution"},

@@ -55,7 +55,8 @@ def describe_request(study: Study, settings: PreprocessSettings) -> dict[str, An
     return {
         "atlas": settings.atlas,
         "skull_strip": fingerprint(strip) if isinstance(strip, Path) else strip,
-        "register": settings.register,
+        # True and False: what is written since there was a choice of two.
+        "register": {"greedy": True, "none": False}.get(settings.register, settings.register),
         "n4": settings.n4,
         "reference": settings.reference,
         "images": {name: describe_series(series) for name, series in study.chosen.items()},

@@ -21,7 +21,7 @@ from gliomask.acquisition.alignment import Alignment, Matrix, carry
 from gliomask.acquisition.atlas import AtlasName, atlas_grid, own_grid, read_atlas
 from gliomask.acquisition.brain import extract_brain, implausible_volume, largest_piece, release_networks
 from gliomask.acquisition.other_tools import StrippingTool, strip_with
-from gliomask.acquisition.registration import mutual_information, register
+from gliomask.acquisition.registration import Registering, mutual_information, register
 from gliomask.acquisition.resampling import box_of_masks, carry_all
 from gliomask.acquisition.shading import without_shading
 from gliomask.acquisition.study import REFERENCES
@@ -57,8 +57,9 @@ class PreprocessSettings:
     """Whose space the images are brought into; "none": the patient's own, straightened."""
     skull_strip: Stripping = "networks"
     """How the brain is found: deepbet's networks, not at all, another program, or a mask on the reference's grid."""
-    register: bool = True
-    """Whether the sequences are registered to the reference; else they must lie right as they are."""
+    register: Registering = "greedy"
+    """What registers the sequences to the reference, and that to the atlas; "none": they lie right as they are, and
+    Greedy finds the atlas."""
     n4: bool = False
     """Whether shading is taken out of the images for the registration; the prepared images keep it."""
     reference: str | None = None
@@ -239,7 +240,7 @@ def _register_all(
     fixed = _around(images[reference], brains[reference]) if reference in brains else images[reference]
     for name, image in images.items():
         clock.begin(f"registering {name}")
-        if name == reference or not settings.register:
+        if name == reference or settings.register == "none":
             found[name] = np.eye(4)
             continue
         if not image.grid.difference(images[reference].grid) and _lie_alike(brains, name, reference):
@@ -262,7 +263,8 @@ def _register(fixed: Volume, moving: Volume, start: Matrix | None, settings: Pre
     Greedy's samples are random, and rarely a step of its search leads out of the image.
     """
     for _ in range(_TRIES):
-        found = register(fixed, moving, start=start, threads=settings.threads)
+        program: Registering = "ants" if settings.register == "ants" else "greedy"
+        found = register(fixed, moving, start=start, program=program, threads=settings.threads)
         if start is None or _distance_mm(fixed, found, start) < _FURTHEST_MM:
             break
     return found
@@ -288,7 +290,7 @@ def _around(image: Volume, brain: Mask) -> Volume:
 def _without_shading(
     images: Mapping[str, Volume], brains: Mapping[str, Mask], settings: PreprocessSettings
 ) -> Mapping[str, Volume]:
-    if not (settings.n4 and settings.register):
+    if not (settings.n4 and settings.register != "none"):
         return images
     return {name: without_shading(image, brains[name]) if name in brains else image for name, image in images.items()}
 

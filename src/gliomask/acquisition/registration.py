@@ -1,4 +1,4 @@
-"""Registration: the rigid or affine movement that lays one image over another, found by Greedy (picsl-greedy)."""
+"""Registration: the rigid or affine movement that lays one image over another, found by Greedy or ANTs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from gliomask.acquisition.ants import register_with_ants
 from gliomask.acquisition.itk import to_itk
 from gliomask.errors import InputError
 from gliomask.extras import missing_extra
@@ -16,6 +17,9 @@ from gliomask.volume import Volume, grid_at_spacing, resample
 
 Matrix = NDArray[np.float64]
 Freedom = Literal["rigid", "affine"]
+Registering = Literal["greedy", "ants", "none"]
+REGISTERING: tuple[Registering, ...] = ("greedy", "ants", "none")
+"""What registers the sequences; "none": they must lie right as they are."""
 
 # Steps at each level of a pyramid, from the coarsest.
 _STEPS = "100x50x20"
@@ -35,6 +39,7 @@ def register(
     *,
     freedom: Freedom = "rigid",
     start: Matrix | None = None,
+    program: Registering = "greedy",
     threads: int | None = None,
 ) -> Matrix:
     """Return the `(4, 4)` matrix that takes a place in the fixed image to the same place in the moving one.
@@ -46,30 +51,38 @@ def register(
         fixed, moving: One channel each, on any grids.
         freedom: "rigid" (rotation, translation) or "affine" (12 degrees of freedom).
         start: Where to begin; by default the centres of the two images on each other.
-        threads: Of the processor; by default all.
+        program: "greedy", or "ants", which only finds rigid maps.
+        threads: Of the processor; by default all. ANTs takes all.
 
     Raises:
-        InputError: Greedy is not installed, or no sensible map was found (an axis scaled by more than 35 %).
+        InputError: The program is not installed, or no sensible map was found (an axis scaled by more than 35 %).
     """
-    greedy = _greedy()
-    words = f"-i fixed moving -a -dof {_DEGREES[freedom]} -n {_STEPS} -m NMI -o found -V 0"
-    before = np.eye(4) if start is None else start
+    before, centred = np.eye(4) if start is None else start, start is not None
     # Greedy takes no matrix from memory to start with, so the moving image is moved back by it beforehand.
     moved = Volume(moving.data, np.linalg.inv(before) @ moving.affine)
-    words += " -ia-image-centers" if start is None else " -ia-identity"
-    if threads:
-        words = f"-threads {threads} {words}"
-    try:
-        greedy.execute(
-            words, out=StringIO(), err=StringIO(), fixed=to_itk(_coarse(fixed)), moving=to_itk(moved), found=None
+    if program == "ants":
+        found: Matrix = before @ register_with_ants(_coarse(fixed), moved, centred=centred)
+    else:
+        found = before @ _by_greedy(
+            _coarse(fixed), moved, _DEGREES[freedom], centred=start is not None, threads=threads
         )
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"the images could not be registered: {error}") from error
-    found: Matrix = before @ np.asarray(greedy["found"], np.float64)
     scales = np.linalg.svd(found[:3, :3], compute_uv=False)
     if not np.isfinite(found).all() or scales.max() > _MOST_SCALE or scales.min() < 1 / _MOST_SCALE:
         raise InputError("the images could not be registered: no sensible alignment was found.")
     return found
+
+
+def _by_greedy(fixed: Volume, moving: Volume, degrees: int, *, centred: bool, threads: int | None) -> Matrix:
+    greedy = _greedy()
+    words = f"-i fixed moving -a -dof {degrees} -n {_STEPS} -m NMI -o found -V 0"
+    words += " -ia-identity" if centred else " -ia-image-centers"
+    if threads:
+        words = f"-threads {threads} {words}"
+    try:
+        greedy.execute(words, out=StringIO(), err=StringIO(), fixed=to_itk(fixed), moving=to_itk(moving), found=None)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"the images could not be registered: {error}") from error
+    return np.asarray(greedy["found"], np.float64)
 
 
 def mutual_information(first: NDArray[Any], second: NDArray[Any], bins: int = 32) -> float:

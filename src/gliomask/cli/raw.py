@@ -67,14 +67,18 @@ def make_settings(atlas: str, skull_strip: str, register: str, threads: int | No
     Raises:
         InputError: A value is not known, the mask's file is not there, or the program is not installed.
     """
+    from gliomask.acquisition.ants import require_ants
     from gliomask.acquisition.atlas import ATLASES
     from gliomask.acquisition.other_tools import STRIPPING_TOOLS, find_program
     from gliomask.acquisition.preprocess import PreprocessSettings
+    from gliomask.acquisition.registration import REGISTERING
 
     if atlas not in ATLASES:
         raise unknown_name("value of --atlas", atlas, ATLASES)
-    if register not in ("greedy", "none"):
-        raise unknown_name("value of --register", register, ("greedy", "none"))
+    if register not in REGISTERING:
+        raise unknown_name("value of --register", register, REGISTERING)
+    if register == "ants":
+        require_ants()
     known: dict[str, str] = {"deepbet": "networks", "none": "none", **{str(tool): tool for tool in STRIPPING_TOOLS}}
     strip: str | Path = known.get(skull_strip, Path(skull_strip))
     if isinstance(strip, Path) and not strip.is_file():
@@ -85,7 +89,7 @@ def make_settings(atlas: str, skull_strip: str, register: str, threads: int | No
     return PreprocessSettings(
         atlas=atlas,
         skull_strip=strip,  # type: ignore[arg-type]
-        register=register == "greedy",
+        register=register,
         n4=n4,
         threads=threads,
     )

@@ -30,7 +30,8 @@ Register = Annotated[
     str,
     typer.Option(
         "--register",
-        help="greedy: register every sequence to the reference; none: they lie right as they are.",
+        help="greedy: register every sequence to the reference; ants: with ANTs, where antspyx is installed; none: "
+        "they lie right as they are.",
         rich_help_panel=PANEL,
     ),
 ]

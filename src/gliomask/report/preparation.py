@@ -20,6 +20,7 @@ ADVICE: Mapping[Light, str] = {
 }
 
 _ATLASES = {"sri24": "SRI24 (BraTS until 2023)", "mni": "MNI152 (BraTS 2024 and later)"}
+_REGISTERING = {"True": "Greedy, rigid", "ants": "ANTs, rigid"}
 _STRIPPING = {"networks": "found by deepbet's networks", "none": "what is not zero in the images"}
 
 
@@ -110,7 +111,7 @@ def _describe(review: StudyReview) -> dict[str, str]:
         "reference": SEQUENCE_NAMES[review.alignment.reference],
         "prepared space": _ATLASES.get(str(request.get("atlas")), "the patient's own, at 1 mm"),
         "brain mask": _STRIPPING.get(str(strip), "given as a file"),
-        "registration": "Greedy, rigid" if request.get("register") else "none: the images were taken as aligned",
+        "registration": _REGISTERING.get(str(request.get("register")), "none: the images were taken as aligned"),
     }
 
 
