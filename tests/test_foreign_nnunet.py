@@ -234,6 +234,22 @@ def test_a_folder_predicts_as_any_model(
     assert "kept" in gliomask("predict", "-m", model, "-i", folder_of(0), "-o", output)[1]
 
 
+def test_a_path_near_a_model_leads_to_it(tmp_path: Path, gliomask: Callable[..., tuple[int, str]]) -> None:
+    """The folder around it, its checkpoint, and a fold that is not there: the message names what to give instead."""
+    model = write_model(tmp_path / "Dataset137_Test", folds=(0, 2))
+    for path, message in (
+        (tmp_path, f"with a model in it. Name it: {model}"),
+        (model.parent, f"with a model in it. Name it: {model}"),
+        (model / "fold_1", "no such fold (there: fold_0, fold_2)"),
+        (model / "fold_0" / "checkpoint_final.pth", f"Name its folder: {model / 'fold_0'} for this fold, or {model}"),
+    ):
+        status, said = gliomask("info", path)
+        assert status == 2
+        assert message in said
+        assert gliomask("import", path, "-o", tmp_path / "out" / "a.safetensors")[0] == 2
+    assert not list((tmp_path / "out").glob("*"))
+
+
 class _Runs:
     """What a malicious file could contain: unpickling it would run a command."""
 

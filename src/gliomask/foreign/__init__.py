@@ -14,11 +14,22 @@ from numpy.typing import NDArray
 
 from gliomask.foreign.found import Found, Hints
 from gliomask.foreign.monai import is_monai, read_monai
+from gliomask.foreign.near_misses import refuse_near_misses
 from gliomask.foreign.nnunet import is_nnunet, read_nnunet
 from gliomask.model import file as own
 from gliomask.model.plan import Plan
 
-__all__ = ["Found", "Hints", "is_foreign", "model_digest", "read_foreign", "read_plan", "read_training", "read_weights"]
+__all__ = [
+    "Found",
+    "Hints",
+    "is_foreign",
+    "model_digest",
+    "read_foreign",
+    "read_plan",
+    "read_training",
+    "read_weights",
+    "refuse_near_misses",
+]
 
 _READERS = ((is_nnunet, read_nnunet), (is_monai, read_monai))
 """For each format a function that recognises it, and one that reads it."""
@@ -48,9 +59,10 @@ def read_plan(path: Path | str | None = None) -> Plan:
     """Return the plan of any model; without a path that of the model inside the package.
 
     Raises:
-        InputError: The model is missing, damaged or not supported.
+        InputError: The model is missing, damaged or not supported; or the path is near one (`refuse_near_misses`).
     """
     path = own.find_model(path)
+    refuse_near_misses(path)
     return _read(path).plan if is_foreign(path) else own.read_plan(path)
 
 
