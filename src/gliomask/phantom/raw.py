@@ -25,6 +25,9 @@ Matrix = NDArray[np.float64]
 _PAD_MM = 36  # around the brain's grid, for skull and scalp
 _AIR_MM = 10  # around the head in every image
 _CSF_MM, _SKULL_MM, _SCALP_MM = 3.0, 9.0, 15.0  # depths, from the brain's surface to the outer side of each layer
+# Brain masks contain the fluid around the brain. In a real examination with reference masks (TCGA-FG-6692, T2), the
+# signal of fluid goes on until about 1 mm outside of them.
+_MASK_MM = _CSF_MM - 1.0
 # Signal relative to the brain's median: fluid, bone, marrow-free skull is dark; the fat of the scalp bright in T1.
 _LAYERS = {
     "t1n": (0.35, 0.12, 1.6, 0.5),
@@ -41,7 +44,7 @@ class RawImage:
 
     image: Volume
     brain: NDArray[np.bool_]
-    """The brain on the image's own grid."""
+    """The brain and the fluid around it, as brain masks have them, on the image's own grid."""
     tissues: NDArray[np.uint8]
     """0, 1 NCR, 2 ED, 3 ET on the image's own grid."""
     from_head: Matrix
@@ -200,7 +203,7 @@ def _with_skull(
     assert box is not None
     shifted = affine.copy()
     shifted[:3, 3] += affine[:3, :3] @ [span.start for span in box]
-    return whole[box], brain[box], tissues[box], shifted
+    return whole[box], (brain | (depth < _MASK_MM))[box], tissues[box], shifted
 
 
 def _distance(places: Sequence[NDArray[np.float64]], point: NDArray[np.float64]) -> NDArray[np.float64]:
