@@ -29,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--real-cases", type=Path, default=None, help="a folder of real BraTS 2021 cases, for the tests marked real"
     )
+    parser.addoption("--long", action="store_true", help="also run the tests marked long")
 
 
 def pytest_configure() -> None:
@@ -45,6 +46,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         skip = pytest.mark.skip(reason="needs real cases: pytest tests --real-cases=FOLDER")
         for item in items:
             if "real" in item.keywords:
+                item.add_marker(skip)
+    if not config.getoption("--long"):
+        skip = pytest.mark.skip(reason="takes many minutes: pytest tests --long")
+        for item in items:
+            if "long" in item.keywords:
                 item.add_marker(skip)
 
 

@@ -104,7 +104,7 @@ def make_model(data: Path, path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("cases", "workers", "seconds", "masks"),
-    [(30, 2, 0.0, 5), pytest.param(500, 4, 5.0, 1, marks=pytest.mark.slow)],
+    [(30, 2, 0.0, 5), pytest.param(500, 4, 5.0, 1, marks=pytest.mark.long)],
 )
 def test_killed_workers_and_clients_lose_nothing_and_do_nothing_twice(
     gliomask, folder_of: Callable[..., Path], tmp_path: Path, cases: int, workers: int, seconds: float, masks: int
