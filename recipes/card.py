@@ -1,11 +1,11 @@
 """Write MODEL_CARD.md from the results of `score_model.py`; every number in its tables comes from them.
 
     python recipes/card.py MODEL results.json postprocessed.json rules.json --robustness robustness.json \
-        -o MODEL_CARD.md
+        --raw raw.json -o MODEL_CARD.md
 
 results.json is of the network alone, postprocessed.json of the same network with the rules of post-processing in its
 plan. rules.json was written by `fit_postprocessing.py` and contains these rules and what a case gains by them;
-robustness.json was written by `measure_robustness.py`.
+robustness.json was written by `measure_robustness.py`, and raw.json by `measure_raw.py`.
 """
 
 from __future__ import annotations
@@ -37,14 +37,16 @@ def main() -> None:
     parser.add_argument("postprocessed", type=Path)
     parser.add_argument("rules", type=Path)
     parser.add_argument("--robustness", type=Path)
+    parser.add_argument("--raw", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("MODEL_CARD.md"))
     options = parser.parse_args()
     rows, cleaned = (json.loads(path.read_text())["rows"] for path in (options.results, options.postprocessed))
     report = json.loads(options.rules.read_text())["report"]
     template = Path(__file__).with_name("card.md").read_text("utf-8")
     places = values(options.model, rows, cleaned) | gains(report, rows, cleaned)
-    degraded = json.loads(options.robustness.read_text())["rows"] if options.robustness else []
-    places["robustness"] = robustness_table(degraded) if degraded else "Not measured."
+    for name, path in (("robustness", options.robustness), ("raw", options.raw)):
+        degraded = json.loads(path.read_text())["rows"] if path else []
+        places[name] = images_table(degraded) if degraded else "Not measured."
     options.output.write_text(template.format(**places), "utf-8")
 
 
@@ -154,8 +156,8 @@ def partial_table(rows: Rows, modalities: Sequence[str]) -> str:
     return "\n\nHeld-out cases of which only these sequences and regions are known:\n\n" + "\n".join(lines)
 
 
-def robustness_table(rows: Rows) -> str:
-    """Return a table of the mean Dice with degraded images, as `measure_robustness.py` measured it."""
+def images_table(rows: Rows) -> str:
+    """Return a table of the mean Dice by how the images were changed, of `measure_robustness.py` or `measure_raw.py`."""
     lines = ["| images | cases | WT | TC | ET |", "|---|---|---|---|---|"]
     for images in dict.fromkeys(row["images"] for row in rows):
         some = [row for row in rows if row["images"] == images]
