@@ -157,7 +157,7 @@ def partial_table(rows: Rows, modalities: Sequence[str]) -> str:
 
 
 def images_table(rows: Rows) -> str:
-    """Return a table of the mean Dice by how the images were changed, of `measure_robustness.py` or `measure_raw.py`."""
+    """Return a table of the mean Dice by images, as `measure_robustness.py` or `measure_raw.py` changed them."""
     lines = ["| images | cases | WT | TC | ET |", "|---|---|---|---|---|"]
     for images in dict.fromkeys(row["images"] for row in rows):
         some = [row for row in rows if row["images"] == images]
