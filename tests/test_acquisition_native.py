@@ -14,7 +14,7 @@ from gliomask.acquisition.native import to_native
 from gliomask.acquisition.prepare_study import PreparedStudy
 from gliomask.acquisition.study import Study
 from gliomask.cases import Case
-from gliomask.inference.prediction import Prediction
+from gliomask.inference.result import Prediction
 from gliomask.labels import get_convention, to_labels, to_regions
 from gliomask.model.plan import Plan
 from gliomask.volume import Grid, Volume, voxel_volume_ml

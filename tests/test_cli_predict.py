@@ -17,8 +17,8 @@ from gliomask.errors import InputError
 from gliomask.files import one_writer
 from gliomask.inference import prediction
 from gliomask.inference.loading import new_model, save_model
-from gliomask.inference.prediction import Prediction
 from gliomask.inference.preprocessing import common_spacing
+from gliomask.inference.result import Prediction
 from gliomask.model.plan import Plan
 from gliomask.volume import Volume, read_volume, write_volume
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gliomask.cases import Case, get_layout
 from gliomask.errors import InputError
 from gliomask.figures import REGION_NAMES
-from gliomask.inference.prediction import Prediction
+from gliomask.inference.result import Prediction
 from gliomask.model.plan import Plan
 from gliomask.report import pictures
 from gliomask.report.pictures import draw_case, draw_prediction

@@ -17,8 +17,8 @@ from gliomask.acquisition.preprocess import PreprocessSettings
 from gliomask.acquisition.study import Study
 from gliomask.errors import InputError
 from gliomask.files import write_bytes, write_text
-from gliomask.inference.prediction import Prediction
 from gliomask.inference.record import beside, digest_of, is_readable, read_facts
+from gliomask.inference.result import Prediction
 from gliomask.volume import NIFTI_ENDINGS, Volume, gzip_nifti, nifti_bytes, write_volume
 
 
@@ -57,7 +57,7 @@ def find_answer(
     before = before if isinstance(before, dict) else {}
     compared = {name: value for name, value in request.items() if not (any_model and name == "models")}
     if others := sorted(name for name, value in compared.items() if before.get(name) != value):
-        return False, f"it was made with another {', '.join(others)}"
+        return False, f"it was made with other settings: {', '.join(others)}"
     if probabilities and not is_readable(beside(path, "_probabilities.nii.gz")):
         return False, "its probabilities are missing or damaged"
     return True, ""

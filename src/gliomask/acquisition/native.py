@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gliomask.acquisition.alignment import Alignment
 from gliomask.acquisition.resampling import box_on_native, part_of
-from gliomask.inference.prediction import Prediction
+from gliomask.inference.result import Prediction
 from gliomask.labels import get_convention, to_labels, to_regions
 from gliomask.volume import Volume, voxel_volume_ml
 

@@ -45,8 +45,8 @@ from gliomask.errors import InputError
 if TYPE_CHECKING:
     from gliomask.cases import Case, Problem
     from gliomask.execution import Where
-    from gliomask.inference.prediction import Prediction
     from gliomask.inference.record import Wanted
+    from gliomask.inference.result import Prediction
 
 EXAMPLES = """
 **Examples**

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from gliomask.cases import Case
-    from gliomask.inference.prediction import Prediction
     from gliomask.inference.record import State, Wanted
+    from gliomask.inference.result import Prediction
     from gliomask.model.plan import Plan
 
 
@@ -117,8 +117,9 @@ def draw_missing(work: Sequence[Work], plan: Plan, draw: Callable[[Prediction, P
     """Draw the pictures of masks that are kept, and return the cases that failed."""
     from gliomask.cases import staged
     from gliomask.files import one_writer, replacing
-    from gliomask.inference.prediction import case_error, read_prediction
+    from gliomask.inference.prediction import case_error
     from gliomask.inference.record import beside
+    from gliomask.inference.result import read_prediction
 
     failed: list[Failure] = []
     for each in work:

@@ -15,8 +15,8 @@ from gliomask.execution import stop_if_asked
 
 if TYPE_CHECKING:
     from gliomask.cases import Case
-    from gliomask.inference.prediction import Prediction
     from gliomask.inference.record import State, Wanted
+    from gliomask.inference.result import Prediction
     from gliomask.inference.windows import Inference, Predictor
     from gliomask.model.plan import Plan
 

@@ -23,7 +23,7 @@ from gliomask.figures import (
     save_figure,
     score_comparison_figure,
 )
-from gliomask.inference.prediction import Prediction
+from gliomask.inference.result import Prediction
 from gliomask.labels import get_convention, to_regions
 from gliomask.volume import Volume
 

@@ -15,8 +15,9 @@ from scipy.special import logit
 
 from gliomask.cases import Case, Problem, read_case, read_mask
 from gliomask.errors import InputError
-from gliomask.inference.prediction import Prediction, predict_cases
+from gliomask.inference.prediction import predict_cases
 from gliomask.inference.record import describe_images, describe_settings, fingerprint
+from gliomask.inference.result import Prediction
 from gliomask.inference.windows import Inference, OnPart, Predictor, Window
 from gliomask.labels import get_convention, to_regions
 from gliomask.metrics import joint_box
