@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "join": ("join", "{path}", "{path}", "-o", "{tmp}/out.safetensors"),
     "info": ("info", "{path}"),
     "rank": ("rank", "{path}"),
+    "table": ("table", "{path}"),
+    "tune": ("tune", "{path}", "-o", "{tmp}/out.safetensors"),
     "convert": ("convert", "{path}", "-o", "{tmp}/out", "--layout", "msd"),
     "import": ("import", "{path}", "-o", "{tmp}/out.safetensors"),
     "docs": ("docs", "{path}", "--print"),

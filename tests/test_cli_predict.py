@@ -15,7 +15,7 @@ from gliomask.cases import Case, find_cases
 from gliomask.cli import predict_batch
 from gliomask.errors import InputError
 from gliomask.files import one_writer
-from gliomask.inference import prediction
+from gliomask.inference import prediction, result
 from gliomask.inference.loading import new_model, save_model
 from gliomask.inference.preprocessing import common_spacing
 from gliomask.inference.result import Prediction
@@ -390,7 +390,7 @@ def test_a_saved_prediction_can_be_read(place: Place) -> None:
     """Its mask, convention and model; a missing JSON is an error."""
     case: Case = place.cases[0]
     plan = Plan(modalities=("t1c",))
-    found = prediction.read_prediction(place.file(0), case, plan)
+    found = result.read_prediction(place.file(0), case, plan)
     np.testing.assert_array_equal(found.labels.data, read_volume(place.file(0), mask=True).data)
     assert (found.convention, found.model) == ("brats2021", str(place.model))
     place.file(0, ".json").unlink()

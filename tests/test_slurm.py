@@ -78,7 +78,7 @@ def test_the_scripts_in_the_documentation_are_valid(number: int) -> None:
 
 
 @needs_slurm
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_that_is_told_to_end_is_requeued_and_finishes(
     slurm: Slurm, folder_of: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -141,7 +141,7 @@ def test_a_cancelled_job_loses_no_case(
 
 
 @needs_slurm
-@pytest.mark.slow
+@pytest.mark.long
 def test_folds_are_trained_by_jobs_and_resumed_when_these_are_cancelled(
     slurm: Slurm, folder_of: Callable[..., Path], gliomask: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
@@ -161,7 +161,7 @@ def test_folds_are_trained_by_jobs_and_resumed_when_these_are_cancelled(
     said = process.communicate(timeout=400)[0]
     assert process.returncode == 0, said
     assert "held-out cases of all folds so far: brats2021, 4 cases" in said
-    assert "stopping after this step" in (jobs / "fold1.log").read_text()
+    assert (jobs / "fold1.log").read_text().count("fcn on 2 cases") >= 2  # it was begun again
     assert gliomask("train", folder, "-o", here, *recipe)[0] == 0
     for fold in ("fold0", "fold1"):
         assert (jobs / fold / "last.safetensors").read_bytes() == (here / fold / "last.safetensors").read_bytes()

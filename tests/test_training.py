@@ -66,7 +66,7 @@ def test_a_run_folder_holds_all_that_is_promised(cases: list[Case], tmp_path: Pa
     run = train(cases, tmp_path / "run", config())
     names = {path.name for path in run.folder.iterdir()}
     promised = {"config.json", "splits_final.json", "log.jsonl", "curves.png", "best.safetensors", "last.safetensors"}
-    assert names == {*promised, "checkpoint.pt", "cache"}
+    assert names == {*promised, "checkpoint.pt", "finished.json", "cache"}
     rows = run.rows()
     assert [row["epoch"] for row in rows] == [1, 2]
     keys = {"train_loss", "val_loss", "train_accuracy", "val_accuracy", "all_background_accuracy", "val_mean_iou"}

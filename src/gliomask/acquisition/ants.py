@@ -29,7 +29,7 @@ def require_ants() -> Any:
     except ImportError as error:
         raise InputError(
             f"--register ants: ANTs cannot be used ({error}). Install it with `pip install antspyx`, or use --register "
-            "greedy, which is part of gliomask[raw]."
+            "greedy."
         ) from error
     return ants
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -304,25 +304,34 @@ def _predict(
     actions = {each.state.action for each in work}
     failed = refused(work)
     folder = work[0].path.parent
-    is_new = not folder.exists()
-    if not actions <= {"keep", "refuse"}:
-        check_writable(folder)
-    failed += draw_missing(work, read_plan(how.paths[0]), partial(_draw, sequences=sequences))
-    if "predict" in actions:
-        predict_case = PredictCase(how.models(wanted), wanted, sequences, overwrite)
-        try:
-            failed += predict_all(work, predict_case, where, tables.update)
-        except KeyboardInterrupt:
-            tables.end()
-            raise
-    what = [Problem(case.id, str(error).removeprefix(f"{case.id}: ")) for case, error in failed]
-    tables.end(what, page=not where.is_here)
-    if is_new:
-        with suppress(OSError):  # it is removed only if it is empty, because no case could be predicted
-            folder.rmdir()
+    with _removed_if_empty(folder):
+        if not actions <= {"keep", "refuse"}:
+            check_writable(folder)
+        failed += draw_missing(work, read_plan(how.paths[0]), partial(_draw, sequences=sequences))
+        if "predict" in actions:
+            predict_case = PredictCase(how.models(wanted), wanted, sequences, overwrite)
+            try:
+                failed += predict_all(work, predict_case, where, tables.update)
+            except KeyboardInterrupt:
+                tables.end()
+                raise
+        what = [Problem(case.id, str(error).removeprefix(f"{case.id}: ")) for case, error in failed]
+        tables.end(what, page=not where.is_here)
     if failed and len(cases) == 1 and alone:
         raise failed[0][1]
     return what
+
+
+@contextmanager
+def _removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove a folder at the end if it was made meanwhile and is empty, because no case could be predicted."""
+    is_new = not folder.exists()
+    try:
+        yield
+    finally:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _check_wishes(labels: str | None, show: str, *, picture: bool) -> tuple[str, ...]:
