@@ -395,7 +395,7 @@ def test_a_saved_prediction_can_be_read(place: Place) -> None:
     assert (found.convention, found.model) == ("brats2021", str(place.model))
     place.file(0, ".json").unlink()
     with pytest.raises(InputError, match="missing or damaged"):
-        prediction.read_prediction(place.file(0), case, plan)
+        result.read_prediction(place.file(0), case, plan)
 
 
 def test_a_case_folder_that_cannot_be_read_is_counted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
