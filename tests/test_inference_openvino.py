@@ -476,3 +476,11 @@ def test_the_base_install_predicts(folder_of: Callable[..., Path], tmp_path: Pat
         assert ran.returncode == 2
         assert f"[{said}]'" in ran.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_the_threads_of_a_process_are_not_bound_to_cores(tmp_path: Path) -> None:
+    """Two processes with one thread each would otherwise compute on the same core, one after the other."""
+    _, model = both(fast(), tmp_path / "m.safetensors")
+    request = model.network.compiled((32, 32, 32), "fp32")
+    compiled = request.get_compiled_model()
+    assert (compiled.get_property("INFERENCE_NUM_THREADS"), compiled.get_property("ENABLE_CPU_PINNING")) == (1, False)

@@ -90,6 +90,7 @@ def _compiled(name: str, edge: int, threads: int | None) -> Any:
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
+        settings["ENABLE_CPU_PINNING"] = False  # else several processes keep to the same cores
     weights = {key.partition(".")[2]: value for key, value in _weights().items() if key.startswith(f"{name}.")}
     return openvino.Core().compile_model(build_brain_graph(weights, edge), "CPU", settings)
 

@@ -136,6 +136,8 @@ class OpenVINONetwork:
         }
         if self._threads:
             options["INFERENCE_NUM_THREADS"] = self._threads
+            # Otherwise every process with fewer threads than cores keeps to the first cores, several to the same ones.
+            options["ENABLE_CPU_PINNING"] = False
         try:
             return core.compile_model(self._graph(size), "CPU", options).create_infer_request()
         except (RuntimeError, MemoryError) as error:
