@@ -26,7 +26,8 @@ from gliomask.cli.options import (
 )
 from gliomask.cli.predict_case import PredictCase
 from gliomask.cli.predict_how import How
-from gliomask.cli.raw import Wishes, make_settings, predict_studies, raw_studies
+from gliomask.cli.raw import make_settings, predict_studies, raw_studies
+from gliomask.cli.raw_answer import Wishes
 from gliomask.cli.raw_options import (
     N4,
     PANEL,

@@ -15,7 +15,34 @@ if TYPE_CHECKING:
     from gliomask.acquisition.preprocess import PreprocessSettings
     from gliomask.acquisition.study import Study
     from gliomask.cli.predict_case import Models
-    from gliomask.cli.raw import Wishes
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How the masks of raw studies are wanted."""
+
+    space: str
+    probabilities: bool
+    overwrite: bool
+    strict: bool
+    keep_uids: bool
+    labels: str | None
+    prediction: Mapping[str, Any]
+    """What determines the prediction; see `inference.record.describe_settings`."""
+    outputs: tuple[str, ...] = ("nifti",)
+    """See `exchange.OUTPUT_TYPES`."""
+    segments: str = "tissues"
+    """See `exchange.SEGMENT_CHOICES`."""
+    report: bool = False
+    """Whether the report and the quality page are wanted."""
+    any_model: bool = False
+    """Keep a mask although another model made it."""
+
+    def is_kept(self, mask: Path, request: Mapping[str, Any]) -> tuple[bool, str]:
+        """Return whether a mask is kept, and the reason; see `find_answer`."""
+        from gliomask.acquisition.answer import find_answer
+
+        return find_answer(mask, request, probabilities=self.probabilities, any_model=self.any_model)
 
 
 @dataclass(frozen=True)
