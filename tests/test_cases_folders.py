@@ -335,3 +335,16 @@ def test_a_folder_called_like_an_image_is_searched(tmp_path: Path) -> None:
     """Also where it is the folder that was asked for."""
     touch(tmp_path / "P1.nii", "P1_t1", "P1_flair")
     assert [case.id for case in find_cases(tmp_path / "P1.nii")] == ["P1"]
+
+
+def test_brain_masks_beside_a_prepared_case_are_no_case(tmp_path: Path) -> None:
+    """`preprocess --native-masks` writes them into `native`; without its record, such a folder is read as any other."""
+    for name in ("t1", "t1ce", "t2", "flair"):
+        for path in (tmp_path / "P1" / f"P1_{name}.nii.gz", tmp_path / "P1" / "native" / f"P1_brain_{name}.nii.gz"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    assert len(survey(tmp_path).cases) == 2
+    (tmp_path / "P1" / "preprocess.json").write_text("{}")
+    found = survey(tmp_path)
+    assert [case.id for case in found.cases] == ["P1"]
+    assert [problem.where for problem in found.passed_over] == [str(tmp_path / "P1" / "native")]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-RECORD = "preprocess.json"
+from gliomask.cases.folders import PREPARATION_RECORD
+
+RECORD = PREPARATION_RECORD
 """The file that says how a study was prepared; a folder that has it is whole."""
 
 PREPARED_FOLDER = "prepared"

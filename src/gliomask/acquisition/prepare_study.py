@@ -21,6 +21,7 @@ from gliomask.acquisition.preprocess import (
 )
 from gliomask.acquisition.study import Series, Study
 from gliomask.cases import Case, Source
+from gliomask.cases.folders import NATIVE_MASKS
 from gliomask.errors import InputError, describe
 from gliomask.execution import Where, given_cores, usable_cores
 from gliomask.files import one_writer, write_text
@@ -148,7 +149,7 @@ def write_native_masks(case_id: str, folder: Path) -> None:
 
 def native_mask_path(folder: Path, case_id: str, modality: str) -> Path:
     """Return where `write_native_masks` puts the mask of a sequence."""
-    return folder / "native" / f"{case_id}_brain_{_NATIVE_NAMES[modality]}.nii.gz"
+    return folder / NATIVE_MASKS / f"{case_id}_brain_{_NATIVE_NAMES[modality]}.nii.gz"
 
 
 def _look_like_others(found: Preprocessed, case: Case) -> str | None:

@@ -18,6 +18,11 @@ LABELS_TABLE = "dseg.tsv"
 # Images in formats that are not read, which would otherwise be missing without a word.
 _OTHER_IMAGES = (".mha", ".mhd", ".nrrd", ".mgz", ".mgh", ".hdr", ".img", ".img.gz", ".dcm", ".ima", ".mnc", ".nii.zip")
 
+PREPARATION_RECORD = "preprocess.json"
+"""What `gliomask preprocess` writes beside the images of a case."""
+NATIVE_MASKS = "native"
+"""The folder beside them with brain masks on the grids of the raw images (`--native-masks`)."""
+
 # Folders of Windows, macOS and storage servers (Synology, QNAP), some of them with deleted files. Those of Linux begin
 # with a dot.
 _SYSTEM_FOLDERS = frozenset(
@@ -100,10 +105,13 @@ def _list_one(folder: Path, found: Listing) -> tuple[list[str], list[Path]]:
         found.datasets.append(folder)
         return [], []
     entered, linked, files = [], [], list[Path]()
+    prepared = any(entry.name == PREPARATION_RECORD for entry in content)
     for entry in content:
         path = folder / entry.name
         if _is_folder(entry):
-            if is_system_folder(entry.name):
+            if prepared and entry.name == NATIVE_MASKS:
+                found.passed_over.append(Problem(str(path), "masks of the brain on the grids of the raw images"))
+            elif is_system_folder(entry.name):
                 found.passed_over.append(Problem(str(path), "a hidden or system folder"))
             elif entry.is_symlink():
                 linked.append(path)
