@@ -23,8 +23,8 @@ REGISTERING: tuple[Registering, ...] = ("greedy", "ants", "none")
 
 # Steps at each level of a pyramid, from the coarsest.
 _STEPS = "100x50x20"
-# Voxels of the fixed image at the finest level. On a synthetic head, three sequences, 1 mm takes four times as long and
-# lowers the mean error from .06, .13 and .21 mm to .04, .10 and .08 mm.
+# Voxels of the fixed image at the finest level. On a synthetic head, three sequences, 1 mm takes much longer and lowers
+# the mean error from .06, .13 and .21 mm to .04, .10 and .08 mm.
 _FINEST_MM = 2.0
 # Width of the smoothing before voxels are left out, relative to the new voxels.
 _SMOOTHING = 0.4
