@@ -12,7 +12,7 @@ import pytest
 
 from gliomask.cases import MODALITIES, Case, find_cases, read_case, survey
 from gliomask.errors import InputError
-from gliomask.parquet import write_parquet
+from gliomask.files.parquet import write_parquet
 
 WriteCase = Callable[..., Case]
 

@@ -357,7 +357,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gliomask.files.os.fsync", full)
+    monkeypatch.setattr("gliomask.files.whole.os.fsync", full)
     status, said = gliomask("predict", "-m", model_file, "-i", tmp_path / "data", "-o", tmp_path / "out")
     assert status == 1
     assert "No space left" in said

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from gliomask.cohort import FAILED, PARQUET, VOLUMES, FolderTable, read_row
 from gliomask.evaluation.table_text import cell_text, escape_text
-from gliomask.parquet import read_parquet
+from gliomask.files.parquet import read_parquet
 from gliomask.report import INDEX, write_cohort_page
 from gliomask.report.index import old_pictures, warning_kind
 from gliomask.volume import Volume, write_volume
@@ -118,7 +118,7 @@ def test_a_write_that_is_interrupted_leaves_the_older_table(tmp_path: Path, monk
     before = (tmp_path / VOLUMES).read_bytes()
     finish(tmp_path, "CASE_2")
     with monkeypatch.context() as broken:
-        broken.setattr("gliomask.files.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+        broken.setattr("gliomask.files.whole.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
         assert any("No space left" in problem.what for problem in table.write().problems)
     assert (tmp_path / VOLUMES).read_bytes() == before
     assert table.write().problems == ()

@@ -32,11 +32,11 @@ from gliomask.evaluation import (
     find_pairs,
     read_score_table,
 )
+from gliomask.evaluation.records import refuse_records
 from gliomask.evaluation.table_text import cell_text, csv_text
-from gliomask.evaluation.tasks import refuse_records
+from gliomask.files.parquet import read_parquet
 from gliomask.labels import convert_labels, get_convention
 from gliomask.metrics import PROTOCOLS, Mask, score_case
-from gliomask.parquet import read_parquet
 from gliomask.volume import Volume, read_volume, reorient, write_volume
 
 ONE, TWO, THREE = "BraTS2021_00001", "BraTS2021_00002", "BraTS2021_00003"

@@ -15,7 +15,6 @@ from socket import gethostname
 import pytest
 from filelock import SoftFileLease
 
-from gliomask import files
 from gliomask.errors import InputError
 from gliomask.files import (
     HeldError,
@@ -26,6 +25,7 @@ from gliomask.files import (
     place_of,
     places_of,
     replacing,
+    whole,
     write_bytes,
     write_text,
 )
@@ -216,7 +216,7 @@ def test_the_claim_of_another_host_is_taken_over_when_it_falls_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As long as it is renewed, it is respected, although no lock of this host is held."""
-    monkeypatch.setattr(files, "LEASE_SECONDS", 1.5)
+    monkeypatch.setattr(whole, "LEASE_SECONDS", 1.5)
     other = SoftFileLease(tmp_path / ".claim-a.lock", lease_duration=1.5, thread_local=False)
     other.acquire()
     with pytest.raises(HeldError, match="is writing it"), claimed(tmp_path, "a", wait_seconds=2.5):
@@ -231,7 +231,7 @@ def test_the_claim_of_another_host_is_taken_over_when_it_falls_silent(
 
 def test_a_claim_without_an_owner_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that was killed in the moment of making it leaves an empty file."""
-    monkeypatch.setattr(files, "_LONGEST_CLAIM", 0.1)
+    monkeypatch.setattr(whole, "_LONGEST_CLAIM", 0.1)
     (tmp_path / ".claim-a.lock").touch()
     with claimed(tmp_path, "a"):
         pass

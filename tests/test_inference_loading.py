@@ -162,7 +162,7 @@ def test_a_failed_save_keeps_the_older_model(file: Path, monkeypatch: pytest.Mon
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gliomask.files.os.fsync", full)
+    monkeypatch.setattr("gliomask.files.whole.os.fsync", full)
     with pytest.raises(InputError, match="No space left"):
         save_model(new_model(PLAN, seed=4), file)
     assert file.read_bytes() == before

@@ -12,7 +12,7 @@ import pytest
 
 from gliomask.cases import Case, find_cases, staged
 from gliomask.errors import InputError
-from gliomask.remote import shown, url_of
+from gliomask.files.remote import shown, url_of
 from gliomask.volume import read_volume
 
 Run = Callable[..., tuple[int, str]]
@@ -130,6 +130,6 @@ def test_local_cases_are_not_copied(write_case: Callable[..., Case]) -> None:
 
 def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command that installs it is in the message."""
-    monkeypatch.setattr("gliomask.remote.find_spec", lambda _: None)
+    monkeypatch.setattr("gliomask.files.remote.find_spec", lambda _: None)
     with pytest.raises(InputError, match="extra remote"):
         find_cases("s3://bucket/x")

@@ -262,8 +262,8 @@ def _register(fixed: Volume, moving: Volume, start: Matrix | None, settings: Pre
 
     Greedy's samples are random, and rarely a step of its search leads out of the image.
     """
+    program: Registering = "ants" if settings.register == "ants" else "greedy"
     for _ in range(_TRIES):
-        program: Registering = "ants" if settings.register == "ants" else "greedy"
         found = register(fixed, moving, start=start, program=program, threads=settings.threads)
         if start is None or _distance_mm(fixed, found, start) < _FURTHEST_MM:
             break

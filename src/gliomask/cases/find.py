@@ -22,7 +22,7 @@ from gliomask.cases.sequence_folders import find_sequence_folders
 from gliomask.cases.staging import list_remote
 from gliomask.cases.tables import is_table, survey_table
 from gliomask.errors import InputError
-from gliomask.remote import url_of
+from gliomask.files.remote import url_of
 from gliomask.volume import read_volume
 
 # Of the grid: a BraTS brain fills 14-20 %, the largest tumours 4 %.
@@ -75,7 +75,7 @@ def survey(folder: Path | str) -> Survey:
 
     Instead of a folder, a table of cases can be given: CSV, Parquet or MONAI's `datalist.json` (`cases.tables`). A
     `labels.txt` in the folder of a mask, or in one above it, gives the case's convention (`cases.conventions`). The
-    folder may be the URL of a place in an object store, as a path (`remote`); data sets with a `dataset.json` and
+    folder may be the URL of a place in an object store, as a path (`files.remote`); data sets with a `dataset.json` and
     `labels.txt` are not read there, and the files are copied here when the case is used (`staging.staged`).
 
     Raises:

@@ -59,16 +59,12 @@ def _agreed(root: Path, examination: Path, files: Sequence[tuple[Path, FileName]
     images = len(set(roles) - {"mask"})
     if len(set(roles)) < len(roles) or images < (_LEAST_AT_TOP if numbered and examination == root else 2):
         return
-    stems = {folded(stem_of(path)) for path, _ in files}
-    for path, told in files:
-        own = read_name(path)
-        # What stands before the sequence in a file's name must not differ: it may be the patient.
-        same = own is not None and own.role == told.role
-        if not same and not (own is None and len(stems) == 1):
-            return
-    ids = {folded(own.case_id) for path, _ in files if (own := read_name(path)) is not None}
-    if len(ids) > 1:
+    same_name = len({folded(stem_of(path)) for path, _ in files}) == 1
+    read = [(path, told.role, read_name(path)) for path, told in files]
+    if any(own.role != role if own else not same_name for _, role, own in read):
         return
-    for path, told in files:
-        own = read_name(path)
-        yield path, (examination, FileName(own.case_id if own else "", told.role, own.rank if own else 0))
+    # What stands before the sequence in a file's name must not differ: it may be the patient.
+    if len({folded(own.case_id) for _, _, own in read if own}) > 1:
+        return
+    for path, role, own in read:
+        yield path, (examination, FileName(own.case_id if own else "", role, own.rank if own else 0))

@@ -11,14 +11,14 @@ from tempfile import TemporaryDirectory
 from gliomask.cases.case import Case
 from gliomask.cases.folders import LABELS_FILE, Listing, is_system_folder
 from gliomask.cases.naming import classify, nifti_ending
-from gliomask.remote import fetch, list_url, url_of
+from gliomask.files.remote import fetch, list_url, url_of
 
 
 def list_remote(url: str) -> Listing:
     """Return the NIfTI files below a URL.
 
     Raises:
-        InputError: As for `remote.list_url`.
+        InputError: As for `files.remote.list_url`.
     """
     found = Listing()
     for path in list_url(url):
@@ -64,7 +64,7 @@ def staged_masks(place: Path) -> Iterator[Path]:
     Images of sequences and probabilities are not copied. The copies are removed after.
 
     Raises:
-        InputError: As for `remote.list_url` and `remote.fetch`.
+        InputError: As for `files.remote.list_url` and `files.remote.fetch`.
     """
     url = url_of(place)
     if url is None:

@@ -17,7 +17,7 @@ from gliomask.cases.layouts import layout_of
 from gliomask.cases.naming import classify, folder_name, stem_of
 from gliomask.cases.patients import find_patient
 from gliomask.errors import InputError
-from gliomask.parquet import read_parquet
+from gliomask.files.parquet import read_parquet
 
 # The accepted headings of the columns that are no sequences, in lower case.
 _COLUMNS: Mapping[str, tuple[str, ...]] = {

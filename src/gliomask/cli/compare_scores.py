@@ -58,7 +58,7 @@ def compare_scores(
     of a permutation test and of Wilcoxon's test; `gliomask docs scores` explains how to read them.
     """
     from gliomask.evaluation import compare_scores as compare
-    from gliomask.evaluation.tasks import refuse_records
+    from gliomask.evaluation.records import refuse_records
     from gliomask.files import refuse_inputs
 
     endings = [path for path in output or () if path.suffix.lower() not in (".csv", ".json")]

@@ -98,9 +98,9 @@ def evaluate(
     from gliomask.cases import staged_masks
     from gliomask.evaluation import compare_protocols, find_pairs
     from gliomask.evaluation import evaluate as score
-    from gliomask.evaluation.tasks import refuse_records
+    from gliomask.evaluation.records import refuse_records
     from gliomask.files import check_writable
-    from gliomask.parquet import require_parquet
+    from gliomask.files.parquet import require_parquet
 
     where = where_of(workers, cluster)
     known = (".csv", ".json") if compare else (".csv", ".json", ".md", ".tex", ".parquet")

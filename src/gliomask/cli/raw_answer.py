@@ -11,7 +11,7 @@ from gliomask.errors import InputError, describe
 from gliomask.execution import HERE, map_cases
 
 if TYPE_CHECKING:
-    from gliomask.acquisition.prepare_study import PreparedStudy
+    from gliomask.acquisition.prepare_study import PreparedStudy, PrepareStudy
     from gliomask.acquisition.preprocess import PreprocessSettings
     from gliomask.acquisition.study import Study
     from gliomask.cli.predict_case import Models
@@ -83,7 +83,7 @@ class AnswerStudy:
                 return write_others(study, self.output, self.wishes)
             return self.answer(study, self.prepare()(study))
 
-    def prepare(self) -> Any:
+    def prepare(self) -> PrepareStudy:
         """Return the function that prepares a study."""
         from gliomask.acquisition.places import PREPARED_FOLDER
         from gliomask.acquisition.prepare_study import PrepareStudy

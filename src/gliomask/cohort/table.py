@@ -15,9 +15,9 @@ from gliomask.cohort.rows import Row, columns_of, read_row
 from gliomask.errors import InputError
 from gliomask.evaluation.table_text import cell_text, csv_text, escape_text
 from gliomask.files import write_text
+from gliomask.files.parquet import can_parquet, parquet_name, write_parquet
+from gliomask.files.remote import url_of
 from gliomask.inference.record import digest_of, read_facts
-from gliomask.parquet import can_parquet, parquet_name, write_parquet
-from gliomask.remote import url_of
 from gliomask.volume import NIFTI_ENDINGS
 
 VOLUMES = "volumes.csv"

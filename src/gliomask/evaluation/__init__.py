@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from gliomask.cases import Problem
-from gliomask.evaluation.makers import find_makers
 from gliomask.evaluation.pairs import MaskPair, MatchedMasks, find_pairs
 from gliomask.evaluation.protocol_comparison import Disagreement, ProtocolComparison, compare_protocols
 from gliomask.evaluation.ranking import RankedCase, Ranking, rank_predictions
+from gliomask.evaluation.records import find_makers
 from gliomask.evaluation.results import Evaluation, Scores
 from gliomask.evaluation.score_comparison import PairedDifference, ScoreComparison, compare_scores
 from gliomask.evaluation.score_tables import ComparableTables, ScoreTable, read_score_table, read_score_tables

@@ -15,8 +15,8 @@ from gliomask.evaluation.paper_table import paper_table
 from gliomask.evaluation.summary import describe
 from gliomask.evaluation.table_text import csv_text, escape_text
 from gliomask.files import write_text
+from gliomask.files.parquet import write_parquet
 from gliomask.metrics import Protocol
-from gliomask.parquet import write_parquet
 
 # What `json` writes as it is: further control characters, marks that change the direction of text, and surrogates.
 _NOT_PRINTED = re.compile("[\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
@@ -55,7 +55,7 @@ class Evaluation:
     notes: tuple[Problem, ...] = ()
     """Remarks that change no score, such as predictions that were skipped."""
     made_by: Mapping[str, int] = field(default_factory=dict)
-    """How many of the predictions each model made, as far as known; see `makers.find_makers`."""
+    """How many of the predictions each model made, as far as known; see `records.find_makers`."""
 
     def rows(self) -> list[Row]:
         """Return one row per case and region, sorted by case; `status` is `scored`, or `missing` (no prediction)."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -16,6 +15,7 @@ from gliomask.cases import Problem
 from gliomask.errors import InputError, describe
 from gliomask.evaluation.conventions import find_conventions
 from gliomask.evaluation.pairs import MatchedMasks, find_pairs, mask_stem
+from gliomask.evaluation.records import record_of
 from gliomask.execution import HERE, Where, map_cases
 from gliomask.labels import REGIONS, LabelConvention, check_labels, label_values
 from gliomask.metrics import Mask, Protocol, Spacing, joint_box
@@ -145,7 +145,7 @@ def _read(task: Task, regions: Sequence[str]) -> CaseMasks:
 def swapped_note(tasks: Sequence[Task]) -> list[Problem]:
     """Return a note if `predict` wrote the truths and not the predictions, as when the two were exchanged."""
     both = [task for task in tasks if task.prediction is not None]
-    swapped = [task for task in both if _is_predicted(task.truth) and not _is_predicted(task.prediction)]
+    swapped = [task for task in both if record_of(task.truth) and not record_of(task.prediction)]
     if not swapped:
         return []
     where = f"{swapped[0].truth.with_name(mask_stem(swapped[0].truth))}.json"
@@ -157,30 +157,6 @@ def swapped_note(tasks: Sequence[Task]) -> list[Problem]:
             "The prediction comes first: gliomask evaluate PREDICTION TRUTH",
         )
     ]
-
-
-def _is_predicted(mask: Path | None) -> bool:
-    """Return whether the JSON that `predict` writes lies beside a mask."""
-    return mask is not None and is_record(mask.with_name(f"{mask_stem(mask)}.json"))
-
-
-def is_record(path: Path) -> bool:
-    """Return whether a file is the JSON that `predict` writes beside a mask."""
-    try:
-        facts = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(facts, dict) and {"model", "volumes_ml", "versions"} <= facts.keys()
-
-
-def refuse_records(outputs: Iterable[Path]) -> None:
-    """Refuse to write over the JSON that `predict` wrote beside a mask.
-
-    Raises:
-        InputError: One of the outputs is such a file.
-    """
-    for path in filter(is_record, outputs):
-        raise InputError(f"{path}: predict wrote this file to describe a mask. Choose another name for the output.")
 
 
 def keep_known(

@@ -60,7 +60,7 @@ def opened_client(where: Where) -> Iterator[Client]:
         stack.enter_context(dask.config.set(quiet))
         for name in ("distributed", "tornado", "asyncio", "dask_jobqueue"):
             stack.enter_context(_quiet(name))
-        share = Share(where.threads, where.memory, alone=where.alone)
+        share = Share(where.threads, alone=where.alone)
         try:
             if where.is_address:
                 cluster, sharing = where.cluster, Sharing(share, None, own=False)
@@ -88,14 +88,6 @@ def _own_processes(where: Where, share: Share) -> tuple[Any, Sharing]:
     from gliomask.execution.worker import Sharing
 
     number = where.workers or usable_cores()
-    if share.memory * number > MEMORY_LIMIT:
-        log.warning(
-            "%d workers share %.1f GB of memory, and one case needs about %.1f GB: use --workers %d or fewer.",
-            number,
-            MEMORY_LIMIT / 1e9,
-            share.memory / 1e9,
-            max(1, MEMORY_LIMIT // share.memory),
-        )
     cluster = LocalCluster(
         n_workers=number,
         threads_per_worker=1,
@@ -110,7 +102,6 @@ def _own_processes(where: Where, share: Share) -> tuple[Any, Sharing]:
 def _queue(settings: Mapping[str, Any], where: Where, share: Share, stack: ExitStack) -> tuple[Any, Sharing]:
     """Return the cluster of a settings file, whose workers are jobs of the queueing system, and what they are told."""
     import dask
-    from dask.utils import parse_bytes
     from distributed.deploy.utils import nprocesses_nthreads
 
     from gliomask.execution.worker import Sharing
@@ -128,7 +119,7 @@ def _queue(settings: Mapping[str, Any], where: Where, share: Share, stack: ExitS
     cores = int(given(f"jobqueue.{queue}.cores") or 1)
     processes = int(given(f"jobqueue.{queue}.processes") or nprocesses_nthreads(cores)[0])
     threads = max(1, cores // processes)
-    at_once = share.at_once(threads, parse_bytes(given(f"jobqueue.{queue}.memory") or 0) // processes)
+    at_once = share.at_once(threads)
     extra = [*(given(f"jobqueue.{queue}.worker-extra-args") or []), "--nthreads", str(at_once)]
     options: dict[str, Any] = {"worker_extra_args": extra}
     if where.gpus_per_worker and queue == "slurm":

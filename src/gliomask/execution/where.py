@@ -28,8 +28,6 @@ class Where:
     gpus_per_worker: int = 0
     threads: int | None = None
     """How many processor threads one case uses; None: as many as a worker has."""
-    memory: int = 0
-    """How many bytes of memory one case needs; 0: not known."""
     at_once: int | None = None
     """In this process: how many cases at a time; by default one for each core."""
     alone: bool = False

@@ -23,23 +23,18 @@ class Share:
 
     threads: int | None = None
     """How many threads one case uses; None: all that the worker has."""
-    memory: int = 0
-    """How many bytes one case needs; 0: not known."""
     alone: bool = False
     """Whether a worker takes one case at a time."""
 
-    def at_once(self, threads: int, memory: int | None) -> int:
-        """Return how many cases a worker takes at a time that has so many threads and bytes of memory.
+    def at_once(self, threads: int) -> int:
+        """Return how many cases a worker takes at a time that has so many threads.
 
         Where a case uses all threads, there are two of them if possible: one is read or written while the other is
         computed.
         """
         if self.alone:
             return 1
-        number = threads // self.threads if self.threads else min(2, threads)
-        if self.memory and memory:
-            number = min(number, memory // self.memory)
-        return max(1, number)
+        return max(1, threads // self.threads if self.threads else min(2, threads))
 
 
 def run_in_turn(job: bytes, item: bytes) -> bytes:
@@ -70,7 +65,7 @@ class Sharing(WorkerPlugin):
         """Prepare the process of a worker; called by Dask."""
         global _turns
         threads = worker.state.nthreads
-        _turns = BoundedSemaphore(self.share.at_once(threads, worker.memory_manager.memory_limit))
+        _turns = BoundedSemaphore(self.share.at_once(threads))
         give_cores(self.share.threads or self.cores or threads)
         if self.own:
             _belong_to_program(worker.name, self.gpus)

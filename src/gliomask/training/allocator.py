@@ -1,9 +1,13 @@
-"""The C library's memory allocator: freed memory stays with the process for the next training step."""
+"""The memory of a training: freed memory stays with the process for the next step, and its peak."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 # Parameters of `mallopt`, from glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -26,3 +30,17 @@ def keep_memory() -> bool:
     if not hasattr(library, "gnu_get_libc_version"):  # musl has no such settings
         return False
     return bool(library.mallopt(_M_MMAP_MAX, 0)) and bool(library.mallopt(_M_TRIM_THRESHOLD, -1))
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """Return the peak memory of the process so far, or on a GPU of torch; NaN where it is not known."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

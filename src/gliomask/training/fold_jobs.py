@@ -56,9 +56,8 @@ def cross_validate_on(
         place = folder / f"fold{fold}"
         with one_writer(place):
             again = resume and (place / "config.json").is_file()
-            open_run(
-                place, config.model_copy(update={"fold": fold}), resume=again
-            )  # refuses another run before any work
+            # Another run is refused before any work.
+            open_run(place, config.model_copy(update={"fold": fold}), resume=again)
     cache = prepared_once(cases, folder / "cache", config, watcher).absolute()
     work = partial(train_fold, cache, folder, config.threads)
     failed: dict[int, str] = {}

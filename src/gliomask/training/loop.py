@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -20,7 +19,7 @@ from gliomask.inference.loading import Model, load_weights
 from gliomask.inference.torch_engine import get_device
 from gliomask.model.plan import Plan
 from gliomask.networks.checkpointing import recompute
-from gliomask.training.allocator import keep_memory
+from gliomask.training.allocator import keep_memory, peak_memory_gb
 from gliomask.training.augment import Augmentation
 from gliomask.training.cache import CachedCase
 from gliomask.training.config import TrainConfig
@@ -272,7 +271,7 @@ def _end_epoch(job: _Job, schedule: Schedule, now: _Progress, rate: float, clock
         row |= validate(job.model, job.validation, loss_of, precision, group=job.group, on_case=watch)
         before, now.seconds = now.seconds, clock.read()
         schedule.validation_seconds, schedule.validated_at = now.seconds - before, now.seconds
-    row |= {"hours": round(now.seconds / 3600, 5), "peak_memory_gb": round(_peak_memory_gb(job.group.device), 2)}
+    row |= {"hours": round(now.seconds / 3600, 5), "peak_memory_gb": round(peak_memory_gb(job.group.device), 2)}
     now.rows = [*now.rows, row]
     now.epoch = _Epoch()
     if job.group.first:
@@ -383,18 +382,6 @@ def _check_share(config: TrainConfig, group: ProcessGroup) -> None:
             f"--whole-brain trains on one brain per process and step: --batch-size must be {group.count}, not "
             f"{config.batch_size}."
         )
-
-
-def _peak_memory_gb(device: torch.device) -> float:
-    """Return the peak memory of the process so far, or on a GPU of torch; NaN where it is not known."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    try:
-        import resource
-    except ImportError:  # Windows
-        return float("nan")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def _whole(number: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -173,7 +174,11 @@ def fit_tuning(
     regions, scored = tuple(regions), scored_regions(regions)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        run: Map = map if jobs == 1 else stack.enter_context(ProcessPoolExecutor(jobs)).map
+        run: Map = map
+        if jobs > 1:
+            # Not forked: the threads of OpenVINO, which ran the network in this process, do not exist in a fork.
+            context = multiprocessing.get_context("spawn")
+            run = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=context)).map
         tables = list(run(partial(_count_case, regions=regions), paths))
         by_patient = [_sum([tables[case] for case in group]) for group in groups]
         calibration, left_out = _calibrate(by_patient, regions, present)

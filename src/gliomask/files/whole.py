@@ -24,8 +24,6 @@ _CLAIM = ".claim-"
 _LONGEST_WRITE = 300.0
 # A claim that its owner has not renewed for so long is taken over; it is renewed three times in that time.
 LEASE_SECONDS = 120.0
-
-
 # Writing the owner into a new claim takes milliseconds, also on a slow file system.
 _LONGEST_CLAIM = 2.0
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from gliomask.errors import InputError
 from gliomask.extras import missing_extra
-from gliomask.files import replacing
+from gliomask.files.whole import replacing
 
 Value = str | int | float | None
 
