@@ -17,7 +17,7 @@ Write masks/volumes.csv, failed.csv and index.html, and with pyarrow volumes.par
 
 `gliomask table masks`
 
-Only the tables, which takes a second for 6,000 cases:
+Only the tables, which takes a few seconds for 6,000 cases:
 
 `gliomask table masks --no-page`
 """
