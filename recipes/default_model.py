@@ -10,8 +10,11 @@ Every stage except the last of each network holds out the same patients. OUT/hel
 they were before the last stage, so it can be scored on these patients. OUT/joined.safetensors is the final model,
 trained on all patients. `--stop-before everyone` leaves the last stage out.
 
-On a GPU both networks can be trained at the same time: call the script with `--network fast` and, in parallel, with
-`--network fast_sides`, and then without this option to join them.
+`--start MODEL` begins with the weights of a joined model instead of initial ones, for further training on more cases.
+Hold out the cases that were held out from it: `--split recipes/split.json` for the model in the package.
+
+Both networks can be trained at the same time, on a GPU or with a processor core each (`--threads 1`): call the script
+with `--network fast` and, in parallel, with `--network fast_sides`, and then without this option to join them.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import Any
 
 from gliomask.cases import find_cases, resolve_conventions
 from gliomask.cli.bar import train_with_bar
-from gliomask.inference.ensembling import join_models
+from gliomask.inference.ensembling import join_models, split_model
 from gliomask.inference.loading import save_model
 from gliomask.training.cache import is_cache
 from gliomask.training.config import make_config
@@ -79,22 +82,33 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=hours, help="for each network (default %(default)s)")
     parser.add_argument("--val-fraction", type=float, default=0.19, help="of the patients, held out (default 0.19)")
     parser.add_argument("--split", help="a JSON file that names the cases to hold out, instead of drawing them")
+    parser.add_argument("--start", type=Path, metavar="MODEL", help="a joined model, whose weights are trained further")
+    parser.add_argument("--threads", type=int, help="processor threads of a training (default: all cores)")
     parser.add_argument("--stop-before", choices=STAGES, help="leave out this stage and later ones")
     options = parser.parse_args()
+    starts = {model.plan.network: model for model in split_model(options.start)} if options.start else {}
+    networks = [options.network] if options.network else NETWORKS
+    if starts and not starts.keys() >= set(networks):
+        parser.error(f"--start {options.start}: it contains {', '.join(starts)}; needed are {', '.join(networks)}")
     cases = options.data
     if not is_cache(cases):
         cases = resolve_conventions(find_cases(cases))
     ends: list[list[Path]] = []
-    for network in [options.network] if options.network else NETWORKS:
+    for network in networks:
         runs: list[Run] = []
         for name, stage in takewhile(lambda item: item[0] != options.stop_before, STAGES.items()):
             held_out = {"val_fraction": options.val_fraction, "split": options.split}
-            values = COMMON | {"network": network, "val_every": None} | held_out | stage
+            values = COMMON | {"network": network, "threads": options.threads} | held_out | stage
             budget = 3600 * options.hours * values.pop("minutes") / minutes()
             folder = options.output / network / name
-            start = str(runs[-1].last) if runs else None
-            config = make_config(**values, budget_seconds=budget, start_from=start)
             resume = (folder / "checkpoint.pt").is_file()
+            start = runs[-1].last if runs else None
+            if not runs and starts:
+                start = options.output / f"start_{network}.safetensors"
+                if not resume:
+                    start.parent.mkdir(parents=True, exist_ok=True)
+                    save_model(starts[network], start)
+            config = make_config(**values, budget_seconds=budget, start_from=start and str(start))
             runs.append(train_with_bar(cases, folder, config, resume=resume))
         ends.append([run.last for run in runs[-2:]])
     if options.network or options.stop_before not in (None, "everyone"):

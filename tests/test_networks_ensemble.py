@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import save_file
 
 from gliomask.errors import InputError
-from gliomask.inference.ensembling import join_models
+from gliomask.inference.ensembling import join_models, split_model
 from gliomask.inference.loading import load_model, load_torch_model, new_model, save_model
 from gliomask.inference.onnx_export import export_model
 from gliomask.inference.windows import Inference
@@ -60,6 +60,17 @@ def test_it_is_the_mean_of_its_members_with_the_second_shifted(two: list[Path]) 
     data = noise(32, 16, 24)
     moved = np.roll(logits(second, np.roll(data, 1, (1, 2, 3))), -1, (1, 2, 3))
     np.testing.assert_allclose(logits(join_models(two), data), (logits(first, data) + moved) / 2, atol=1e-4)
+
+
+def test_splitting_is_the_opposite_of_joining(two: list[Path], tmp_path: Path) -> None:
+    """Each network comes back with its own weights; a model of one network is returned as it is."""
+    save_model(join_models(two), tmp_path / "joined.safetensors")
+    data = noise(32, 16, 24)
+    parts = split_model(tmp_path / "joined.safetensors")
+    for part, path in zip(parts, two, strict=True):
+        np.testing.assert_array_equal(logits(part, data), logits(load_torch_model(path), data))
+    (same,) = split_model(two[0])
+    assert same.plan == load_torch_model(two[0]).plan
 
 
 def test_both_engines_and_onnx_give_the_same(two: list[Path], tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from gliomask.inference.ensembling import split_model
 from gliomask.inference.loading import load_torch_model
 from gliomask.model.file import read_plan, read_training
 from gliomask.phantom import write_phantoms
+from gliomask.training.run import load_run
 
 ROOT = Path(__file__).parent.parent
 RECIPES = ROOT / "recipes"
@@ -71,6 +73,16 @@ def test_the_recipes_lead_from_cases_to_a_shipped_model_and_its_card(tmp_path: P
     recipe("fit_plausibility.py", cache, "-o", typical)
     recipe("measure_robustness.py", fitted, cache, "--split", split, "-o", robustness)
     assert len(json.loads(robustness.read_text())["rows"]) == 9 * HELD_OUT
+    further = tmp_path / "further"
+    options = ("--start", out / "joined.safetensors", "--split", split, "--threads", 1, "--stop-before", "whole")
+    recipe("default_model.py", cache, "-o", further, "--hours", 0.0003, *options)
+    for network, before in zip(("fast", "fast_sides"), split_model(out / "joined.safetensors"), strict=True):
+        start = load_torch_model(further / f"start_{network}.safetensors").network.state_dict()
+        assert all(torch.equal(start[name], value) for name, value in before.network.state_dict().items())
+        run = load_run(further / network / "patches")
+        assert run.config.start_from == str(further / f"start_{network}.safetensors")
+        assert run.split()["val"] == held_out
+
     note = "trained in a test"
     options = ("--rules", rules, "--results", cleaned, "--typical", typical, "--before", model, "--note", note)
     recipe("ship.py", out, *options, "-o", shipped)

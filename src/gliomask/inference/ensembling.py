@@ -59,6 +59,31 @@ def join_models(paths: Sequence[Path | str]) -> Model:
     return model
 
 
+def split_model(path: Path | str) -> list[Model]:
+    """Return the networks in a model file as models of their own: those of an ensemble, otherwise the only one.
+
+    The opposite of `join_models`. The models keep the joined model's plan except for the network, and no estimates of
+    the Dice, which were checked for the ensemble.
+
+    Raises:
+        InputError: The file cannot be loaded.
+    """
+    joined = load_torch_model(path)
+    if joined.plan.network != "ensemble":
+        return [joined]
+    weights = joined.network.state_dict()
+    models = []
+    for number, (network, arguments) in enumerate(_members(joined.plan)):
+        update = {"network": network, "network_arguments": dict(arguments), "dice_estimates": {}}
+        model = new_model(joined.plan.model_copy(update=update), name=f"{joined.name}, network {number}")
+        start = f"members.{number}."
+        own = {name.removeprefix(start): value for name, value in weights.items() if name.startswith(start)}
+        model.network.load_state_dict(own)
+        model.network.eval()
+        models.append(model)
+    return models
+
+
 def _check_compatible(models: Sequence[Model]) -> None:
     first, *others = models
     for model in others:
