@@ -41,6 +41,7 @@ from gliomask.cli import (
     view,
 )
 from gliomask.errors import InputError, describe
+from gliomask.execution import ClusterLostError
 from gliomask.version import VERSION
 
 
@@ -66,6 +67,9 @@ def _run() -> int:
     except (KeyboardInterrupt, typer.Abort):
         console.fail("stopped by Ctrl-C.")
         return console.INTERRUPTED
+    except ClusterLostError as error:
+        console.fail(str(error))
+        return console.FAILED
     except InputError as error:
         console.fail(str(error))
         return console.BAD_INPUT

@@ -42,6 +42,7 @@ from gliomask.cli.raw_options import (
 )
 from gliomask.cli.tables import Tables
 from gliomask.errors import InputError
+from gliomask.execution import ClusterLostError
 
 if TYPE_CHECKING:
     from gliomask.cases import Case, Problem
@@ -313,7 +314,7 @@ def _predict(
             predict_case = PredictCase(how.models(wanted), wanted, sequences, overwrite)
             try:
                 failed += predict_all(work, predict_case, where, tables.update)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, ClusterLostError):
                 tables.end()
                 raise
         what = [Problem(case.id, str(error).removeprefix(f"{case.id}: ")) for case, error in failed]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gliomask.cli.console import listed, note, out, progress, tell, warn
 from gliomask.cli.predict_case import PredictCase, Predicted, Work
 from gliomask.errors import InputError
-from gliomask.execution import Where, ahead, map_cases
+from gliomask.execution import ClusterLostError, Where, ahead, map_cases
 from gliomask.files import HeldError
 
 if TYPE_CHECKING:
@@ -169,24 +169,33 @@ def predict_all(
                 failed += _predict_held([each for each, _ in held], predict, where)
             else:
                 failed += [(each.case, error) for each, error in held]
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, ClusterLostError):
             tell(f"{finished} of {len(to_do)} done; run the same command again to go on")
             raise
     return failed
 
 
 def _predict_held(held: Sequence[Work], predict: PredictCase, where: Where) -> list[Failure]:
-    """Wait for the cases that another process or host is at work on, and do those that it leaves."""
+    """Wait for the cases that another process or host is at work on, and do those that it leaves.
+
+    Raises:
+        ClusterLostError: The cluster, which was there before, cannot be reached any more.
+    """
     from gliomask.files import LEASE_SECONDS
 
     waiting = [replace(each, wait_seconds=1.5 * LEASE_SECONDS) for each in held]
     note(f"{len(held)} cases that another process is at work on: waiting for them")
     failed: list[Failure] = []
-    for each, answer in map_cases(predict, waiting, where):
-        if isinstance(answer, InputError):
-            failed.append((each.case, answer))
-        else:
-            _say(each, answer)
+    try:
+        for each, answer in map_cases(predict, waiting, where):
+            if isinstance(answer, InputError):
+                failed.append((each.case, answer))
+            else:
+                _say(each, answer)
+    except ClusterLostError:
+        raise
+    except InputError as error:
+        raise ClusterLostError(str(error)) from error
     return failed
 
 

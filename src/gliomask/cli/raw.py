@@ -12,7 +12,7 @@ from gliomask.cli.console import end_batch, note, out, progress, warn
 from gliomask.cli.series_table import show_study
 from gliomask.cli.tables import Tables
 from gliomask.errors import InputError, unknown_name
-from gliomask.execution import HERE, Where, map_cases
+from gliomask.execution import HERE, ClusterLostError, Where, map_cases
 
 if TYPE_CHECKING:
     from gliomask.acquisition.prepare_study import PreparedStudy
@@ -231,10 +231,14 @@ def predict_studies(
         answer = AnswerStudy(output, settings, models, wishes, requests)
         with progress("predicting", len(to_do)) as bar:
             found = answers_here(answer, to_do) if where.is_here else map_cases(answer, to_do, where)
-            for study, answered in found:
-                failed[study.id] = answered if isinstance(answered, InputError) else _tell(study, answered)
-                bar.advance(bar.tasks[0].id)
-                tables.update()
+            try:
+                for study, answered in found:
+                    failed[study.id] = answered if isinstance(answered, InputError) else _tell(study, answered)
+                    bar.advance(bar.tasks[0].id)
+                    tables.update()
+            except (KeyboardInterrupt, ClusterLostError):
+                tables.end()
+                raise
     problems = _problems(failed)
     tables.end(problems)
     _end(problems, studies, len(studies) - len(problems))

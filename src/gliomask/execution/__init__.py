@@ -6,11 +6,13 @@ other room has a pool of threads or processes (`tests/test_floors.py`).
 
 from gliomask.execution.cores import given_cores, usable_cores
 from gliomask.execution.mapping import map_cases
+from gliomask.execution.outcome import ClusterLostError
 from gliomask.execution.threads import Stopped, ahead, stop_if_asked
 from gliomask.execution.where import HERE, Where
 
 __all__ = [
     "HERE",
+    "ClusterLostError",
     "Stopped",
     "Where",
     "ahead",

@@ -36,6 +36,8 @@ _JOBQUEUE = {
 # How often a worker may be lost with a case before the case is put off; a scheduler that runs already has its own rule.
 _ALLOWED_FAILURES = 1
 _CONNECT_SECONDS = 20
+# Loggers that report what is expected here. Dask gives some of those below a level of their own.
+_LOUD = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio", "dask_jobqueue")
 
 
 @contextmanager
@@ -48,6 +50,7 @@ def opened_client(where: Where) -> Iterator[Client]:
     where.check_installed()
     import dask
     from distributed import Client
+    from distributed.comm.core import CommClosedError
 
     from gliomask.execution.worker import Share, Sharing
 
@@ -58,7 +61,7 @@ def opened_client(where: Where) -> Iterator[Client]:
     }
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(quiet))
-        for name in ("distributed", "tornado", "asyncio", "dask_jobqueue"):
+        for name in _LOUD:
             stack.enter_context(_quiet(name))
         share = Share(where.threads, alone=where.alone)
         try:
@@ -72,6 +75,8 @@ def opened_client(where: Where) -> Iterator[Client]:
                 stack.enter_context(cluster)
             client = stack.enter_context(Client(cluster, timeout=_CONNECT_SECONDS, set_as_default=False))
             client.register_plugin(sharing)
+        except CommClosedError as error:
+            raise InputError(f"{_named(where)}: the scheduler ended while this program connected to it.") from error
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise InputError(f"{_named(where)}: {describe(error) if isinstance(error, OSError) else error}.") from error
         yield client

@@ -6,12 +6,14 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from gliomask.errors import InputError, describe
 from gliomask.execution.clusters import opened_client
+from gliomask.execution.outcome import ClusterLostError
 from gliomask.execution.task import VersionError, packed
 from gliomask.execution.where import Where
 
@@ -36,6 +38,10 @@ def on_workers(
 
     An item whose workers were lost more often than the scheduler allows is done again at the end, alone: the others are
     done by then, and nothing else of this program is at work. If that fails too, its result is an error.
+
+    Raises:
+        ClusterLostError: The scheduler is gone, while items were at work or waited.
+        InputError: See `opened_client`.
     """
     job = packed(work)  # before anything is started
     with opened_client(where) as client:
@@ -68,7 +74,8 @@ def _as_they_end(client: Client, job: bytes, items: Iterator[Item]) -> Iterator[
 
     from gliomask.execution.worker import run_in_turn
 
-    waiting = as_completed(loop=client.loop, with_results=True, raise_errors=False)
+    # Without results: if the scheduler ended while one is fetched, the iterator would wait for it without an end.
+    waiting = as_completed(loop=client.loop)
     by_key: dict[str, Item] = {}
     numbers = count()
     run = f"gliomask-{uuid4().hex}"
@@ -78,43 +85,79 @@ def _as_they_end(client: Client, job: bytes, items: Iterator[Item]) -> Iterator[
     def send_more() -> None:
         nonlocal slots, counted
         if time.monotonic() - counted >= _COUNT_SECONDS:  # asking the scheduler takes as long as sending an item
-            slots, counted = _slots(client), time.monotonic()
+            with _noticing_loss(client):
+                slots, counted = _slots(client), time.monotonic()
         wanted = max(_FEWEST, (1 + _AHEAD) * slots)
         while len(by_key) < wanted:
             item = next(items, _END)
             if item is _END:
                 return
-            future = client.submit(run_in_turn, job, packed(item), key=f"{run}-{next(numbers)}")
+            content = packed(item)
+            with _noticing_loss(client):
+                future = client.submit(run_in_turn, job, content, key=f"{run}-{next(numbers)}")
             by_key[str(future.key)] = item
             waiting.add(future)
 
     send_more()
-    for future, result in waiting:
+    for future in waiting:
         item = by_key.pop(str(future.key))
-        found = _outcome(future, result)
-        del future, result  # so that the scheduler forgets it
+        with _noticing_loss(client):
+            found = _outcome(future)
+        del future  # so that the scheduler forgets it
         send_more()
         yield item, found
 
 
 _END: Any = object()
+_CONNECTION_LOST = "scheduler-connection-lost"
+"""Dask's reason for the end of a future whose scheduler is gone."""
 
 
-def _outcome(future: Future[Any], result: Any) -> Any:
+def _outcome(future: Future[Any]) -> Any:
+    """Return the result of a future that has ended, or what became of its item.
+
+    Raises:
+        Exception: The scheduler cannot be reached (see `_noticing_loss`).
+    """
     from distributed import CancelledError, KilledWorker
 
-    try:
-        # If its worker ended before the result was fetched, Dask has the item done again.
-        found = pickle.loads(result if isinstance(result, bytes) else future.result())
-    except KilledWorker as error:
-        return _Lost(error)
-    except CancelledError:
-        return InputError("the scheduler was stopped or restarted. Run the same command again.")
-    except Exception as error:
+    if future.status == "error":
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            return _Lost(error)
         return InputError(f"its worker failed: {describe(error)}")
+    try:
+        found = pickle.loads(future.result())  # if its worker has ended meanwhile, Dask has the item done again
+    except CancelledError as error:
+        if getattr(error, "reason", "") == _CONNECTION_LOST:
+            raise
+        return InputError("another program restarted the scheduler. Run the same command again.")
     if isinstance(found, VersionError):
         raise found
     return found
+
+
+@contextmanager
+def _noticing_loss(client: Client) -> Iterator[None]:
+    """Turn whatever fails because the scheduler is gone into an error that says so.
+
+    Raises:
+        ClusterLostError: As said.
+    """
+    from distributed import CancelledError
+    from distributed.comm.core import CommClosedError
+
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if client.status != "running" or isinstance(error, CommClosedError | CancelledError):
+            raise ClusterLostError(
+                "the connection to the scheduler was lost. What is written is complete and kept; run the same command "
+                "again when a scheduler is there, and the rest is done."
+            ) from error
+        raise
 
 
 def _slots(client: Client) -> int:

@@ -38,6 +38,7 @@ def map_cases(
     Raises:
         InputError: The cluster cannot be reached or started, a package is missing for it, or its workers have another
             version of gliomask.
+        ClusterLostError: The cluster was reached, and its scheduler ended meanwhile.
     """
     if not where.is_here:
         from gliomask.execution.dask_engine import on_workers
