@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -362,6 +364,32 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert status == 1
     assert "No space left" in said
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "phantom {o} --cases 1 --size 32",
+        "evaluate {data} {data} -o {o}.csv",
+        "prepare {data} -o {o}",
+        "export -m {model} -o {o}.onnx",
+        "convert {data} -o {o} --layout brats2023",
+    ],
+)
+def test_a_full_disk_is_no_bad_input(
+    gliomask, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """Every command that writes ends with status 1 and gives the reason, and leaves no file."""
+    places = {"o": tmp_path / "o", "data": tmp_path / "data", "model": model_file}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr("gliomask.files.whole.os.fsync", full)
+    status, said = gliomask(*(word.format(**places) for word in words.split()))
+    assert (status, "No space left" in said) == (1, True), said
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_a_case_without_a_mask_or_with_an_empty_one(gliomask, folder_of, tmp_path: Path) -> None:

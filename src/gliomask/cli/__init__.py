@@ -5,6 +5,7 @@ A command's function imports what it needs when it runs, so that `--help` takes 
 
 from __future__ import annotations
 
+import errno
 import inspect
 import sys
 import traceback
@@ -72,7 +73,7 @@ def _run() -> int:
         return console.FAILED
     except InputError as error:
         console.fail(str(error))
-        return console.BAD_INPUT
+        return console.FAILED if _disk_failed(error) else console.BAD_INPUT
     except (OSError, MemoryError) as error:
         console.fail(describe(error))
         _show_traceback(error)
@@ -87,6 +88,12 @@ def _run() -> int:
         console.fail(describe(error))
         _show_traceback(error)
         return console.FAULT
+
+
+def _disk_failed(error: InputError) -> bool:
+    """Return whether an error comes from a disk that is full or broken, not from a place that was badly chosen."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 # typer carries its own copy of click or uses an installed one, depending on its version: this is the class in either.
