@@ -71,7 +71,7 @@ def find_studies(
 
     Args:
         path: A study's folder, or a folder of studies.
-        by_patient: Take DICOM of several patients in one folder apart instead of refusing it.
+        by_patient: Separate the DICOM images of several patients in one folder instead of refusing them.
         named: By sequence, the series that the user names (see `name_series`).
         on_files: Called with the number of files that have been read, and of all.
 

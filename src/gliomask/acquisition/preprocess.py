@@ -58,7 +58,7 @@ class PreprocessSettings:
     skull_strip: Stripping = "networks"
     """How the brain is found: deepbet's networks, not at all, another program, or a mask on the reference's grid."""
     register: Registering = "greedy"
-    """What registers the sequences to the reference, and that to the atlas; "none": they lie right as they are, and
+    """What registers the sequences to the reference, and that to the atlas; "none": they are aligned already, and
     Greedy finds the atlas."""
     n4: bool = False
     """Whether shading is taken out of the images for the registration; the prepared images keep it."""

@@ -19,7 +19,7 @@ Matrix = NDArray[np.float64]
 Freedom = Literal["rigid", "affine"]
 Registering = Literal["greedy", "ants", "none"]
 REGISTERING: tuple[Registering, ...] = ("greedy", "ants", "none")
-"""What registers the sequences; "none": they must lie right as they are."""
+"""What registers the sequences; "none": they must be aligned already."""
 
 # Steps at each level of a pyramid, from the coarsest.
 _STEPS = "100x50x20"

@@ -19,7 +19,7 @@ def study_record(study: Study, *, keep_uids: bool = False) -> dict[str, Any]:
 
     Args:
         study: The study.
-        keep_uids: Also the DICOM UIDs of the study and its series, which lead back to the patient.
+        keep_uids: Also the DICOM UIDs of the study and its series, which can identify the patient.
     """
     record: dict[str, Any] = {"case": study.id}
     if keep_uids:

@@ -166,7 +166,8 @@ def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
 
 app = typer.Typer(
     name="gliomask",
-    help="Find brain tumours in MRI: train on BraTS, predict, score, look. Research use only, not a medical device.",
+    help="Segment brain tumours in MRI: train on BraTS data, predict, score and view. Research use only, "
+    "not a medical device.",
     epilog="Start with: gliomask phantom cases, then gliomask predict -i cases -o masks. Help on one command: gliomask "
     "train -h.\n\n"
     "Exit status: 0, everything was done; 1, some cases failed (they are listed), or the output could not be written; "

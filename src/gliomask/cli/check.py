@@ -47,11 +47,11 @@ def check(
     by_patient: ByPatient = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Show what a folder holds: layout, cases, sequences, grids, label convention, and everything that is wrong.
+    """Show what a folder contains: layout, cases, sequences, grids, label convention, and everything that is wrong.
 
     Of raw scans (DICOM, MHA, NRRD, images that are not registered) it shows which series is used for which sequence,
-    and what `predict --raw` would do. Every file is read and none is changed; of raw scans only headers. With -v, the
-    files that were passed over are listed with the reasons.
+    and what `predict --raw` would do. All files are read (of raw scans, only the headers), and none is changed. With
+    -v, the files that were passed over are listed with the reasons.
     Exit status 0: all cases can be used; 1: some cannot; 2: there are none.
     """
     from gliomask.cases import check_case

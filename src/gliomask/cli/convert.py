@@ -65,10 +65,10 @@ _Modalities = Annotated[
 ]
 _Split = Annotated[
     Path | None,
-    typer.Option("--split", help="A splits_final.json of nnU-Net or gliomask to write too; default: that in DATA."),
+    typer.Option("--split", help="A splits_final.json of nnU-Net or gliomask to write as well; default: that in DATA."),
 ]
 _Link = Annotated[bool, typer.Option("--link", help="Link to files that stay as they are, instead of copying them.")]
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Convert anew what is already in the output folder.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Convert again what is already in the output folder.")]
 
 
 def convert(

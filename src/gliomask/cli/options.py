@@ -40,7 +40,8 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         min=1,
-        help="So many processes of this machine, a case each; with a settings file, so many workers of the cluster.",
+        help="Number of processes on this machine, each with one case at a time; with a settings file, "
+        "number of workers on the cluster.",
         rich_help_panel=COHORT_PANEL,
     ),
 ]

@@ -13,9 +13,15 @@ from gliomask.cli.options import Cluster, Labels, Modalities, Output, Threads, W
 EXAMPLES = """
 **Examples**
 
-`gliomask prepare BraTS2021_Training_Data -o cache` and then, there or on another machine, `gliomask train cache -o run`
+Prepare the cases, then train on them, on the same machine or on another:
 
-`gliomask prepare BraTS2021_Training_Data -o crops --crop 128` for arrays of (128, 128, 128, 3) to use elsewhere
+`gliomask prepare BraTS2021_Training_Data -o cache`
+
+`gliomask train cache -o run`
+
+Write arrays of (128, 128, 128, 3) for other programs:
+
+`gliomask prepare BraTS2021_Training_Data -o crops --crop 128`
 """
 
 

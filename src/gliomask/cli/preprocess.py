@@ -24,7 +24,7 @@ Series 7 is the T1 after contrast:
 """
 
 _Source = Annotated[Path, typer.Argument(help="A study: a folder or zip file of images; or a folder of studies.")]
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Prepare studies again that are there already.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Prepare studies again that were already prepared.")]
 _NativeMasks = Annotated[
     bool,
     typer.Option(
@@ -76,10 +76,10 @@ def preprocess(
     workers: Workers = None,
     cluster: Cluster = None,
 ) -> None:
-    """Align raw images of examinations, take off the skull, and write them as BraTS cases at 1 mm.
+    """Register the raw images of examinations, remove the skull, and write BraTS cases at 1 mm.
 
     Images are DICOM, NIfTI, MHA or NRRD, with skull, each on its own grid, one or more sequences. Each case gets the
-    brain mask as well, and the transforms that lead back.
+    brain mask as well, and the transforms back to the original images.
     """
     wishes = PreparationWishes(overwrite, strict, keep_uids, native_masks)
     settings = make_settings(atlas, skull_strip, register, threads, n4=n4)

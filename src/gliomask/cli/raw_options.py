@@ -31,7 +31,7 @@ Register = Annotated[
     typer.Option(
         "--register",
         help="greedy: register every sequence to the reference; ants: with ANTs, where antspyx is installed; none: "
-        "they lie right as they are.",
+        "they are aligned already.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -39,7 +39,7 @@ ByPatient = Annotated[
     bool,
     typer.Option(
         "--by-patient",
-        help="Take DICOM images of several patients in one folder apart, instead of refusing them.",
+        help="Separate the DICOM images of several patients in one folder, instead of refusing them.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -47,7 +47,7 @@ N4 = Annotated[
     bool,
     typer.Option(
         "--n4",
-        help="Take shading out of the images (N4) for the registration only; the prepared images keep it.",
+        help="Remove shading from the images (N4) for the registration only; the prepared images keep it.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -55,7 +55,7 @@ KeepUids = Annotated[
     bool,
     typer.Option(
         "--keep-uids",
-        help="Keep the DICOM UIDs of the study and its series in study.json; they lead back to the patient.",
+        help="Keep the DICOM UIDs of the study and its series in study.json; they can identify the patient.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -66,9 +66,9 @@ OutputType = Annotated[
     str,
     typer.Option(
         "--output-type",
-        help="What to write, joined by commas: nifti (always written), dicom-seg (a DICOM Segmentation), rtstruct (a "
-        "DICOM RT Structure Set). The DICOM files are filed with the examination and therefore hold the identifiers of "
-        "patient and study, as its images do; NIfTI and JSON hold none. The images must be DICOM.",
+        help="What to write, separated by commas: nifti (always written), dicom-seg (a DICOM Segmentation), rtstruct "
+        "(a DICOM RT Structure Set). The DICOM files are stored with the examination and therefore hold the "
+        "identifiers of patient and study, as its images do; NIfTI and JSON hold none. The images must be DICOM.",
         rich_help_panel=PANEL,
     ),
 ]

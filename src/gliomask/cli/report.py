@@ -52,7 +52,7 @@ INDEX = "index.html"
 
 
 def report(
-    things: Annotated[
+    inputs: Annotated[
         list[Path],
         typer.Argument(
             help="CASE OUT: a case or a folder of cases, and the output of predict; STUDY OUT: raw images and the "
@@ -97,25 +97,25 @@ def report(
     """
     where = replace(where_of(workers, cluster), at_once=1)
     files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
-    if not files and all(thing.suffix.lower() in _SCORES for thing in things):
-        _report_scores(things, _page(output, things[0].with_suffix(".html")), protocol, predictions, truth)
-    elif not files and len(things) == 1 and (things[0] / "config.json").is_file():
-        _report_run(things[0], _page(output, things[0] / "report.html"), cases=cases, device=device)
-    elif len(things) == (1 if files else 2):
+    if not files and all(path.suffix.lower() in _SCORES for path in inputs):
+        _report_scores(inputs, _page(output, inputs[0].with_suffix(".html")), protocol, predictions, truth)
+    elif not files and len(inputs) == 1 and (inputs[0] / "config.json").is_file():
+        _report_run(inputs[0], _page(output, inputs[0] / "report.html"), cases=cases, device=device)
+    elif len(inputs) == (1 if files else 2):
         shown = [name for name in show.split(",") if name]
-        if _is_raw(things[-1]):
+        if _is_raw(inputs[-1]):
             if mesh:
                 raise InputError("--mesh takes prepared cases, not raw studies.")
             from gliomask.cli.raw_pages import report_studies
 
-            report_studies(None if files else things[0], files, things[-1], output, labels, shown, where)
+            report_studies(None if files else inputs[0], files, inputs[-1], output, labels, shown, where)
             return
-        found, problems = _cases(things[0], files)
-        pages = _Pages(things[-1], output, labels, tuple(shown), mesh)
+        found, problems = _cases(inputs[0], files)
+        pages = _Pages(inputs[-1], output, labels, tuple(shown), mesh)
         _report_predictions(found, problems, pages, where)
     else:
         raise InputError(
-            f"{', '.join(map(str, things))}: neither a prediction (CASE OUT, or --flair ... OUT), nor a run folder, "
+            f"{', '.join(map(str, inputs))}: neither a prediction (CASE OUT, or --flair ... OUT), nor a run folder, "
             "nor score tables (.csv, .json). See gliomask report -h."
         )
 

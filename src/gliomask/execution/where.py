@@ -22,7 +22,7 @@ class Where:
     """
 
     workers: int | None = None
-    """So many processes on this machine; with a settings file, so many workers of the cluster."""
+    """The number of processes on this machine; with a settings file, the number of workers on the cluster."""
     cluster: str | None = None
     """The address of a Dask scheduler, such as `tcp://host:8786`, or a settings file of dask-jobqueue."""
     gpus_per_worker: int = 0

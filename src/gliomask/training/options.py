@@ -12,10 +12,10 @@ from pydantic.fields import FieldInfo
 class Panel(Enum):
     """The groups of options in the help of `gliomask train`, in the order in which they are shown."""
 
-    TASK = "The task"
-    LENGTH = "How long"
-    HELD_OUT = "What is held out"
-    LEARNING = "How it learns"
+    TASK = "Task"
+    LENGTH = "Length"
+    HELD_OUT = "Held-out cases"
+    LEARNING = "Learning"
     RESOURCES = "Speed and memory"
 
 
