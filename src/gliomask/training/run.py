@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -121,7 +122,7 @@ class Run:
             try:
                 torch.save(content, partial)
             except RuntimeError as error:  # torch raises it for any error of the disk
-                raise OSError(str(error)) from error
+                raise OSError(errno.EIO, str(error)) from error
 
     def finish(self, state: RunState) -> None:
         """Write the file that says that the training has reached its end."""
