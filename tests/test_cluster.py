@@ -132,7 +132,11 @@ def test_a_scheduler_that_goes_away_loses_nothing(
     assert client.returncode == 1, said
     assert "Traceback" not in said
     assert "ERROR" not in said
-    assert "the connection to the scheduler was lost" in said or "the scheduler ended" in said
+    assert "fault of gliomask" not in said
+    # As it was doing something, as it connected for the cases that were held, or before that.
+    assert any(
+        text in said for text in ("to the scheduler was lost", "the scheduler ended", "no Dask scheduler answers")
+    )
     assert "of 6 done; run the same command again" in said
     assert len((out / "volumes.csv").read_text().splitlines()) == 1 + 4
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("[!.]*.nii.gz")}

@@ -321,3 +321,28 @@ def test_the_command_makes_the_table_that_predict_made(
     assert gliomask("evaluate", out, tmp_path / "data")[0] == 0
     status, said = gliomask("table", tmp_path / "data")
     assert (status, "holds no mask that predict wrote" in said) == (2, True)
+
+
+def test_failures_are_listed_where_no_case_could_be_predicted(
+    gliomask: Callable[..., tuple[int, str]], model_file: Path, tmp_path: Path
+) -> None:
+    """With no other table; a folder of masks that are somebody's, where every case is refused, gets no file."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    words = ("predict", "-m", model_file, "-i", data, "-o")
+    whole = {path: path.read_bytes() for path in data.glob("*/*_flair.nii.gz")}
+    (tmp_path / "theirs").mkdir()
+    for path in whole:
+        (tmp_path / "theirs" / f"{path.parent.name}.nii.gz").write_bytes(b"a mask")
+        path.write_bytes(whole[path][:-60])
+    assert gliomask(*words, out)[0] == 1
+    assert [row["case"] for row in rows_of(out / FAILED)] == sorted(path.parent.name for path in whole)
+    assert [path.name for path in out.iterdir()] == [FAILED]
+    status, said = gliomask("table", out, "--no-page")
+    assert (status, "2 failed" in said) == (0, True), said
+    for path, content in whole.items():
+        path.write_bytes(content)
+    assert gliomask(*words, out)[0] == 0
+    assert rows_of(out / FAILED) == []
+    before = sorted((tmp_path / "theirs").iterdir())
+    assert gliomask(*words, tmp_path / "theirs")[0] == 1
+    assert sorted((tmp_path / "theirs").iterdir()) == before

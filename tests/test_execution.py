@@ -145,5 +145,5 @@ def test_a_scheduler_that_does_not_answer_is_an_error(monkeypatch: pytest.Monkey
     """It names the address."""
     pytest.importorskip("distributed")
     monkeypatch.setattr("gliomask.execution.clusters._CONNECT_SECONDS", 0.5)
-    with pytest.raises(InputError, match=r"--cluster tcp://127\.0\.0\.1:9: "):
+    with pytest.raises(InputError, match=r"--cluster tcp://127\.0\.0\.1:9: no Dask scheduler answers there"):
         list(map_cases(slow, [1], Where(cluster="tcp://127.0.0.1:9")))

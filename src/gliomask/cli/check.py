@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gliomask.cli.console import FAILED, advance, counted, line, out, progress, show_notes
-from gliomask.cli.options import Labels
+from gliomask.cli.options import Cluster, Labels, Workers, where_of
 from gliomask.cli.raw_options import ByPatient
-from gliomask.errors import describe
+from gliomask.errors import InputError, describe
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -35,6 +35,10 @@ Of raw scans, show which series is which sequence and what `predict --raw` would
 `gliomask check STUDY`
 
 `gliomask check PATIENTS --json > patients.json`
+
+Thousands of cases, in eight processes:
+
+`gliomask check COHORT --workers 8`
 """
 
 
@@ -46,6 +50,8 @@ def check(
     labels: Labels = None,
     by_patient: ByPatient = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    workers: Workers = None,
+    cluster: Cluster = None,
 ) -> None:
     """Show what a folder contains: layout, cases, sequences, grids, label convention, and everything that is wrong.
 
@@ -54,22 +60,28 @@ def check(
     -v, the files that were passed over are listed with the reasons.
     Exit status 0: all cases can be used; 1: some cannot; 2: there are none.
     """
-    from gliomask.cases import check_case
+    from gliomask.cases import CaseReport, check_case
     from gliomask.cli.check_raw import check_raw_studies, show_unprepared
-    from gliomask.execution import ahead
+    from gliomask.execution import map_cases
     from gliomask.inspection import inspect_channels
 
+    where = where_of(workers, cluster)
     found = _survey(folder)
     if found is None:
+        if not where.is_here:
+            raise InputError(f"{folder}: raw scans. Of these only headers are read: leave out --workers and --cluster.")
         check_raw_studies(folder, by_patient=by_patient, as_json=as_json)
         return
     cases, unsettled = _settle_conventions(found.cases, labels)
     inspect = partial(_check_or_fault, partial(check_case, inspect=inspect_channels))
-    reports: list[CaseReport] = []
+    done: dict[str, CaseReport] = {}
     with progress("checking", len(cases)) as bar:
-        for report in ahead(inspect, cases):
-            reports.append(report)
+        for case, answer in map_cases(inspect, cases, where):
+            if isinstance(answer, InputError):
+                answer = CaseReport(case, None, problems=(str(answer),))
+            done[case.id] = answer
             advance(bar)
+    reports = [done[case.id] for case in cases]
     checked = _Checked(found, reports, unsettled)
     if as_json:
         out.print_json(data=_as_json(checked), ensure_ascii=True)

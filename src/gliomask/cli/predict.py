@@ -318,7 +318,7 @@ def _predict(
                 tables.end()
                 raise
         what = [Problem(case.id, str(error).removeprefix(f"{case.id}: ")) for case, error in failed]
-        tables.end(what, page=not where.is_here)
+        tables.end(what, page=not where.is_here, begun=not actions <= {"keep", "refuse"})
     if failed and len(cases) == 1 and alone:
         raise failed[0][1]
     return what

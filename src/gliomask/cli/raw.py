@@ -240,7 +240,7 @@ def predict_studies(
                 tables.end()
                 raise
     problems = _problems(failed)
-    tables.end(problems)
+    tables.end(problems, begun=bool(to_do))
     _end(problems, studies, len(studies) - len(problems))
 
 

@@ -43,13 +43,20 @@ class Tables:
         if self._table is not None:
             self._say(self._table.write_if_due())
 
-    def end(self, failed: Iterable[Problem] = (), *, page: bool = False) -> None:
-        """Write the tables for the last time with the cases that failed, and on request `index.html`."""
+    def end(self, failed: Iterable[Problem] = (), *, page: bool = False, begun: bool = True) -> None:
+        """Write the tables for the last time with the cases that failed, and on request `index.html`.
+
+        Args:
+            failed: The cases that failed.
+            page: Also write the page, if there is a mask.
+            begun: Any case was worked on. If all were refused before, nothing is written to a folder without a table:
+                it may be somebody's folder of other masks.
+        """
         if self._table is None:
             return
         for problem in failed:
             self._table.fail(problem.where, problem.what, self._files.get(problem.where, ()))
-        if self._table.is_nothing():  # not even a folder is left where no case could be predicted
+        if not begun and self._table.is_nothing():
             return
         written = self._table.write()
         self._say(written.problems)

@@ -77,8 +77,15 @@ def opened_client(where: Where) -> Iterator[Client]:
             client.register_plugin(sharing)
         except CommClosedError as error:
             raise InputError(f"{_named(where)}: the scheduler ended while this program connected to it.") from error
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
-            raise InputError(f"{_named(where)}: {describe(error) if isinstance(error, OSError) else error}.") from error
+        except OSError as error:
+            if not where.is_address:
+                raise InputError(f"{_named(where)}: {describe(error)}.") from error
+            raise InputError(
+                f"{_named(where)}: no Dask scheduler answers there ({' '.join(str(error).split())}). Start it with "
+                "dask scheduler, or correct the address."
+            ) from error
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise InputError(f"{_named(where)}: {error}.") from error
         yield client
 
 
@@ -90,9 +97,13 @@ def _own_processes(where: Where, share: Share) -> tuple[Any, Sharing]:
     from distributed import LocalCluster
     from distributed.system import MEMORY_LIMIT
 
-    from gliomask.execution.worker import Sharing
+    from gliomask.execution.worker import Sharing, own_gpus
 
     number = where.workers or usable_cores()
+    if where.gpus_per_worker:
+        own_gpus(
+            os.environ.get("CUDA_VISIBLE_DEVICES"), number - 1, where.gpus_per_worker
+        )  # before anything is started
     cluster = LocalCluster(
         n_workers=number,
         threads_per_worker=1,
@@ -101,7 +112,8 @@ def _own_processes(where: Where, share: Share) -> tuple[Any, Sharing]:
         dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
     )
-    return cluster, Sharing(share, max(1, usable_cores() // number), own=True, gpus=where.gpus_per_worker)
+    cores = max(1, usable_cores() // number)
+    return cluster, Sharing(share, cores, own=True, gpus=where.gpus_per_worker, together=max(2, number))
 
 
 def _queue(settings: Mapping[str, Any], where: Where, share: Share, stack: ExitStack) -> tuple[Any, Sharing]:
@@ -112,6 +124,11 @@ def _queue(settings: Mapping[str, Any], where: Where, share: Share, stack: ExitS
     from gliomask.execution.worker import Sharing
 
     number = where.workers or 1
+    if where.gpus_per_worker and "slurm" not in settings.get("jobqueue", {}):
+        raise InputError(
+            "--gpus-per-worker is for SLURM and for processes of this machine. Ask for GPUs in the settings file, as "
+            "your queueing system wants it (job-extra-directives, resource-spec)."
+        )
     if "kubernetes" in settings:
         kind = _class("dask_kubernetes.operator", "KubeCluster", "dask-kubernetes", str(where.cluster))
         cluster = kind(**{"n_workers": number, **settings["kubernetes"]})
@@ -127,12 +144,12 @@ def _queue(settings: Mapping[str, Any], where: Where, share: Share, stack: ExitS
     at_once = share.at_once(threads)
     extra = [*(given(f"jobqueue.{queue}.worker-extra-args") or []), "--nthreads", str(at_once)]
     options: dict[str, Any] = {"worker_extra_args": extra}
-    if where.gpus_per_worker and queue == "slurm":
+    if where.gpus_per_worker:
         directives = given("jobqueue.slurm.job-extra-directives") or []
         options["job_extra_directives"] = [*directives, f"--gres=gpu:{where.gpus_per_worker * processes}"]
     cluster = kind(**options)
     cluster.adapt(minimum=number, maximum=number)  # a job that ends is replaced
-    return cluster, Sharing(share, threads, own=False)
+    return cluster, Sharing(share, threads, own=False, gpus=where.gpus_per_worker, together=processes)
 
 
 def _class(module: str, name: str, package: str, path: str) -> Any:

@@ -29,6 +29,8 @@ _AHEAD = 3
 _FEWEST = 8
 # How often the workers are counted, as some may join or leave.
 _COUNT_SECONDS = 2.0
+# How long to wait before it is asked again whether an item has ended.
+_LOOK_SECONDS = 0.01
 
 
 def on_workers(
@@ -74,8 +76,7 @@ def _as_they_end(client: Client, job: bytes, items: Iterator[Item]) -> Iterator[
 
     from gliomask.execution.worker import run_in_turn
 
-    # Without results: if the scheduler ended while one is fetched, the iterator would wait for it without an end.
-    waiting = as_completed(loop=client.loop)
+    waiting = as_completed(loop=client.loop, with_results=True, raise_errors=False)
     by_key: dict[str, Item] = {}
     numbers = count()
     run = f"gliomask-{uuid4().hex}"
@@ -99,11 +100,11 @@ def _as_they_end(client: Client, job: bytes, items: Iterator[Item]) -> Iterator[
             waiting.add(future)
 
     send_more()
-    for future in waiting:
+    for future, result in _ended(waiting, client):
         item = by_key.pop(str(future.key))
         with _noticing_loss(client):
-            found = _outcome(future)
-        del future  # so that the scheduler forgets it
+            found = _outcome(future, result)
+        del future, result  # so that the scheduler forgets it
         send_more()
         yield item, found
 
@@ -111,9 +112,29 @@ def _as_they_end(client: Client, job: bytes, items: Iterator[Item]) -> Iterator[
 _END: Any = object()
 _CONNECTION_LOST = "scheduler-connection-lost"
 """Dask's reason for the end of a future whose scheduler is gone."""
+_LOST = (
+    "the connection to the scheduler was lost. What is written is complete and kept; run the same command again when a "
+    "scheduler is there, and the rest is done."
+)
 
 
-def _outcome(future: Future[Any]) -> Any:
+def _ended(waiting: Any, client: Client) -> Iterator[tuple[Future[Any], Any]]:
+    """Yield futures that have ended with their results, until there is none left.
+
+    Dask's own iterator waits without an end if the scheduler ends while a result is fetched.
+
+    Raises:
+        ClusterLostError: The scheduler is gone.
+    """
+    while not waiting.is_empty():
+        yield from waiting.next_batch(block=False)
+        if not waiting.has_ready():
+            if client.status != "running":
+                raise ClusterLostError(_LOST)
+            time.sleep(_LOOK_SECONDS)
+
+
+def _outcome(future: Future[Any], result: Any) -> Any:
     """Return the result of a future that has ended, or what became of its item.
 
     Raises:
@@ -121,17 +142,17 @@ def _outcome(future: Future[Any]) -> Any:
     """
     from distributed import CancelledError, KilledWorker
 
-    if future.status == "error":
-        error = future.exception()
-        if isinstance(error, KilledWorker):
-            return _Lost(error)
-        return InputError(f"its worker failed: {describe(error)}")
     try:
-        found = pickle.loads(future.result())  # if its worker has ended meanwhile, Dask has the item done again
+        # If its worker ended before the result was fetched, Dask has the item done again.
+        found = pickle.loads(result if isinstance(result, bytes) else future.result())
+    except KilledWorker as error:
+        return _Lost(error)
     except CancelledError as error:
         if getattr(error, "reason", "") == _CONNECTION_LOST:
             raise
         return InputError("another program restarted the scheduler. Run the same command again.")
+    except Exception as error:
+        return InputError(f"its worker failed: {describe(error)}")
     if isinstance(found, VersionError):
         raise found
     return found
@@ -153,10 +174,7 @@ def _noticing_loss(client: Client) -> Iterator[None]:
         raise
     except Exception as error:
         if client.status != "running" or isinstance(error, CommClosedError | CancelledError):
-            raise ClusterLostError(
-                "the connection to the scheduler was lost. What is written is complete and kept; run the same command "
-                "again when a scheduler is there, and the rest is done."
-            ) from error
+            raise ClusterLostError(_LOST) from error
         raise
 
 

@@ -18,7 +18,8 @@ class Where:
     """Where cases are worked on; without `workers` and `cluster`, in this process.
 
     Raises:
-        InputError: The cluster is neither the address of a scheduler nor a settings file that exists.
+        InputError: The cluster is neither the address of a scheduler nor a settings file that exists, or GPUs are
+            asked for where no worker is started.
     """
 
     workers: int | None = None
@@ -26,6 +27,7 @@ class Where:
     cluster: str | None = None
     """The address of a Dask scheduler, such as `tcp://host:8786`, or a settings file of dask-jobqueue."""
     gpus_per_worker: int = 0
+    """How many GPUs each worker has, for processes of this machine and jobs of SLURM; 0: nothing is said about them."""
     threads: int | None = None
     """How many processor threads one case uses; None: as many as a worker has."""
     at_once: int | None = None
@@ -36,6 +38,11 @@ class Where:
     """On this machine without workers: each case in a process of its own, instead of a thread."""
 
     def __post_init__(self) -> None:
+        if self.gpus_per_worker and (self.is_here or self.is_address):
+            raise InputError(
+                "--gpus-per-worker goes with --workers or with a settings file of SLURM. The workers of a cluster that "
+                "runs already have the GPUs that they were started with."
+            )
         if self.cluster is None or self.is_address:
             return
         if not self.cluster.lower().endswith(_SETTINGS):

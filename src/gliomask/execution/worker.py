@@ -6,15 +6,17 @@ import os
 import signal
 from dataclasses import dataclass
 from threading import BoundedSemaphore
-from typing import Any
 
 from distributed import Worker, WorkerPlugin
 
+from gliomask.errors import InputError
 from gliomask.execution.cores import give_cores
 from gliomask.execution.task import run_packed
 
 # How many cases this process works on at a time. A worker that somebody else started may have more threads than that.
 _turns = BoundedSemaphore(1)
+_GPUS = "CUDA_VISIBLE_DEVICES"
+_seen_gpus = os.environ.get(_GPUS)
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,18 @@ class Sharing(WorkerPlugin):
         share: What one case may use.
         cores: How many cores belong to a worker; None: as many as it has threads.
         own: The worker was started for this program: it prints nothing, and Ctrl-C reaches the program only.
-        gpus: How many GPUs belong to each worker of this program.
+        gpus: How many GPUs belong to each worker; 0: nothing is said about them.
+        together: How many workers share the GPUs that each of them sees; their names end with their number.
     """
 
     name = "gliomask"
 
-    def __init__(self, share: Share, cores: int | None, *, own: bool, gpus: int = 0) -> None:
+    def __init__(self, share: Share, cores: int | None, *, own: bool, gpus: int = 0, together: int = 1) -> None:
         self.share = share
         self.cores = cores
         self.own = own
         self.gpus = gpus
+        self.together = together
 
     def setup(self, worker: Worker) -> None:
         """Prepare the process of a worker; called by Dask."""
@@ -67,15 +71,38 @@ class Sharing(WorkerPlugin):
         threads = worker.state.nthreads
         _turns = BoundedSemaphore(self.share.at_once(threads))
         give_cores(self.share.threads or self.cores or threads)
+        if self.gpus and self.together > 1:
+            number = int(str(worker.name).rpartition("-")[2])
+            os.environ[_GPUS] = own_gpus(_seen_gpus, number, self.gpus)
         if self.own:
-            _belong_to_program(worker.name, self.gpus)
+            _belong_to_program()
 
 
-def _belong_to_program(name: Any, gpus: int) -> None:
+def own_gpus(seen: str | None, number: int, gpus: int) -> str:
+    """Return the `CUDA_VISIBLE_DEVICES` of one of several workers that see the same GPUs.
+
+    Args:
+        seen: The variable as all of them have it; None or empty: all GPUs of the machine.
+        number: Of the worker, from 0.
+        gpus: How many GPUs each has.
+
+    Raises:
+        InputError: They see fewer GPUs.
+    """
+    places = range(number * gpus, (number + 1) * gpus)
+    if not seen:
+        return ",".join(map(str, places))
+    names = seen.split(",")
+    if places.stop > len(names):
+        raise InputError(
+            f"CUDA_VISIBLE_DEVICES={seen}: these are {len(names)} GPUs, and worker {number + 1} with --gpus-per-worker "
+            f"{gpus} needs {places.stop}. Use fewer workers."
+        )
+    return ",".join(names[place] for place in places)
+
+
+def _belong_to_program() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)
-    if gpus and str(name).isdigit():
-        first = int(name) * gpus
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(first + number) for number in range(gpus))

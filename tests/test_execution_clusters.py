@@ -1,0 +1,130 @@
+"""What workers are given: GPUs of their own, the memory of their share, and jobs of every queueing system."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gliomask.errors import InputError
+from gliomask.execution import Where, map_cases
+
+pytest.importorskip("distributed")
+
+DIRECTIVES = {
+    "pbs": ("-l select=1:ncpus=4:mem=", "-l walltime=04:00:00", "-q normal", "#PBS --mine"),
+    "sge": ("-q normal", "-l h_rt=04:00:00", "#$ --mine"),
+    "lsf": ("-q normal", "-n 4", "-W 04:00", "#BSUB --mine"),
+    "slurm": ("-p normal", "--cpus-per-task=4", "--mem=8G", "-t 04:00:00", "#SBATCH --mine"),
+}
+
+
+@pytest.mark.parametrize("queue", DIRECTIVES)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_settings_file_becomes_a_job_of_each_queueing_system(
+    queue: str, processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script of a job asks for what the file says, and its workers take as many cases at a time as is said here."""
+    core = pytest.importorskip("dask_jobqueue.core")
+    from gliomask.execution.clusters import _queue, _read_settings
+    from gliomask.execution.worker import Share
+
+    asked: list[object] = []
+    monkeypatch.setattr(core.JobQueueCluster, "adapt", lambda _, **limits: asked.append(limits))  # submits nothing
+    walltime = "04:00" if queue == "lsf" else "04:00:00"
+    settings = tmp_path / "queue.yaml"
+    settings.write_text(
+        f"jobqueue:\n  {queue}:\n    queue: normal\n    cores: 4\n    processes: {processes}\n    memory: 8GB\n"
+        f'    walltime: "{walltime}"\n    interface: lo\n    job-extra-directives: ["--mine"]\n'
+    )
+    where = Where(workers=3, cluster=str(settings))
+    with ExitStack() as stack:
+        cluster, sharing = _queue(_read_settings(str(settings)), where, Share(alone=True), stack)
+        stack.enter_context(cluster)
+        script = cluster.job_script()
+    assert all(text in script for text in DIRECTIVES[queue]), script
+    assert f"--nworkers {processes}" in script or processes == 1
+    assert script.rindex("--nthreads 1") > script.rindex("dask_worker")
+    assert (sharing.cores, asked) == (4 // processes, [{"minimum": 3, "maximum": 3}])
+
+
+def test_gpus_are_asked_of_slurm_and_shared_by_the_processes_of_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other queueing systems, and clusters that run already, are asked for GPUs where they are set up."""
+    core = pytest.importorskip("dask_jobqueue.core")
+    from gliomask.execution.clusters import _queue, _read_settings
+    from gliomask.execution.worker import Share
+
+    monkeypatch.setattr(core.JobQueueCluster, "adapt", lambda *_, **__: None)
+    settings = tmp_path / "slurm.yaml"
+    settings.write_text("jobqueue: {slurm: {cores: 4, processes: 2, memory: 8GB, interface: lo}}\n")
+    with ExitStack() as stack:
+        cluster, sharing = _queue(_read_settings(str(settings)), Where(2, str(settings), 1), Share(), stack)
+        stack.enter_context(cluster)
+        assert "--gres=gpu:2" in cluster.job_script()
+    assert (sharing.gpus, sharing.together) == (1, 2)
+    settings.write_text("jobqueue: {pbs: {cores: 4, memory: 8GB}}\n")
+    with pytest.raises(InputError, match="is for SLURM"):
+        list(map_cases(gpus_of, [1], Where(2, str(settings), 1)))
+    for refused in (("tcp://somewhere:8786", 1), (None, 1)):
+        with pytest.raises(InputError, match="goes with --workers"):
+            Where(None, *refused)
+
+
+def gpus_of(_: int) -> tuple[int, str | None]:
+    time.sleep(0.3)  # so that each worker gets one
+    return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+@pytest.mark.slow
+def test_each_worker_sees_gpus_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that the program sees; there need not be any. Too few are refused before anything is started."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7,GPU-a,5")
+    found = dict(value for _, value in map_cases(gpus_of, range(8), Where(workers=2, gpus_per_worker=2)))
+    assert sorted(found.values()) == ["4,7", "GPU-a,5"]
+    with pytest.raises(InputError, match="these are 4 GPUs"):
+        list(map_cases(gpus_of, [1], Where(workers=3, gpus_per_worker=2)))
+
+
+def test_workers_share_all_gpus_of_the_machine() -> None:
+    """If the program was not given some of them."""
+    from gliomask.execution.worker import own_gpus
+
+    assert [own_gpus(None, number, 2) for number in range(3)] == ["0,1", "2,3", "4,5"]
+    assert own_gpus("", 1, 1) == "1"
+
+
+@dataclass(frozen=True)
+class Hungry:
+    """Work that notes each attempt, and takes more memory than a worker has for item 0."""
+
+    notes: Path
+
+    def __call__(self, item: int) -> int:
+        with self.notes.open("a") as file:
+            file.write(f"{item}\n")
+        if item == 0:
+            taken = bytearray(os.urandom(1 << 20) * 900)
+            time.sleep(60)
+            return len(taken)
+        return item
+
+
+@pytest.mark.slow
+def test_a_case_that_needs_more_memory_than_a_worker_has_fails_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker is ended; when all others are done, it is tried once more alone; the error has the worker's memory."""
+    monkeypatch.setattr("distributed.system.MEMORY_LIMIT", 500_000_000)
+    found = list(map_cases(Hungry(tmp_path / "notes"), range(5), Where(workers=1)))
+    assert [item for item, _ in found][-1] == 0
+    assert sorted(value for _, value in found[:-1]) == [1, 2, 3, 4]
+    assert "which had 0.5 GB of memory" in str(found[-1][1])
+    attempts = (tmp_path / "notes").read_text().split()
+    assert attempts[-1] == "0"  # after all others
+    assert attempts.count("0") > 2
