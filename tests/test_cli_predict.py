@@ -419,7 +419,7 @@ def test_the_input_may_be_an_argument(place: Place) -> None:
     assert place.gliomask("predict", place.data, "-m", place.model, *words)[0] == 0
     assert len(list(place.out.glob("*.nii.gz"))) == 3
     status, said = place.gliomask("predict", place.data, "-m", place.model, *words, "--t1", "a.nii.gz")
-    assert (status, "is a folder; name the model file" in said) == (2, True)
+    assert (status, "is a folder without a model" in said) == (2, True)
 
 
 def test_ctrl_c_says_how_many_masks_are_done(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -324,7 +324,7 @@ def test_a_bundle_without_its_weights_is_said_to_be_that(tmp_path: Path) -> None
     bundle = write_bundle(tmp_path / "bundle")
     weights = bundle / "models" / "model.pt"
     weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(InputError, match=r"model\.pt: is a git-lfs pointer, not the weights"):
+    with pytest.raises(InputError, match=r"model\.pt: is a pointer of git-lfs.*git lfs pull"):
         load_model(bundle, device="cpu")
     weights.unlink()
     with pytest.raises(InputError, match=r"model\.pt: no such file"):

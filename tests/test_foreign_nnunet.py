@@ -264,9 +264,34 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InputError, match=r"mkdir, which is no data and could execute code"):
         read_plan(model)
     (model / "fold_0" / "checkpoint_final.pth").write_bytes(pickle.dumps(_Runs()))
-    with pytest.raises(InputError, match="checkpoint_final"):
+    with pytest.raises(
+        InputError, match=r"checkpoint_final.*could execute code\. Such a file is not loaded"
+    ) as refused:
         read_plan(model)
+    assert "weights_only" not in str(refused.value)  # PyTorch's advice to load it all the same
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_fold_of_another_network_is_named(tmp_path: Path) -> None:
+    """A file that was copied from another training does not fit the others."""
+    model = write_model(tmp_path, folds=(0, 1))
+    other = write_model(tmp_path / "other", residual=True)
+    (other / "fold_0" / "checkpoint_final.pth").replace(model / "fold_1" / "checkpoint_final.pth")
+    with pytest.raises(InputError, match=r"fold_1.checkpoint_final\.pth: its network is not that of fold_0/.*missing"):
+        load_torch_model(model)
+
+
+def test_a_lack_of_memory_is_not_called_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch reports it in several ways."""
+    model = write_model(tmp_path)
+    for error in (MemoryError(), RuntimeError("unable to mmap 9 bytes: Cannot allocate memory (12)")):
+
+        def fails(*_: Any, error: Exception = error, **__: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("torch.load", fails)
+        with pytest.raises(InputError, match=r"checkpoint_final\.pth: not enough memory to read it"):
+            load_torch_model(model)
 
 
 def _cut(model: Path) -> None:

@@ -7,6 +7,12 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+# What torch, OpenVINO and oneDNN say where memory is exhausted, in lower case.
+_LACKS_MEMORY = (
+    *("can't allocate memory", "cannot allocate memory", "not enough memory", "failed to allocate"),
+    *("bad allocation", "bad_alloc", "out of memory", "insufficient memory", "could not allocate"),
+)
+
 
 class InputError(Exception):
     """Bad input: the message says what is wrong, in which file or case, and what to do.
@@ -59,6 +65,14 @@ def describe(error: BaseException) -> str:
         f"{type(error).__name__}{f': {text}' if text else ''}. This is a fault of gliomask, not of your input: please "
         "report it with the output of the same command with -v."
     )
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that CPU or GPU memory is exhausted; libraries report this in several ways."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+        return True
+    text = str(error).lower()
+    return any(message in text for message in _LACKS_MEMORY)
 
 
 def visible(text: str) -> str:

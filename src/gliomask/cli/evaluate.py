@@ -215,10 +215,8 @@ def _show(found: Evaluation | ProtocolComparison) -> None:
 def _print_summary(found: Evaluation) -> None:
     from rich.table import Table
 
-    count = len(found.scores)
-    out.print(f"{found.protocol.name}, {_cases(count)}{_remark(found)}")
-    for maker, made in found.made_by.items():
-        out.print(f"masks by {maker}" + (f" ({_cases(made)})" if made < count else ""))
+    out.print(f"{found.protocol.name}, {_cases(len(found.scores))}{_remark(found)}")
+    _print_makers(found)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("region", no_wrap=True)
     table.add_column("score", no_wrap=True)
@@ -238,11 +236,18 @@ def _print_summary(found: Evaluation) -> None:
         out.print(f"cases with an empty truth: {', '.join(empty)}; -o also writes the means without them")
 
 
+def _print_makers(found: Evaluation) -> None:
+    """Print whose models made the masks, as far as files beside them say so."""
+    for maker, made in found.made_by.items():
+        out.print(f"masks by {maker}" + (f" ({_cases(made)})" if made < len(found.scores) else ""))
+
+
 def _print_protocol_comparison(found: ProtocolComparison) -> None:
     from rich.table import Table
 
     first = found.evaluations[0]
     out.print(f"the same predictions by the protocol of each year, {_cases(len(first.scores))}{_remark(first)}")
+    _print_makers(first)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("region", no_wrap=True)
     table.add_column("protocol", no_wrap=True)

@@ -30,9 +30,9 @@ def export(
     ] = True,
 ) -> None:
     """Write a model as ONNX, with its plan and training record, so that it predicts without PyTorch."""
-    from gliomask.foreign import read_training
+    from gliomask.foreign import find_model, read_training
     from gliomask.inference.loading import load_torch_model, require_torch
-    from gliomask.model.file import SHIPPED, find_model
+    from gliomask.model.file import SHIPPED
 
     clear_stale(output)
     require_torch()

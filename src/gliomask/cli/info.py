@@ -39,8 +39,8 @@ def info(
     """Print what a model takes and returns, and how it was trained. Its weights are not read."""
     from rich.table import Table
 
-    from gliomask.foreign import read_plan, read_training
-    from gliomask.model.file import SHIPPED, find_model
+    from gliomask.foreign import find_model, read_plan, read_training
+    from gliomask.model.file import SHIPPED
     from gliomask.model.plan import plan_to_dict
 
     plan, training = read_plan(model), read_training(model)

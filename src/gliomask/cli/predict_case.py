@@ -71,9 +71,8 @@ def _load(models: Models) -> tuple[Predictor, ...]:
 @lru_cache(maxsize=1)
 def _plans(paths: tuple[Path | None, ...], digests: tuple[str, ...]) -> tuple[Plan, ...]:
     from gliomask.foreign import read_plan
-    from gliomask.model.file import find_model
 
-    return tuple(read_plan(find_model(path)) for path in paths)
+    return tuple(read_plan(path) for path in paths)
 
 
 @dataclass(frozen=True)

@@ -58,10 +58,9 @@ class How:
 
     def wanted(self, labels: str | None, *, probabilities: bool, picture: bool = False, redraw: bool = False) -> Wanted:
         """Return what makes an existing mask the right one; reads the model files, but no weights."""
-        from gliomask.foreign import model_digest, read_plan
+        from gliomask.foreign import find_model, model_digest, read_plan
         from gliomask.inference.record import Wanted, describe_settings
         from gliomask.labels import get_convention
-        from gliomask.model.file import find_model
 
         inference, files = self.inference(), [find_model(path) for path in self.paths]
         plans = [read_plan(file) for file in files]

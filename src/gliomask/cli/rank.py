@@ -38,6 +38,8 @@ def rank(
     from gliomask.evaluation import rank_predictions
 
     found = rank_predictions(predictions)
+    for maker in found.made_by:
+        out.print(f"masks by {maker}")
     regions = list(dict.fromkeys(region for each in found.cases for region in each.dice))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", justify="right")

@@ -185,7 +185,7 @@ def _of_run(output: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 def _of_model(path: Path) -> dict[str, Any]:
     """Return the settings of the network in a model file, which a run that starts from it must share."""
-    from gliomask.model.file import read_plan
+    from gliomask.foreign import read_plan
 
     plan = read_plan(path)
     arguments = dict(plan.network_arguments)

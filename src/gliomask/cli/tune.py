@@ -43,9 +43,7 @@ The built-in model:
 
 A model that nnU-Net trained, on cases that it has not learned from:
 
-`gliomask import nnUNetTrainer__nnUNetPlans__3d_fullres -o big.safetensors`
-
-`gliomask tune big.safetensors CASES -o tuned.safetensors --report tuning.json`
+`gliomask tune nnUNetTrainer__nnUNetPlans__3d_fullres CASES -o tuned.safetensors --report tuning.json`
 
 `gliomask predict -m tuned.safetensors -i PATIENTS -o predictions`
 
@@ -64,8 +62,8 @@ def tune(
         list[Path],
         typer.Argument(
             metavar="[MODEL] CASES",
-            help="The model file (.safetensors; default: the built-in model), and a folder of cases with masks that it "
-            "was not trained on.",
+            help="The model (any that predict takes, but not ONNX; default: the built-in one), and a folder of cases "
+            "with masks that it was not trained on.",
             show_default=False,
         ),
     ],
@@ -96,11 +94,10 @@ def tune(
     from gliomask.files import check_writable, one_writer, refuse_inputs, write_text
     from gliomask.inference.loading import load_model
     from gliomask.inference.windows import Inference
-    from gliomask.model.file import find_model
     from gliomask.tuning import write_tuned
 
     inference = Inference(choose("--window", window), tta, choose("--precision", precision))  # type: ignore[arg-type]
-    path, plan = _read_model(file, folder, output)
+    path, plan = _read_model(file)
     refuse_inputs([output], [path])
     usable, problems = _usable_cases(path, plan, folder, labels)
     clear_stale(output, report)
@@ -110,7 +107,7 @@ def tune(
         loaded = load_model(file, device=device, engine=choose("--engine", engine), threads=threads)  # type: ignore[arg-type]
         done, failed = _store(loaded, usable, kept, inference)
         found = _fit(done, kept, plan, threads or usable_cores())
-        write_tuned(find_model(file), plan, found.rules, output)
+        write_tuned(path, plan, found.rules, output)
         if report is not None:
             write_text(report, json.dumps(found.report(), indent=2) + "\n")
         for case in done:
@@ -127,26 +124,23 @@ def tune(
 def _model_and_cases(paths: Sequence[Path]) -> tuple[Path | None, Path]:
     if len(paths) > 2:
         raise InputError(f"{len(paths)} arguments; write gliomask tune MODEL CASES, with one model and one folder.")
+    from gliomask.foreign import is_foreign
+
     *model, folder = paths
-    if folder.suffix.lower() in (".safetensors", ".onnx"):
+    if folder.suffix.lower() in (".safetensors", ".onnx") or is_foreign(folder):
         raise InputError(f"{folder}: is no folder of cases. Write the model first: gliomask tune MODEL CASES -o FILE.")
     return (model[0] if model else None), folder
 
 
-def _read_model(file: Path | None, folder: Path, output: Path) -> tuple[Path, Plan]:
-    """Return the model file and its plan; refuse models whose rules cannot be written."""
-    from gliomask.foreign import is_foreign
-    from gliomask.model.file import find_model, is_onnx, read_plan
+def _read_model(file: Path | None) -> tuple[Path, Plan]:
+    """Return the path of the model and its plan; refuse models whose rules cannot be written."""
+    from gliomask.foreign import find_model, read_plan
+    from gliomask.model.file import is_onnx
 
     path = find_model(file)
     if is_onnx(path):
         raise InputError(
             f"{path}: the rules in an ONNX file cannot be changed. Tune the .safetensors file, and export it again."
-        )
-    if is_foreign(path):
-        raise InputError(
-            f"{path}: is a model of another program. Write it as a file of gliomask first: gliomask import {path} -o "
-            f"imported.safetensors, and then: gliomask tune imported.safetensors {folder} -o {output}"
         )
     return path, read_plan(path)
 

@@ -27,6 +27,8 @@ _ORIGIN: dict[str, type] = {
     "seconds_prepare": float,
     "model": str,
     "model_sha256": str,
+    "made_with": str,
+    "license": str,
     "network": str,
     "window": str,
     "labels": str,
@@ -62,6 +64,7 @@ def read_row(facts: Mapping[str, Any]) -> Row | None:
     if not isinstance(facts.get("case"), str) or not {"model", "volumes_ml", "versions"} <= facts.keys():
         return None
     settings, versions = _mapping(facts.get("settings")), _mapping(facts.get("versions"))
+    origin = _mapping(facts.get("origin"))
     warnings = [one for one in _list(facts.get("warnings")) if isinstance(one, str)]
     used = [name for name, there in _mapping(facts.get("sequences")).items() if there is True]
     engine = next((f"{name} {version}" for name, version in versions.items() if name not in ("gliomask", "numpy")), "")
@@ -82,6 +85,8 @@ def read_row(facts: Mapping[str, Any]) -> Row | None:
         "seconds_prepare": _total(_mapping(facts.get("seconds_prepare"))),
         "model": ", ".join("/".join(PurePath(name).parts[-2:]) for name in model.split(", ")),
         "model_sha256": " ".join(str(digest) for digest in _list(settings.get("models"))),
+        "made_with": origin.get("made_with"),
+        "license": origin.get("license"),
         "network": facts.get("network"),
         "window": facts.get("window"),
         "labels": _mapping(facts.get("labels")).get("convention"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gliomask.cases import Problem
 from gliomask.errors import InputError
+from gliomask.evaluation.records import find_makers
 from gliomask.evaluation.results import Evaluation, Scores, to_csv, to_json
 from gliomask.evaluation.tasks import CaseMasks, Task, keep_known, plan_tasks, run_tasks, swapped_note, unknown_regions
 from gliomask.execution import HERE, Where
@@ -157,7 +158,14 @@ def _evaluation(
 ) -> Evaluation:
     """Return the scores under one protocol, of the regions that the masks of each case label."""
     kept, nothing = keep_known(tasks, scores)
-    return Evaluation(row, kept, (*failed, *nothing), missing, (*swapped_note(tasks), *unknown_regions(row, tasks)))
+    return Evaluation(
+        row,
+        kept,
+        (*failed, *nothing),
+        missing,
+        (*swapped_note(tasks), *unknown_regions(row, tasks)),
+        made_by=find_makers(task.prediction for task in tasks if task.prediction is not None),
+    )
 
 
 def _first_dice(scores: _ByProtocol, rows: Sequence[Protocol], region: str) -> dict[str, float]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from gliomask.cases import Problem
 from gliomask.errors import InputError
+from gliomask.evaluation.records import count_makers
 from gliomask.evaluation.table_text import csv_text
 from gliomask.files import write_text
 from gliomask.labels import REGIONS
@@ -44,6 +45,8 @@ class Ranking:
     """Cases for which the model makes no estimate."""
     problems: tuple[Problem, ...] = ()
     """Files that are damaged."""
+    made_by: Mapping[str, int] = field(default_factory=dict)
+    """How many of the masks each model made; see `find_makers`."""
 
     def save(self, path: Path) -> None:
         """Write a row for each case, in order, as `.csv`.
@@ -81,6 +84,7 @@ def rank_predictions(folder: Path) -> Ranking:
     found: list[RankedCase] = []
     without: list[Problem] = []
     problems: list[Problem] = []
+    records: list[Mapping[str, Any]] = []
     for path in sorted(folder.glob("*.json")):
         try:
             facts = json.loads(path.read_text("utf-8"))
@@ -89,6 +93,7 @@ def rank_predictions(folder: Path) -> Ranking:
             continue
         if not isinstance(facts, dict) or "volumes_ml" not in facts or "case" not in facts:
             continue  # another program's file
+        records.append(facts)
         ranked = _ranked(facts)
         if ranked is None:
             problems.append(Problem(path.name, "is damaged; predict the case again"))
@@ -99,7 +104,7 @@ def rank_predictions(folder: Path) -> Ranking:
     if not (found or without or problems):
         raise InputError(f"{folder}: no CASE.json of gliomask predict in it. Name the folder that predict wrote to.")
     ordered = sorted(found, key=lambda each: (each.mean_dice, each.case))
-    return Ranking(tuple(ordered), tuple(without), tuple(problems))
+    return Ranking(tuple(ordered), tuple(without), tuple(problems), count_makers(records))
 
 
 def _ranked(facts: Mapping[str, Any]) -> RankedCase | None:

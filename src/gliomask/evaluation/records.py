@@ -39,13 +39,17 @@ def find_makers(masks: Iterable[Path]) -> dict[str, int]:
     A model is described by its file, and by where it comes from if gliomask did not train it. Masks without a JSON file
     that `predict` wrote beside them are not counted, as nothing is known about them.
     """
-    found = Counter(filter(None, map(_maker, masks)))
+    return count_makers(filter(None, map(record_of, masks)))
+
+
+def count_makers(records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many of some masks each model made, as `find_makers` does, from the content of their JSON files."""
+    found = Counter(filter(None, map(_maker, records)))
     return dict(found.most_common())
 
 
-def _maker(mask: Path) -> str | None:
-    facts = record_of(mask)
-    if facts is None or not isinstance(facts["model"], str):
+def _maker(facts: Mapping[str, Any]) -> str | None:
+    if not isinstance(facts.get("model"), str):
         return None
     made_with = _text(facts.get("origin"), "made_with") or "gliomask"
     terms = _text(facts.get("origin"), "license")

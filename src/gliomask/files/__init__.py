@@ -1,5 +1,6 @@
 """Files: written whole or not at all, locked against other writers, as Parquet, or read from object stores."""
 
+from gliomask.files.placeholders import START_BYTES, is_pointer, is_web_page, refuse_placeholder
 from gliomask.files.whole import (
     LEASE_SECONDS,
     HeldError,
@@ -17,14 +18,18 @@ from gliomask.files.whole import (
 
 __all__ = [
     "LEASE_SECONDS",
+    "START_BYTES",
     "HeldError",
     "check_writable",
     "claimed",
     "clear_partials",
+    "is_pointer",
+    "is_web_page",
     "one_writer",
     "place_of",
     "places_of",
     "refuse_inputs",
+    "refuse_placeholder",
     "replacing",
     "write_bytes",
     "write_text",

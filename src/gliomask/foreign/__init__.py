@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from gliomask.errors import InputError
 from gliomask.foreign.found import Found, Hints
 from gliomask.foreign.monai import is_monai, read_monai
 from gliomask.foreign.near_misses import refuse_near_misses
@@ -22,19 +23,35 @@ from gliomask.model.plan import Plan
 __all__ = [
     "Found",
     "Hints",
+    "find_model",
     "is_foreign",
     "model_digest",
     "read_foreign",
     "read_plan",
     "read_training",
     "read_weights",
-    "refuse_near_misses",
 ]
 
 _READERS = ((is_nnunet, read_nnunet), (is_monai, read_monai))
 """For each format a function that recognises it, and one that reads it."""
 
 _ANY = Hints()
+
+
+def find_model(path: Path | str | None = None) -> Path:
+    """Return the path of any model, ours or made by another program; for None that of the model inside the package.
+
+    Every command that takes a model finds it here, so that all of them take the same. Whether the model is whole is
+    seen when it is read.
+
+    Raises:
+        InputError: There is nothing at the path, or it is near a model but is none; the message says which path is one.
+    """
+    found = own.find_model(path)
+    refuse_near_misses(found)
+    if not found.exists():
+        raise InputError(f"{found}: no such model file or folder.")
+    return found
 
 
 def is_foreign(path: Path) -> bool:
@@ -59,10 +76,9 @@ def read_plan(path: Path | str | None = None) -> Plan:
     """Return the plan of any model; without a path that of the model inside the package.
 
     Raises:
-        InputError: The model is missing, damaged or not supported; or the path is near one (`refuse_near_misses`).
+        InputError: The model is missing, damaged or not supported (see `find_model`).
     """
-    path = own.find_model(path)
-    refuse_near_misses(path)
+    path = find_model(path)
     return _read(path).plan if is_foreign(path) else own.read_plan(path)
 
 
@@ -72,7 +88,7 @@ def read_training(path: Path | str | None = None) -> dict[str, object]:
     Raises:
         InputError: As for `read_plan`.
     """
-    path = own.find_model(path)
+    path = find_model(path)
     return dict(_read(path).facts) if is_foreign(path) else own.read_training(path)
 
 

@@ -14,12 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.errors import InputError
+from gliomask.errors import InputError, is_lack_of_memory
 from gliomask.extras import install_command
+from gliomask.files import START_BYTES, refuse_placeholder
 
 # What PyTorch says when a checkpoint names something that is not allowed.
 _UNWANTED = re.compile(r"(?:GLOBAL |allowlist this global.*?|Trying to (?:instantiate|call)[^\w]*)([\w.]+(?:\.[\w]+)+)")
-_POINTER = b"version https://git-lfs"
+# What it says of a pickle that it cannot follow, after the advice to load it all the same.
+_UNREADABLE = re.compile(r"WeightsUnpickler error:\s*([^\n]{1,200})")
+# What PyTorch raises for files that are cut short or damaged, and where memory is exhausted.
+_FAILURES = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, MemoryError)
+_SAVE = "Save the weights alone where you trust the file: torch.save({'network_weights': network.state_dict()}, FILE)."
 
 
 def read_checkpoint(file: Path | io.BytesIO, where: str) -> dict[str, Any]:
@@ -34,24 +39,20 @@ def read_checkpoint(file: Path | io.BytesIO, where: str) -> dict[str, Any]:
 
     Raises:
         InputError: PyTorch is not installed, or the file is cut short, is a git-lfs pointer, or contains anything but
-            data or no mapping.
+            data or no mapping; or the memory is not sufficient.
     """
     torch = _torch()
-    _refuse_pointer(file, where)
+    refuse_placeholder(_start(file), where)
     options = {"mmap": True} if isinstance(file, Path) and zipfile.is_zipfile(file) else {}
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_numbers()):
             warnings.simplefilter("ignore")  # about the age of the format
             found = torch.load(file, map_location="cpu", weights_only=True, **options)
     except pickle.UnpicklingError as error:
-        unwanted = _UNWANTED.search(str(error))
-        if unwanted is None:
-            raise _damaged(where, error) from error
-        raise InputError(
-            f"{where}: names {unwanted[1]}, which is no data and could execute code. Such a file is not loaded. Save "
-            "the weights alone where you trust it: torch.save({'network_weights': network.state_dict()}, FILE)."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise _refused(where, str(error)) from error
+    except _FAILURES as error:
+        if is_lack_of_memory(error):
+            raise InputError(f"{where}: not enough memory to read it. Close other programs.") from error
         raise _damaged(where, error) from error
     if not isinstance(found, dict):
         raise InputError(f"{where}: contains a {type(found).__name__}, not a mapping with weights.")
@@ -100,20 +101,29 @@ def _numbers() -> list[Any]:
     ]
 
 
-def _refuse_pointer(file: Path | io.BytesIO, where: str) -> None:
-    if isinstance(file, Path):
-        with file.open("rb") as stream:
-            start = stream.read(len(_POINTER))
-    else:
-        start = file.getvalue()[: len(_POINTER)]
-    if start == _POINTER:
-        raise InputError(f"{where}: is a git-lfs pointer, not the weights. Fetch them with: git lfs pull.")
-    if not start:
-        raise InputError(f"{where}: is empty. Copy it again.")
+def _start(file: Path | io.BytesIO) -> bytes:
+    if isinstance(file, io.BytesIO):
+        return file.getvalue()[:START_BYTES]
+    with file.open("rb") as stream:
+        return stream.read(START_BYTES)
+
+
+def _refused(where: str, said: str) -> InputError:
+    """Return the error for a pickle that PyTorch does not read as data."""
+    unwanted = _UNWANTED.search(said)
+    if unwanted is not None:
+        return InputError(
+            f"{where}: names {unwanted[1]}, which is no data and could execute code. Such a file is not loaded. {_SAVE}"
+        )
+    reason = _UNREADABLE.search(said)
+    return InputError(
+        f"{where}: cannot be read as data only{f' ({reason[1].strip()})' if reason else ''}: it is damaged, or holds "
+        f"what could execute code. Such a file is not loaded. Copy it again. {_SAVE}"
+    )
 
 
 def _damaged(where: str, error: Exception) -> InputError:
+    first = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
     return InputError(
-        f"{where}: no whole checkpoint: it is cut short, damaged or of another kind "
-        f"({' '.join(str(error).split())[:200]}). Copy it again."
+        f"{where}: no whole checkpoint: it is cut short, damaged or of another kind ({first[:200]}). Copy it again."
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gliomask.errors import InputError, unknown_name
+from gliomask.files import refuse_placeholder
 from gliomask.foreign.checkpoint import read_checkpoint, to_arrays
 from gliomask.foreign.found import Arrays, Found, Hints
 from gliomask.foreign.meaning import Labels, given_channels, read_channels, read_classes, read_region_names
@@ -23,7 +24,7 @@ from gliomask.model.sampling import Origin, Windows
 _METADATA = "configs/metadata.json"
 _WEIGHTS = "models/model.pt"
 # The keys under which a checkpoint may hold the weights beside other things.
-_NESTED = ("state_dict", "model_state_dict", "model", "network", "net")
+_NESTED = ("state_dict", "model_state_dict", "model", "network", "net", "network_weights")
 
 # The names of MONAI's classes in lower case, without underscores.
 _KINDS = {
@@ -69,7 +70,10 @@ def read_monai(path: Path, hints: Hints) -> Found:
     metadata, config = files.json(_METADATA), read_config(files)
     where = files.describe(_METADATA)
     network = f"{config.where}: network_def"
-    kind, arguments = class_of(config.get("network_def", "network"), network, "monai.networks.nets")
+    defined = config.get("network_def", "network")
+    if defined is None:
+        raise InputError(f"{network} is missing, which describes the network. Is this the file of the bundle?")
+    kind, arguments = class_of(defined, network, "monai.networks.nets")
     decision = read_decision(config)
     described = metadata.get("network_data_format")
     channels = _channels(described, hints, where, path)
@@ -101,16 +105,8 @@ def read_monai(path: Path, hints: Hints) -> Found:
 
 def _read_weights_alone(path: Path, hints: Hints) -> Found:
     """Return a network whose weights are all that there is; everything else is said by the user."""
-    missing = [
-        *(["--network segresnet"] if not hints.network else []),
-        *(["--channels t1ce,t1,t2,flair"] if not hints.channels else []),
-        *(["--regions TC,WT,ET"] if not hints.regions else []),
-    ]
-    if missing:
-        raise InputError(
-            f"{path}: contains weights only. Say what they belong to: gliomask import {path.name} {' '.join(missing)} "
-            "(and the network's arguments with --arguments, if they are not MONAI's own)."
-        )
+    if not (hints.network and hints.channels and hints.regions):
+        raise _undescribed(path, hints)
     parts = _Parts(
         _kind(hints.network, "--network"),
         {key: value for key, value in hints.arguments.items() if key not in ("in_channels", "out_channels")},
@@ -123,6 +119,21 @@ def _read_weights_alone(path: Path, hints: Hints) -> Found:
     )
     files = Files(path.parent)
     return Found(_plan(parts, hints, str(path)), partial(_read_weights, files, path.name), (path,), {})
+
+
+def _undescribed(path: Path, hints: Hints) -> InputError:
+    """Return the error for weights of which too little is known, with the whole command to type."""
+    refuse_placeholder(Files(path.parent).start(path.name), str(path))
+    bundle = path.parent.parent
+    if is_monai(bundle):
+        return InputError(f"{path}: is the weights of a MONAI bundle. Name the bundle: {bundle}")
+    channels, regions = hints.channels or ("t1ce", "t1", "t2", "flair"), hints.regions or ("TC", "WT", "ET")
+    return InputError(
+        f"{path}: contains weights only. Say what they belong to, such as: gliomask import {path} -o "
+        f"imported.safetensors --network {hints.network or 'segresnet'} --channels {','.join(channels)} --regions "
+        f"{','.join(regions)} (and the network's arguments with --arguments, if they are not MONAI's own). Then use "
+        "imported.safetensors as the model."
+    )
 
 
 def _inside(archive: Path) -> str | None:

@@ -21,11 +21,14 @@ from gliomask.model.sampling import Origin, Windows
 
 log = logging.getLogger(__name__)
 
+_OTHER_DATASET = "Is this the dataset.json that it was trained with?"
 _CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 _FOLD = re.compile(r"fold_(\d+|all)")
 
 # The first convolution of a plain and of a residual encoder.
 _FIRST = ("encoder.stages.0.0.convs.0.conv.weight", "encoder.stem.convs.0.conv.weight")
+
+Shapes = dict[str, tuple[int, ...]]
 
 # nnU-Net weights windows in float16, whose smallest number above zero is 6e-8, relative to a largest weight of 10.
 _WINDOWS = Windows(centre="voxel", least_weight=6e-9, mirror_windows=True)
@@ -108,16 +111,13 @@ def _locate(path: Path, hints: Hints) -> tuple[Files, str]:
     if path.is_dir():
         folder, fold = (path, "") if _is_model(path) else (path.parent, path.name)
         if not (folder / "plans.json").is_file():
-            raise InputError(
-                f"{path}: is a model of nnU-Net v1. gliomask reads those of nnU-Net v2: train it again there, or use "
-                "nnU-Net v1 itself and let gliomask evaluate its masks (gliomask evaluate)."
-            )
+            raise _first_version(path)
         return Files(folder), fold
     inside = [
         str(PurePosixPath(name).parent) for name in Files(path).names() if PurePosixPath(name).name == "plans.json"
     ]
     if not inside:
-        raise InputError(f"{path}: is a model of nnU-Net v1. gliomask reads those of nnU-Net v2.")
+        raise _first_version(path)
     places = {_configuration_of(place): place for place in inside}
     wanted = hints.configuration or ("3d_fullres" if "3d_fullres" in places else next(iter(places)))
     if wanted not in places:
@@ -127,6 +127,13 @@ def _locate(path: Path, hints: Hints) -> tuple[Files, str]:
             "%s: has %s; %s is used. Choose with gliomask import --configuration.", path, ", ".join(places), wanted
         )
     return Files(path, "" if places[wanted] == "." else places[wanted]), ""
+
+
+def _first_version(path: Path) -> InputError:
+    return InputError(
+        f"{path}: is a model of nnU-Net v1. gliomask reads those of nnU-Net v2: train it again there, or use nnU-Net "
+        "v1 itself and score its masks with gliomask evaluate."
+    )
 
 
 def _configuration_of(folder: str) -> str:
@@ -202,7 +209,7 @@ def _check_counts(first: _Checkpoint, channels: int, labels: Labels, where: str)
     if first.channels is not None and first.channels != (channels, outputs):
         raise InputError(
             f"{where}: describes {channels} channels and {outputs} outputs, but the network in the checkpoint has "
-            f"{first.channels[0]} and {first.channels[1]}. Is this the dataset.json that it was trained with?"
+            f"{first.channels[0]} and {first.channels[1]}. {_OTHER_DATASET}"
         )
 
 
@@ -211,14 +218,15 @@ def _channels(
 ) -> tuple[str, ...]:
     named = dataset.get("channel_names", dataset.get("modality"))
     if not isinstance(named, Mapping) or not named:
-        raise InputError(f"{where}: has no channel_names.")
+        raise InputError(f"{where}: has no channel_names. {_OTHER_DATASET}")
     try:
         names = [str(named[key]) for key in sorted(named, key=int)]
     except ValueError as error:
-        raise InputError(f"{where}: channel_names must be numbered 0, 1, ...") from error
+        raise InputError(f'{where}: channel_names must be numbered, as in {{"0": "T1", "1": "T2"}}.') from error
     if len(names) != len(configuration.normalization):
         raise InputError(
-            f"{where}: names {len(names)} channels, but the plans normalize {len(configuration.normalization)}."
+            f"{where}: names {len(names)} channels, but the plans normalize {len(configuration.normalization)}. "
+            f"{_OTHER_DATASET}"
         )
     return given_channels(hints.channels, len(names)) if hints.channels else read_channels(names, where, model)
 
@@ -226,17 +234,24 @@ def _channels(
 def _labels(dataset: Mapping[str, Any], where: str) -> Labels:
     labels = dataset.get("labels")
     if not isinstance(labels, Mapping) or labels.get("background", 0) != 0:
-        raise InputError(f"{where}: must have labels, with 0 for the background.")
+        raise InputError(f"{where}: must have labels, with 0 for the background. {_OTHER_DATASET}")
     wanted = {str(name): value for name, value in labels.items() if name not in ("background", "ignore")}
     if any(isinstance(value, list) and len(value) > 1 for value in wanted.values()):
         regions = {name: value if isinstance(value, list) else [value] for name, value in wanted.items()}
         if not all(type(value) is int for values in regions.values() for value in values):
-            raise InputError(f"{where}: labels must be whole numbers or lists of them.")
+            raise _no_numbers(where)
         return read_regions(regions, where)
     single = {name: value[0] if isinstance(value, list) and value else value for name, value in wanted.items()}
     if not all(type(value) is int for value in single.values()):
-        raise InputError(f"{where}: labels must be whole numbers or lists of them.")
+        raise _no_numbers(where)
     return read_classes({"background": 0, **single}, where)
+
+
+def _no_numbers(where: str) -> InputError:
+    return InputError(
+        f'{where}: labels must be whole numbers or lists of them by name, as in {{"background": 0, "edema": 1}}; '
+        f"nnU-Net v1 wrote the names by number. {_OTHER_DATASET}"
+    )
 
 
 def _made_with(plans: Mapping[str, Any], first: _Checkpoint, configuration: str, folds: Sequence[str]) -> str:
@@ -248,6 +263,7 @@ def _made_with(plans: Mapping[str, Any], first: _Checkpoint, configuration: str,
 
 def _read_weights(files: Files, checkpoints: Sequence[str], flat: int) -> Arrays:
     found: Arrays = {}
+    first: Shapes = {}
     for number, name in enumerate(checkpoints):
         where = files.describe(name)
         weights = read_checkpoint(files.open(name), where).get("network_weights")
@@ -255,9 +271,23 @@ def _read_weights(files: Files, checkpoints: Sequence[str], flat: int) -> Arrays
             raise InputError(f"{where}: contains no network_weights. Is it a checkpoint of nnU-Net v2?")
         prefix = f"members.{number}." if len(checkpoints) > 1 else ""
         arrays = to_arrays({_name(key): value for key, value in weights.items() if _is_wanted(str(key))}, where)
+        shapes = {key: value.shape for key, value in arrays.items()}
+        if number and shapes != first:
+            raise _other_weights(where, checkpoints[0], first, shapes)
+        first = shapes
         for key, value in arrays.items():
             found[prefix + key] = value[:, :, None] if flat and value.ndim == 4 else value
     return found
+
+
+def _other_weights(where: str, other: str, expected: Shapes, found: Shapes) -> InputError:
+    """Return the error for a fold whose network is not that of the first one, with a weight that differs."""
+    name = min(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+    there, here = (" x ".join(map(str, part[name])) if name in part else "missing" for part in (expected, found))
+    return InputError(
+        f"{where}: its network is not that of {other}: {name} is {here} here and {there} there. Copy the folds of one "
+        "training again."
+    )
 
 
 def _is_wanted(name: str) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gliomask.errors import InputError
+from gliomask.files import START_BYTES, refuse_placeholder
 
 # Plans and configurations are far smaller; a checkpoint with its optimizer takes a few gigabytes at the most.
 _LARGEST_JSON = 64_000_000
@@ -83,14 +84,21 @@ class Files:
         """Return the content of a small text file.
 
         Raises:
-            InputError: The file is missing, too large or no text.
+            InputError: The file is missing, empty, too large, no text, or a git-lfs pointer.
         """
         if not self.has(name):
             raise InputError(f"{self.describe(name)}: no such file.")
         try:
-            return (self._extract(name, _LARGEST_JSON) if self.is_archive else self._read(name)).decode("utf-8")
+            content = self._extract(name, _LARGEST_JSON) if self.is_archive else self._read(name)
+            refuse_placeholder(content, self.describe(name))
+            return content.decode("utf-8")
         except (OSError, ValueError) as error:
             raise InputError(f"{self.describe(name)}: is cut short or damaged ({error}). Copy it again.") from error
+
+    def start(self, name: str) -> bytes:
+        """Return the first bytes of a file in a folder, enough for `refuse_placeholder`."""
+        with (self.path / name).open("rb") as stream:
+            return stream.read(START_BYTES)
 
     def _read(self, name: str) -> bytes:
         path = self.path / name
@@ -110,6 +118,8 @@ class Files:
 
     def _open(self) -> zipfile.ZipFile:
         try:
+            with self.path.open("rb") as stream:
+                refuse_placeholder(stream.read(START_BYTES), str(self.path))
             return zipfile.ZipFile(self.path)
         except (zipfile.BadZipFile, OSError) as error:
             raise InputError(f"{self.path}: no whole zip archive ({error}). Copy it again.") from error

@@ -35,7 +35,20 @@ def common_plan(models: Sequence[Predictor]) -> Plan:
                 f"{', '.join(first.plan.regions)}. Only models with the same regions can be averaged."
             )
     modalities = tuple(dict.fromkeys(m for member in models for m in member.plan.modalities))
-    return first.plan.model_copy(update={"modalities": modalities, "origin": _common_origin(models)})
+    return first.plan.model_copy(update={"modalities": modalities, "origin": common_origin(models)})
+
+
+def common_origin(models: Sequence[Predictor]) -> Origin | None:
+    """Return where the models come from; None if gliomask trained all of them."""
+    origins = list(dict.fromkeys(member.plan.origin or _OWN for member in models))
+    if origins == [_OWN]:
+        return None
+    texts = (
+        (getattr(origin, field) for origin in origins if getattr(origin, field))
+        for field in ("made_with", "license", "cite")
+    )
+    made_with, terms, cite = ("; ".join(dict.fromkeys(each)) for each in texts)
+    return Origin(made_with=made_with[:500], license=terms[:500], cite=cite[:2000])
 
 
 def mean_probabilities(
@@ -82,19 +95,6 @@ def decide(logits: NDArray[np.float32], plan: Plan) -> tuple[NDArray[np.float32]
     classes = softmax(logits)
     found = region_probabilities(classes, plan.classes, plan.regions, plan.postprocessing)
     return found, class_masks(classes, plan.classes, plan.regions)
-
-
-def _common_origin(models: Sequence[Predictor]) -> Origin | None:
-    """Return where the models come from; None if gliomask trained all of them."""
-    origins = list(dict.fromkeys(member.plan.origin or _OWN for member in models))
-    if origins == [_OWN]:
-        return None
-    texts = (
-        (getattr(origin, field) for origin in origins if getattr(origin, field))
-        for field in ("made_with", "license", "cite")
-    )
-    made_with, terms, cite = ("; ".join(dict.fromkeys(each)) for each in texts)
-    return Origin(made_with=made_with[:500], license=terms[:500], cite=cite[:2000])
 
 
 def _channels(logits: NDArray[np.float32], plan: Plan, classes: Sequence[str]) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gliomask.errors import InputError
+from gliomask.inference.averaging import common_origin
 from gliomask.inference.loading import Model, load_torch_model, new_model
 from gliomask.model.plan import Plan
 from gliomask.networks.ensemble import Member
@@ -21,9 +22,10 @@ _EQUAL_FIELDS = (
 def join_models(paths: Sequence[Path | str]) -> Model:
     """Return a model whose network is the `Ensemble` of the networks in several model files.
 
-    A file that holds an ensemble contributes its members. All other fields of the plan are those of the first model,
-    including its post-processing rules, which should be fitted again. The joined model gets whole brains in one pass if
-    all models do. It can be saved, exported, trained and used for prediction in both engines like any other model.
+    A file that holds an ensemble contributes its members. The origin in the plan is that of all models, and its other
+    fields are those of the first one, including its post-processing rules, which should be fitted again. The joined
+    model gets whole brains in one pass if all models do. It can be saved, exported, trained and used for prediction in
+    both engines like any other model.
 
     Raises:
         InputError: There are fewer than two models, one cannot be loaded, or they differ in the images they need or the
@@ -50,6 +52,7 @@ def join_models(paths: Sequence[Path | str]) -> Model:
                 **({} if all(map(_is_shifted, models)) else {"shift": False}),
             },
             "whole_brain": all(model.plan.whole_brain for model in models),
+            "origin": common_origin(models),
             "dice_estimates": {},  # they were checked for the first model alone
         }
     )
@@ -91,7 +94,8 @@ def _check_compatible(models: Sequence[Model]) -> None:
             if getattr(model.plan, name) != getattr(first.plan, name):
                 raise InputError(
                     f"{model.name}: {name} is {getattr(model.plan, name)}, but {getattr(first.plan, name)} in "
-                    f"{first.name}. Only models with the same images and regions can be joined."
+                    f"{first.name}. Only models with the same images and regions can be joined; the "
+                    "probabilities of others are averaged by gliomask predict with several -m."
                 )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gliomask.errors import InputError
 from gliomask.files import replacing
-from gliomask.foreign import Hints, is_foreign, read_foreign, refuse_near_misses
+from gliomask.foreign import Hints, find_model, is_foreign, read_foreign
 from gliomask.inference.averaging import decide
 from gliomask.inference.loading import Model, load_model, model_of, save_model
 from gliomask.inference.preprocessing import prepare
@@ -56,11 +56,12 @@ def import_model(
         InputError: The path is no model of another program, or its reader refuses it; the file cannot be written or
             does not agree with the original.
     """
-    refuse_near_misses(path)
+    find_model(path)
     if not is_foreign(path):
         raise InputError(
             f"{path}: no model of nnU-Net v2 (a folder with plans.json, one of its folds, or a zip) or MONAI (a folder "
-            "or zip with configs/metadata.json and configs/inference.json, or weights that end in .pt)."
+            "or zip with configs/metadata.json and configs/inference.json, or weights that end in .pt). Files of "
+            "gliomask need no import."
         )
     found = read_foreign(path, hints)
     original = model_of(found.plan, found.read_weights(), path)

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from gliomask.errors import InputError, unknown_name
 from gliomask.extras import install_command
 from gliomask.files import write_bytes
-from gliomask.foreign import model_digest, read_plan, read_weights
+from gliomask.foreign import find_model, model_digest, read_plan, read_weights
 from gliomask.inference.windows import Inference, OnPart, Predictor, Window
 from gliomask.model.choices import check_device_name
 from gliomask.model.file import (
     SHIPPED,
     Bits,
-    find_model,
     is_onnx,
     make_record,
     misfit,
@@ -143,7 +142,7 @@ def load_torch_model(
     require_torch()
     from gliomask.inference.torch_engine import get_device, limit_threads
 
-    path = Path(path)
+    path = find_model(path)
     if is_onnx(path):
         raise InputError(f"{path}: ONNX files run in OpenVINO only. For PyTorch use the .safetensors file.")
     limit_threads(threads)
@@ -214,14 +213,18 @@ def load_weights(model: Model, path: Path | str) -> None:
     trained.
 
     Raises:
-        InputError: The file is missing or damaged, or its network differs.
+        InputError: The file is missing or damaged, or its network or the orientation of its images differs.
     """
     torch = require_torch()
-    path = Path(path)
+    path = find_model(path)
+    if is_onnx(path):
+        raise InputError(
+            f"{path}: an ONNX file cannot be trained further. Name the .safetensors file it was made from."
+        )
     plan = read_plan(path)
     differences = [
         f"{name} {getattr(plan, name)!r}, not {getattr(model.plan, name)!r}"
-        for name in ("network", "network_arguments", "regions")
+        for name in ("network", "network_arguments", "regions", "axes")
         if getattr(plan, name) != getattr(model.plan, name)
     ]
     if differences:

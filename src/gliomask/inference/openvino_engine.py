@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.errors import InputError
+from gliomask.errors import InputError, is_lack_of_memory
 from gliomask.execution import usable_cores
 from gliomask.foreign import model_digest, read_plan, read_weights
-from gliomask.inference.memory import is_lack_of_memory
 from gliomask.inference.openvino_graph import build_graph, channels_of, graph_facts, has_graph, members_of, widths_of
 from gliomask.inference.openvino_import import openvino
 from gliomask.inference.windows import (

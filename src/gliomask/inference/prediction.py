@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from gliomask.cases import MODALITIES, Case, find_cases, read_case
-from gliomask.errors import InputError, describe
+from gliomask.errors import InputError, describe, is_lack_of_memory
 from gliomask.execution import ahead
 from gliomask.inference.averaging import common_plan, mean_probabilities
 from gliomask.inference.cross_check import can_cross_check, compare_with_flair
-from gliomask.inference.memory import is_lack_of_memory
 from gliomask.inference.plausibility import find_unusual
 from gliomask.inference.postprocessing import clean
 from gliomask.inference.preprocessing import Prepared, prepare

@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gliomask.errors import InputError
+from gliomask.errors import InputError, is_lack_of_memory
 from gliomask.execution import given_cores, usable_cores
-from gliomask.inference.memory import is_lack_of_memory
 from gliomask.inference.windows import Divisor, Inference, OnPart, Size, Window, run_engine
 from gliomask.model.choices import Precision, check_device_name
 from gliomask.model.plan import Plan
@@ -48,9 +47,10 @@ def run_network(
         if not is_lack_of_memory(error):
             raise
         shape = " x ".join(map(str, data.shape))
+        smaller = "" if inference.window == "sliding" else "--window sliding, "
         raise InputError(
-            f"not enough memory for {plan.network} on {shape} voxels (window {inference.window}). Use --window "
-            "sliding, another --device, or a model that was trained on smaller patches."
+            f"not enough memory for {plan.network} on {shape} voxels (window {inference.window}). Close other "
+            f"programs, or use {smaller}another --device, or a model that was trained on smaller patches."
         ) from error
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
-from gliomask.errors import InputError
+from gliomask.errors import InputError, is_lack_of_memory
+from gliomask.files import START_BYTES, refuse_placeholder
 from gliomask.model.plan import Plan, plan_from_dict, plan_to_dict
 from gliomask.version import VERSION
 
@@ -104,9 +105,10 @@ def read_metadata(path: Path) -> dict[str, str]:
         InputError: The file is missing, or damaged before or in its metadata.
     """
     if not path.is_file():
-        what = "is a folder; name the model file in it" if path.exists() else "no such model file"
-        raise InputError(f"{path}: {what}.")
+        raise InputError(f"{path}: {'is a folder, not a model file' if path.exists() else 'no such model file'}.")
     try:
+        with path.open("rb") as stream:
+            refuse_placeholder(stream.read(START_BYTES), str(path))
         return _onnx_metadata(path) if is_onnx(path) else _safetensors_metadata(path)
     except (SafetensorError, ValueError, IndexError, OSError) as error:
         raise damaged(path, error) from error
@@ -173,6 +175,8 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
     try:
         return load_file(path)
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError, MemoryError) as error:
+        if is_lack_of_memory(error):
+            raise InputError(f"{path}: not enough memory to read it. Close other programs.") from error
         raise damaged(path, error) from error
 
 
@@ -210,7 +214,10 @@ def _by_channel(scale: NDArray[Any], axes: int) -> NDArray[Any]:
 
 def misfit(path: Path, plan: Plan) -> InputError:
     """Return the error for a file whose weights are not those of the network in its plan."""
-    return InputError(f"{path}: its weights do not fit its plan ({plan.network}). Was the file assembled by hand?")
+    return InputError(
+        f"{path}: its weights do not fit its plan ({plan.network}). Was it assembled from parts of "
+        "several models? Copy it again."
+    )
 
 
 def damaged(path: Path, error: Exception) -> InputError:

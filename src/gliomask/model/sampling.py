@@ -62,7 +62,7 @@ class Windows(BaseModel):
 
 
 class Origin(BaseModel):
-    """Where a network that was not trained by gliomask comes from."""
+    """Where a network comes from that was not trained by gliomask, or not by it alone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

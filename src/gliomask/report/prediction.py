@@ -301,12 +301,22 @@ def _tissues_ml(mask: Volume, convention: LabelConvention) -> dict[str, float]:
     }
 
 
+def _origin(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return who trained the model and under which terms it may be used, if gliomask did not train it."""
+    origin = facts.get("origin")
+    if not isinstance(origin, dict):
+        return {}
+    named = {"made with": "made_with", "license of the model": "license", "cite": "cite"}
+    return {name: origin[key] for name, key in named.items() if isinstance(origin.get(key), str) and origin[key]}
+
+
 def describe_case(measured: MeasuredCase) -> dict[str, str]:
     """Return the facts at the head of the page; model paths are cut to two parts, as folder names may name people."""
     facts = measured.facts
     rows = {"case": measured.case.id}
     if isinstance(model := facts.get("model"), str):
         rows["model"] = ", ".join("/".join(PurePath(name).parts[-2:]) for name in model.split(", "))
+    rows |= _origin(facts)
     for key in ("network", "window"):
         if isinstance(facts.get(key), str):
             rows[key] = facts[key]

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gliomask.cases import SEQUENCE_NAMES
 from gliomask.labels import LONG_NAMES
+from gliomask.model.sampling import Origin
 from gliomask.service.ingest import Ingested, check_images, ingest_uploads
 from gliomask.service.jobs import TITLE, Accepted, Image, Job, JobView, SequenceName, State, now
 from gliomask.service.limits import RefusedError
@@ -30,6 +31,7 @@ class About(BaseModel):
 
     version: str
     model: str
+    made_with: str = Field(description="Who trained the model and its license; empty if gliomask trained it.")
     needs: list[str] = Field(description="The sequences that the model uses.")
     may_lack: bool = Field(description="Whether some of them may be missing.")
     sequences: dict[str, str] = Field(description="The full name of each sequence.")
@@ -71,6 +73,7 @@ async def about(service: ServiceOf, request: Request) -> About:
     return About(
         version=VERSION,
         model=service.model,
+        made_with="; ".join(dict.fromkeys(_made_with(plan.origin) for plan in service.plans if plan.origin)),
         needs=list(dict.fromkeys(m for plan in service.plans for m in plan.modalities)),
         may_lack=all(plan.can_miss for plan in service.plans),
         sequences=dict(SEQUENCE_NAMES),
@@ -82,6 +85,10 @@ async def about(service: ServiceOf, request: Request) -> About:
         keep_days=limits.keep_days,
         needs_token=request.app.state.access.token is not None,
     )
+
+
+def _made_with(origin: Origin) -> str:
+    return f"{origin.made_with}, license {origin.license}" if origin.license else origin.made_with
 
 
 @router.get("/jobs", responses=refusals(), tags=["jobs"])

@@ -12,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gliomask.errors import InputError
+from gliomask.errors import InputError, is_lack_of_memory
 from gliomask.inference.loading import Model
-from gliomask.inference.memory import is_lack_of_memory
 from gliomask.inference.torch_engine import autocast
 from gliomask.training.average import averaged, follow
 from gliomask.training.config import TrainConfig

@@ -17,11 +17,12 @@ from gliomask.cases import Case, common_convention, describe_patients, get_modal
 from gliomask.errors import InputError
 from gliomask.figures import SCREEN_DPI, curves_figure, figure_png, save_figure
 from gliomask.files import clear_partials, replacing, write_text
+from gliomask.foreign import read_plan
 from gliomask.inference.loading import Model, new_model, save_model
 from gliomask.inference.preprocessing import common_spacing
 from gliomask.labels import get_convention
-from gliomask.model.file import read_plan
 from gliomask.model.plan import Plan, Postprocessing
+from gliomask.model.sampling import Origin
 from gliomask.training.cache import CachedCase, build_cache, cache_plan, open_cache
 from gliomask.training.config import FREE, TrainConfig
 from gliomask.training.own_files import reading
@@ -210,20 +211,22 @@ def load_run(folder: Path | str) -> Run:
 def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
     """Return the plan that a config asks for, with the convention that the training masks use.
 
-    Its regions are those of WT, TC and ET that at least one mask labels.
+    Its regions are those of WT, TC and ET that at least one mask labels. Its axes are those of the model that it starts
+    from, because a network that was trained on another orientation would see the head turned.
 
     Raises:
         InputError: A name is unknown; or cases lack a mask, or a sequence that the plan names (all are listed), unless
             sequences are dropped in training too.
     """
     modalities = tuple(map(get_modality, config.modalities))
+    start = _start(config)
     if isinstance(cases, Path):
         made_for = cache_plan(cases)
         spacing_mm, axes, convention = made_for.spacing_mm, made_for.axes, made_for.convention
         known = {region for case in open_cache(cases, made_for) for region in case.known}
     else:
         _check_cases(cases, modalities, can_miss=config.drop_modalities > 0)
-        axes = "LPS"
+        axes = "LPS" if start is None else start.axes
         spacing_mm, convention = common_spacing(cases, axes), common_convention(cases)
         known = {region for case in cases for region in case.known}
     regions = tuple(region for region in ("WT", "TC", "ET") if region in known)
@@ -241,16 +244,32 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
         whole_brain=config.whole_brain,
         network=config.network,
         network_arguments=config.network_arguments | norm,
-        postprocessing=_rules(config, regions),
+        postprocessing=_rules(config, regions, start),
+        origin=None if start is None else _origin(start),
     )
 
 
-def _rules(config: TrainConfig, regions: tuple[str, ...]) -> Postprocessing:
+def _start(config: TrainConfig) -> Plan | None:
+    """Return the plan of the model that a run starts from; None without one, or if it has been moved since."""
+    if config.start_from is None or not Path(config.start_from).exists():
+        return None
+    return read_plan(config.start_from)
+
+
+def _rules(config: TrainConfig, regions: tuple[str, ...], start: Plan | None) -> Postprocessing:
     """Return the rules of the model whose masks were corrected, which the new one replaces; otherwise none."""
-    if config.corrected is None or config.start_from is None or not Path(config.start_from).is_file():
+    if config.corrected is None or start is None or start.regions != regions:
         return Postprocessing()
-    start = read_plan(Path(config.start_from))
-    return start.postprocessing if start.regions == regions else Postprocessing()
+    return start.postprocessing
+
+
+def _origin(start: Plan) -> Origin | None:
+    """Return where a network comes from that is trained further; its license and citation still apply."""
+    if start.origin is None:
+        return None
+    further = ", trained further with gliomask"
+    made_with = start.origin.made_with.removesuffix(further)[: 500 - len(further)]
+    return start.origin.model_copy(update={"made_with": made_with + further})
 
 
 def new_run_model(plan: Plan, seed: int, config_file: Path | None) -> Model:

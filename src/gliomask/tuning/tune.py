@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gliomask.cases import Case, Problem
 from gliomask.errors import InputError
+from gliomask.foreign import is_foreign, read_training
+from gliomask.inference.loading import load_torch_model, save_model
 from gliomask.labels import get_convention
 from gliomask.model.edit import replace_plan
 from gliomask.model.plan import Plan, Postprocessing
@@ -57,13 +59,18 @@ def choose_cases(model: Path, plan: Plan, cases: Sequence[Case]) -> Usable:
 def write_tuned(model: Path, plan: Plan, rules: Postprocessing, target: Path) -> None:
     """Write a model file with other rules of post-processing; everything else in it stays the same.
 
-    The estimates of Dice in the plan were checked with the old rules, so that they are left out if the rules differ.
+    The estimates of Dice in the plan were checked with the old rules, so that they are left out if the rules differ. A
+    model that another program made is written as a file of ours, with its weights in 32 bits.
 
     Raises:
-        InputError: As for `replace_plan`.
+        InputError: As for `replace_plan`; for a model of another program as for `load_torch_model`.
     """
     changed = {} if rules == plan.postprocessing else {"postprocessing": rules, "dice_estimates": {}}
-    replace_plan(model, plan.model_copy(update=changed), target)
+    tuned = plan.model_copy(update=changed)
+    if is_foreign(model):
+        save_model(replace(load_torch_model(model), plan=tuned), target, training=read_training(model))
+    else:
+        replace_plan(model, tuned, target)
 
 
 def _trained_on(run: Path) -> frozenset[str]:

@@ -13,6 +13,7 @@ from nibabel import orientations
 from numpy.typing import NDArray
 
 from gliomask.errors import InputError
+from gliomask.files import is_pointer, is_web_page
 from gliomask.volume.grid import Grid, corner_indices
 
 Affine = NDArray[np.float64]
@@ -120,9 +121,9 @@ def _no_nifti(content: bytes) -> str:
     """Return what the beginning of a file shows that is no image, as a sentence part."""
     if not content:
         return "not a NIfTI file: it is empty (0 bytes). Copy or download it again."
-    if b"/annex/objects/" in content or content.startswith(b"version https://git-lfs"):
+    if is_pointer(content):
         return "not a NIfTI file, but a pointer to one. Get it first (datalad get, git lfs pull)."
-    if content.lstrip()[:1] == b"<":
+    if is_web_page(content):
         return "not a NIfTI file, but a web page or other text. Download it again."
     return "not a NIfTI file (.nii or .nii.gz), or its header is damaged."
 

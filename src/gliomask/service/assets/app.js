@@ -29,7 +29,8 @@ async function show() {
 }
 
 function describe() {
-  document.getElementById("about").textContent = `gliomask ${about.version}, model ${about.model}.`;
+  document.getElementById("about").textContent = 
+    `gliomask ${about.version}, model ${about.model}${about.made_with ? ` (made with ${about.made_with})` : ""}.`;
   document.getElementById("logout").hidden = !about.needs_token;
 }
 
