@@ -53,6 +53,7 @@ def scratch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))  # of workers
     yield folder
     assert not [path for path in folder.iterdir() if path.name.startswith("gliomask-")]
 
@@ -77,6 +78,34 @@ def test_remote_cases_are_predicted_as_local_ones(gliomask: Run, bucket: str, mo
         status, said = gliomask("evaluate", tmp_path / "there", truth, "-o", tmp_path / f"{name}.csv")
         assert status == 0, said
     assert (tmp_path / "local.csv").read_text() == (tmp_path / "remote.csv").read_text()
+
+
+@pytest.mark.slow
+def test_workers_fetch_remote_cases_themselves(gliomask: Run, bucket: str, model_file: Path, tmp_path: Path) -> None:
+    """With `--workers 2` the masks are those of local cases, and an object that is gone is one failed case."""
+    import s3fs
+
+    pytest.importorskip("distributed")
+    first, second = find_cases(tmp_path / "data")
+    gone = first.images["t2f"].path.relative_to(tmp_path / "data")
+    words = ("predict", "-m", model_file, "-d", "cpu", "-i", f"s3://{bucket}/cohort", "-o", tmp_path / "there")
+    store = s3fs.S3FileSystem()
+    status, said = gliomask(*words, "--workers", "2")
+    assert status == 0, said
+    assert gliomask("predict", "-m", model_file, "-d", "cpu", "-i", tmp_path / "data", "-o", tmp_path / "here")[0] == 0
+    for case in (first, second):
+        name = f"{case.id}.nii.gz"
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+    named = ["id,t1,t1ce,t2,flair"]
+    for case in (first, second):
+        paths = [source.path.relative_to(tmp_path / "data") for source in case.images.values()]
+        named.append(",".join([case.id, *(f"s3://{bucket}/cohort/{path}" for path in paths)]))
+    (tmp_path / "list.csv").write_text("\n".join(named))
+    store.rm(f"{bucket}/cohort/{gone}")
+    again = [*words[:6], tmp_path / "list.csv", "-o", tmp_path / "again", "--workers", "2"]
+    status, said = gliomask(*again)
+    assert (status, f"s3://{bucket}/cohort/{gone}" in said, SECRET in said) == (1, True, False), said
+    assert [path.name for path in (tmp_path / "again").glob("*.nii.gz")] == [f"{second.id}.nii.gz"]
 
 
 def test_an_object_that_is_gone_is_one_failed_case(
