@@ -93,6 +93,23 @@ def test_what_is_complete_and_up_to_date_is_kept(place: Place) -> None:
     assert place.times() == before
 
 
+def test_finished_masks_are_not_decompressed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their bytes tell that they are whole, as thousands are looked at; one that was edited is read, and is kept."""
+    read: list[str] = []
+
+    def note(path: Path, *, mask: bool = False) -> bool:
+        read.append(path.name)
+        return True
+
+    monkeypatch.setattr("gliomask.inference.record.is_readable", note)
+    assert place.predict()[0] == 0
+    assert read == []
+    write_volume(place.file(1), read_volume(place.file(2), mask=True))
+    status, said = place.predict()
+    assert (status, "the mask was changed after it was written" in said) == (0, True)
+    assert read == [place.file(1).name]
+
+
 def test_a_new_model_makes_every_mask_again(place: Place) -> None:
     """Also under the same name; the reason is printed."""
     place.make_model(seed=2)
