@@ -71,6 +71,8 @@ def compare(gliomask: Run, cluster: str, folder: Path, *words: object) -> Path:
     failures = [text[text.index(" failed, ") :].replace("/far", "/here").splitlines()[1:] for text in said]
     assert failures[0] == failures[1]
     assert len(failures[0]) == 1
+    if words[0] == "predict":
+        written[1].pop("index.html", None)  # of a run with workers only
     assert written[0].keys() == written[1].keys()
     different = [name for name, value in written[0].items() if value != written[1][name]]
     assert not different
@@ -113,6 +115,18 @@ def test_convert(gliomask: Run, cluster: str, data: Path, tmp_path: Path) -> Non
 def test_report(gliomask: Run, cluster: str, data: Path, model_file: Path, tmp_path: Path) -> None:
     assert gliomask("predict", "-m", model_file, "-i", data, "-o", tmp_path / "masks")[0] == 1
     compare(gliomask, cluster, tmp_path, "report", data, tmp_path / "masks")
+
+
+def test_pictures_of_masks_that_are_there(
+    gliomask: Run, cluster: str, data: Path, model_file: Path, tmp_path: Path
+) -> None:
+    """They are drawn by the workers, and are those that this process draws."""
+    pytest.importorskip("matplotlib")
+    words = ("predict", "-m", model_file, "-i", data, "-d", "cpu", "-o")
+    for name in ("here", "far"):
+        assert gliomask(*words, tmp_path / name)[0] == 1
+    compare(gliomask, cluster, tmp_path, *words[:-1], "--picture")
+    assert len(list((tmp_path / "far").glob("*.png"))) == 2
 
 
 def test_preprocess(gliomask: Run, cluster: str, studies: Path, tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ def _predict(
     with _removed_if_empty(folder):
         if not actions <= {"keep", "refuse"}:
             check_writable(folder)
-        failed += draw_missing(work, read_plan(how.paths[0]), partial(_draw, sequences=sequences))
+        failed += draw_missing(work, read_plan(how.paths[0]), partial(_draw, sequences=sequences), where)
         if "predict" in actions:
             predict_case = PredictCase(how.models(wanted), wanted, sequences, overwrite)
             try:

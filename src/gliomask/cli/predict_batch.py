@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from gliomask.cli.console import listed, note, out, progress, tell, warn
+from gliomask.cli.console import advance, listed, note, out, progress, tell, warn
 from gliomask.cli.predict_case import PredictCase, Predicted, Work
 from gliomask.errors import InputError
 from gliomask.execution import ClusterLostError, Where, ahead, map_cases
@@ -113,25 +113,48 @@ def report_work(work: Sequence[Work], output: Path) -> None:
         note(f"computed again: {listed(ids)} ({reason})")
 
 
-def draw_missing(work: Sequence[Work], plan: Plan, draw: Callable[[Prediction, Path], object]) -> list[Failure]:
-    """Draw the pictures of masks that are kept, and return the cases that failed."""
-    from gliomask.cases import staged
-    from gliomask.files import one_writer, replacing
-    from gliomask.inference.prediction import case_error
-    from gliomask.inference.record import beside
-    from gliomask.inference.result import read_prediction
+@dataclass(frozen=True)
+class _DrawMask:
+    """Draws the picture of a mask that is there; a function for `map_cases`."""
 
-    failed: list[Failure] = []
-    for each in work:
-        if each.state.action != "draw":
-            continue
+    plan: Plan
+    draw: Callable[[Prediction, Path], object]
+
+    def __call__(self, work: Work) -> None:
+        from gliomask.cases import staged
+        from gliomask.files import one_writer, replacing
+        from gliomask.inference.prediction import case_error
+        from gliomask.inference.record import beside
+        from gliomask.inference.result import read_prediction
+
         try:
-            picture = replacing(beside(each.path, ".png"))
-            with one_writer(each.path.parent, each.case.id), staged(each.case) as case, picture as partial_file:
-                draw(read_prediction(each.path, case, plan), partial_file)
-            out.print(f"{beside(each.path, '.png')}: drawn from the mask")
+            picture = replacing(beside(work.path, ".png"))
+            with one_writer(work.path.parent, work.case.id), staged(work.case) as case, picture as partial_file:
+                self.draw(read_prediction(work.path, case, self.plan), partial_file)
         except Exception as error:
-            failed.append((each.case, case_error(each.case, error)))
+            raise case_error(work.case, error) from error
+
+
+def draw_missing(
+    work: Sequence[Work], plan: Plan, draw: Callable[[Prediction, Path], object], where: Where
+) -> list[Failure]:
+    """Draw the pictures of masks that are kept, and return the cases that failed.
+
+    In this process one is drawn at a time, as matplotlib is not made for threads.
+    """
+    from gliomask.inference.record import beside
+
+    to_do = [each for each in work if each.state.action == "draw"]
+    if not to_do:
+        return []
+    failed: list[Failure] = []
+    with progress("drawing", len(to_do)) as bar:
+        for each, answer in map_cases(_DrawMask(plan, draw), to_do, replace(where, at_once=1)):
+            if isinstance(answer, InputError):
+                failed.append((each.case, answer))
+            else:
+                out.print(f"{beside(each.path, '.png')}: drawn from the mask")
+            advance(bar)
     return failed
 
 
