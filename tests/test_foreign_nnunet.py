@@ -281,6 +281,23 @@ def test_a_fold_of_another_network_is_named(tmp_path: Path) -> None:
         load_torch_model(model)
 
 
+@pytest.mark.parametrize("left", [(), ("checkpoint_latest.pth",)], ids=["empty", "unfinished"])
+def test_a_fold_without_its_checkpoint_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, left: tuple[str, ...]
+) -> None:
+    """The mean of the others is used, and a warning names it; asked for by name, it is refused."""
+    model = write_model(tmp_path, folds=(0, 1))
+    (model / "fold_1" / "checkpoint_final.pth").unlink()
+    for name in left:
+        (model / "fold_1" / name).write_bytes(b"unfinished")
+    plan = read_plan(model)
+    assert plan.origin is not None
+    assert "fold 0 on" in plan.origin.made_with
+    assert "fold_1 without checkpoint_final.pth; the others are used" in caplog.text
+    with pytest.raises(InputError, match=r"fold_1: has no checkpoint_final\.pth"):
+        read_plan(model / "fold_1")
+
+
 def test_a_lack_of_memory_is_not_called_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch reports it in several ways."""
     model = write_model(tmp_path)
@@ -324,7 +341,7 @@ def _without_dataset(model: Path) -> None:
     [
         (_cut, "cut short"),
         (_pointer, "git lfs pull"),
-        (_without_fold, r"has no checkpoint_final.pth or checkpoint_best.pth \(no fold_"),
+        (_without_fold, r"has no checkpoint_final.pth or checkpoint_best.pth \(in fold_0\)"),
         (_first_version, "nnU-Net v1"),
         (_damaged_plans, r"plans.json: is cut short or damaged"),
         (_without_dataset, r"dataset.json: no such file"),

@@ -23,7 +23,10 @@ Use the exported model, which needs no PyTorch:
 def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="Output file, ending in .onnx.")],
     model: Annotated[
-        Path | None, typer.Option("-m", "--model", help="RUN/best.safetensors; default: the built-in model.")
+        Path | None,
+        typer.Option(
+            "-m", "--model", help="RUN/best.safetensors, or a model of nnU-Net or MONAI; default: the built-in one."
+        ),
     ] = None,
     half: Annotated[
         bool, typer.Option("--half/--full", help="Store weights in 16 bits or in 32; computing uses 32.")

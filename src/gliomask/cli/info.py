@@ -32,7 +32,7 @@ _LONGEST_LIST = 5
 
 def info(
     model: Annotated[
-        Path | None, typer.Argument(help="A model file, .safetensors or .onnx; default: the built-in model.")
+        Path | None, typer.Argument(help="A model file, or a model of nnU-Net or MONAI; default: the built-in one.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
 ) -> None:

@@ -24,7 +24,7 @@ Store the weights in 8 bits, a quarter of the bytes:
 
 
 def join(
-    models: Annotated[list[Path], typer.Argument(help="Two or more model files, .safetensors.")],
+    models: Annotated[list[Path], typer.Argument(help="Two or more models, .safetensors or of nnU-Net or MONAI.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Output file, ending in .safetensors.")],
     bits: Annotated[int, typer.Option("--bits", help="Bits per stored weight: 32, 16 or 8.")] = 32,
 ) -> None:

@@ -94,8 +94,8 @@ _Models = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help="Model file, RUN/best.safetensors or .onnx; default: the built-in model. The probabilities of "
-        "several models are averaged.",
+        help="RUN/best.safetensors or .onnx, or a model of nnU-Net or MONAI; default: the built-in model. The "
+        "probabilities of several models are averaged.",
     ),
 ]
 _More = Annotated[

@@ -41,7 +41,10 @@ def serve(
     model: Annotated[
         list[Path] | None,
         typer.Option(
-            "-m", "--model", help="RUN/best.safetensors or .onnx; default: the built-in model. Several are averaged."
+            "-m",
+            "--model",
+            help="RUN/best.safetensors or .onnx, or a model of nnU-Net or MONAI; default: the built-in model. Several "
+            "are averaged.",
         ),
     ] = None,
     token: Annotated[

@@ -226,13 +226,14 @@ def _print(found: Tuning, present: Postprocessing) -> None:
     out.print(table)
     out.print(found.verdict)
     for region, one in found.calibration.items():
-        gain = f"{-one.left_out.difference:+.2g} ({-one.left_out.high:+.2g} to {-one.left_out.low:+.2g}) nats a voxel"
+        low, high = one.left_out.low, one.left_out.high
+        gain = f"log-likelihood {one.left_out.difference:+.2g} ({low:+.2g} to {high:+.2g}) nats a voxel"
         if one.fitted == one.present:
             out.print(f"{region}: the temperature stays {one.present:g}")
         elif found.rules.rule(region).temperature == one.present:
             out.print(f"{region}: the temperature stays {one.present:g}; {one.fitted:g} is not used ({gain}, left out)")
         else:
-            out.print(f"{region}: temperature {one.present:g} to {one.fitted:g}; likelihood {gain}, left out")
+            out.print(f"{region}: temperature {one.present:g} to {one.fitted:g} ({gain}, left out)")
     for change in _changes(present, found.rules, tuple(found.calibration)):
         out.print(change)
 

@@ -147,7 +147,7 @@ def _named(files: Files) -> str:
 def _checkpoints(files: Files, fold: str) -> list[str]:
     """Return the names of the checkpoints that make up the model, those of `fold_all` only if there are no others."""
     names = files.names()
-    folds = sorted({name.partition("/")[0] for name in names if _FOLD.fullmatch(name.partition("/")[0])})
+    folds = [name for name in files.folders() if _FOLD.fullmatch(name)]
     if fold:
         folds = [fold]
     elif folds != ["fold_all"]:

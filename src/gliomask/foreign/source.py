@@ -45,6 +45,16 @@ class Files:
             entries = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
         return sorted(name.removeprefix(start) for name in entries if name.startswith(start))
 
+    def folders(self) -> list[str]:
+        """Return the names of the folders at the top, sorted; of those in an archive that hold a file.
+
+        Raises:
+            InputError: The archive is damaged.
+        """
+        if self.is_archive:
+            return sorted({name.partition("/")[0] for name in self.names() if "/" in name})
+        return sorted(path.name for path in self.path.iterdir() if path.is_dir())
+
     def has(self, name: str) -> bool:
         """Return whether there is a file with this name."""
         return name in self.names() if self.is_archive else (self.path / name).is_file()

@@ -55,7 +55,12 @@ class TrainConfig(BaseModel):
     """The folder of the cases or of their cache, so that `gliomask train --resume` finds them again."""
     start_from: Annotated[
         str | None,
-        Option("Begin with a model's weights; sequences may differ.", Panel.TASK, flag="--from", metavar="<path>"),
+        Option(
+            "Begin with the weights of a model, also of nnU-Net; sequences may differ.",
+            Panel.TASK,
+            flag="--from",
+            metavar="<path>",
+        ),
     ] = None
     corrected: Annotated[
         str | None,
