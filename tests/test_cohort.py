@@ -203,6 +203,21 @@ def test_failed_cases_are_listed_until_their_mask_is_there(tmp_path: Path) -> No
     assert again.write().failed == 0
 
 
+def test_reasons_name_no_folder_and_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a path is as it was given or as a worker names it; a case with two faults has both, and each once."""
+    monkeypatch.chdir(tmp_path)
+    image = Path("in", "Jane Doe", "A_t1.nii.gz")
+    table = FolderTable(Path("in"))
+    table.fail("A", f"{image.absolute()}: ends too early", [image])
+    table.fail("A", f"{image}: is empty", [image])
+    table.fail("A", f"{image}: is empty", [image])
+    Path("in").mkdir()
+    table.write()
+    assert [row["reason"] for row in rows_of(Path("in") / FAILED)] == [
+        "A_t1.nii.gz: ends too early; A_t1.nii.gz: is empty"
+    ]
+
+
 def test_files_of_somebody_else_are_left_alone(tmp_path: Path) -> None:
     """They are named, and everything else is written."""
     finish(tmp_path, "A")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -74,6 +76,53 @@ def test_gpus_are_asked_of_slurm_and_shared_by_the_processes_of_a_job(
     for refused in (("tcp://somewhere:8786", 1), (None, 1)):
         with pytest.raises(InputError, match="goes with --workers"):
             Where(None, *refused)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("memory: 8GB", "cores is missing"),
+        ("cores: 0, memory: 8GB", "cores is 0"),
+        ("cores: four, memory: 8GB", "cores is 'four'"),
+        ("cores: 4", "memory is missing"),
+        ("cores: 1, processes: 4, memory: 8GB", "4 processes share 1 cores"),
+        ("cores: 4, memory: 8GB, walltime: 10:00:00", "write the time in quotes"),
+        ("cores: 4, memory: 8GB, job-extra-directives: --mine", "job-extra-directives is '--mine'; give a list"),
+        ("cores: 4, memory: 8GB, worker-extra-args: --mine", "worker-extra-args is '--mine'; give a list"),
+    ],
+)
+def test_settings_with_which_no_job_can_work_are_refused_by_name(settings: str, told: str, tmp_path: Path) -> None:
+    """Before anything is submitted."""
+    pytest.importorskip("dask_jobqueue")
+    file = tmp_path / "slurm.yaml"
+    file.write_text(f"jobqueue: {{slurm: {{interface: lo, {settings}}}}}\n")
+    with pytest.raises(InputError, match=r"slurm\.yaml: jobqueue\.slurm: ") as refused:
+        list(map_cases(gpus_of, [1], Where(1, str(file))))
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize("address", ["tcp://", "tcp://host", "tcp://host:port", "tls://:8786"])
+def test_an_address_without_host_and_port_is_refused_at_once(address: str) -> None:
+    """Dask would wait for it."""
+    with pytest.raises(InputError, match="expected the host and port"):
+        Where(cluster=address)
+
+
+def test_more_workers_than_the_memory_allows_are_refused() -> None:
+    """With the number that it allows; nothing is started."""
+    with pytest.raises(InputError, match="Use at most"):
+        list(map_cases(gpus_of, [1], Where(workers=100_000)))
+
+
+def test_reading_the_package_of_queueing_systems_leaves_ctrl_c_as_it_was() -> None:
+    """dask_jobqueue sets a handler of its own when it is imported, which ends a program with status 0."""
+    pytest.importorskip("dask_jobqueue")
+    code = (
+        "import signal; from gliomask.execution.clusters import _class; before = signal.getsignal(signal.SIGINT); "
+        "_class('dask_jobqueue', 'SLURMCluster', 'dask-jobqueue', 'a.yaml'); "
+        "assert signal.getsignal(signal.SIGINT) is before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def gpus_of(_: int) -> tuple[int, str | None]:

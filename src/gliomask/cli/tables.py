@@ -60,9 +60,9 @@ class Tables:
             return
         written = self._table.write()
         self._say(written.problems)
-        if written.rows > 1:
-            from gliomask.cohort import VOLUMES
+        from gliomask.cohort import VOLUMES
 
+        if written.rows > 1 and VOLUMES not in {problem.where for problem in written.problems}:
             out.print(f"table of {written.rows} cases: {self._table.folder / VOLUMES}")
         if page and written.rows:
             from gliomask.errors import InputError

@@ -66,10 +66,14 @@ class FolderTable:
 
     def fail(self, case: str, reason: str, paths: Iterable[Path] = ()) -> None:
         """Note that a case failed; the folders of its files are taken out of the reason, as they may name people."""
-        for parent in {path.parent for path in paths} | {self.folder}:
-            url = url_of(parent)
-            reason = reason.replace(f"{url}/" if url else f"{parent}{os.sep}", "")
-        self._failed[case] = reason
+        folders = {path.parent for path in paths} | {self.folder}
+        names = {f"{url}/" if (url := url_of(folder)) else f"{folder}{os.sep}" for folder in folders}
+        names |= {f"{folder.absolute()}{os.sep}" for folder in folders if not url_of(folder)}  # as workers name them
+        for name in sorted(names, key=len, reverse=True):  # a folder may contain another one
+            reason = reason.replace(name, "")
+        before = self._failed.get(case, "")
+        if reason not in before:
+            self._failed[case] = f"{before}; {reason}" if before else reason
         self._asked.add(case)
 
     def refresh(self) -> None:

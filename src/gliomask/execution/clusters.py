@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -36,6 +38,8 @@ _JOBQUEUE = {
 # How often a worker may be lost with a case before the case is put off; a scheduler that runs already has its own rule.
 _ALLOWED_FAILURES = 1
 _CONNECT_SECONDS = 20
+_LEAST_MEMORY = 500_000_000
+"""Bytes that a worker of this machine must have: a worker with less is ended in each case, again and again."""
 # Loggers that report what is expected here. Dask gives some of those below a level of their own.
 _LOUD = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio", "dask_jobqueue")
 
@@ -72,7 +76,7 @@ def opened_client(where: Where) -> Iterator[Client]:
                 stack.enter_context(cluster)
             else:
                 cluster, sharing = _queue(_read_settings(where.cluster), where, share, stack)
-                stack.enter_context(cluster)
+                stack.callback(_close, cluster)
             client = stack.enter_context(Client(cluster, timeout=_CONNECT_SECONDS, set_as_default=False))
             client.register_plugin(sharing)
         except CommClosedError as error:
@@ -100,6 +104,11 @@ def _own_processes(where: Where, share: Share) -> tuple[Any, Sharing]:
     from gliomask.execution.worker import Sharing, own_gpus
 
     number = where.workers or usable_cores()
+    if MEMORY_LIMIT // number < _LEAST_MEMORY:
+        raise InputError(
+            f"--workers {number}: each would have {MEMORY_LIMIT / number / 1e9:.2f} GB of memory. Use at most "
+            f"{max(1, MEMORY_LIMIT // _LEAST_MEMORY)}; more than one for each core ({usable_cores()}) gain nothing."
+        )
     if where.gpus_per_worker:
         own_gpus(
             os.environ.get("CUDA_VISIBLE_DEVICES"), number - 1, where.gpus_per_worker
@@ -138,7 +147,8 @@ def _queue(settings: Mapping[str, Any], where: Where, share: Share, stack: ExitS
     merged = dask.config.merge(dask.config.get("jobqueue"), settings["jobqueue"])
     stack.enter_context(dask.config.set(jobqueue=merged))  # until the end, as each job reads them
     given = partial(dask.config.get, default=None)
-    cores = int(given(f"jobqueue.{queue}.cores") or 1)
+    _check_settings(f"{where.cluster}: jobqueue.{queue}", merged[queue])
+    cores = int(given(f"jobqueue.{queue}.cores"))
     processes = int(given(f"jobqueue.{queue}.processes") or nprocesses_nthreads(cores)[0])
     threads = max(1, cores // processes)
     at_once = share.at_once(threads)
@@ -152,12 +162,53 @@ def _queue(settings: Mapping[str, Any], where: Where, share: Share, stack: ExitS
     return cluster, Sharing(share, threads, own=False, gpus=where.gpus_per_worker, together=processes)
 
 
+def _check_settings(where: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings with which no job can work, naming the field; Dask says of most of them nothing that helps.
+
+    Args:
+        where: The file and the section, for messages.
+        settings: The section, with the site's and Dask's own values where the file has none.
+
+    Raises:
+        InputError: As said.
+    """
+    for field in ("cores", "processes"):
+        value = settings.get(field)
+        if (value is not None or field == "cores") and (type(value) is not int or value < 1):
+            given = "is missing" if value is None else f"is {value!r}"
+            raise InputError(f"{where}: {field} {given}; give a whole number of 1 or more, such as {field}: 4.")
+    if settings.get("memory") is None:
+        raise InputError(f"{where}: memory is missing; give that of a job, such as memory: 8GB.")
+    if (settings.get("processes") or 1) > settings["cores"]:
+        raise InputError(
+            f"{where}: {settings['processes']} processes share {settings['cores']} cores; ask for more cores."
+        )
+    if isinstance(settings.get("walltime"), int):  # YAML reads 10:00:00 as a number to the base of 60
+        raise InputError(f"{where}: walltime is a number; write the time in quotes, such as walltime: '04:00:00'.")
+    for field in ("job-extra-directives", "worker-extra-args", "job-script-prologue"):
+        value = settings.get(field)
+        if value is not None and not isinstance(value, list):
+            raise InputError(f"{where}: {field} is {value!r}; give a list, each entry on a line that begins with '- '.")
+
+
 def _class(module: str, name: str, package: str, path: str) -> Any:
     if find_spec(module.partition(".")[0]) is None:
         if package == "dask-jobqueue":
             raise missing_extra(f"{path} needs {package}", "cohort")
         raise InputError(f"{path} needs {package}: pip install {package}")
-    return getattr(import_module(module), name)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        return getattr(import_module(module), name)
+    finally:
+        # dask_jobqueue takes Ctrl-C over when it is imported, and would end the program with status 0.
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
+def _close(cluster: Any) -> None:
+    """Close the cluster of a queueing system, which cancels its jobs."""
+    with suppress(AssertionError):  # Dask's, where a job could not be submitted; it would hide what ended the work
+        cluster.close()
 
 
 def _read_settings(path: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from gliomask.errors import InputError
 from gliomask.extras import missing_extra
@@ -43,7 +44,10 @@ class Where:
                 "--gpus-per-worker goes with --workers or with a settings file of SLURM. The workers of a cluster that "
                 "runs already have the GPUs that they were started with."
             )
-        if self.cluster is None or self.is_address:
+        if self.cluster is None:
+            return
+        if self.is_address:
+            _check_address(self.cluster)
             return
         if not self.cluster.lower().endswith(_SETTINGS):
             raise InputError(
@@ -71,6 +75,17 @@ class Where:
     def is_address(self) -> bool:
         """Whether the cluster is one that runs already."""
         return self.cluster is not None and self.cluster.startswith(_SCHEMES)
+
+
+def _check_address(cluster: str) -> None:
+    """Refuse an address without host and port at once: Dask would wait for it."""
+    try:
+        parts = urlsplit(cluster)
+        usable = bool(parts.hostname and parts.port) or parts.scheme == "inproc"
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InputError(f"--cluster {cluster}: expected the host and port of a scheduler, such as tcp://host:8786.")
 
 
 HERE = Where()
