@@ -29,7 +29,7 @@ def cluster() -> Iterator[str]:
     """The address of a cluster of two workers, which all tests share, as starting one takes the longest."""
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as running:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50) as running:
         yield running.scheduler_address
 
 

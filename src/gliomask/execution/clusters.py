@@ -153,7 +153,9 @@ def _queue(settings: Mapping[str, Any], where: Where, share: Share, stack: ExitS
     threads = max(1, cores // processes)
     at_once = share.at_once(threads)
     extra = [*(given(f"jobqueue.{queue}.worker-extra-args") or []), "--nthreads", str(at_once)]
-    options: dict[str, Any] = {"worker_extra_args": extra}
+    # Any free port for the dashboard: two programs on one host would meet at Dask's usual one.
+    scheduler = {"dashboard_address": ":0", **(given(f"jobqueue.{queue}.scheduler-options") or {})}
+    options: dict[str, Any] = {"worker_extra_args": extra, "scheduler_options": scheduler}
     if where.gpus_per_worker:
         directives = given("jobqueue.slurm.job-extra-directives") or []
         options["job_extra_directives"] = [*directives, f"--gres=gpu:{where.gpus_per_worker * processes}"]
