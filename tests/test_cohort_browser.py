@@ -78,7 +78,8 @@ def test_filtering_by_warning_and_searching(page: Any) -> None:
 def test_links_pictures_and_failures(page: Any, tmp_path: Path) -> None:
     """The name opens the report; each case has a picture; the tables are linked; a failed case is named."""
     assert page.locator("#list tbody img").count() == 50
-    page.wait_for_function("document.querySelector('#list tbody img').naturalWidth > 10")  # decoded a moment later
+    picture = page.locator("#list tbody img").first
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 10
     assert page.locator("details.alarm-line summary").inner_text() == "1 case could not be predicted"
     page.click("details.alarm-line summary")
     assert "CASE_900: ends too early" in page.locator("details.alarm-line li").inner_text()
