@@ -11,7 +11,7 @@ they were before the last stage, so it can be scored on these patients. OUT/join
 trained on all patients. `--stop-before everyone` leaves the last stage out.
 
 `--start MODEL` begins with the weights of a joined model instead of initial ones, for further training on more cases.
-Hold out the cases that were held out from it: `--split recipes/split.json` for the model in the package.
+Hold out cases that it was not trained on; recipes/README.md, "Training further", names a model and a split.
 
 Both networks can be trained at the same time, on a GPU or with a processor core each (`--threads 1`): call the script
 with `--network fast` and, in parallel, with `--network fast_sides`, and then without this option to join them.

@@ -68,12 +68,9 @@ def _run() -> int:
     except (KeyboardInterrupt, typer.Abort):
         console.fail("stopped by Ctrl-C.")
         return console.INTERRUPTED
-    except ClusterLostError as error:
-        console.fail(str(error))
-        return console.FAILED
     except InputError as error:
         console.fail(str(error))
-        return console.FAILED if _disk_failed(error) else console.BAD_INPUT
+        return console.FAILED if _is_failure(error) else console.BAD_INPUT
     except (OSError, MemoryError) as error:
         console.fail(describe(error))
         _show_traceback(error)
@@ -90,10 +87,12 @@ def _run() -> int:
         return console.FAULT
 
 
-def _disk_failed(error: InputError) -> bool:
-    """Return whether an error comes from a disk that is full or broken, not from a place that was badly chosen."""
+def _is_failure(error: InputError) -> bool:
+    """Return whether the input is good, but a cluster was lost, or a disk is full or broken."""
     cause = error.__cause__
-    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    return isinstance(error, ClusterLostError) or (
+        isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    )
 
 
 # typer carries its own copy of click or uses an installed one, depending on its version: this is the class in either.

@@ -54,14 +54,14 @@ class Tables:
         """
         if self._table is None:
             return
+        from gliomask.cohort import VOLUMES
+
         for problem in failed:
             self._table.fail(problem.where, problem.what, self._files.get(problem.where, ()))
         if not begun and self._table.is_nothing():
             return
         written = self._table.write()
         self._say(written.problems)
-        from gliomask.cohort import VOLUMES
-
         if written.rows > 1 and VOLUMES not in {problem.where for problem in written.problems}:
             out.print(f"table of {written.rows} cases: {self._table.folder / VOLUMES}")
         if page and written.rows:

@@ -110,9 +110,8 @@ def _own_processes(where: Where, share: Share) -> tuple[Any, Sharing]:
             f"{max(1, MEMORY_LIMIT // _LEAST_MEMORY)}; more than one for each core ({usable_cores()}) gain nothing."
         )
     if where.gpus_per_worker:
-        own_gpus(
-            os.environ.get("CUDA_VISIBLE_DEVICES"), number - 1, where.gpus_per_worker
-        )  # before anything is started
+        # Refuses too few GPUs before anything is started.
+        own_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), number - 1, where.gpus_per_worker)
     cluster = LocalCluster(
         n_workers=number,
         threads_per_worker=1,
@@ -122,7 +121,7 @@ def _own_processes(where: Where, share: Share) -> tuple[Any, Sharing]:
         silence_logs=logging.CRITICAL,
     )
     cores = max(1, usable_cores() // number)
-    return cluster, Sharing(share, cores, own=True, gpus=where.gpus_per_worker, together=max(2, number))
+    return cluster, Sharing(share, cores, own=True, gpus=where.gpus_per_worker, together=number)
 
 
 def _queue(settings: Mapping[str, Any], where: Where, share: Share, stack: ExitStack) -> tuple[Any, Sharing]:

@@ -71,7 +71,7 @@ class Sharing(WorkerPlugin):
         threads = worker.state.nthreads
         _turns = BoundedSemaphore(self.share.at_once(threads))
         give_cores(self.share.threads or self.cores or threads)
-        if self.gpus and self.together > 1:
+        if self.gpus and (self.own or self.together > 1):
             number = int(str(worker.name).rpartition("-")[2])
             os.environ[_GPUS] = own_gpus(_seen_gpus, number, self.gpus)
         if self.own:

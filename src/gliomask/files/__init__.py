@@ -1,6 +1,6 @@
 """Files: written whole or not at all, locked against other writers, as Parquet, or read from object stores."""
 
-from gliomask.files.placeholders import START_BYTES, is_pointer, is_web_page, refuse_placeholder
+from gliomask.files.placeholders import is_pointer, is_web_page, refuse_placeholder
 from gliomask.files.whole import (
     LEASE_SECONDS,
     HeldError,
@@ -18,7 +18,6 @@ from gliomask.files.whole import (
 
 __all__ = [
     "LEASE_SECONDS",
-    "START_BYTES",
     "HeldError",
     "check_writable",
     "claimed",

@@ -5,10 +5,11 @@ Such a file is named like the real one, so that readers should say what it is in
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gliomask.errors import InputError
 
-START_BYTES = 64
-"""So many bytes from the start of a file, or more, show what it is."""
+_START_BYTES = 64
 
 
 def is_pointer(start: bytes) -> bool:
@@ -21,16 +22,22 @@ def is_web_page(start: bytes) -> bool:
     return start.lstrip()[:1] == b"<"
 
 
-def refuse_placeholder(start: bytes, where: str) -> None:
-    """Refuse a file that holds nothing, a pointer or a web page, by its first `START_BYTES` bytes or more.
+def refuse_placeholder(file: Path | bytes, where: str) -> None:
+    """Refuse a file that holds nothing, a pointer or a web page.
 
     Args:
-        start: The start of its content.
+        file: The file, of which 64 bytes are read, or its content.
         where: Its path, for messages.
 
     Raises:
         InputError: It is one of these.
+        OSError: The file cannot be read.
     """
+    if isinstance(file, Path):
+        with file.open("rb") as stream:
+            start = stream.read(_START_BYTES)
+    else:
+        start = file
     if not start.strip():
         raise InputError(f"{where}: is empty. Copy or download it again.")
     if is_pointer(start):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gliomask.errors import InputError, is_lack_of_memory
 from gliomask.extras import install_command
-from gliomask.files import START_BYTES, refuse_placeholder
+from gliomask.files import refuse_placeholder
 
 # What PyTorch says when a checkpoint names something that is not allowed.
 _UNWANTED = re.compile(r"(?:GLOBAL |allowlist this global.*?|Trying to (?:instantiate|call)[^\w]*)([\w.]+(?:\.[\w]+)+)")
@@ -42,7 +42,7 @@ def read_checkpoint(file: Path | io.BytesIO, where: str) -> dict[str, Any]:
             data or no mapping; or the memory is not sufficient.
     """
     torch = _torch()
-    refuse_placeholder(_start(file), where)
+    refuse_placeholder(file if isinstance(file, Path) else file.getvalue(), where)
     options = {"mmap": True} if isinstance(file, Path) and zipfile.is_zipfile(file) else {}
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_numbers()):
@@ -99,13 +99,6 @@ def _numbers() -> list[Any]:
         *(BoolDType, Float16DType, Float32DType, Float64DType, Int32DType, Int64DType),
         *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     ]
-
-
-def _start(file: Path | io.BytesIO) -> bytes:
-    if isinstance(file, io.BytesIO):
-        return file.getvalue()[:START_BYTES]
-    with file.open("rb") as stream:
-        return stream.read(START_BYTES)
 
 
 def _refused(where: str, said: str) -> InputError:

@@ -123,7 +123,7 @@ def _read_weights_alone(path: Path, hints: Hints) -> Found:
 
 def _undescribed(path: Path, hints: Hints) -> InputError:
     """Return the error for weights of which too little is known, with the whole command to type."""
-    refuse_placeholder(Files(path.parent).start(path.name), str(path))
+    refuse_placeholder(path, str(path))
     bundle = path.parent.parent
     if is_monai(bundle):
         return InputError(f"{path}: is the weights of a MONAI bundle. Name the bundle: {bundle}")

@@ -55,7 +55,7 @@ def _refuse_parts_of_nnunet(path: Path) -> None:
 
 def _no_model(folder: Path) -> InputError:
     """Return the error for a folder that is no model."""
-    whole = _model_around(folder) or next((each for each in (folder.parent,) if is_monai(each)), None)
+    whole = _model_around(folder) or (folder.parent if is_monai(folder.parent) else None)
     if whole is not None:
         return InputError(f"{folder}: is a part of a model. Name the whole: {whole}")
     if any(folder.glob(_CHECKPOINT)) or any(folder.glob(f"fold_*/{_CHECKPOINT}")):

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gliomask.errors import InputError
-from gliomask.files import START_BYTES, refuse_placeholder
+from gliomask.files import refuse_placeholder
 
 # Plans and configurations are far smaller; a checkpoint with its optimizer takes a few gigabytes at the most.
 _LARGEST_JSON = 64_000_000
@@ -105,11 +105,6 @@ class Files:
         except (OSError, ValueError) as error:
             raise InputError(f"{self.describe(name)}: is cut short or damaged ({error}). Copy it again.") from error
 
-    def start(self, name: str) -> bytes:
-        """Return the first bytes of a file in a folder, enough for `refuse_placeholder`."""
-        with (self.path / name).open("rb") as stream:
-            return stream.read(START_BYTES)
-
     def _read(self, name: str) -> bytes:
         path = self.path / name
         if path.stat().st_size > _LARGEST_JSON:
@@ -128,8 +123,7 @@ class Files:
 
     def _open(self) -> zipfile.ZipFile:
         try:
-            with self.path.open("rb") as stream:
-                refuse_placeholder(stream.read(START_BYTES), str(self.path))
+            refuse_placeholder(self.path, str(self.path))
             return zipfile.ZipFile(self.path)
         except (zipfile.BadZipFile, OSError) as error:
             raise InputError(f"{self.path}: no whole zip archive ({error}). Copy it again.") from error

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from gliomask.errors import InputError, is_lack_of_memory
-from gliomask.files import START_BYTES, refuse_placeholder
+from gliomask.files import refuse_placeholder
 from gliomask.model.plan import Plan, plan_from_dict, plan_to_dict
 from gliomask.version import VERSION
 
@@ -107,8 +107,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder, not a model file' if path.exists() else 'no such model file'}.")
     try:
-        with path.open("rb") as stream:
-            refuse_placeholder(stream.read(START_BYTES), str(path))
+        refuse_placeholder(path, str(path))
         return _onnx_metadata(path) if is_onnx(path) else _safetensors_metadata(path)
     except (SafetensorError, ValueError, IndexError, OSError) as error:
         raise damaged(path, error) from error

@@ -29,7 +29,7 @@ async function show() {
 }
 
 function describe() {
-  document.getElementById("about").textContent = 
+  document.getElementById("about").textContent =
     `gliomask ${about.version}, model ${about.model}${about.made_with ? ` (made with ${about.made_with})` : ""}.`;
   document.getElementById("logout").hidden = !about.needs_token;
 }
