@@ -9,11 +9,12 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gliomask.errors import InputError
-from gliomask.execution import Where, map_cases
+from gliomask.execution import ClusterLostError, Where, map_cases
 
 pytest.importorskip("distributed")
 
@@ -45,7 +46,7 @@ def test_a_settings_file_becomes_a_job_of_each_queueing_system(
     )
     where = Where(workers=3, cluster=str(settings))
     with ExitStack() as stack:
-        cluster, sharing = _queue(_read_settings(str(settings)), where, Share(alone=True), stack)
+        cluster, sharing = _queue(_read_settings(str(settings)), where, Share(alone=True), stack, [])
         stack.enter_context(cluster)
         script = cluster.job_script()
     assert all(text in script for text in DIRECTIVES[queue]), script
@@ -66,7 +67,7 @@ def test_gpus_are_asked_of_slurm_and_shared_by_the_processes_of_a_job(
     settings = tmp_path / "slurm.yaml"
     settings.write_text("jobqueue: {slurm: {cores: 4, processes: 2, memory: 8GB, interface: lo}}\n")
     with ExitStack() as stack:
-        cluster, sharing = _queue(_read_settings(str(settings)), Where(2, str(settings), 1), Share(), stack)
+        cluster, sharing = _queue(_read_settings(str(settings)), Where(2, str(settings), 1), Share(), stack, [])
         stack.enter_context(cluster)
         assert "--gres=gpu:2" in cluster.job_script()
     assert (sharing.gpus, sharing.together) == (1, 2)
@@ -89,6 +90,14 @@ def test_gpus_are_asked_of_slurm_and_shared_by_the_processes_of_a_job(
         ("cores: 4, memory: 8GB, walltime: 10:00:00", "write the time in quotes"),
         ("cores: 4, memory: 8GB, job-extra-directives: --mine", "job-extra-directives is '--mine'; give a list"),
         ("cores: 4, memory: 8GB, worker-extra-args: --mine", "worker-extra-args is '--mine'; give a list"),
+        (
+            "cores: 4, memory: 8GB, partition: gpu",
+            "partition is not a setting of dask-jobqueue; do you mean queue? The",
+        ),
+        (
+            "cores: 4, memory: 8GB, wall_tim: '1:00'",
+            "wall_tim is not a setting of dask-jobqueue; do you mean walltime?",
+        ),
     ],
 )
 def test_settings_with_which_no_job_can_work_are_refused_by_name(settings: str, told: str, tmp_path: Path) -> None:
@@ -99,6 +108,73 @@ def test_settings_with_which_no_job_can_work_are_refused_by_name(settings: str, 
     with pytest.raises(InputError, match=r"slurm\.yaml: jobqueue\.slurm: ") as refused:
         list(map_cases(gpus_of, [1], Where(1, str(file))))
     assert told in str(refused.value)
+
+
+def test_other_sections_of_a_settings_file_are_refused_by_name(tmp_path: Path) -> None:
+    """They would not be used."""
+    pytest.importorskip("dask_jobqueue")
+    file = tmp_path / "slurm.yaml"
+    file.write_text("jobqueue: {slurm: {cores: 1, memory: 2GB}}\ndistributed: {worker: {}}\n")
+    with pytest.raises(InputError, match=r"slurm\.yaml: distributed: only jobqueue: is read"):
+        list(map_cases(gpus_of, [1], Where(1, str(file))))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the commands of a queueing system are shell scripts here")
+@pytest.mark.parametrize(
+    ("sbatch", "told"),
+    [
+        ("echo 'sbatch: error: invalid partition specified: gpu' >&2; exit 1", "invalid partition specified: gpu"),
+        ("echo accepted without a number", "Could not parse job id"),
+        (None, "sbatch"),
+    ],
+)
+def test_a_refused_job_ends_the_work_with_the_words_of_the_queueing_system(
+    sbatch: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask logs it, and waits for a worker that cannot come."""
+    pytest.importorskip("dask_jobqueue")
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    if sbatch is not None:
+        (commands / "sbatch").write_text(f"#!/bin/sh\n{sbatch}\n")
+        (commands / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(commands))
+    file = tmp_path / "slurm.yaml"
+    file.write_text("jobqueue: {slurm: {interface: lo, cores: 1, memory: 2GB}}\n")
+    with pytest.raises(InputError, match="the queueing system refused a job: ") as refused:
+        list(map_cases(gpus_of, [1, 2], Where(2, str(file))))
+    assert told in str(refused.value)
+
+
+def test_a_cluster_without_workers_is_told_once_each_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not that one is there only after a while; a refused job is told only where no worker is left."""
+    from gliomask.execution import clusters
+
+    workers: dict[str, dict[str, int]] = {}
+    client = SimpleNamespace(scheduler_info=lambda n_workers: {"workers": workers})
+    clock = [0.0]
+    monkeypatch.setattr(clusters, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    refusals: list[str] = []
+    opened = clusters.Opened(client, Where(cluster="tcp://host:8786"), refusals)  # type: ignore[arg-type]
+    counts = []
+    for clock[0], threads in [(10, 0), (29, 0), (31, 0), (90, 0), (91, 2), (100, 0), (130, 0), (140, 0)]:
+        workers.clear()
+        if threads:
+            workers["a"] = {"nthreads": threads}
+        assert opened.slots() == threads
+        counts.append(len(caplog.records))
+    assert counts == [0, 0, 1, 1, 1, 1, 2, 2]
+    texts = [record.getMessage() for record in caplog.records]
+    assert "no worker yet" in texts[0]
+    assert "no worker any more" in texts[1]
+    refusals.append("sbatch: error: no account")
+    workers["a"] = {"nthreads": 1}
+    assert opened.slots() == 1
+    workers.clear()
+    with pytest.raises(ClusterLostError, match="no account"):
+        opened.slots()
 
 
 @pytest.mark.parametrize("address", ["tcp://", "tcp://host", "tcp://host:port", "tls://:8786"])

@@ -6,8 +6,10 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from gliomask.errors import InputError, describe
 from gliomask.execution.cores import usable_cores
+from gliomask.execution.outcome import ClusterLostError
 from gliomask.execution.where import Where
 from gliomask.extras import missing_extra
 
@@ -42,11 +45,65 @@ _LEAST_MEMORY = 500_000_000
 """Bytes that a worker of this machine must have: a worker with less is ended in each case, again and again."""
 # Loggers that report what is expected here. Dask gives some of those below a level of their own.
 _LOUD = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio", "dask_jobqueue")
+_PATIENCE_SECONDS = 30
+"""How long a cluster may have no worker before it is said."""
+# What a setting is called elsewhere, such as in the options of sbatch, and here.
+_CALLED = {"partition": "queue", "time": "walltime", "cpus": "cores", "cpus-per-task": "cores", "mem": "memory"}
+
+
+class Opened:
+    """The client of a cluster, and what is known of its workers."""
+
+    def __init__(self, client: Client, where: Where, refusals: list[str]) -> None:
+        self.client = client
+        self._where = where
+        self._refusals = refusals
+        self._had_workers = False
+        self._alone_since: float | None = time.monotonic()
+
+    def slots(self) -> int:
+        """Return how many items all workers together work on at a time, at most; 0 where there is no worker now.
+
+        Without workers for half a minute, this is said, once each time.
+
+        Raises:
+            InputError: There is no worker, and the queueing system refused the jobs.
+            ClusterLostError: The same, but there were workers before, so some items may be done.
+        """
+        found = sum(worker["nthreads"] for worker in self.client.scheduler_info(n_workers=-1)["workers"].values())
+        if found:
+            self._had_workers = True
+            self._alone_since = time.monotonic()
+            return int(found)
+        if self._refusals:
+            text = f"{_named(self._where)}: the queueing system refused a job: {self._refusals[-1]}."
+            if self._had_workers:
+                raise ClusterLostError(
+                    f"{text} No other worker is left. What is written is complete and kept; run the same command again "
+                    "and the rest is done."
+                )
+            raise InputError(f"{text} Correct the settings, or try again when it accepts jobs.")
+        if self._alone_since is not None and time.monotonic() - self._alone_since > _PATIENCE_SECONDS:
+            self._alone_since = None
+            log.warning("%s", self._waiting())
+        return 0
+
+    def _waiting(self) -> str:
+        named = f"{_named(self._where)}: there is no worker {'any more' if self._had_workers else 'yet'}"
+        if self._where.is_address:
+            return f"{named}; this program waits. Start one with dask worker {self._where.cluster}, or end with Ctrl-C."
+        if self._where.cluster is None:
+            return f"{named}; this program waits until one has started."
+        return (
+            f"{named}; this program waits for its jobs. Look whether they are still in the queue (squeue, qstat, "
+            "bjobs) or end at once (their logs tell why; set log-directory in the settings). Ctrl-C ends this program "
+            "and cancels its jobs."
+        )
 
 
 @contextmanager
-def opened_client(where: Where) -> Iterator[Client]:
-    """Give a client of the cluster that is meant; what was started for it is stopped at the end.
+def opened_client(where: Where) -> Iterator[Opened]:
+    """Give the cluster that is meant, with a client; what was started for it is stopped at the end.
 
     Raises:
         InputError: A package is missing, the scheduler does not answer, or the settings file cannot be used.
@@ -68,6 +125,7 @@ def opened_client(where: Where) -> Iterator[Client]:
         for name in _LOUD:
             stack.enter_context(_quiet(name))
         share = Share(where.threads, alone=where.alone)
+        refusals: list[str] = []
         try:
             if where.is_address:
                 cluster, sharing = where.cluster, Sharing(share, None, own=False)
@@ -75,7 +133,7 @@ def opened_client(where: Where) -> Iterator[Client]:
                 cluster, sharing = _own_processes(where, share)
                 stack.enter_context(cluster)
             else:
-                cluster, sharing = _queue(_read_settings(where.cluster), where, share, stack)
+                cluster, sharing = _queue(_read_settings(where.cluster), where, share, stack, refusals)
                 stack.callback(_close, cluster)
             client = stack.enter_context(Client(cluster, timeout=_CONNECT_SECONDS, set_as_default=False))
             client.register_plugin(sharing)
@@ -90,7 +148,7 @@ def opened_client(where: Where) -> Iterator[Client]:
             ) from error
         except (ValueError, TypeError, RuntimeError) as error:
             raise InputError(f"{_named(where)}: {error}.") from error
-        yield client
+        yield Opened(client, where, refusals)
 
 
 def _named(where: Where) -> str:
@@ -124,8 +182,18 @@ def _own_processes(where: Where, share: Share) -> tuple[Any, Sharing]:
     return cluster, Sharing(share, cores, own=True, gpus=where.gpus_per_worker, together=number)
 
 
-def _queue(settings: Mapping[str, Any], where: Where, share: Share, stack: ExitStack) -> tuple[Any, Sharing]:
-    """Return the cluster of a settings file, whose workers are jobs of the queueing system, and what they are told."""
+def _queue(
+    settings: Mapping[str, Any], where: Where, share: Share, stack: ExitStack, refusals: list[str]
+) -> tuple[Any, Sharing]:
+    """Return the cluster of a settings file, whose workers are jobs of the queueing system, and what they are told.
+
+    Args:
+        settings: See `_read_settings`.
+        where: The number of workers, and their GPUs.
+        share: What each worker is given.
+        stack: Ends what must last as long as the cluster.
+        refusals: Grows while the cluster is there: what the queueing system says of each job that it refuses.
+    """
     import dask
     from distributed.deploy.utils import nprocesses_nthreads
 
@@ -143,6 +211,8 @@ def _queue(settings: Mapping[str, Any], where: Where, share: Share, stack: ExitS
         return cluster, Sharing(share, None, own=False)
     [queue] = settings["jobqueue"]
     kind = _class("dask_jobqueue", _JOBQUEUE[queue], "dask-jobqueue", str(where.cluster))  # it adds its own defaults
+    known = [_spelled(name) for name in dask.config.get(f"jobqueue.{queue}")]
+    _check_names(f"{where.cluster}: jobqueue.{queue}", settings["jobqueue"][queue], known)
     merged = dask.config.merge(dask.config.get("jobqueue"), settings["jobqueue"])
     stack.enter_context(dask.config.set(jobqueue=merged))  # until the end, as each job reads them
     given = partial(dask.config.get, default=None)
@@ -158,9 +228,47 @@ def _queue(settings: Mapping[str, Any], where: Where, share: Share, stack: ExitS
     if where.gpus_per_worker:
         directives = given("jobqueue.slurm.job-extra-directives") or []
         options["job_extra_directives"] = [*directives, f"--gres=gpu:{where.gpus_per_worker * processes}"]
-    cluster = kind(**options)
+    cluster = kind(**options, job_cls=_noting(kind.job_cls, refusals))
     cluster.adapt(minimum=number, maximum=number)  # a job that ends is replaced
     return cluster, Sharing(share, threads, own=False, gpus=where.gpus_per_worker, together=processes)
+
+
+def _noting(job: Any, refusals: list[str]) -> Any:
+    """Return a class of jobs that also notes why one is refused: Dask logs that, and waits for the worker."""
+
+    from distributed.core import Status
+
+    class NotedJob(job):  # type: ignore[misc]  # a class known only when the package is there
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except Exception as error:  # the command fails (its words follow "stderr:"), is missing or is misunderstood
+                said = str(error).rpartition("stderr:")[2] if "stderr:" in str(error) else describe(error)
+                refusals.append(" ".join(said.split()).rstrip(".") or describe(error))
+                self.status = Status.failed  # without it the cluster cannot be closed
+                raise
+
+    return NotedJob
+
+
+def _spelled(name: str) -> str:
+    return name.replace("_", "-")  # Dask reads both
+
+
+def _check_names(where: str, settings: Mapping[str, Any], known: list[str]) -> None:
+    """Refuse settings that dask-jobqueue does not have; it would ignore them.
+
+    Raises:
+        InputError: As said, with the setting that was probably meant.
+    """
+    for name in settings:
+        if _spelled(str(name)) in known:
+            continue
+        close = get_close_matches(_CALLED.get(_spelled(str(name)), str(name)), known, n=1)
+        hint = f"; do you mean {close[0]}?" if close else "."
+        raise InputError(
+            f"{where}: {name} is not a setting of dask-jobqueue{hint} There are {', '.join(sorted(known))}."
+        )
 
 
 def _check_settings(where: str, settings: Mapping[str, Any]) -> None:
@@ -228,6 +336,11 @@ def _read_settings(path: str) -> dict[str, Any]:
     if isinstance(found, dict) and isinstance(found.get("kubernetes"), dict):
         return dict(found)
     queues = found.get("jobqueue") if isinstance(found, dict) else None
+    if isinstance(queues, dict) and (others := [str(name) for name in found if name != "jobqueue"]):
+        raise InputError(
+            f"{path}: {', '.join(others)}: only jobqueue: is read from this file. The rest belongs into Dask's own "
+            "configuration, such as ~/.config/dask/distributed.yaml."
+        )
     if not isinstance(queues, dict) or len(queues) != 1 or not set(queues) <= set(_JOBQUEUE):
         raise InputError(f"{path}: expected dask-jobqueue's settings ({known}).")
     [queue] = queues

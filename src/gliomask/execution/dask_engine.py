@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from gliomask.errors import InputError, describe
-from gliomask.execution.clusters import opened_client
+from gliomask.execution.clusters import Opened, opened_client
 from gliomask.execution.outcome import ClusterLostError
 from gliomask.execution.task import VersionError, packed
 from gliomask.execution.where import Where
@@ -43,18 +43,18 @@ def on_workers(
 
     Raises:
         ClusterLostError: The scheduler is gone, while items were at work or waited.
-        InputError: See `opened_client`.
+        InputError: See `opened_client` and `Opened.slots`.
     """
     job = packed(work)  # before anything is started
-    with opened_client(where) as client:
+    with opened_client(where) as cluster:
         lost: deque[Item] = deque()
-        for item, found in _as_they_end(client, job, iter(items)):
+        for item, found in _as_they_end(cluster, job, iter(items)):
             if isinstance(found, _Lost):
                 lost.append(item)
             else:
                 yield item, found
         for item in lost:
-            [(_, again)] = _as_they_end(client, job, iter([item]))
+            [(_, again)] = _as_they_end(cluster, job, iter([item]))
             yield item, InputError(again.text) if isinstance(again, _Lost) else again
 
 
@@ -70,12 +70,13 @@ class _Lost:
         )
 
 
-def _as_they_end(client: Client, job: bytes, items: Iterator[Item]) -> Iterator[tuple[Item, Any]]:
+def _as_they_end(cluster: Opened, job: bytes, items: Iterator[Item]) -> Iterator[tuple[Item, Any]]:
     """Yield each item with its result, an `InputError`, or `_Lost`."""
     from distributed import as_completed
 
     from gliomask.execution.worker import run_in_turn
 
+    client = cluster.client
     waiting = as_completed(loop=client.loop, with_results=True, raise_errors=False)
     by_key: dict[str, Item] = {}
     numbers = count()
@@ -83,11 +84,14 @@ def _as_they_end(client: Client, job: bytes, items: Iterator[Item]) -> Iterator[
 
     slots, counted = 0, -_COUNT_SECONDS
 
-    def send_more() -> None:
+    def count_slots() -> None:
         nonlocal slots, counted
         if time.monotonic() - counted >= _COUNT_SECONDS:  # asking the scheduler takes as long as sending an item
             with _noticing_loss(client):
-                slots, counted = _slots(client), time.monotonic()
+                slots, counted = cluster.slots(), time.monotonic()
+
+    def send_more() -> None:
+        count_slots()
         wanted = max(_FEWEST, (1 + _AHEAD) * slots)
         while len(by_key) < wanted:
             item = next(items, _END)
@@ -100,7 +104,7 @@ def _as_they_end(client: Client, job: bytes, items: Iterator[Item]) -> Iterator[
             waiting.add(future)
 
     send_more()
-    for future, result in _ended(waiting, client):
+    for future, result in _ended(waiting, client, count_slots):
         item = by_key.pop(str(future.key))
         with _noticing_loss(client):
             found = _outcome(future, result)
@@ -118,10 +122,15 @@ _LOST = (
 )
 
 
-def _ended(waiting: Any, client: Client) -> Iterator[tuple[Future[Any], Any]]:
+def _ended(waiting: Any, client: Client, meanwhile: Callable[[], None]) -> Iterator[tuple[Future[Any], Any]]:
     """Yield futures that have ended with their results, until there is none left.
 
     Dask's own iterator waits without an end if the scheduler ends while a result is fetched.
+
+    Args:
+        waiting: Dask's iterator of futures.
+        client: The client that sent them.
+        meanwhile: Called again and again while none has ended; what it raises ends the waiting.
 
     Raises:
         ClusterLostError: The scheduler is gone.
@@ -131,6 +140,7 @@ def _ended(waiting: Any, client: Client) -> Iterator[tuple[Future[Any], Any]]:
         if not waiting.has_ready():
             if client.status != "running":
                 raise ClusterLostError(_LOST)
+            meanwhile()
             time.sleep(_LOOK_SECONDS)
 
 
@@ -176,8 +186,3 @@ def _noticing_loss(client: Client) -> Iterator[None]:
         if client.status != "running" or isinstance(error, CommClosedError | CancelledError):
             raise ClusterLostError(_LOST) from error
         raise
-
-
-def _slots(client: Client) -> int:
-    """Return how many items all workers together work on at a time, at most."""
-    return sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())

@@ -44,8 +44,8 @@ class Augmentation:
     shift_range: Range = (1.0, 2.0)
     """Whole voxels along the axis of the largest shift; along the other axes at most as many."""
     bias_field_probability: float = 0.15
-    bias_field_range: Range = (0.05, 0.2)
-    """Standard deviation of the field's logarithm; with 0.2, most of the field is between 0.67 and 1.5."""
+    bias_field_range: Range = (0.05, 0.35)
+    """Standard deviation of the field's logarithm; with 0.35, most of the field is between 0.5 and 2."""
     low_resolution_probability: float = 0.125
     low_resolution_range: Range = (1.0, 2.0)
     """Edge of the voxels in which it was acquired, in voxels of the patch; the same along all axes."""
