@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import errno
 import inspect
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import wraps
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -50,7 +53,7 @@ def main() -> None:
     """Run the command line and exit with a status (see the help's last lines); no exception leaves it."""
     stdout, stderr = console.Stream(sys.stdout), console.Stream(sys.stderr)
     console.set_verbosity(0)
-    with redirect_stdout(stdout), redirect_stderr(stderr):
+    with redirect_stdout(stdout), redirect_stderr(stderr), _stopped_by_signals():
         status = _run()
         stdout.flush()
         if stdout.failure is not None:
@@ -65,9 +68,8 @@ def _run() -> int:
     try:
         status = app(standalone_mode=False)
         return status if isinstance(status, int) else 0
-    except (KeyboardInterrupt, typer.Abort):
-        console.fail("stopped by Ctrl-C.")
-        return console.INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        return _tell_stop(stop)
     except InputError as error:
         console.fail(str(error))
         return console.FAILED if _is_failure(error) else console.BAD_INPUT
@@ -85,6 +87,44 @@ def _run() -> int:
         console.fail(describe(error))
         _show_traceback(error)
         return console.FAULT
+
+
+class _Signal(KeyboardInterrupt):
+    """A signal that asks the program to end; whatever saves its state at Ctrl-C does so at these signals too."""
+
+    def __init__(self, number: int) -> None:
+        self.number = signal.Signals(number)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Raise `_Signal` at SIGTERM, SIGHUP and SIGBREAK, unless they are ignored, as SIGHUP is by nohup.
+
+    SIGTERM and SIGBREAK are sent by queueing systems and containers, SIGHUP when a terminal or a connection is closed.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Signal(number)
+
+    names = ("SIGTERM", "SIGHUP", "SIGBREAK") if threading.current_thread() is threading.main_thread() else ()
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _tell_stop(stop: BaseException) -> int:
+    """Print what stopped the program, and return its exit status."""
+    if isinstance(stop, _Signal):
+        console.fail(f"stopped by {stop.number.name}.")
+        return 128 + stop.number
+    console.fail("stopped by Ctrl-C.")
+    return console.INTERRUPTED
 
 
 def _is_failure(error: InputError) -> bool:
@@ -141,16 +181,15 @@ _Quiet = Annotated[
 
 
 def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that takes `-v` and `-q` too, and ends with one line and status 130 on Ctrl-C."""
+    """Return a command that takes `-v` and `-q` too, and ends with one line when it is stopped."""
 
     @wraps(command)
     def run(**arguments: Any) -> None:
         own = {name: value for name, value in arguments.items() if name in signature.parameters}
         try:
             command(**own)
-        except KeyboardInterrupt:
-            console.fail("stopped by Ctrl-C.")
-            raise typer.Exit(console.INTERRUPTED) from None
+        except KeyboardInterrupt as stop:
+            raise typer.Exit(_tell_stop(stop)) from None
 
     signature = inspect.signature(command, eval_str=True)
     common = [
@@ -170,7 +209,8 @@ app = typer.Typer(
     epilog="Start with: gliomask phantom cases, then gliomask predict -i cases -o masks. Help on one command: gliomask "
     "train -h.\n\n"
     "Exit status: 0, everything was done; 1, some cases failed (they are listed), or the output could not be written; "
-    "2, the input or the options cannot be used; 3, a fault of gliomask, please report it; 130, stopped by Ctrl-C.",
+    "2, the input or the options cannot be used; 3, a fault of gliomask, please report it; 130, stopped by Ctrl-C; "
+    "143, by SIGTERM.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
