@@ -237,3 +237,15 @@ def test_quiet_leaves_results_and_errors(gliomask, folder_of) -> None:
         assert status == 0
         assert "passed over" not in said
         assert "1 case can be used" in said
+
+
+def test_a_warning_from_any_room_looks_like_those_of_the_commands() -> None:
+    """Without the name of a module; what libraries log keeps theirs. The handler is set once in a process."""
+    code = (
+        "import logging; from gliomask.cli import console; console.set_verbosity(0); "
+        "logging.getLogger('gliomask.execution.clusters').warning('no worker %s', 'yet'); "
+        "logging.getLogger('library').warning('other'); "
+        "console.set_verbosity(-1); logging.getLogger('gliomask.execution').warning('not shown')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == ["warning: no worker yet", "WARNING library: other"]

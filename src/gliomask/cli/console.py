@@ -141,7 +141,12 @@ def verbose() -> bool:
 
 
 class _LogHandler(logging.Handler):
+    """Print what is logged; a warning of gliomask itself looks as `warn` prints it, whatever room it comes from."""
+
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.WARNING and record.name.startswith("gliomask."):
+            warn(record.getMessage())
+            return
         for text in self.format(record).split("\n"):
             err.print(text)
 
