@@ -56,10 +56,10 @@ def test_a_csv_file_names_ids_patients_and_time_points(tmp_path: Path) -> None:
         (["id,age", "a,3"], "has no column of a sequence"),
         (["t1,T1w", "a.nii,b.nii"], "two columns for t1n"),
         (["t1"], "names no case"),
-        ([""], "has no column of a sequence"),
-        (["id,mask,t1", "a,m.nii,"], "a: has no image"),
+        ([""], "is empty"),
+        (["id,mask,t1", "a,m.nii,"], "a: cases.csv, line 2: has no image"),
         (["id,t1", "a,1.nii", "a,2.nii"], "a: the same id twice"),
-        (["id,t1", "../a,1.nii"], "its id cannot be the name of a file"),
+        (["id,t1", "../a,1.nii"], "its id '../a' cannot be the name of a file: it has '/'"),
         (["id,t1", "a,1\0.nii"], "a path has a null character"),
     ],
 )

@@ -38,16 +38,20 @@ def config(**changes: object):  # type: ignore[no-untyped-def]
 
 
 def test_a_table_gives_each_case_its_patient(tmp_path: Path) -> None:
-    """In any order, with other columns, other cases and a byte order mark."""
+    """In any order, with other columns, other cases, a byte order mark, and the separator of any spreadsheet."""
     path = table(tmp_path / "p.csv", "\ufeffage,patient,case\n50,P1,b\n51,P1, a\n52,P2,c\n53,P3,other\n")
+    assert read_patients(path, ["a", "b", "c"]) == {"a": "P1", "b": "P1", "c": "P2"}
+    path.write_bytes(path.read_text("utf-8-sig").replace(",", ";").encode("utf-16"))
     assert read_patients(path, ["a", "b", "c"]) == {"a": "P1", "b": "P1", "c": "P2"}
 
 
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        ("", "no column case and no column patient"),
-        ("case;patient\na;P1\n", "no column"),
+        ("", "is empty"),
+        ("age\n50\n", "no column case and no column patient"),
+        ("case;age\na;50\n", "no column patient"),
+        ("case,Case,patient\na,b,P1\n", "two columns case"),
         ("case,patient\na\n", "line 2 lacks"),
         ("case,patient\n,P1\n", "line 2 lacks"),
         ("case,patient\na,P1\na,P2\n", "line 3 gives a a second patient"),

@@ -18,6 +18,7 @@ from gliomask.acquisition.study import (
     visible_files,
     volume_files,
 )
+from gliomask.cases import refuse_list
 from gliomask.errors import InputError
 
 # What a zip file may hold unpacked: some two hundred studies.
@@ -27,6 +28,7 @@ _MOST_RATIO = 200
 
 
 _MOST_FILES = 500_000
+_INSTEAD = "Name a folder (or a zip file) that holds one or more examinations."
 
 
 @contextmanager
@@ -79,8 +81,9 @@ def find_studies(
         InputError: There is no such folder, no image in it, two studies would have one name, or see
             `find_dicom_studies`.
     """
+    refuse_list(path, _INSTEAD)
     if not path.is_dir():
-        raise InputError(f"{path}: no such folder. Name a folder (or a zip file) that holds one or more examinations.")
+        raise InputError(f"{path}: no such folder. {_INSTEAD}")
     files = visible_files(path)
     dicom = [file for file in files if is_dicom(file)]
     with_dicom = {subfolder_of(path, file) for file in dicom} | ({""} if dicom else set())

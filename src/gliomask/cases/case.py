@@ -49,9 +49,17 @@ class Problem:
 
     where: str
     what: str
+    paths: tuple[Path, ...] = field(default=(), compare=False)
+    """The files and folders that the text names. Tables leave out the folders around them, which may name people."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
+
+    @property
+    def name(self) -> str:
+        """What it is about without folders around it: an id, or the last part of a path."""
+        place = Path(self.where)
+        return place.name if place in self.paths else self.where
 
 
 @dataclass(frozen=True)

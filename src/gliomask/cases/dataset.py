@@ -26,6 +26,7 @@ class DatasetSurvey:
     cases: tuple[Case, ...]
     problems: tuple[Problem, ...]
     passed_over: tuple[Problem, ...]
+    notes: tuple[Problem, ...] = ()
 
 
 def survey_dataset(folder: Path) -> DatasetSurvey:
@@ -49,11 +50,13 @@ def survey_dataset(folder: Path) -> DatasetSurvey:
         case_id = numbered.group(1) if numbered else stem
         sources = _sources(path, int(numbered.group(2)) if numbered else None, channels)
         if not sources:
-            problems.append(Problem(str(path), "its channel number is not in dataset.json"))
+            problems.append(Problem(str(path), "its channel number is not in dataset.json", (path,)))
         known = cases.get(case_id) or _new_case(folder, case_id, convention, masks)
         if twice := sources.keys() & known.images.keys():
             problems.append(
-                Problem(case_id, f"two files for {', '.join(sorted(twice))}, one of them {path}. Keep one of them.")
+                Problem(
+                    case_id, f"two files for {', '.join(sorted(twice))}, one of them {path}. Keep one of them.", (path,)
+                )
             )
         cases[case_id] = replace(known, images={**known.images, **sources})
     refused = {problem.where for problem in problems}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,15 +13,15 @@ from zipfile import is_zipfile
 from gliomask.cases.adoption import Files, adopt_masks
 from gliomask.cases.case import MODALITIES, Case, Problem, Source
 from gliomask.cases.conventions import read_labels_file
-from gliomask.cases.dataset import survey_dataset
+from gliomask.cases.dataset import DatasetSurvey, survey_dataset
 from gliomask.cases.folders import Listing, list_folder
 from gliomask.cases.identity import Key, examination_folder, identify
 from gliomask.cases.layouts import layout_of
-from gliomask.cases.naming import classify, folded, nifti_ending, read_name, stem_of
+from gliomask.cases.naming import classify, fault_of_length, folded, id_of_mask, nifti_ending, read_name, stem_of
 from gliomask.cases.patients import find_patient
 from gliomask.cases.sequence_folders import find_sequence_folders
 from gliomask.cases.staging import list_remote
-from gliomask.cases.tables import is_table, survey_table
+from gliomask.cases.tables import WORKBOOKS, is_table, refuse_no_folder, survey_table
 from gliomask.errors import InputError
 from gliomask.files.remote import url_of
 from gliomask.volume import read_volume
@@ -31,6 +32,7 @@ _LARGEST_TUMOUR = 0.06
 # Of the files in a folder without cases, that many are read to tell whether they are masks.
 _SAMPLE = 3
 _LARGEST_LABEL = 10
+_SHOWN_IDS = 3
 
 _RUN = re.compile(r"_run-[a-z0-9]+", re.IGNORECASE)
 
@@ -73,7 +75,7 @@ def find_cases(folder: Path | str) -> list[Case]:
 def survey(folder: Path | str) -> Survey:
     """Return the cases of a folder, at any depth, and everything that is wrong with it by the files' names.
 
-    Instead of a folder, a table of cases can be given: CSV, Parquet or MONAI's `datalist.json` (`cases.tables`). A
+    Instead of a folder, a list of cases can be given: CSV, Parquet or MONAI's `datalist.json` (`cases.tables`). A
     `labels.txt` in the folder of a mask, or in one above it, gives the case's convention (`cases.conventions`). The
     folder may be the URL of a place in an object store, as a path (`files.remote`); data sets with a `dataset.json` and
     `labels.txt` are not read there, and the files are copied here when the case is used (`staging.staged`).
@@ -84,18 +86,16 @@ def survey(folder: Path | str) -> Survey:
     """
     folder = Path(folder)
     if is_table(folder):
-        table = survey_table(folder)
-        return _refuse_doubles(Survey(folder, table.layout, table.cases, table.problems, (), table.passed_over))
+        return _survey_list(folder)
     if folder.is_file() and is_zipfile(folder):
+        if folder.suffix.lower() in WORKBOOKS:
+            refuse_no_folder(folder)
         raise InputError(f"{folder}: is a zip file. Unpack it, or give raw scans to `gliomask predict --raw`.")
     url = url_of(folder)
-    if url is None and not folder.is_dir():
-        raise InputError(f"{folder}: no such folder." if not folder.exists() else f"{folder}: is a file, not a folder.")
+    if url is None:
+        refuse_no_folder(folder)
     listing = list_remote(url) if url else list_folder(folder)
-    found = _survey_names(folder, listing)
-    for dataset in listing.datasets:
-        found = _with_dataset(found, dataset)
-    found = _refuse_doubles(found)
+    found = _refuse_doubles(_survey_listing(folder, listing))
     if not found.cases and not found.problems:
         if url is None and (kind := _raw_images(folder)):
             raise NoCaseError(
@@ -114,6 +114,108 @@ def survey(folder: Path | str) -> Survey:
             f"dataset.json (MSD, nnU-Net).{passed_over}"
         )
     return replace(found, cases=_with_one_spelling(_with_labels_files(found.cases, folder, listing)))
+
+
+def survey_masks(path: Path) -> DatasetSurvey:
+    """Return the masks in a list of cases, as cases that may have no image; a row without a mask is passed over.
+
+    Raises:
+        InputError: As for `cases.tables.survey_table`.
+    """
+    return survey_table(path, _look_for_mask, masks=True)
+
+
+def _survey_list(path: Path) -> Survey:
+    table = survey_table(path, _look_for_case)
+    cases = _with_labels_beside(path.parent, table.cases)
+    found = Survey(path, table.layout, tuple(cases), table.problems, table.notes, table.passed_over)
+    found = _refuse_doubles(found)
+    return replace(found, cases=_with_one_spelling(found.cases))
+
+
+def _survey_listing(folder: Path, listing: Listing) -> Survey:
+    found = _survey_names(folder, listing)
+    for dataset in listing.datasets:
+        found = _with_dataset(found, dataset)
+    return found
+
+
+def _look_for_case(place: Path) -> DatasetSurvey:
+    """Return the one case in a folder that a list names; none, with the reason, where it holds no case or several."""
+    url = url_of(place)
+    if fault := None if url else _fault_of_place(place):
+        return _refused(place, fault)
+    try:
+        listing = list_remote(url) if url else list_folder(place)
+        found = _survey_listing(place, listing)
+        found = replace(found, cases=tuple(_with_labels_files(_as_one(found.cases), place, listing)))
+    except InputError as error:
+        return _refused(place, str(error).removeprefix(f"{place}: "))
+    if found.problems or len(found.cases) == 1:
+        return DatasetSurvey(found.layout, found.cases, found.problems, found.passed_over, found.notes)
+    if not found.cases:
+        return _refused(place, "holds no image whose name tells its sequence.", found.passed_over)
+    ids = sorted(case.id for case in found.cases)
+    shown = ", ".join(ids[:_SHOWN_IDS]) + (", ..." if len(ids) > _SHOWN_IDS else "")
+    return _refused(place, f"holds {len(ids)} cases ({shown}). Name the folder of one case in each row.")
+
+
+def _look_for_mask(place: Path) -> DatasetSurvey:
+    """Return the case of the one mask in a folder that a list names, which may hold no images."""
+    found = _look_for_case(place)
+    if found.cases or url_of(place) or _fault_of_place(place):
+        return found
+    masks = [path for path in list_folder(place).files if (told := classify(path)) and told[1] == "mask"]
+    if len(masks) > 1:
+        return _refused(place, f"holds {len(masks)} masks. Name the folder of one case in each row.")
+    others = tuple(each for each in found.passed_over if each.where not in map(str, masks))
+    cases = tuple(Case(id_of_mask(mask), {}, mask) for mask in masks)
+    return replace(found, cases=cases, problems=(), passed_over=others)
+
+
+def _fault_of_place(place: Path) -> str | None:
+    if place.is_dir():
+        return None
+    if place.is_file():
+        return "is a file. Name the folder of the case, or give files in columns called like sequences (t1, flair)."
+    windows = os.sep == "/" and "\\" in place.name
+    return "no such folder." + (" Is it a path of Windows? Write it as this machine sees it." if windows else "")
+
+
+def _refused(place: Path, what: str, passed_over: tuple[Problem, ...] = ()) -> DatasetSurvey:
+    return DatasetSurvey("folders", (), (Problem(str(place), what, (place,)),), passed_over)
+
+
+def _as_one(cases: Sequence[Case]) -> Sequence[Case]:
+    """Return cases as one if their files lie in one folder and complement each other: a list says that they are one."""
+    sources = [source.path for case in cases for source in case.images.values()]
+    masks = [case.mask for case in cases if case.mask is not None]
+    sequences = [modality for case in cases for modality in case.images]
+    folders = {path.parent for path in sources}
+    if len(cases) < 2 or len(folders) > 1 or len(masks) > 1 or len(set(sequences)) < len(sequences):
+        return cases
+    images = {modality: case.images[modality] for modality in MODALITIES for case in cases if modality in case.images}
+    return [replace(cases[0], images=images, mask=masks[0] if masks else None)]
+
+
+def _with_labels_beside(top: Path, cases: Iterable[Case]) -> list[Case]:
+    """Return the cases of a list with the conventions that files beside their masks, or above them, give.
+
+    Folders above are looked into up to that of the list, if the mask lies below it.
+    """
+    told: dict[tuple[Path, bool], str | None] = {}
+    found = []
+    top = Path(os.path.normpath(top.absolute()))
+    for case in cases:
+        if case.mask is not None and not case.convention_given and url_of(case.mask) is None:
+            mask = Path(os.path.normpath(case.mask.absolute()))
+            key = mask.parent, stem_of(mask).endswith("_dseg")
+            if key not in told:
+                told[key] = read_labels_file(mask, top if mask.is_relative_to(top) else mask.parent)
+            if given := told[key]:
+                case = replace(case, convention=given, convention_given=True)
+        found.append(case)
+    return found
 
 
 def _with_one_spelling(cases: Sequence[Case]) -> tuple[Case, ...]:
@@ -209,7 +311,11 @@ def _survey_names(folder: Path, listing: Listing) -> Survey:
         chosen, doubles = _choose(files, passed_over)
         who = identities[key]
         problems += [
-            Problem(who.case_id, f"{len(paths)} files for {role}: {', '.join(map(str, paths))}. Keep one of them.")
+            Problem(
+                who.case_id,
+                f"{len(paths)} files for {role}: {', '.join(map(str, paths))}. Keep one of them.",
+                tuple(paths),
+            )
             for role, paths in doubles.items()
         ]
         if not doubles:
@@ -306,8 +412,9 @@ def _with_dataset(found: Survey, folder: Path) -> Survey:
     except InputError as error:
         if folder == found.folder:
             raise
-        text = str(error).removeprefix(f"{folder / 'dataset.json'}: ")
-        return replace(found, problems=(*found.problems, Problem(str(folder / "dataset.json"), text)))
+        file = folder / "dataset.json"
+        text = str(error).removeprefix(f"{file}: ")
+        return replace(found, problems=(*found.problems, Problem(str(file), text, (file,))))
     return replace(
         found,
         layout=" + ".join(sorted({*filter(None, found.layout.split(" + ")), dataset.layout})),
@@ -318,19 +425,23 @@ def _with_dataset(found: Survey, folder: Path) -> Survey:
 
 
 def _refuse_doubles(found: Survey) -> Survey:
-    """Move cases that share an id to the problems, and sort the others by id."""
+    """Move cases that share an id, or whose id is too long, to the problems, and sort the others by id."""
     by_id: dict[str, list[Case]] = defaultdict(list)
     for case in found.cases:
         by_id[folded(case.id)].append(case)
-    twice = [
-        Problem(same[0].id, f"the same id twice: {', '.join(_folders_of(same))}. Remove or rename one.")
-        for same in by_id.values()
-        if len(same) > 1
-    ]
-    unique = sorted((same[0] for same in by_id.values() if len(same) == 1), key=lambda case: case.id)
-    return replace(found, layout=found.layout or "folders", cases=tuple(unique), problems=(*found.problems, *twice))
+    refused = []
+    for same in by_id.values():
+        folders = _folders_of(same)
+        if len(same) > 1:
+            what = f"the same id twice: {', '.join(map(str, folders))}. Remove or rename one."
+            refused.append(Problem(same[0].id, what, tuple(folders)))
+        elif fault := fault_of_length(same[0].id):
+            refused.append(Problem(same[0].id, f"{folders[0]}: {fault}", tuple(folders)))
+    left_out = {folded(problem.where) for problem in refused}
+    unique = sorted((case for case in found.cases if folded(case.id) not in left_out), key=lambda case: case.id)
+    return replace(found, layout=found.layout or "folders", cases=tuple(unique), problems=(*found.problems, *refused))
 
 
-def _folders_of(cases: Sequence[Case]) -> list[str]:
+def _folders_of(cases: Sequence[Case]) -> list[Path]:
     sources: Iterable[Source] = (source for case in cases for source in case.images.values())
-    return sorted({str(source.path.parent) for source in sources})
+    return sorted({source.path.parent for source in sources}, key=str)

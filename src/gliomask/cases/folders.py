@@ -99,7 +99,8 @@ def _list_one(folder: Path, found: Listing) -> tuple[list[str], list[Path]]:
         with os.scandir(folder) as entries:
             content = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        found.problems.append(Problem(str(folder), f"the folder cannot be read: {error.strerror or error}."))
+        what = f"the folder cannot be read: {error.strerror or error}."
+        found.problems.append(Problem(str(folder), what, (folder,)))
         return [], []
     if any(entry.name in ("imagesTr", "imagesTs") and _is_folder(entry) for entry in content):
         found.datasets.append(folder)

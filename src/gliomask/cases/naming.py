@@ -59,6 +59,15 @@ _CONTRAST_BEFORE = re.compile(
 )
 
 
+_SHOWN = 40
+"""Characters of an unusable id that are shown."""
+_LONGEST_ID = 200
+"""Bytes: names of files have 255 at most, and 43 of them are needed for `.partial-...-ID_probabilities.nii.gz`."""
+# What Windows, and programs that exchange files with it, do not take in the name of a file.
+_NOT_IN_NAMES = re.compile(r'[/\\:*?"<>|\0-\x1f\x7f]')
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class FileName:
     """What a NIfTI file's name says."""
@@ -83,6 +92,31 @@ def folded(name: str) -> str:
     File systems of Windows and macOS do not tell such names apart.
     """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def fault_of_id(case_id: str) -> str | None:
+    """Return why an id cannot be the name of a case's files, on this system or another; None where it can."""
+    found = sorted(set(_NOT_IN_NAMES.findall(case_id)))
+    if found or case_id.startswith(".") or _DEVICES.fullmatch(case_id):
+        shown = case_id if len(case_id) <= _SHOWN else f"{case_id[:_SHOWN]}..."
+        why = "it begins with a dot" if case_id.startswith(".") else "Windows keeps it for a device"
+        why = f"it has {' '.join(map(repr, found))}" if found else why
+        return f"its id {shown!r} cannot be the name of a file: {why}. Use letters, digits, '-', '_' and '.'."
+    return fault_of_length(case_id)
+
+
+def fault_of_length(case_id: str) -> str | None:
+    """Return what is wrong with an id that is too long for the names of a case's files; None if it is not."""
+    length = len(case_id.encode("utf-8", "surrogateescape"))
+    if length <= _LONGEST_ID:
+        return None
+    return f"its id {case_id[:_SHOWN]!r}... has {length} bytes; the names of its files leave room for {_LONGEST_ID}."
+
+
+def id_of_mask(path: Path) -> str:
+    """Return the id in a mask's name, which is the whole name where it is not that of a mask."""
+    told = classify(path)
+    return told[0] if told and told[1] == "mask" else stem_of(path)
 
 
 def stem_of(path: Path) -> str:

@@ -247,7 +247,8 @@ def end_batch(problems: Sequence[Problem], done: int) -> None:
     """List the failed cases of a batch, if any, and exit with status 1 then."""
     if not problems:
         return
-    err.print(line((f"{len(problems)} failed", "red"), f", {done} done:"))
+    failed = len({problem.where for problem in problems})  # of one case, several things may be wrong
+    err.print(line((f"{failed} failed", "red"), f", {done} done:"))
     for problem in problems:
         err.print(f"  {problem}")
     raise typer.Exit(FAILED)

@@ -203,7 +203,7 @@ def _show(found: Evaluation | ProtocolComparison) -> None:
     for note in first.notes[:_SHOWN]:
         warn(str(note))
     if len(first.notes) > _SHOWN:
-        warn(f"and {len(first.notes) - _SHOWN} more predictions without a truth")
+        warn(f"and {len(first.notes) - _SHOWN} more of these remarks")
     if not first.scores:
         return
     if isinstance(found, Evaluation):

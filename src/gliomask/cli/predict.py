@@ -258,7 +258,8 @@ def predict(
     cases, problems = _cases(source, files)
     wanted = how.wanted(labels, probabilities=save_probabilities, picture=picture, redraw=bool(show))
     where = replace(where, at_once=3)  # one is read, one is computed, and one is written
-    tables = Tables(output, {case.id: [image.path for image in case.images.values()] for case in cases}, problems)
+    files_of = {case.id: [image.path for image in case.images.values()] for case in cases}
+    tables = Tables(output, files_of, problems, source)
     failed = _predict(cases, output, how, wanted, sequences, where, tables, overwrite=overwrite, alone=not problems)
     end_batch([*problems, *failed], len(cases) - len(failed))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliomask.cli.console import advance, clear_stale, end_batch, out, progress, warn
+from gliomask.cli.console import advance, clear_stale, end_batch, out, progress, show_notes, warn
 from gliomask.cli.options import Cluster, Device, Labels, Workers, where_of
 from gliomask.errors import InputError, describe
 from gliomask.execution import Where, map_cases
@@ -242,6 +242,7 @@ def _cases(source: Path, files: Mapping[str, Path]) -> tuple[list[Case], list[Pr
 
     if not files:
         found = survey(source)
+        show_notes(found)
         return list(found.cases), list(found.problems)
     return [case_of_files(files)], []
 

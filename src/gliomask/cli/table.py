@@ -22,6 +22,8 @@ Only the tables, which takes a few seconds for 6,000 cases:
 `gliomask table masks --no-page`
 """
 
+_INSTEAD = "Name the folder that predict wrote to."
+
 
 def table(
     output: Annotated[Path, typer.Argument(help="The folder that predict wrote to.")],
@@ -34,11 +36,13 @@ def table(
     volumes.csv and volumes.parquet have a row for each mask: volumes, lesions, warnings, measures of quality, model.
     failed.csv lists the cases that could not be predicted. The rows are made of the JSON files beside the masks.
     """
+    from gliomask.cases import refuse_list
     from gliomask.cohort import FAILED, PARQUET, VOLUMES, FolderTable
     from gliomask.report import write_cohort_page
 
+    refuse_list(output, _INSTEAD)
     if not output.is_dir():
-        raise InputError(f"{output}: no such folder. Name the folder that predict wrote to.")
+        raise InputError(f"{output}: no such folder. {_INSTEAD}")
     found = FolderTable(output)
     written = found.write()
     if not written.rows and not written.failed:

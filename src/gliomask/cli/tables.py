@@ -16,13 +16,21 @@ if TYPE_CHECKING:
 class Tables:
     """`volumes.csv`, `volumes.parquet` and `failed.csv` of a run, and its page; nothing for a single case."""
 
-    def __init__(self, output: Path, cases: Mapping[str, Sequence[Path]], problems: Sequence[Problem] = ()) -> None:
+    def __init__(
+        self,
+        output: Path,
+        cases: Mapping[str, Sequence[Path]],
+        problems: Sequence[Problem] = (),
+        source: Path | None = None,
+    ) -> None:
         """Begin a table.
 
         Args:
             output: The folder; for a single mask there is no table.
             cases: The files of each case, by its id.
             problems: What cannot be used of the input.
+            source: The input. Of an earlier run, the failures of rows of a list of this name that have no id are
+                forgotten, as the rows of the list are read again.
         """
         from gliomask.inference.record import is_mask_name
 
@@ -30,13 +38,15 @@ class Tables:
         self._said: set[str] = set()
         self._files = cases
         if len(cases) + len(problems) > 1 and not is_mask_name(output):
-            from gliomask.cohort import FolderTable
+            from gliomask.cohort import FAILED, FolderTable, read_failed
 
             self._table = FolderTable(output)
             self._table.ask(cases)
+            if source is not None:
+                before = (case for case, _, _ in read_failed(output / FAILED))
+                self._table.ask(case for case in before if case.startswith(f"{source.name}, "))
             for problem in problems:
-                # The place may be a path; its last part is enough to find it, and the folders above may name people.
-                self._table.fail(Path(problem.where).name, problem.what, [Path(problem.where)])
+                self._table.fail(problem.name, problem.what, problem.paths)
 
     def update(self) -> None:
         """Write the tables if a few seconds have passed since the last time."""

@@ -143,14 +143,14 @@ def _raw_scene(things: Sequence[Path], files: Mapping[str, Path], wanted: str, l
 
 def _case(things: Sequence[Path], files: Mapping[str, Path], wanted: str) -> tuple[Case, Sequence[Path]]:
     """Return the case to show, and the masks."""
-    from gliomask.cases import case_of_files, survey
+    from gliomask.cases import case_of_files, is_table, survey
 
     if files:
         return case_of_files(files), things
     if not things:
         raise InputError("no case given. Name the folder of a case, or images with --flair, --t1ce, --t2, --t1.")
     source, *masks = things
-    if source.is_file():
+    if source.is_file() and not is_table(source):
         raise InputError(
             f"{source}: is a file, but a mask is shown on the images of its case. Name the folder of the case first: "
             f"gliomask view CASE {source}; or images with --flair, --t1ce, --t2, --t1."

@@ -8,15 +8,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gliomask.cases import Problem, classify, survey
+from gliomask.cases import Problem, classify, is_table, survey, survey_masks
 from gliomask.cases.folders import list_folder
 from gliomask.errors import InputError
+from gliomask.files.remote import url_of
 
 # The number by which the challenge identifies a case in a submission, whatever precedes it: BraTS-GLI-00001-000 is
 # 00001-000.nii.gz; in 2026 also 0001-1.nii.gz.
 EDITED = "_edited"
 """The end of the names of corrected masks: `ID_edited.nii.gz`, as `gliomask view --edit` writes them."""
 
+_SHOWN = 3
+"""Of the reasons why no mask of a list can be used, how many are shown."""
 _NUMBER = re.compile(r"(?<!\d)(\d{5}(?:-\d{3})?|\d{4}-\d{1,3})$")
 
 
@@ -49,16 +52,17 @@ class MatchedMasks:
 def find_pairs(prediction: Path, truth: Path, *, edited: bool = False) -> MatchedMasks:
     """Return the masks that two places have in common, and those that only one of them has.
 
-    A place is a mask or a folder. A folder may hold cases as downloaded (their masks are used), masks named `ID.nii.gz`
-    or `ID_seg.nii.gz`, masks in `labelsTr`, or a submission to the challenge, whose file names end in the number of the
-    case (`00001-000.nii.gz`). Two files form a pair whatever their names are. Given a file and a folder, only the case
-    that the file belongs to is matched: other cases are neither missing nor extra.
+    A place is a mask, a folder, or a list of cases with a column of masks or of folders (`cases.tables`). A folder may
+    hold cases as downloaded (their masks are used), masks named `ID.nii.gz` or `ID_seg.nii.gz`, masks in `labelsTr`, or
+    a submission to the challenge, whose file names end in the number of the case (`00001-000.nii.gz`). Two files form a
+    pair whatever their names are. Given a file and a folder, only the case that the file belongs to is matched: other
+    cases are neither missing nor extra.
 
     Of a prediction and its correction by hand (`ID_edited.nii.gz`) in one folder, one is used, and `notes` says which.
     A correction whose prediction is not there is used for its case.
 
     Args:
-        prediction: A mask, or a folder.
+        prediction: A mask, a folder or a list of cases.
         truth: Likewise.
         edited: Use the corrections in place of the predictions that they belong to.
 
@@ -66,11 +70,12 @@ def find_pairs(prediction: Path, truth: Path, *, edited: bool = False) -> Matche
         InputError: With `edited`, there is no correction. A place does not exist or holds no mask, two masks have the
             same id, a number fits several cases, or no id is in both places.
     """
-    if prediction.is_file() and truth.is_file():
+    if _is_mask(prediction) and _is_mask(truth):
         return MatchedMasks((MaskPair(_id(truth), prediction, truth),))
     places = _look_into(prediction), _look_into(truth)
     _adopt_unnamed(*places)
     notes = (*_settle_edited(prediction, places[0], edited), *_settle_edited(truth, places[1], False))
+    notes += tuple(note for place in places for note in place.notes)
     predicted, true = (place.masks for place in places)
     names = _matches(predicted, true)
     if not names:
@@ -82,11 +87,11 @@ def find_pairs(prediction: Path, truth: Path, *, edited: bool = False) -> Matche
     missing = {case: path for case, path in sorted(true.items()) if case not in names}
     extra = {name: path for name, path in sorted(predicted.items()) if name not in names.values()}
     problems = tuple(dict.fromkeys(each for place in places for each in place.problems))
-    unread = {Path(problem.where).name for problem in problems}
+    unread = {problem.name for problem in problems}
     return MatchedMasks(
         pairs,
-        {} if prediction.is_file() else {case: path for case, path in missing.items() if case not in unread},
-        {} if truth.is_file() else {name: path for name, path in extra.items() if name not in unread},
+        {} if _is_mask(prediction) else {case: path for case, path in missing.items() if case not in unread},
+        {} if _is_mask(truth) else {name: path for name, path in extra.items() if name not in unread},
         tuple(dict.fromkeys(each for place in places for each in place.passed_over)),
         problems,
         notes,
@@ -168,9 +173,38 @@ class _Place:
     """Files beside the masks by their whole name, which is not that of a mask, but may be the id of a case."""
     passed_over: list[Problem] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+    """What was decided about a list."""
+
+
+def _is_mask(path: Path) -> bool:
+    return path.is_file() and not is_table(path)
+
+
+def _read_list(path: Path) -> _Place:
+    """Return the masks that a list of cases names.
+
+    Raises:
+        InputError: The list cannot be read, or no mask in it can be used.
+    """
+    found = survey_masks(path)
+    remote = [case for case in found.cases if case.mask is not None and url_of(case.mask)]
+    what = "its mask lies in an object store. Name the place itself, or copy the masks to this machine."
+    problems = [*found.problems, *(Problem(case.id, f"{path.name}: {what}") for case in remote)]
+    unusable = {problem.where for problem in problems}
+    masks = {case.id: case.mask for case in found.cases if case.mask is not None and case.id not in unusable}
+    if not masks:
+        reasons = "".join(f" {problem}" for problem in problems[:_SHOWN])
+        raise InputError(
+            f"{path}: names no mask that can be used. A list of cases needs a column mask, or folders with masks "
+            f"(column folder).{reasons}"
+        )
+    return _Place(masks, passed_over=list(found.passed_over), problems=problems, notes=list(found.notes))
 
 
 def _look_into(path: Path) -> _Place:
+    if is_table(path):
+        return _read_list(path)
     if path.is_file():
         return _Place({_id(path): path})
     if not path.is_dir():

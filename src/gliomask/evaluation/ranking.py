@@ -10,12 +10,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gliomask.cases import Problem
+from gliomask.cases import Problem, refuse_list
 from gliomask.errors import InputError
 from gliomask.evaluation.records import count_makers
 from gliomask.evaluation.table_text import csv_text
 from gliomask.files import write_text
 from gliomask.labels import REGIONS
+
+_INSTEAD = "Name the folder that predict wrote to."
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,9 @@ def rank_predictions(folder: Path) -> Ranking:
     Raises:
         InputError: There is no such folder, or no file of `predict` in it.
     """
+    refuse_list(folder, _INSTEAD)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder. Name the folder that predict wrote to.")
+        raise InputError(f"{folder}: no such folder. {_INSTEAD}")
     found: list[RankedCase] = []
     without: list[Problem] = []
     problems: list[Problem] = []

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomask.cases import Case, find_cases, read_case
+from gliomask.cases import Case, is_table, read_case, survey
 from gliomask.errors import InputError
 from gliomask.evaluation.results import Evaluation
 from gliomask.evaluation.tasks import Task, plan_tasks, read_masks, regions_of
@@ -122,8 +122,8 @@ def _inspect(task: Task, found: Evaluation, dice: Mapping[str, float], case: Cas
 def _cases_with_images(truth: Path) -> dict[Path, Case]:
     """Return the cases whose sequences are stored with their masks, by the path of the mask."""
     with suppress(InputError):  # a folder of masks without images
-        folder = truth if truth.is_dir() else truth.parent
-        return {case.mask.resolve(): case for case in find_cases(folder) if case.mask is not None}
+        place = truth if truth.is_dir() or is_table(truth) else truth.parent
+        return {case.mask.resolve(): case for case in survey(place).cases if case.mask is not None}
     return {}
 
 

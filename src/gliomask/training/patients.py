@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from gliomask.errors import InputError
+from gliomask.files.delimited import read_delimited
 from gliomask.training.cache import CachedCase
 from gliomask.training.own_files import reading
 
+_COLUMNS = {"case", "patient"}
 _FORM = "Write a CSV file with the columns case and patient, a row for each case."
 
 
@@ -20,7 +21,7 @@ def read_patients(path: Path, ids: Sequence[str]) -> dict[str, str]:
     Other columns, and rows of other cases, are ignored.
 
     Args:
-        path: The file, in UTF-8.
+        path: The file, as CSV, TSV or the like (`files.delimited`).
         ids: The cases whose patients are needed.
 
     Raises:
@@ -28,16 +29,20 @@ def read_patients(path: Path, ids: Sequence[str]) -> dict[str, str]:
             cases are missing from the table.
     """
     patients: dict[str, str] = {}
-    with reading(path, _FORM), path.open(encoding="utf-8-sig", newline="") as file:
-        table = csv.DictReader(file)
-        if missing := {"case", "patient"} - set(table.fieldnames or ()):
+    with reading(path, _FORM):
+        table = read_delimited(path, lambda heading: heading.lower() in _COLUMNS)
+        headings = [heading.lower() for heading in table.header.cells]
+        if missing := _COLUMNS - set(headings):
             raise ValueError(f"it has no column {' and no column '.join(sorted(missing))}")
-        for row in table:
-            case, patient = (row["case"] or "").strip(), (row["patient"] or "").strip()
+        if twice := [name for name in sorted(_COLUMNS) if headings.count(name) > 1]:
+            raise ValueError(f"it has two columns {twice[0]}")
+        for row in table.rows:
+            cells = dict(zip(headings, row.cells, strict=False))
+            case, patient = cells.get("case", ""), cells.get("patient", "")
             if not case or not patient:
-                raise ValueError(f"line {table.line_num} lacks a case or a patient")
+                raise ValueError(f"line {row.number} lacks a case or a patient")
             if patients.setdefault(case, patient) != patient:
-                raise ValueError(f"line {table.line_num} gives {case} a second patient")
+                raise ValueError(f"line {row.number} gives {case} a second patient")
     if absent := sorted(set(ids) - patients.keys()):
         raise InputError(
             f"{path}: has no patient for {len(absent)} of {len(ids)} cases, such as {', '.join(absent[:3])}. Add them."
