@@ -348,3 +348,31 @@ def test_brain_masks_beside_a_prepared_case_are_no_case(tmp_path: Path) -> None:
     found = survey(tmp_path)
     assert [case.id for case in found.cases] == ["P1"]
     assert [problem.where for problem in found.passed_over] == [str(tmp_path / "P1" / "native")]
+
+
+@pytest.mark.parametrize("output", ["", "masks", "a/masks"])
+def test_what_predict_wrote_into_the_input_is_no_part_of_it(tmp_path: Path, output: str) -> None:
+    """It is neither read nor passed over, also where an id reads like that of an image; other files are as before."""
+    touch(tmp_path / "P1", "P1_t1", "P1_adc")
+    before = survey(tmp_path, tmp_path / output)
+    record = json.dumps({"case": "", "model": "", "volumes_ml": {}, "versions": {}})
+    for name in ("P1", "P2_t1"):
+        touch(tmp_path / output, *(f"{name}{end}" for end in ("", "_edited", "_probabilities")))
+        (tmp_path / output / f"{name}.json").write_text(record)
+    found = survey(tmp_path, tmp_path / output)
+    assert found == before
+    assert [(case.id, set(case.images)) for case in found.cases] == [("P1", {"t1n"})]
+    assert [Path(each.where).name for each in found.passed_over] == ["P1_adc.nii.gz"]
+    touch(tmp_path / output, "other")
+    found = survey(tmp_path, tmp_path / output)
+    assert sorted(Path(each.where).name for each in found.passed_over) == ["P1_adc.nii.gz", "other.nii.gz"]
+    assert len(survey(tmp_path).cases) == 2  # without the output, the names alone count
+
+
+def test_images_are_read_where_results_are_written(tmp_path: Path) -> None:
+    """Converters write a JSON beside each image, which is none of predict."""
+    touch(tmp_path, "sub-1_T1w", "sub-1_FLAIR")
+    for name in ("T1w", "FLAIR"):
+        (tmp_path / f"sub-1_{name}.json").write_text('{"RepetitionTime": 2}')
+    (case,) = survey(tmp_path, tmp_path).cases
+    assert set(case.images) == {"t1n", "t2f"}

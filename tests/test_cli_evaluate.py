@@ -68,6 +68,21 @@ def test_corrected_masks_are_scored_only_if_asked_for(evaluate, places, tmp_path
     assert (status, "no corrected mask" in said) == (2, True)
 
 
+def test_predictions_within_the_folder_of_the_truth_are_no_truth(evaluate, places) -> None:
+    """A case without a true mask is not scored against its own prediction."""
+    found, data = places
+    found = found.rename(data / "masks")
+    for case in find_cases(data):
+        if case.id == THREE and case.mask:
+            case.mask.unlink()
+    status, said = evaluate(found, data)
+    assert (status, f"1 prediction has no truth in {data}: {THREE}" in " ".join(said.split())) == (2, True), said
+    status, said = evaluate(found, data, "--ignore-extra")
+    assert (status, "brats2021, 2 cases" in said, "passed over" in said) == (0, True, False), said
+    status, said = evaluate(data, found)  # exchanged
+    assert (status, "without a prediction, scored as worst: 1" in said) == (0, True), said
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_protocol_prints_its_own_scores(evaluate, places, protocol: str) -> None:
     """The first line names the protocol; each region has the protocol's headline scores, within 80 columns."""

@@ -14,7 +14,7 @@ from gliomask.cases.adoption import Files, adopt_masks
 from gliomask.cases.case import MODALITIES, Case, Problem, Source
 from gliomask.cases.conventions import read_labels_file
 from gliomask.cases.dataset import DatasetSurvey, survey_dataset
-from gliomask.cases.folders import Listing, list_folder
+from gliomask.cases.folders import Listing, list_folder, without_results
 from gliomask.cases.identity import Key, examination_folder, identify
 from gliomask.cases.layouts import layout_of
 from gliomask.cases.naming import classify, fault_of_length, folded, id_of_mask, nifti_ending, read_name, stem_of
@@ -72,13 +72,17 @@ def find_cases(folder: Path | str) -> list[Case]:
     return list(found.cases)
 
 
-def survey(folder: Path | str) -> Survey:
+def survey(folder: Path | str, output: Path | None = None) -> Survey:
     """Return the cases of a folder, at any depth, and everything that is wrong with it by the files' names.
 
     Instead of a folder, a list of cases can be given: CSV, Parquet or MONAI's `datalist.json` (`cases.tables`). A
     `labels.txt` in the folder of a mask, or in one above it, gives the case's convention (`cases.conventions`). The
     folder may be the URL of a place in an object store, as a path (`files.remote`); data sets with a `dataset.json` and
     `labels.txt` are not read there, and the files are copied here when the case is used (`staging.staged`).
+
+    Args:
+        folder: The folder, or what stands for it.
+        output: A folder that results are written to. Masks that `predict` wrote there are no part of the input.
 
     Raises:
         NoCaseError: Nothing in the folder looks like a case.
@@ -95,6 +99,8 @@ def survey(folder: Path | str) -> Survey:
     if url is None:
         refuse_no_folder(folder)
     listing = list_remote(url) if url else list_folder(folder)
+    if output is not None and url is None:
+        listing = without_results(listing, folder, output)
     found = _refuse_doubles(_survey_listing(folder, listing))
     if not found.cases and not found.problems:
         if url is None and (kind := _raw_images(folder)):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gliomask.cases.case import Problem
-from gliomask.cases.naming import nifti_ending
+from gliomask.cases.naming import nifti_ending, read_name, stem_of
 
 LABELS_FILE = "labels.txt"
 """A file in a folder of cases with the name of the convention of all masks in it and below; the nearest file counts."""
@@ -20,6 +22,8 @@ _OTHER_IMAGES = (".mha", ".mhd", ".nrrd", ".mgz", ".mgh", ".hdr", ".img", ".img.
 
 PREPARATION_RECORD = "preprocess.json"
 """What `gliomask preprocess` writes beside the images of a case."""
+_RESULTS = ("_edited", "_probabilities")
+"""What stands between the id and the ending of files that belong to a mask of `predict`."""
 NATIVE_MASKS = "native"
 """The folder beside them with brain masks on the grids of the raw images (`--native-masks`)."""
 
@@ -86,6 +90,45 @@ def list_folder(root: Path) -> Listing:
                 folders.append((folder / name, below))
     found.by_folder = dict(sorted(found.by_folder.items(), key=lambda item: str(item[0])))
     return found
+
+
+def place_within(root: Path, place: Path) -> Path | None:
+    """Return the path by which `list_folder` of a root names a folder in it; None where it does not lie in the root."""
+    top, real = root.resolve(), place.resolve()
+    return root / real.relative_to(top) if real.is_relative_to(top) else None
+
+
+def without_results(listing: Listing, root: Path, output: Path) -> Listing:
+    """Return the listing of a root without the masks that `predict` wrote to a folder in it.
+
+    These are files with a JSON of their name beside them, in the folder and, if it is not the root, below it. They are
+    known by their names, but where a name is that of an image or a true mask the JSON is read, as converters write one
+    beside images too.
+    """
+    inside = place_within(root, output)
+    if inside is None:
+        return listing
+    by_folder = {}
+    for folder, paths in listing.by_folder.items():
+        if folder == inside or (inside != root and folder.is_relative_to(inside)):
+            described = {path.name for path in folder.glob("*.json")}
+            paths = [path for path in paths if not _is_result(path, described)]
+        if paths:
+            by_folder[folder] = paths
+    return replace(listing, by_folder=by_folder)
+
+
+def _is_result(path: Path, described: Container[str]) -> bool:
+    stem = stem_of(path)
+    names = [f"{stem.removesuffix(ending)}.json" for ending in ("", *_RESULTS)]
+    record = next((name for name in names if name in described), None)
+    if record is None or read_name(path) is None:
+        return record is not None
+    try:
+        facts = json.loads(path.with_name(record).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(facts, dict) and {"case", "model", "volumes_ml"} <= facts.keys()
 
 
 def is_system_folder(name: str) -> bool:

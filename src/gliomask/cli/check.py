@@ -45,7 +45,9 @@ Thousands of cases, in eight processes:
 def check(
     folder: Annotated[
         Path,
-        typer.Argument(help="A folder of cases in any layout, as downloaded; or a folder or zip file of raw scans."),
+        typer.Argument(
+            help="A folder of cases in any layout, as downloaded, or a list; or a folder or zip file of raw scans."
+        ),
     ],
     labels: Labels = None,
     by_patient: ByPatient = False,

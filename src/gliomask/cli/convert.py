@@ -40,7 +40,7 @@ EXAMPLES = """
 `gliomask convert datalist.json -o bids --layout bids`
 """
 
-_Data = Annotated[Path, typer.Argument(help="A folder of cases as downloaded, or a CSV file or datalist.json of them.")]
+_Data = Annotated[Path, typer.Argument(help="A folder of cases as downloaded, or a list of them (CSV, Parquet, JSON).")]
 _Layout = Annotated[
     str,
     typer.Option(

@@ -39,8 +39,8 @@ _SHOWN = 5  # notes that are printed one by one
 
 def evaluate(
     ctx: typer.Context,
-    prediction: Annotated[Path, typer.Argument(help="A predicted mask, or a folder of them.")],
-    truth: Annotated[Path, typer.Argument(help="The true mask, or a folder of masks or cases.")],
+    prediction: Annotated[Path, typer.Argument(help="A predicted mask, or a folder or list of them.")],
+    truth: Annotated[Path, typer.Argument(help="The true mask, or a folder or list of masks or cases.")],
     output: Annotated[
         list[Path] | None,
         typer.Option(

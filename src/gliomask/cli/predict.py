@@ -107,7 +107,10 @@ _More = Annotated[
         show_default=False,
     ),
 ]
-_Source = Annotated[Path | None, typer.Option("-i", "--input", help="A case, or a folder of cases in any layout.")]
+_Source = Annotated[
+    Path | None,
+    typer.Option("-i", "--input", help="A case, a folder of cases in any layout, or a list of them (CSV, Parquet)."),
+]
 _T1n = Annotated[
     Path | None,
     typer.Option("--t1", "--t1n", help="T1-weighted, native; with --raw -i, a series' number, description or UID."),
@@ -255,7 +258,7 @@ def predict(
         raise InputError("--output-type needs --raw, and DICOM images that a DICOM object can refer to.")
     if report:
         raise InputError("--report goes with --raw; otherwise predict first, and then gliomask report CASES OUT.")
-    cases, problems = _cases(source, files)
+    cases, problems = _cases(source, files, output)
     wanted = how.wanted(labels, probabilities=save_probabilities, picture=picture, redraw=bool(show))
     where = replace(where, at_once=3)  # one is read, one is computed, and one is written
     files_of = {case.id: [image.path for image in case.images.values()] for case in cases}
@@ -357,14 +360,14 @@ def _draw(found: Prediction, path: Path, *, sequences: tuple[str, ...]) -> None:
     draw_prediction(found, path, sequences=sequences)
 
 
-def _cases(source: Path | None, files: Mapping[str, Path]) -> tuple[list[Case], list[Problem]]:
+def _cases(source: Path | None, files: Mapping[str, Path], output: Path) -> tuple[list[Case], list[Problem]]:
     from gliomask.cases import case_of_files, survey
 
     if (source is None) == (not files):
         raise InputError("name the images with -i CASE_OR_FOLDER, or each with --t1 --t1c --t2 --flair; not both.")
     if source is None:
         return [case_of_files(files)], []
-    found = survey(source)
+    found = survey(source, output)
     show_notes(found)
     if not found.cases:
         end_batch(found.problems, 0)

@@ -26,7 +26,7 @@ Write arrays of (128, 128, 128, 3) for other programs:
 
 
 def prepare(
-    cases: Annotated[Path, typer.Argument(help="A folder of cases with masks, as downloaded.")],
+    cases: Annotated[Path, typer.Argument(help="A folder of cases with masks, as downloaded, or a list.")],
     output: Output,
     modalities: Modalities = "flair,t1ce,t2",
     crop: Annotated[
@@ -50,7 +50,7 @@ def prepare(
 
     where = where_of(workers, cluster)
     check_writable(output)
-    found = survey(cases)
+    found = survey(cases, output)
     show_notes(found)
     if not found.cases:
         end_batch(found.problems, 0)

@@ -55,8 +55,8 @@ def report(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="CASE OUT: a case or a folder of cases, and the output of predict; STUDY OUT: raw images and the "
-            "output of predict --raw; or RUN; or SCORES.csv"
+            help="CASE OUT: a case, a folder or a list of cases, and the output of predict; STUDY OUT: raw images and "
+            "the output of predict --raw; or RUN; or SCORES.csv"
         ),
     ],
     output: Annotated[
@@ -110,7 +110,7 @@ def report(
 
             report_studies(None if files else inputs[0], files, inputs[-1], output, labels, shown, where)
             return
-        found, problems = _cases(inputs[0], files)
+        found, problems = _cases(inputs[0], files, inputs[-1])
         pages = _Pages(inputs[-1], output, labels, tuple(shown), mesh)
         _report_predictions(found, problems, pages, where)
     else:
@@ -237,11 +237,11 @@ def _is_raw(output: Path) -> bool:
     return holds_prepared(output)
 
 
-def _cases(source: Path, files: Mapping[str, Path]) -> tuple[list[Case], list[Problem]]:
+def _cases(source: Path, files: Mapping[str, Path], masks: Path) -> tuple[list[Case], list[Problem]]:
     from gliomask.cases import case_of_files, survey
 
     if not files:
-        found = survey(source)
+        found = survey(source, masks)
         show_notes(found)
         return list(found.cases), list(found.problems)
     return [case_of_files(files)], []

@@ -64,7 +64,7 @@ def train(
     context: typer.Context,
     output: Output,
     cases: Annotated[
-        Path | None, typer.Argument(help="A folder of cases with masks, or a cache made by gliomask prepare.")
+        Path | None, typer.Argument(help="A folder or a list of cases with masks, or a cache made by gliomask prepare.")
     ] = None,
     modalities: Modalities = "flair,t1ce,t2",
     device: Device = "auto",
@@ -215,7 +215,7 @@ def _source(output: Path, config: TrainConfig, labels: str | None, *, given: boo
         if config.corrected is not None and not complete and folder.resolve() != kept.resolve():
             raise InputError("--corrected needs the folder of the cases, not a cache, whose masks are fixed.")
         return folder
-    found = survey(folder)
+    found = survey(folder, output)
     show_notes(found)
     if found.problems:
         raise InputError("; ".join(map(str, found.problems)))

@@ -62,8 +62,8 @@ def tune(
         list[Path],
         typer.Argument(
             metavar="[MODEL] CASES",
-            help="The model (any that predict takes, but not ONNX; default: the built-in one), and a folder of cases "
-            "with masks that it was not trained on.",
+            help="The model (any that predict takes, but not ONNX; default: the built-in one), and a folder or list "
+            "of cases with masks that it was not trained on.",
             show_default=False,
         ),
     ],

@@ -55,8 +55,8 @@ def view(
         list[Path] | None,
         typer.Argument(
             metavar="CASE [MASK]...",
-            help="The folder of a case, or a folder of cases with --case; then masks: files, or folders of masks. "
-            "The first mask is the prediction; the case's own mask, if it has one, is the truth.",
+            help="The folder of a case, or a folder or list of cases with --case; then masks: files, or folders of "
+            "masks. The first mask is the prediction; the case's own mask, if it has one, is the truth.",
         ),
     ] = None,
     case: Annotated[str, typer.Option("--case", help="The case id, if CASE is a folder of several cases.")] = "",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gliomask.cases import Problem, classify, is_table, survey, survey_masks
-from gliomask.cases.folders import list_folder
+from gliomask.cases.folders import list_folder, place_within
 from gliomask.errors import InputError
 from gliomask.files.remote import url_of
 
@@ -72,7 +72,7 @@ def find_pairs(prediction: Path, truth: Path, *, edited: bool = False) -> Matche
     """
     if _is_mask(prediction) and _is_mask(truth):
         return MatchedMasks((MaskPair(_id(truth), prediction, truth),))
-    places = _look_into(prediction), _look_into(truth)
+    places = _look_into(prediction, truth), _look_into(truth, prediction)
     _adopt_unnamed(*places)
     notes = (*_settle_edited(prediction, places[0], edited), *_settle_edited(truth, places[1], False))
     notes += tuple(note for place in places for note in place.notes)
@@ -202,14 +202,17 @@ def _read_list(path: Path) -> _Place:
     return _Place(masks, passed_over=list(found.passed_over), problems=problems, notes=list(found.notes))
 
 
-def _look_into(path: Path) -> _Place:
+def _look_into(path: Path, other: Path) -> _Place:
+    """Return the masks of a place; those of the other place, if that lies in it, are not among them."""
     if is_table(path):
         return _read_list(path)
     if path.is_file():
         return _Place({_id(path): path})
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder.")
-    files, place = _list_masks(path)
+    inside = place_within(path, other)
+    without = inside if inside != path else None
+    files, place = _list_masks(path, without)
     told = {file: classify(file) for file in files}
     masks = [file for file, what in told.items() if what and what[1] == "mask"]
     unnamed = [file for file, what in told.items() if what is None and "probabilities" not in file.name]
@@ -219,7 +222,7 @@ def _look_into(path: Path) -> _Place:
     for file in masks or unnamed:  # named by the id alone, as predict and nnU-Net write them
         case = _id(file)
         if case in place.masks or not case:
-            if by_folder := _masks_by_folder(path):
+            if by_folder := _masks_by_folder(path, without):
                 place.masks = by_folder
                 break
             if case in place.masks:
@@ -253,17 +256,21 @@ def _adopt_unnamed(predicted: _Place, true: _Place) -> None:
                 raise InputError(f"{file}: a second mask for {case} beside {place.masks[case]}. Remove one.")
 
 
-def _masks_by_folder(path: Path) -> dict[str, Path]:
+def _masks_by_folder(path: Path, without: Path | None) -> dict[str, Path]:
     """Return the masks of cases whose ids are the names of their folders; none if that leaves anything unclear."""
     with suppress(InputError):
         found = survey(path)
         if not found.problems:
-            return {case.id: case.mask for case in found.cases if case.mask is not None}
+            masks = {case.id: case.mask for case in found.cases if case.mask is not None}
+            return {case: mask for case, mask in masks.items() if without is None or not mask.is_relative_to(without)}
     return {}
 
 
-def _list_masks(path: Path) -> tuple[list[Path], _Place]:
-    """Return the NIfTI files at any depth, of data sets with `labelsTr` only those in there, and what is not read."""
+def _list_masks(path: Path, without: Path | None) -> tuple[list[Path], _Place]:
+    """Return the NIfTI files at any depth, of data sets with `labelsTr` only those in there, and what is not read.
+
+    Files of a folder below, `without`, are left out.
+    """
     waiting, files, place = [path], list[Path](), _Place()
     while waiting:
         folder = waiting.pop()
@@ -273,6 +280,9 @@ def _list_masks(path: Path) -> tuple[list[Path], _Place]:
         waiting += [dataset for dataset in listing.datasets if (dataset / "labelsTr").is_dir()]
         place.passed_over += listing.passed_over
         place.problems += listing.problems
+    if without is not None:
+        files = [file for file in files if not file.is_relative_to(without)]
+        place.passed_over = [each for each in place.passed_over if not Path(each.where).is_relative_to(without)]
     return sorted(files), place
 
 
