@@ -313,13 +313,15 @@ def _columns(path: Path, headings: Sequence[str], described: str, *, masks: bool
     needed = {"", *COLUMNS.keys() - {"folder"}} - ({"mask"} if masks else set())
     if not set(columns) - needed:
         shown = ", ".join(map(repr, headings[:_SHOWN_HEADINGS])) or "nothing"
-        lacks = "has no column of a sequence, nor one called folder."
+        found = f"It was read as {shown}" + (f" ({described})." if described else ".")
         if masks:
-            lacks = "has no column of masks or of a sequence, nor one called folder."
+            raise InputError(
+                f"{path}: has no column called mask, nor one called folder, nor one of a sequence. The first line "
+                f"names the columns, such as id,mask; each cell of mask is the path of a file. {found}"
+            )
         raise InputError(
-            f"{path}: {lacks} The first line names the columns, such as "
+            f"{path}: has no column of a sequence, nor one called folder. The first line names the columns, such as "
             "id,patient,t1,t1ce,t2,flair,mask; each cell of a sequence is the path of a file. In a list of folders "
-            f"(id,folder) each cell is the path of a case's folder. It was read as {shown}"
-            + (f" ({described})." if described else ".")
+            f"(id,folder) each cell is the path of a case's folder. {found}"
         )
     return columns
