@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import codecs
 import itertools
+import json
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gliomask.cases import Problem, find_cases, survey, survey_masks
+from gliomask.cases.rows import column_of
 from gliomask.errors import InputError
 from gliomask.files.delimited import read_delimited
 from gliomask.files.parquet import write_parquet
@@ -115,6 +120,11 @@ LONG = "x" * 201
 @pytest.mark.parametrize(
     ("row", "message"),
     [
+        ("x_t1,,1.nii,", "ends like the name of an image"),
+        ("x-seg,,1.nii,", "ends like the name of a true mask"),
+        ("a\u202eb,,1.nii,", "cannot be the name of a file: it has '"),
+        ("#a,case,,", "begins with '#'"),
+        (f"a,{LONG}{LONG},,", "cannot be looked into: File name too long"),
         ("a/b,,1.nii,", "its id 'a/b' cannot be the name of a file: it has '/'"),
         ("..,,1.nii,", "begins with a dot"),
         ("a:b?,,1.nii,", "it has ':' '?'"),
@@ -161,9 +171,9 @@ def test_ids_that_are_one_file_name_are_refused_with_their_lines(tmp_path: Path)
     assert [case.id for case in found.cases] == ["c"]
     why = "differ only in upper and lower case or in how letters are composed, and would be one file on Windows and"
     assert [problem.what.partition(" macOS")[0] for problem in found.problems] == [
-        f"A1 and a1 (line 2, line 3) {why}",
-        f"é and e\u0301 (line 4, line 5) {why}",
-        "the same id twice: line 6, line 8. Remove or rename one.",
+        f"list.csv: A1 and a1 (line 2, line 3) {why}",
+        f"list.csv: é and e\u0301 (line 4, line 5) {why}",
+        "list.csv: the same id twice: line 6, line 8. Remove or rename one.",
     ]
 
 
@@ -282,3 +292,81 @@ def test_a_problem_is_called_after_its_id_or_the_last_part_of_its_path(tmp_path:
     """An id with a slash is no path."""
     assert Problem("a/b", "").name == "a/b"
     assert Problem(str(tmp_path / "b"), "", (tmp_path / "b",)).name == "b"
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"image": {"t1": "a_t1.nii"}}, "image is neither a file nor a list of files"),
+        ({"image": "a_t1.nii", "t1": "b.nii"}, "has image and also t1n"),
+        ({"t1": "a.nii", "T1w": "b.nii"}, "has two values for t1n"),
+        ({"t1": ["a.nii", "b.nii"]}, "t1 is neither a text nor a number"),
+        ({"image": "a_t1.nii", "label": ["a.nii", "b.nii"]}, "label is neither a text nor a number"),
+        ({"id": True, "t1": "a.nii"}, "id is neither a text nor a number"),
+        ({"image": ""}, "has no image"),
+    ],
+)
+def test_an_entry_of_a_datalist_that_cannot_be_used_is_named(
+    tmp_path: Path, entry: dict[str, object], message: str
+) -> None:
+    """No value is left out without a word; a list of one file is that file."""
+    good = {"id": 7, "t1": ["x.nii"], "label": ["y.nii"]}
+    (tmp_path / "list.json").write_bytes(json.dumps({"training": [good, entry]}).encode("utf-16"))
+    found = survey(tmp_path / "list.json")
+    assert [(case.id, set(case.images), case.mask) for case in found.cases] == [("7", {"t1n"}, tmp_path / "y.nii")]
+    with pytest.raises(InputError, match=rf"list.json, training 1: .*{message}"):
+        find_cases(tmp_path / "list.json")
+
+
+def test_a_list_may_lie_elsewhere_and_name_folders_there(tmp_path: Path) -> None:
+    """A cell with a URL does not begin from the folder of the list, and one without does."""
+    pytest.importorskip("fsspec")
+    touch(tmp_path, "P1/t1.nii", "P2/t1.nii", "lists/P3/t1.nii")
+    path = write(tmp_path / "lists" / "list.csv", "folder,t1", f"file://{tmp_path}/P1,", "P3,", "nowhere,", ",x_t1.nii")
+    for place, kinds in ((path, "urls and paths"), (Path(f"file://{path}"), "urls")):
+        found = survey(place)
+        assert [case.id for case in found.cases] == ["P1", "P3", "x"], kinds
+        remote = [next(iter(case.images.values())).path.parts[0] == "file:" for case in found.cases]
+        assert remote == ([True] * 3 if kinds == "urls" else [True, False, False])
+        assert [problem.where for problem in found.problems] == ["list.csv, line 4"]
+    write(path, "age", "60")
+    with pytest.raises(InputError, match=rf"^file://{path}: has no column of a sequence"):
+        survey(Path(f"file://{path}"))
+
+
+_PIECES = ("id", "folder", "t1", "mask", "patient", "é", "./a", "#", "'", '"', ",", ";", "\t", "|", " ", "\0")
+_PIECES += ("\n", "\r\n", "\r")
+_BASE = 'id,folder,t1,mask\na,x,,\nb,,y.nii,z.nii\nc,"x, y",,\n'
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, len(_BASE)), st.integers(0, 6), st.sampled_from(_PIECES)), max_size=6),
+    st.sampled_from(["utf-8", "utf-16", "cp1252", "utf-16-le"]),
+    st.binary(max_size=3),
+)
+def test_a_damaged_list_is_refused_or_every_row_is_accounted_for(
+    tmp_path: Path, edits: list[tuple[int, int, str]], encoding: str, rest: bytes
+) -> None:
+    """No list raises anything but an InputError, and no row disappears: it is a case or a problem."""
+    text = _BASE
+    for place, length, piece in edits:
+        text = text[:place] + piece + text[place + length :]
+    touch(tmp_path, "x/t1.nii", "x, y/t1.nii")
+    path = tmp_path / "list.csv"
+    path.write_bytes(text.encode(encoding) + rest)
+    try:
+        found = survey(path)
+    except InputError:  # as a whole
+        return
+    table = read_delimited(path, lambda heading: bool(column_of(heading)))
+    used = [place for place, heading in enumerate(table.header.cells) if column_of(heading)]
+    last = max(place for place, heading in enumerate(table.header.cells) if heading)
+    filled = {
+        row.number
+        for row in table.rows
+        if any(cell for place, cell in enumerate(row.cells) if place in used or place > last)
+    }
+    told = {int(line) for problem in found.problems for line in re.findall(r"line (\d+)", str(problem))}
+    assert told <= filled
+    assert len(found.cases) == len(filled - told)

@@ -58,7 +58,7 @@ def test_a_csv_file_names_ids_patients_and_time_points(tmp_path: Path) -> None:
         (["t1"], "names no case"),
         ([""], "is empty"),
         (["id,mask,t1", "a,m.nii,"], "a: cases.csv, line 2: has no image"),
-        (["id,t1", "a,1.nii", "a,2.nii"], "a: the same id twice"),
+        (["id,t1", "a,1.nii", "a,2.nii"], "a: cases.csv: the same id twice: line 2, line 3"),
         (["id,t1", "../a,1.nii"], "its id '../a' cannot be the name of a file: it has '/'"),
         (["id,t1", "a,1\0.nii"], "a path has a null character"),
     ],

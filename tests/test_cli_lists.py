@@ -138,4 +138,6 @@ def test_what_fails_of_a_list_is_counted_by_row_and_names_no_folder(
     assert found == ["a/b", "file", "gone", "list.csv, line 6", "twice"]
     (tmp_path / "list.csv").write_text("\n".join(rows[:3]))
     assert gliomask(*words)[0] == 0
-    assert "line 6" not in (tmp_path / "out" / "failed.csv").read_text()
+    assert (tmp_path / "out" / "failed.csv").read_text() == "case,reason,older_mask_sha256\n"
+    status, said = gliomask("report", tmp_path / "list.csv")
+    assert (status, "gliomask report LIST MASKS" in said) == (2, True), said

@@ -11,7 +11,7 @@ from gliomask.cases.naming import classify
 from gliomask.cases.patients import describe_patients, find_patient
 from gliomask.cases.read import mask_on_grid, merge_notes, read_case, read_channels, read_mask
 from gliomask.cases.staging import staged, staged_masks
-from gliomask.cases.tables import is_table, refuse_list, table_folds
+from gliomask.cases.tables import is_table, names_cases, refuse_list, table_folds
 
 __all__ = [
     "LAYOUTS",
@@ -41,6 +41,7 @@ __all__ = [
     "layout_of",
     "mask_on_grid",
     "merge_notes",
+    "names_cases",
     "read_case",
     "read_channels",
     "read_mask",

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gliomask.cases.case import Source
+from gliomask.cases.case import MODALITIES, Source
 from gliomask.cases.dataset import described_channels, described_convention
 from gliomask.cases.naming import classify
-from gliomask.cases.rows import Row, column_of, make_row
+from gliomask.cases.rows import Row, column_of, make_row, path_in
 from gliomask.errors import InputError
 
 # The keys of a `datalist.json` that name the channels, and its lists of cases.
@@ -31,7 +31,7 @@ def read_datalist(path: Path, base: Path, *, masks: bool = False) -> tuple[list[
         InputError: The file cannot be read, or holds no such list.
     """
     try:
-        described = json.loads(path.read_text("utf-8-sig"))
+        described = json.loads(path.read_bytes())  # in any encoding of Unicode
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {error}.") from error
     described = {"training": described} if isinstance(described, list) else described
@@ -58,15 +58,38 @@ def _entry(line: str, base: Path, entry: Any, channels: Mapping[int, str], *, ma
     entry = {"image": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, dict):
         return Row(line, problems=("is neither a file nor an object with image and label.",))
-    texts = {str(name).lower(): str(text) for name, text in entry.items() if isinstance(text, str | int)}
-    cells = {column: text for name, text in texts.items() if (column := column_of(name)) and text.strip()}
+    cells, problems = _cells(entry)
     image = entry.get("image")
-    if image is None:
-        return make_row(line, base, cells, masks=masks)
-    files = [base / str(name) for name in (image if isinstance(image, list) else [image])]
-    images, problems = _images(files, channels)
+    if image in (None, "", []):
+        row = make_row(line, base, cells, masks=masks)
+        return replace(row, problems=tuple(problems) or row.problems)
+    names = image if isinstance(image, list) else [image]
+    if not all(isinstance(name, str) for name in names):
+        return replace(make_row(line, base, cells), problems=("image is neither a file nor a list of files.",))
+    if both := sorted(cells.keys() & MODALITIES.keys()):
+        problems.append(f"has image and also {', '.join(both)}. Keep one of the two.")
+    files = [path_in(base, name) for name in names]
+    images, unclear = _images(files, channels)
     row = make_row(line, base, cells, images, masks=masks)
-    return replace(row, problems=tuple(problems) or row.problems, paths=(*row.paths, *files))
+    return replace(row, problems=(*problems, *unclear) or row.problems, paths=(*row.paths, *files))
+
+
+def _cells(entry: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """Return the values of an entry by column, and what is wrong with them; a list of one value is that value."""
+    cells: dict[str, str] = {}
+    problems = []
+    for name, value in entry.items():
+        column = column_of(str(name))
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if not column or value is None or value == "":
+            continue
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            problems.append(f"{name} is neither a text nor a number.")
+        elif column in cells:
+            problems.append(f"has two values for {column}.")
+        else:
+            cells[column] = str(value)
+    return cells, problems
 
 
 def _images(files: Sequence[Path], channels: Mapping[int, str]) -> tuple[dict[str, Source], list[str]]:

@@ -20,8 +20,8 @@ from gliomask.cases.layouts import layout_of
 from gliomask.cases.naming import classify, fault_of_length, folded, id_of_mask, nifti_ending, read_name, stem_of
 from gliomask.cases.patients import find_patient
 from gliomask.cases.sequence_folders import find_sequence_folders
-from gliomask.cases.staging import list_remote
-from gliomask.cases.tables import WORKBOOKS, is_table, refuse_no_folder, survey_table
+from gliomask.cases.staging import list_remote, staged_list
+from gliomask.cases.tables import LIST_ENDINGS, WORKBOOKS, is_table, refuse_no_folder, survey_table
 from gliomask.errors import InputError
 from gliomask.files.remote import url_of
 from gliomask.volume import read_volume
@@ -96,6 +96,9 @@ def survey(folder: Path | str, output: Path | None = None) -> Survey:
             refuse_no_folder(folder)
         raise InputError(f"{folder}: is a zip file. Unpack it, or give raw scans to `gliomask predict --raw`.")
     url = url_of(folder)
+    if url and folder.suffix.lower() in LIST_ENDINGS:
+        with staged_list(folder) as copy:
+            return replace(_survey_list(copy, folder.parent), folder=folder)
     if url is None:
         refuse_no_folder(folder)
     listing = list_remote(url) if url else list_folder(folder)
@@ -131,9 +134,9 @@ def survey_masks(path: Path) -> DatasetSurvey:
     return survey_table(path, _look_for_mask, masks=True)
 
 
-def _survey_list(path: Path) -> Survey:
-    table = survey_table(path, _look_for_case)
-    cases = _with_labels_beside(path.parent, table.cases)
+def _survey_list(path: Path, base: Path | None = None) -> Survey:
+    table = survey_table(path, _look_for_case, base=base)
+    cases = _with_labels_beside(base or path.parent, table.cases)
     found = Survey(path, table.layout, tuple(cases), table.problems, table.notes, table.passed_over)
     found = _refuse_doubles(found)
     return replace(found, cases=_with_one_spelling(found.cases))
@@ -180,9 +183,13 @@ def _look_for_mask(place: Path) -> DatasetSurvey:
 
 
 def _fault_of_place(place: Path) -> str | None:
-    if place.is_dir():
-        return None
-    if place.is_file():
+    try:
+        if place.is_dir():
+            return None
+        is_file = place.is_file()
+    except OSError as error:  # too long a name, or a folder around it that may not be entered
+        return f"cannot be looked into: {error.strerror or error}."
+    if is_file:
         return "is a file. Name the folder of the case, or give files in columns called like sequences (t1, flair)."
     windows = os.sep == "/" and "\\" in place.name
     return "no such folder." + (" Is it a path of Windows? Write it as this machine sees it." if windows else "")

@@ -64,7 +64,7 @@ _SHOWN = 40
 _LONGEST_ID = 200
 """Bytes: names of files have 255 at most, and 43 of them are needed for `.partial-...-ID_probabilities.nii.gz`."""
 # What Windows, and programs that exchange files with it, do not take in the name of a file.
-_NOT_IN_NAMES = re.compile(r'[/\\:*?"<>|\0-\x1f\x7f]')
+_NOT_IN_NAMES = re.compile(r'[/\\:*?"<>|]')
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
@@ -95,13 +95,21 @@ def folded(name: str) -> str:
 
 
 def fault_of_id(case_id: str) -> str | None:
-    """Return why an id cannot be the name of a case's files, on this system or another; None where it can."""
-    found = sorted(set(_NOT_IN_NAMES.findall(case_id)))
+    """Return why an id cannot be the name of a case's files, on this system or another; None where it can.
+
+    An id that reads like the name of an image or of a true mask cannot, as the mask `ID.nii.gz` would be taken for one.
+    """
+    found = sorted({*_NOT_IN_NAMES.findall(case_id), *(sign for sign in case_id if not sign.isprintable())})
     if found or case_id.startswith(".") or _DEVICES.fullmatch(case_id):
         shown = case_id if len(case_id) <= _SHOWN else f"{case_id[:_SHOWN]}..."
         why = "it begins with a dot" if case_id.startswith(".") else "Windows keeps it for a device"
         why = f"it has {' '.join(map(repr, found))}" if found else why
         return f"its id {shown!r} cannot be the name of a file: {why}. Use letters, digits, '-', '_' and '.'."
+    if case_id and (told := read_name(Path(f"{case_id}.nii"))):
+        what = "a true mask" if told.role == "mask" else f"an image ({told.role})"
+        return (
+            f"its id {case_id[:_SHOWN]!r} ends like the name of {what}, for which its mask would be taken. Rename it."
+        )
     return fault_of_length(case_id)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from gliomask.cases.case import MODALITIES, Source, get_modality
 from gliomask.cases.naming import classify, fault_of_id, folder_name, id_of_mask, stem_of
 from gliomask.errors import InputError
+from gliomask.files.remote import url_of
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "case", "case_id", "caseid", "name"),
@@ -88,14 +89,21 @@ def make_row(
     """
     facts = {name: text for name, text in cells.items() if name in COLUMNS and name not in _PLACES}
     if images is None:
-        images = {name: Source(base / text) for name, text in cells.items() if name not in COLUMNS}
-    folder = base / cells["folder"] if "folder" in cells else None
-    mask = base / cells["mask"] if "mask" in cells else None
+        images = {name: Source(path_in(base, text)) for name, text in cells.items() if name not in COLUMNS}
+    folder = path_in(base, cells["folder"]) if "folder" in cells else None
+    mask = path_in(base, cells["mask"]) if "mask" in cells else None
     row = Row(line, dict(images), mask, folder, facts)
     problems = [*_faults_of_cells(cells), *_faults_of_files(row, masks=masks)]
     if fault := fault_of_id(row.id):
         problems.append(fault)
+    elif row.id.startswith("#"):
+        problems.append("begins with '#'. Remove the row, or the sign from its id.")
     return Row(line, dict(images), mask, folder, facts, tuple(problems), _paths_of(row))
+
+
+def path_in(base: Path, text: str) -> Path:
+    """Return the path in a cell, which may be a URL; others begin from the folder of the list."""
+    return Path(text) if url_of(Path(text)) else base / text
 
 
 def _faults_of_cells(cells: Mapping[str, str]) -> list[str]:

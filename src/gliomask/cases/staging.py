@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from gliomask.cases.case import Case
 from gliomask.cases.folders import LABELS_FILE, Listing, is_system_folder
 from gliomask.cases.naming import classify, nifti_ending
-from gliomask.files.remote import fetch, list_url, url_of
+from gliomask.errors import InputError
+from gliomask.files.remote import fetch, list_url, shown, url_of
 
 
 def list_remote(url: str) -> Listing:
@@ -26,6 +27,23 @@ def list_remote(url: str) -> Listing:
             found.by_folder.setdefault(path.parent, []).append(path)
     found.by_folder = dict(sorted(found.by_folder.items(), key=lambda item: str(item[0])))
     return found
+
+
+@contextmanager
+def staged_list(path: Path) -> Iterator[Path]:
+    """Give a copy of a list of cases that lies in an object store; errors about the copy name the list.
+
+    Raises:
+        InputError: As for `files.remote.fetch`.
+    """
+    url = url_of(path) or ""
+    with TemporaryDirectory(prefix="gliomask-", ignore_cleanup_errors=True) as folder:
+        copy = Path(folder) / path.name
+        fetch(url, copy)
+        try:
+            yield copy
+        except InputError as error:
+            raise InputError(str(error).replace(str(copy), shown(url))) from error
 
 
 @contextmanager

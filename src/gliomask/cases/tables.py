@@ -50,6 +50,14 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in LIST_ENDINGS and path.is_file()
 
 
+def names_cases(path: Path) -> bool:
+    """Tell whether a file is a list of cases, by its content."""
+    try:
+        return is_table(path) and bool(_read(path, path.parent).rows)
+    except InputError:
+        return False
+
+
 def refuse_list(path: Path, instead: str) -> None:
     """Refuse a list of cases where a command does not take one.
 
@@ -132,7 +140,7 @@ def survey_table(
             notes += found.notes if not wrong else ()
     if not listed.rows:
         raise InputError(f"{path}: names no case.")
-    unique, doubles = _without_doubles(cases)
+    unique, doubles = _without_doubles(path, cases)
     notes += _notes_on_same_files(path, unique)
     return DatasetSurvey(
         "table",
@@ -194,7 +202,7 @@ def _named(path: Path, row: Row, what: str) -> tuple[str, str]:
     return f"{path.name}, {row.line}", what
 
 
-def _without_doubles(cases: Sequence[tuple[Case, Row]]) -> tuple[list[tuple[Case, Row]], list[Problem]]:
+def _without_doubles(path: Path, cases: Sequence[tuple[Case, Row]]) -> tuple[list[tuple[Case, Row]], list[Problem]]:
     """Return the cases whose id no other has, and a problem for each id that several have."""
     by_id: dict[str, list[tuple[Case, Row]]] = defaultdict(list)
     for case, row in cases:
@@ -210,7 +218,7 @@ def _without_doubles(cases: Sequence[tuple[Case, Row]]) -> tuple[list[tuple[Case
                     f"{' and '.join(ids)} ({lines}) differ only in upper and lower case or in how letters are "
                     "composed, and would be one file on Windows and macOS. Rename one."
                 )
-            problems.append(Problem(ids[0], what))
+            problems.append(Problem(ids[0], f"{path.name}: {what}"))
     return [pair for pair in cases if len(by_id[folded(pair[0].id)]) == 1], problems
 
 

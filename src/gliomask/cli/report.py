@@ -121,8 +121,12 @@ def report(
 
 
 def _report_scores(files: Sequence[Path], path: Path, protocol: str | None, predictions: _File, truth: _File) -> None:
+    from gliomask.cases import names_cases
     from gliomask.report import write_scores_report
 
+    for file in files:
+        if names_cases(file):
+            raise InputError(f"{file}: is a list of cases. Name the masks too: gliomask report LIST MASKS.")
     clear_stale(path)
     write_scores_report(files, path, protocol=protocol, prediction=predictions, truth=truth)
     out.print(f"report: {path}")

@@ -29,8 +29,8 @@ class Tables:
             output: The folder; for a single mask there is no table.
             cases: The files of each case, by its id.
             problems: What cannot be used of the input.
-            source: The input. Of an earlier run, the failures of rows of a list of this name that have no id are
-                forgotten, as the rows of the list are read again.
+            source: The input. What was wrong with rows of a list of this name in an earlier run is forgotten, as the
+                list is read again.
         """
         from gliomask.inference.record import is_mask_name
 
@@ -43,8 +43,12 @@ class Tables:
             self._table = FolderTable(output)
             self._table.ask(cases)
             if source is not None:
-                before = (case for case, _, _ in read_failed(output / FAILED))
-                self._table.ask(case for case in before if case.startswith(f"{source.name}, "))
+                of_list = (f"{source.name}, ", f"{source.name}: ")
+                self._table.ask(
+                    case
+                    for case, reason, _ in read_failed(output / FAILED)
+                    if case.startswith(of_list) or reason.startswith(of_list)
+                )
             for problem in problems:
                 self._table.fail(problem.name, problem.what, problem.paths)
 

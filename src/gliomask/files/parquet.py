@@ -67,7 +67,7 @@ def read_parquet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     try:
         table = parquet.ParquetFile(path).read()
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {error}.") from error
+        raise InputError(f"{path}: cannot be read as Parquet: {str(error).rstrip('.')}.") from error
     rows: list[dict[str, Any]] = table.to_pylist()
     return list(table.column_names), rows
 

@@ -16,6 +16,7 @@ from gliomask.errors import InputError
 from gliomask.extras import missing_extra
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two characters at least: one is a drive of Windows
+_OF_THIS_MACHINE = ("file:", "local:")
 _USER = re.compile(r"(://)[^/@]*@")
 _SECRETS = re.compile(r"((?:key|token|secret|signature|credential|password)[\w-]*=)[^&\s'\"]+", re.IGNORECASE)
 
@@ -24,7 +25,8 @@ def url_of(path: Path) -> str | None:
     """Return the URL that a path stands for, or None for a path of this machine."""
     for number, part in enumerate(path.parts):
         if _SCHEME.fullmatch(part):
-            return f"{part}//{'/'.join(path.parts[number + 1 :])}"
+            root = "/" if part.lower() in _OF_THIS_MACHINE else ""
+            return f"{part}//{root}{'/'.join(path.parts[number + 1 :])}"
     return None
 
 
