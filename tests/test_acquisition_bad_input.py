@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from gliomask.acquisition.preprocess import quality_warnings
 from gliomask.errors import InputError
 from gliomask.phantom.dicom import DESCRIPTIONS, SeriesHeader, write_dicom_series
 from gliomask.volume import Volume, write_volume
+from raw_study import write_raw_study
 
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("SimpleITK")
@@ -198,3 +200,19 @@ def test_with_strict_a_poor_preparation_ends_with_status_1(gliomask: Command, tm
     record = json.loads((tmp_path / "cases" / "study" / "preprocess.json").read_text())
     assert any("the brain mask holds" in text for text in record["warnings"])
     assert (tmp_path / "cases" / "study" / "study_flair.nii.gz").is_file()
+
+
+@pytest.mark.parametrize("place", ["studies/out", "studies/RAW", "studies"])
+def test_what_was_written_into_the_studies_is_no_study(tmp_path: Path, place: str) -> None:
+    """Masks and prepared images in the output are not taken for raw images; other files there are."""
+    raw = write_raw_study(tmp_path)
+    studies = raw.images.parent
+    before = [study.id for study in find_studies(studies)]
+    output = tmp_path / place
+    shutil.copytree(raw.output, output, dirs_exist_ok=True)
+    shutil.copy(next(raw.images.glob("*.nii.gz")), output / "RAW_seg.dcm")  # of which only the name is looked at
+    assert [study.id for study in find_studies(studies, output=output)] == before == ["RAW"]
+    (study,) = find_studies(studies, output=output)
+    assert {series.files[0].parent for series in study.chosen.values()} == {raw.images}
+    assert len(study.choices) == 2
+    assert len(find_studies(studies)) > 1 or len(find_studies(studies)[0].choices) > 2

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from gliomask.acquisition.dicom import find_dicom_studies, is_dicom
+from gliomask.acquisition.places import without_results
 from gliomask.acquisition.study import (
     Study,
     find_volume_studies,
@@ -17,6 +18,7 @@ from gliomask.acquisition.study import (
     subfolder_of,
     visible_files,
     volume_files,
+    volumes_of,
 )
 from gliomask.cases import refuse_list
 from gliomask.errors import InputError
@@ -38,12 +40,13 @@ def opened_studies(
     by_patient: bool = False,
     named: Mapping[str, str] | None = None,
     on_files: Callable[[int, int], None] = lambda done, of: None,
+    output: Path | None = None,
 ) -> Iterator[list[Study]]:
     """Give the studies in a folder, or in a zip file, which is unpacked for as long as the block lasts.
 
     Args:
         path: A folder, a zip file, or the DICOMDIR of a folder.
-        by_patient, named, on_files: See `find_studies`.
+        by_patient, named, on_files, output: See `find_studies`.
 
     Raises:
         InputError: See `find_studies`; or the zip file is damaged or encrypted, unpacks to more than 64 GB or 200 times
@@ -53,10 +56,10 @@ def opened_studies(
         with TemporaryDirectory(prefix="gliomask-") as folder:
             root = Path(folder) / path.name.removesuffix(".zip")
             _unpack(path, root)
-            yield find_studies(root, by_patient=by_patient, named=named, on_files=on_files)
+            yield find_studies(root, by_patient=by_patient, named=named, on_files=on_files, output=output)
     else:
         folder_of = path.parent if path.is_file() and path.name.upper() == "DICOMDIR" else path
-        yield find_studies(folder_of, by_patient=by_patient, named=named, on_files=on_files)
+        yield find_studies(folder_of, by_patient=by_patient, named=named, on_files=on_files, output=output)
 
 
 def find_studies(
@@ -65,6 +68,7 @@ def find_studies(
     by_patient: bool = False,
     named: Mapping[str, str] | None = None,
     on_files: Callable[[int, int], None] = lambda done, of: None,
+    output: Path | None = None,
 ) -> list[Study]:
     """Return the studies in a folder: DICOM, and volumes in NIfTI, MHA, MHD or NRRD; only headers are read.
 
@@ -76,6 +80,7 @@ def find_studies(
         by_patient: Separate the DICOM images of several patients in one folder instead of refusing them.
         named: By sequence, the series that the user names (see `name_series`).
         on_files: Called with the number of files that have been read, and of all.
+        output: A folder that results are written to; what was written there is no study.
 
     Raises:
         InputError: There is no such folder, no image in it, two studies would have one name, or see
@@ -85,9 +90,11 @@ def find_studies(
     if not path.is_dir():
         raise InputError(f"{path}: no such folder. {_INSTEAD}")
     files = visible_files(path)
+    if output is not None:
+        files = without_results(files, path, output)
     dicom = [file for file in files if is_dicom(file)]
     with_dicom = {subfolder_of(path, file) for file in dicom} | ({""} if dicom else set())
-    volumes = [file for file in volume_files(path) if subfolder_of(path, file) not in with_dicom]
+    volumes = [file for file in volumes_of(files) if subfolder_of(path, file) not in with_dicom]
     if not dicom and not volumes:
         raise InputError(f"{path}: no image in it: of {len(files)} files none is DICOM, NIfTI, MHA or NRRD.")
     done = count(1)

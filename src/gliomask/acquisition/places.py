@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from gliomask.cases.folders import PREPARATION_RECORD
+from gliomask.cases.folders import PREPARATION_RECORD, is_result, place_within
+from gliomask.cases.naming import nifti_ending
 
 RECORD = PREPARATION_RECORD
 """The file that says how a study was prepared; a folder that has it is whole."""
@@ -17,6 +19,43 @@ PREPARED = "prepared"
 
 PAGE_ENDINGS = (".html", "_quality.html")
 """What follows the id in the names of a study's report and of its quality page."""
+
+
+DICOM_ENDINGS = {"dicom-seg": "_seg.dcm", "rtstruct": "_rtstruct.dcm"}
+"""What follows the id in the names of masks as DICOM objects, by their kind."""
+
+
+def without_results(files: Sequence[Path], source: Path, output: Path) -> list[Path]:
+    """Return the files below a folder of studies without what `predict --raw` or `preprocess` wrote to a folder in it.
+
+    Args:
+        files: All files below the source.
+        source: The folder of studies.
+        output: The folder of the results; if it does not lie in the source, all files are returned.
+    """
+    inside = place_within(source, output)
+    if inside is None:
+        return list(files)
+    prepared = {file.parent for file in files if file.name == RECORD}
+    if inside != source:
+        prepared.add(inside / PREPARED_FOLDER)  # also what a killed process left there
+    described: dict[Path, set[str]] = {}
+    for file in files:
+        if file.suffix == ".json":
+            described.setdefault(file.parent, set()).add(file.name)
+
+    def is_own(file: Path) -> bool:
+        names = described.get(file.parent, set())
+        return file.is_relative_to(inside) and (
+            not prepared.isdisjoint(file.parents)
+            or any(
+                file.name.endswith(ending) and f"{file.name.removesuffix(ending)}.json" in names
+                for ending in DICOM_ENDINGS.values()
+            )
+            or (bool(nifti_ending(file)) and is_result(file, names))
+        )
+
+    return [file for file in files if not is_own(file)]
 
 
 def find_prepared(output: Path, study_id: str) -> Path | None:

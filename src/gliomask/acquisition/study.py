@@ -144,7 +144,12 @@ def name_series(study: Study, wishes: Mapping[str, str]) -> Study:
 
 def volume_files(path: Path) -> list[Path]:
     """Return the files below a folder that are volumes by their names: NIfTI, MHA, MHD, NRRD; hidden ones are not."""
-    return [file for file in visible_files(path) if file.name.lower().endswith((*NIFTI_ENDINGS, *ITK_ENDINGS))]
+    return volumes_of(visible_files(path))
+
+
+def volumes_of(files: Iterable[Path]) -> list[Path]:
+    """Return those of some files that are volumes by their names."""
+    return [file for file in files if file.name.lower().endswith((*NIFTI_ENDINGS, *ITK_ENDINGS))]
 
 
 def visible_files(path: Path) -> list[Path]:

@@ -112,13 +112,19 @@ def without_results(listing: Listing, root: Path, output: Path) -> Listing:
     for folder, paths in listing.by_folder.items():
         if folder == inside or (inside != root and folder.is_relative_to(inside)):
             described = {path.name for path in folder.glob("*.json")}
-            paths = [path for path in paths if not _is_result(path, described)]
+            paths = [path for path in paths if not is_result(path, described)]
         if paths:
             by_folder[folder] = paths
     return replace(listing, by_folder=by_folder)
 
 
-def _is_result(path: Path, described: Container[str]) -> bool:
+def is_result(path: Path, described: Container[str]) -> bool:
+    """Tell whether a NIfTI file is a mask that `predict` wrote, or what belongs to one.
+
+    Args:
+        path: The file, in a folder that results are written to.
+        described: The names of the JSON files beside it.
+    """
     stem = stem_of(path)
     names = [f"{stem.removesuffix(ending)}.json" for ending in ("", *_RESULTS)]
     record = next((name for name in names if name in described), None)

@@ -96,7 +96,7 @@ def raw_studies(
             studies = [make_study(name, series_by_name(files))]
         else:
             named = {modality: str(path) for modality, path in files.items()}
-            studies = stack.enter_context(reading_studies(source, by_patient=by_patient, named=named))
+            studies = stack.enter_context(reading_studies(source, by_patient=by_patient, named=named, output=output))
         for study in studies:
             show_study(study)
         _refuse_if_none_is_usable(studies)
@@ -106,7 +106,11 @@ def raw_studies(
 
 @contextmanager
 def reading_studies(
-    source: Path, *, by_patient: bool = False, named: Mapping[str, str] | None = None
+    source: Path,
+    *,
+    by_patient: bool = False,
+    named: Mapping[str, str] | None = None,
+    output: Path | None = None,
 ) -> Iterator[list[Study]]:
     """Give the studies of a folder or zip file, whose headers are read with a progress bar; see `opened_studies`."""
     from gliomask.acquisition.find import opened_studies
@@ -117,7 +121,8 @@ def reading_studies(
             def show(done: int, of: int) -> None:
                 bar.update(bar.tasks[0].id, completed=done, total=of)
 
-            studies = stack.enter_context(opened_studies(source, by_patient=by_patient, named=named, on_files=show))
+            opened = opened_studies(source, by_patient=by_patient, named=named, on_files=show, output=output)
+            studies = stack.enter_context(opened)
         yield studies
 
 

@@ -21,8 +21,14 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def predicted_studies(source: Path | None, files: Mapping[str, Path]) -> Iterator[list[Study]]:
-    """Give the studies of a folder or zip file, or the one whose images are named, as `predict --raw` finds them."""
+def predicted_studies(source: Path | None, files: Mapping[str, Path], masks: Path) -> Iterator[list[Study]]:
+    """Give the studies of a folder or zip file, or the one whose images are named, as `predict --raw` finds them.
+
+    Args:
+        source: The folder or zip file; None where `files` names the images.
+        files: By sequence, the image's file.
+        masks: A mask, or the folder that predict wrote to, which may lie in the source.
+    """
     from gliomask.acquisition.find import opened_studies
     from gliomask.acquisition.study import make_study, series_by_name
 
@@ -31,7 +37,7 @@ def predicted_studies(source: Path | None, files: Mapping[str, Path]) -> Iterato
         yield [make_study(name, series_by_name(files))]
         return
     # Patients are taken apart, as they were if --by-patient was given; with one patient nothing changes.
-    with opened_studies(source, by_patient=True) as studies:
+    with opened_studies(source, by_patient=True, output=masks.parent if masks.is_file() else masks) as studies:
         yield studies
 
 
@@ -51,7 +57,7 @@ def report_studies(
         raise InputError(
             f"{output}: a raw study has two pages, its report and its quality page; name a folder with -o."
         )
-    with predicted_studies(source, files) as studies:
+    with predicted_studies(source, files, masks) as studies:
         if masks.is_file() and len(studies) > 1:
             raise InputError(f"{masks}: a single mask cannot belong to {len(studies)} studies. Name its study.")
         problems: list[Problem] = []
@@ -124,7 +130,7 @@ def read_study_scene(
     from gliomask.report import find_mask
     from gliomask.viewer import read_raw_scene
 
-    with predicted_studies(source, files) as studies:
+    with predicted_studies(source, files, masks[0]) as studies:
         ids = [study.id for study in studies]
         found = [study for study in studies if study.id == wanted] if wanted else studies
         if wanted and not found:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gliomask.acquisition.headers import is_dicom
+from gliomask.acquisition.places import DICOM_ENDINGS
 from gliomask.acquisition.study import Study
 from gliomask.cases import MODALITIES
 from gliomask.errors import InputError, unknown_name
@@ -21,8 +22,6 @@ from gliomask.volume import read_volume
 
 OUTPUT_TYPES = ("nifti", "dicom-seg", "rtstruct")
 """What a mask can be written as. The NIfTI file is always written, because a later run continues from it."""
-
-_ENDINGS = {"dicom-seg": "_seg.dcm", "rtstruct": "_rtstruct.dcm"}
 
 
 def check_outputs(outputs: Sequence[str], segments: str, space: str, studies: Sequence[Study] = ()) -> None:
@@ -43,7 +42,7 @@ def check_outputs(outputs: Sequence[str], segments: str, space: str, studies: Se
             raise unknown_name("value of --output-type", name, OUTPUT_TYPES)
     if segments not in SEGMENT_CHOICES:
         raise unknown_name("value of --segments", segments, SEGMENT_CHOICES)
-    wanted = [name for name in outputs if name in _ENDINGS]
+    wanted = [name for name in outputs if name in DICOM_ENDINGS]
     if not wanted:
         return
     if "dicom-seg" in wanted:
@@ -75,7 +74,7 @@ def write_outputs(study: Study, mask: Path, outputs: Sequence[str], segments: st
     Raises:
         InputError: See `write_dicom_seg` and `write_rtstruct`.
     """
-    wanted = [name for name in outputs if name in _ENDINGS]
+    wanted = [name for name in outputs if name in DICOM_ENDINGS]
     if not wanted:
         return []
     facts = read_facts(beside(mask, ".json")) or {}
@@ -87,7 +86,7 @@ def write_outputs(study: Study, mask: Path, outputs: Sequence[str], segments: st
     origin = _origin(facts, edited=facts.get("mask") != digest_of(mask.read_bytes()))
     written = []
     for name in wanted:
-        path = beside(mask, _ENDINGS[name])
+        path = beside(mask, DICOM_ENDINGS[name])
         content = describe_seg(origin, segments) if name == "dicom-seg" else describe_rtstruct(origin)
         uids = make_uids(source, labels, *content)
         if read_instance_uid(path) == uids[1]:
@@ -103,7 +102,7 @@ def write_outputs(study: Study, mask: Path, outputs: Sequence[str], segments: st
 
 def remove_outputs(mask: Path) -> None:
     """Remove the DICOM files beside a mask that is about to be replaced, as they would show another answer."""
-    for ending in _ENDINGS.values():
+    for ending in DICOM_ENDINGS.values():
         with suppress(OSError):
             beside(mask, ending).unlink(missing_ok=True)
 
