@@ -28,6 +28,7 @@ class Chaos:
 
     command: list[str]
     output: Path
+    log: Path
     total: int
     seconds_between_kills: float
     masks_between_kills: int
@@ -45,7 +46,8 @@ class Chaos:
         return self._run(until=None)
 
     def _run(self, until: int | None) -> int:
-        client = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with self.log.open("w", encoding="utf-8") as log:  # of the last part
+            client = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=log)
         before, last, at_last = len(self.seen), time.monotonic(), len(self.seen)
         while client.poll() is None:
             time.sleep(0.02)
@@ -118,11 +120,11 @@ def test_killed_workers_and_clients_lose_nothing_and_do_nothing_twice(
     alone = {path.name: path.read_bytes() for path in (tmp_path / "alone").glob("*.nii.gz")}
     out = tmp_path / "out"
     command = [sys.executable, "-m", "gliomask", "predict", *common, "-o", str(out), "--workers", str(workers)]
-    chaos = Chaos(command, out, cases, seconds, masks)
+    chaos = Chaos(command, out, tmp_path / "log.txt", cases, seconds, masks)
     started = time.monotonic()
     status = chaos.run()
     print(f"{cases} cases, {chaos.killed_workers} workers killed, {time.monotonic() - started:.0f} s, status {status}")
-    assert (status, chaos.killed_workers > 0) == (0, True)
+    assert (status, chaos.killed_workers > 0) == (0, True), chaos.log.read_text("utf-8")
     assert not chaos.written_again
     assert {path.name: path.read_bytes() for path in out.glob("*.nii.gz")} == alone
     of_cases = {path.name for path in out.iterdir() if path.name.startswith((".", "BraTS"))}
