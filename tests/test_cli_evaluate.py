@@ -83,6 +83,17 @@ def test_predictions_within_the_folder_of_the_truth_are_no_truth(evaluate, place
     assert (status, "without a prediction, scored as worst: 1" in said) == (0, True), said
 
 
+def test_masks_that_are_compared_with_themselves_are_said(evaluate, places, tmp_path: Path) -> None:
+    """The scores are perfect then, and say nothing."""
+    found, data = places
+    rows = [f"{ONE},{found}/{ONE}.nii.gz", *(f"{case.id},{case.mask}" for case in find_cases(data)[1:])]
+    (tmp_path / "truth.csv").write_text("\n".join(["id,mask", *rows]))
+    for truth, text in ((tmp_path / "truth.csv", "in 1 of 3 cases"), (found, "in 3 of 3 cases")):
+        status, said = evaluate(found, truth)
+        assert (status, f"is the same file as the prediction {text}" in " ".join(said.split())) == (0, True), said
+    assert "is the same file" not in evaluate(*places)[1]
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_protocol_prints_its_own_scores(evaluate, places, protocol: str) -> None:
     """The first line names the protocol; each region has the protocol's headline scores, within 80 columns."""

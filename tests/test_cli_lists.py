@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,7 +102,9 @@ def test_a_list_is_scored_like_its_folder(gliomask: Run, folder_of: Callable[...
     assert scores[0] == scores[1]
     fewer = [row.rpartition(",")[0] for row in rows[1:]]
     (tmp_path / "truth.csv").write_text("\n".join(["id,mask", *fewer, "x/y,a.nii"]))
-    status, said = gliomask("evaluate", tmp_path / "found.csv", tmp_path / "truth.csv", "--ignore-extra")
+    table = tmp_path / "scores.json"
+    status, said = gliomask("evaluate", tmp_path / "found.csv", tmp_path / "truth.csv", "--ignore-extra", "-o", table)
+    assert [each["where"] for each in json.loads(table.read_text())["failed"]] == ["x/y"]
     assert (status, "1 failed, 2 done" in said, "x/y: truth.csv, line 4: its id" in said) == (1, True, True), said
     (tmp_path / "images.csv").write_text("id,t1\na,b.nii\n")
     status, said = gliomask("evaluate", tmp_path / "found.csv", tmp_path / "images.csv")

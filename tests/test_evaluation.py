@@ -109,7 +109,10 @@ def test_the_masks_of_case_folders_are_taken_and_no_image(folder_of: Callable[..
     found = evaluate(data, data)
     assert sorted(found.scores) == [ONE, TWO]
     assert dice_of(found, ONE) == dice_of(found, TWO) == TRUTH_DICE
-    assert found.problems == found.notes == found.missing == ()
+    assert found.problems == found.missing == ()
+    assert [note.what.partition(" (")[0] for note in found.notes] == [
+        "is the same file as the prediction in 2 of 2 cases"
+    ]
 
 
 @pytest.mark.parametrize("layout", ["msd", "nnunet"])
@@ -494,7 +497,8 @@ def test_scores_are_in_millimetres_of_the_truths_grid(tmp_path: Path) -> None:
 def test_regions_for_which_the_truth_has_no_number_are_said(truth: Path) -> None:
     """RC is always empty in masks of 2021; it is scored by the protocol's rule, and a note says so."""
     found = evaluate(truth, truth, protocol="brats2024-gli")
-    (note,) = found.notes
+    note, same = found.notes
+    assert same.where == "truth"
     assert str(note) == "RC: the label convention of the truth (brats2021) has no value for it: always empty"
     assert {regions["RC"]["lesion_dice"] for regions in found.scores.values()} == {1.0}
 

@@ -55,6 +55,10 @@ class Problem:
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
 
+    def texts(self) -> dict[str, str]:
+        """Return what files hold of it: `where` and `what`."""
+        return {"where": self.where, "what": self.what}
+
     @property
     def name(self) -> str:
         """What it is about without folders around it: an id, or the last part of a path."""

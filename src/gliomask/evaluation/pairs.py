@@ -11,6 +11,7 @@ from pathlib import Path
 from gliomask.cases import Problem, classify, is_table, survey, survey_masks
 from gliomask.cases.folders import list_folder, place_within
 from gliomask.errors import InputError
+from gliomask.files import place_of
 from gliomask.files.remote import url_of
 
 # The number by which the challenge identifies a case in a submission, whatever precedes it: BraTS-GLI-00001-000 is
@@ -84,6 +85,7 @@ def find_pairs(prediction: Path, truth: Path, *, edited: bool = False) -> Matche
             f"(ids such as {', '.join(sorted(predicted)[:2])} and {', '.join(sorted(true)[:2])})."
         )
     pairs = tuple(MaskPair(case, predicted[name], true[case]) for case, name in sorted(names.items()))
+    notes += tuple(_note_on_same_files(pairs))
     missing = {case: path for case, path in sorted(true.items()) if case not in names}
     extra = {name: path for name, path in sorted(predicted.items()) if name not in names.values()}
     problems = tuple(dict.fromkeys(each for place in places for each in place.problems))
@@ -96,6 +98,15 @@ def find_pairs(prediction: Path, truth: Path, *, edited: bool = False) -> Matche
         problems,
         notes,
     )
+
+
+def _note_on_same_files(pairs: Sequence[MaskPair]) -> list[Problem]:
+    """Return a note if masks are compared with themselves."""
+    same = [pair for pair in pairs if place_of(pair.prediction) == place_of(pair.truth)]
+    if not same:
+        return []
+    count = f"in {len(same)} of {len(pairs)} cases" if len(pairs) > 1 else "in this case"
+    return [Problem("truth", f"is the same file as the prediction {count} ({same[0].truth})")]
 
 
 def mask_stem(path: Path) -> str:

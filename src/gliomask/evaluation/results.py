@@ -119,8 +119,8 @@ class Evaluation:
             "summary": self.summary(),
             "cases": self.rows(),
             "missing": list(self.missing),
-            "failed": [asdict(problem) for problem in self.problems],
-            "notes": [asdict(note) for note in self.notes],
+            "failed": [problem.texts() for problem in self.problems],
+            "notes": [note.texts() for note in self.notes],
         }
 
     def _save_parquet(self, path: Path) -> None:

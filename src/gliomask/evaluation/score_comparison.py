@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +100,7 @@ class ScoreComparison:
             "protocol": self.tables.protocol.name,
             "metrics": list(self.metrics),
             "cases": list(self.tables.cases),
-            "left_out": [asdict(note) for note in self.tables.left_out],
+            "left_out": [note.texts() for note in self.tables.left_out],
             "standings": self.standings(),
             "ranks": {name: dict(ranks) for name, ranks in self.ranks.items()},
             "duels": self.rows(),  # the key of gliomask 0.1
