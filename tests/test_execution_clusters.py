@@ -254,3 +254,15 @@ def test_a_case_that_needs_more_memory_than_a_worker_has_fails_and_says_so(
     assert found == {item: item for item in (1, 2, 3, 4)}
     # Twice among the others, as a lost worker may have another reason, and twice alone.
     assert (tmp_path / "notes").read_text().split().count("0") == 4
+
+
+def test_a_worker_that_ends_while_it_is_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the system ends it for its memory."""
+    import distributed
+
+    def fail(**_: object) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(distributed, "LocalCluster", fail)
+    with pytest.raises(InputError, match="--workers 2: a process of a worker ended while it was being started"):
+        list(map_cases(gpus_of, [1], Where(workers=2)))

@@ -48,6 +48,7 @@ class Chaos:
     def _run(self, until: int | None) -> int:
         with self.log.open("w", encoding="utf-8") as log:  # of the last part
             client = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=log)
+        self.look()  # what was written between the last look and the kill is no work of this client
         before, last, at_last = len(self.seen), time.monotonic(), len(self.seen)
         while client.poll() is None:
             time.sleep(0.02)
@@ -65,7 +66,7 @@ class Chaos:
             if late and at_last + self.masks_between_kills <= len(self.seen) < self.total:
                 last, at_last = time.monotonic(), len(self.seen)
                 self._kill_a_worker(client.pid)
-        assert until is None, f"the client ended with {client.returncode} before it was killed"
+        assert until is None, f"the client ended with {client.returncode} too soon: {self.log.read_text('utf-8')}"
         self.look()
         return client.returncode
 

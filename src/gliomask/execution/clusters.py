@@ -147,7 +147,7 @@ def opened_client(where: Where) -> Iterator[Opened]:
                 "dask scheduler, or correct the address."
             ) from error
         except (ValueError, TypeError, RuntimeError) as error:
-            raise InputError(f"{_named(where)}: {error}.") from error
+            raise InputError(f"{_named(where)}: {str(error).rstrip('.')}.") from error
         yield Opened(client, where, refusals)
 
 
@@ -170,14 +170,20 @@ def _own_processes(where: Where, share: Share) -> tuple[Any, Sharing]:
     if where.gpus_per_worker:
         # Refuses too few GPUs before anything is started.
         own_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), number - 1, where.gpus_per_worker)
-    cluster = LocalCluster(
-        n_workers=number,
-        threads_per_worker=1,
-        processes=True,
-        memory_limit=MEMORY_LIMIT // number,
-        dashboard_address="127.0.0.1:0",
-        silence_logs=logging.CRITICAL,
-    )
+    try:
+        cluster = LocalCluster(
+            n_workers=number,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=MEMORY_LIMIT // number,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        )
+    except RuntimeError as error:
+        raise InputError(
+            f"--workers {number}: a process of a worker ended while it was being started. Too little memory? Run the same "
+            "command again, with fewer workers."
+        ) from error
     cores = max(1, usable_cores() // number)
     return cluster, Sharing(share, cores, own=True, gpus=where.gpus_per_worker, together=number)
 
