@@ -181,8 +181,8 @@ def _own_processes(where: Where, share: Share) -> tuple[Any, Sharing]:
         )
     except RuntimeError as error:
         raise InputError(
-            f"--workers {number}: a process of a worker ended while it was being started. Too little memory? Run the same "
-            "command again, with fewer workers."
+            f"--workers {number}: a process of a worker ended while it was being started. Too little memory? Run the "
+            "same command again, with fewer workers."
         ) from error
     cores = max(1, usable_cores() // number)
     return cluster, Sharing(share, cores, own=True, gpus=where.gpus_per_worker, together=number)
