@@ -13,7 +13,7 @@ import pytest
 
 from gliomask.cases import Problem
 from gliomask.errors import InputError
-from gliomask.evaluation import Evaluation, compare_scores
+from gliomask.evaluation import Evaluation, compare_scores, read_score_table
 from gliomask.evaluation.results import to_csv
 from gliomask.evaluation.score_comparison import more_is_better
 from gliomask.metrics import PROTOCOLS
@@ -204,13 +204,69 @@ def test_files_of_different_regions_are_refused(file_of) -> None:
         compare_scores([good, bad])
 
 
+def saved_by_a_spreadsheet(path: Path, separator: str, encoding: str, *, comma: bool) -> Path:
+    """Write the table again as a spreadsheet program of another language does."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    cells = [[cell.replace(".", ",") if comma and row[:1] != rows[0][:1] else cell for cell in row] for row in rows]
+    other = path.with_name(f"{path.stem}-saved.csv")
+    with other.open("w", encoding=encoding, newline="") as file:
+        csv.writer(file, delimiter=separator).writerows(cells)
+    return other
+
+
+@pytest.mark.parametrize(
+    ("separator", "encoding", "comma"),
+    [
+        (";", "cp1252", True),
+        (";", "utf-8-sig", True),
+        ("\t", "utf-16", True),
+        (";", "utf-8", False),
+        (",", "cp1252", False),
+    ],
+)
+def test_a_table_that_a_spreadsheet_saved_again_says_the_same(file_of, separator, encoding, comma) -> None:
+    """Semicolons and decimal commas, as in German, and the encodings of spreadsheet programs; ids stay as they are."""
+    table = {" Müller 1 ": (0.912345, 1.5), "b": (1.0, 1234.567891), "c": (0.0, 0.0)}
+    path = file_of("scores.csv", table)
+    read = read_score_table(saved_by_a_spreadsheet(path, separator, encoding, comma=comma))
+    assert read.scores == read_score_table(path).scores
+    assert list(read.scores) == list(table)
+
+
+def test_scores_as_parquet_say_the_same(file_of) -> None:
+    """What `evaluate -o scores.parquet` wrote is read, also an undefined and an infinite score."""
+    pytest.importorskip("pyarrow")
+    table = {"a": (0.9, 1.5), "b": (math.nan, math.inf)}
+    as_csv, as_parquet = (file_of(f"scores{ending}", table, "brats2026-gli") for ending in (".csv", ".parquet"))
+    assert str(read_score_table(as_parquet).scores) == str(read_score_table(as_csv).scores)
+
+
+@pytest.mark.parametrize("ending", [".json", ".parquet"])
+def test_equal_scores_in_files_of_two_kinds_are_equal(file_of, ending: str) -> None:
+    """CSV has six decimals and the others have all: neither is the better by them."""
+    table = {"a": (2 / 3, 1 / 3), "b": (1 / 7, 20 / 3)}
+    files = [file_of("scores.csv", table), file_of(f"other{ending}", table)]
+    first, second = (read_score_table(path).scores for path in files)
+    assert first == second
+
+
+def test_points_beside_decimal_commas_are_refused(file_of) -> None:
+    """`1.234` may be a number a little over one, or the thousands of a German spreadsheet."""
+    path = saved_by_a_spreadsheet(file_of("scores.csv", GOOD), ";", "utf-8", comma=True)
+    path.write_text(path.read_text().replace("3,000000", "3.000"))
+    with pytest.raises(InputError, match=r"scores-saved\.csv: line \d+: hd95_\w+ is '3\.000', while other numbers"):
+        read_score_table(path)
+
+
 HEAD = "protocol,case,region,status,dice"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "holds no scores"),
+        ("", "is empty"),
+        (f"{HEAD}\n", "holds no scores"),
         ("a,b\n1,2\n", "lacks protocol, case, region, status"),
         (f"{HEAD}\nbrats2021,a,WT,scored,good\n", r"line 2 \('WT' of 'a'\): dice cannot be 'good'"),
         (f"{HEAD}\nbrats2021,a,WT,scored,-7\n", "dice cannot be '-7'"),
@@ -226,7 +282,7 @@ HEAD = "protocol,case,region,status,dice"
         ("protocol,case,region,status\nbrats2021,a\n", "line 2: has another number of cells than the header"),
         (f"{HEAD}\nbrats2021,a,WT,scored,1,1\n", "line 2: has another number of cells"),
         (f"{HEAD},dice\nbrats2021,a,WT,scored,1,1\n", "two columns called 'dice'"),
-        (f"{HEAD}\nbrats2021,{'a' * 140_000},WT,scored,1\n", "line 2: is not CSV"),
+        (f"{HEAD}\nbrats2021,{'a' * 140_000},WT,scored,1\n", "line 2: field larger than field limit"),
     ],
 )
 def test_other_tables_are_refused(file_of, content: str, message: str) -> None:
@@ -286,7 +342,7 @@ def test_too_few_files_and_no_shared_case_are_refused(file_of) -> None:
         compare_scores([good])
     with pytest.raises(InputError, match="given twice"):
         compare_scores([good, good])
-    with pytest.raises(InputError, match=r"gone\.csv: cannot be read \(No such file"):
+    with pytest.raises(InputError, match=r"gone\.csv: cannot be read: No such file"):
         compare_scores([good, good.with_name("gone.csv")])
     with pytest.raises(InputError, match=r"no case is in all of .*such as a, b and x"):
         compare_scores([good, other])

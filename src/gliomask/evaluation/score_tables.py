@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,15 @@ from gliomask.cases import Problem
 from gliomask.errors import InputError
 from gliomask.evaluation.results import Scores
 from gliomask.evaluation.table_text import cell_text, escape_text
+from gliomask.files.delimited import Line, read_delimited
+from gliomask.files.parquet import read_parquet
 from gliomask.metrics import METRICS, PROTOCOLS, Protocol
 
 _FACTS = ("protocol", "case", "region", "status")
-_ROUNDING = 1e-6  # the tables have six decimals
+_METRICS = frozenset(name for protocol in PROTOCOLS.values() for name in protocol.names)
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(e[+-]?\d+)?\s*", re.IGNORECASE)
+_DECIMALS = 6  # of CSV; other files have more, by which equal scores would be of different rank
+_ROUNDING = 10.0**-_DECIMALS
 _LONGEST_SHOWN = 40  # characters of a wrong value in a message
 
 
@@ -55,7 +59,8 @@ def read_score_tables(paths: Sequence[Path], protocol: str | None = None) -> Com
     """Return the score tables of two or more files, checked to be comparable.
 
     Args:
-        paths: CSV or JSON files written by `gliomask evaluate -o`. A table is named after its file, or after folder and
+        paths: CSV, Parquet or JSON files written by `gliomask evaluate -o`; CSV also as a spreadsheet program saved it
+            again, with other separators and decimal commas. A table is named after its file, or after folder and
             file if files in several folders have the same name.
         protocol: Which protocol to take if the files hold several (`--compare-protocols`).
 
@@ -96,13 +101,8 @@ def read_score_table(path: Path, protocol: str | None = None, *, name: str = "")
     Raises:
         InputError: As for `read_score_tables`, for one file; the row is named if a row is wrong.
     """
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'it is not UTF-8 text'})."
-        ) from error
-    rows = _json_rows(path, text) if path.suffix.lower() == ".json" else _csv_rows(path, text)
+    readers = {".json": _json_rows, ".parquet": _parquet_rows}
+    rows = readers.get(path.suffix.lower(), _csv_rows)(path)
     if not rows:
         raise InputError(f"{path}: holds no scores.")
     held = list(dict.fromkeys(row.facts["protocol"] for row in rows))
@@ -138,10 +138,10 @@ class _Row:
     where: str
     facts: Mapping[str, str]
     cells: Mapping[str, object]
-    """Text from CSV, any value from JSON, by column."""
+    """Text from CSV, any value from JSON and Parquet, by column."""
 
     def scores(self, path: Path, protocol: Protocol) -> Scores:
-        """Return the row's scores; an empty cell (the column of another protocol) is left out.
+        """Return the row's scores with six decimals; an empty cell (the column of another protocol) is left out.
 
         Raises:
             InputError: The region is unknown to the protocol, or a score is not a number or outside its range.
@@ -160,7 +160,7 @@ class _Row:
             number = _number(value)
             if number is None or not _allowed(number, name, protocol):
                 raise InputError(f"{where}: {name} cannot be {_short(value)}. Score the predictions again.")
-            found[name] = number
+            found[name] = round(number, _DECIMALS)
         return found
 
 
@@ -220,27 +220,54 @@ def _common_regions(tables: Sequence[ScoreTable]) -> tuple[str, ...]:
     return next(iter(regions.values()))
 
 
-def _csv_rows(path: Path, text: str) -> list[_Row]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+def _csv_rows(path: Path) -> list[_Row]:
+    table = read_delimited(path, lambda heading: heading in _METRICS or heading in _FACTS, as_written=True)
+    columns = table.header.cells
+    _refuse_repeated(path, columns)
+    scores = [place for place, column in enumerate(columns) if column in _METRICS]
+    for line in table.rows:
+        if len(line.cells) != len(columns):
+            raise InputError(
+                f"{path}: line {line.number}: has another number of cells than the header; the file is cut or damaged."
+            )
+    decimal_comma = table.separator != "," and any(
+        _DECIMAL_COMMA.fullmatch(line.cells[place]) for line in table.rows for place in scores
+    )
+    return [_csv_row(path, columns, line, decimal_comma=decimal_comma) for line in table.rows]
+
+
+def _csv_row(path: Path, columns: Sequence[str], line: Line, *, decimal_comma: bool) -> _Row:
+    """Return a row; in a file with decimal commas a point is refused, as it may separate thousands there."""
+    cells = dict(zip(columns, line.cells, strict=True))
+    where = f"line {line.number}"
+    for name in _METRICS.intersection(cells) if decimal_comma else ():
+        if "." in cells[name]:
+            raise InputError(
+                f"{path}: {where}: {name} is {_short(cells[name])}, while other numbers of the file have a decimal "
+                "comma. Score the predictions again, or export the table in one way."
+            )
+        cells[name] = cells[name].replace(",", ".")
+    return _row(path, where, {name: cell_text(cells.get(name, "")) for name in _FACTS}, cells)
+
+
+def _parquet_rows(path: Path) -> list[_Row]:
+    columns, rows = read_parquet(path)
+    _refuse_repeated(path, columns)
+    return [_typed_row(path, f"row {number}", cells, cells) for number, cells in enumerate(rows, start=1)]
+
+
+def _refuse_repeated(path: Path, columns: Sequence[str]) -> None:
+    if repeated := [name for name in dict.fromkeys(columns) if columns.count(name) > 1]:
+        raise InputError(f"{path}: has two columns called {_short(repeated[0])}. Score the predictions again.")
+
+
+def _json_rows(path: Path) -> list[_Row]:
     try:
-        columns = list(reader.fieldnames or ())
-        if repeated := [name for name in dict.fromkeys(columns) if columns.count(name) > 1]:
-            raise InputError(f"{path}: has two columns called {_short(repeated[0])}. Score the predictions again.")
-        return [_csv_row(path, f"line {reader.line_num}", cells) for cells in reader]
-    except csv.Error as error:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: line {reader.reader.line_num}: is not CSV ({error}). Score the predictions again."
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}."
         ) from error
-
-
-def _csv_row(path: Path, where: str, cells: Mapping[str, str | None]) -> _Row:
-    if None in cells or None in cells.values():
-        raise InputError(f"{path}: {where}: has another number of cells than the header; the file is cut or damaged.")
-    facts = {name: cell_text(cells.get(name) or "") for name in _FACTS}
-    return _row(path, where, facts, cells)
-
-
-def _json_rows(path: Path, text: str) -> list[_Row]:
     try:
         content = json.loads(text)
         return list(_rows_of(path, content))
@@ -254,10 +281,20 @@ def _rows_of(path: Path, content: Mapping[str, object]) -> Iterator[_Row]:
     for evaluation in _list(content.get("evaluations", [content])):
         protocol = evaluation["protocol"]["name"]
         for number, cells in enumerate(_list(evaluation["cases"]), start=1):
-            facts = {"protocol": protocol, **{name: cells.get(name) for name in _FACTS[1:]}}
-            if strange := [name for name, value in facts.items() if value and not isinstance(value, str)]:
-                raise InputError(f"{path}: row {number}: {', '.join(strange)} must be text.")
-            yield _row(path, f"row {number}", {name: value or "" for name, value in facts.items()}, cells)
+            yield _typed_row(path, f"row {number}", {**cells, "protocol": protocol}, cells)
+
+
+def _typed_row(path: Path, where: str, facts: Mapping[str, object], cells: Mapping[str, object]) -> _Row:
+    """Return a row of a file whose values have types.
+
+    Raises:
+        InputError: A fact is missing or not text.
+    """
+    values = {name: facts.get(name) or "" for name in _FACTS}
+    texts = {name: value for name, value in values.items() if isinstance(value, str)}
+    if strange := [name for name in values if name not in texts]:
+        raise InputError(f"{path}: {where}: {', '.join(strange)} must be text.")
+    return _row(path, where, texts, cells)
 
 
 def _row(path: Path, where: str, facts: Mapping[str, str], cells: Mapping[str, object]) -> _Row:

@@ -47,7 +47,7 @@ class Line:
     number: int
     """The line of the file that the row begins on, from 1."""
     cells: tuple[str, ...]
-    """Without spaces around them."""
+    """Without spaces around them, unless they were to be kept as written."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class DelimitedText:
         return f"{self.encoding}, cells separated by {SEPARATORS.get(self.separator, repr(self.separator))}"
 
 
-def read_delimited(path: Path, is_heading: Callable[[str], bool]) -> DelimitedText:
+def read_delimited(path: Path, is_heading: Callable[[str], bool], *, as_written: bool = False) -> DelimitedText:
     """Return the header and the rows of a table in CSV, TSV or the like.
 
     Lines may end in any way; blank lines and rows of empty cells are left out. A first line `sep=;`, as Excel writes
@@ -78,6 +78,7 @@ def read_delimited(path: Path, is_heading: Callable[[str], bool]) -> DelimitedTe
     Args:
         path: The file.
         is_heading: Tells whether the reader knows a heading. The separator by which most are known is taken.
+        as_written: Keep spaces around the cells.
 
     Raises:
         InputError: The file cannot be read or is none of text, it is empty, its separator or its encoding could be
@@ -94,10 +95,10 @@ def read_delimited(path: Path, is_heading: Callable[[str], bool]) -> DelimitedTe
     text, encoding = _decode(path, content)
     given = _EXCEL_SEPARATOR.fullmatch(text.partition("\n")[0])
     separator = given.group(1) if given else _find_separator(path, text, is_heading)
-    lines = _lines(path, text, separator)
+    lines = _lines(path, text, separator, as_written=as_written)
     if given:
         next(lines)
-    found = [line for line in lines if any(line.cells)]
+    found = [line for line in lines if any(map(_stripped, line.cells))]
     if not found:
         raise InputError(f"{path}: is empty. Copy or download it again.")
     doubt = _first_special(found) if encoding == "Windows-1252" else ""
@@ -152,12 +153,13 @@ def _first_cells(text: str, separator: str) -> list[str]:
     return []
 
 
-def _lines(path: Path, text: str, separator: str) -> Iterator[Line]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+def _lines(path: Path, text: str, separator: str, *, as_written: bool) -> Iterator[Line]:
+    content = io.StringIO(text, newline="")
+    reader = csv.reader(content, delimiter=separator, skipinitialspace=not as_written, strict=True)
     number = 1
     try:
         for cells in reader:
-            yield Line(number, tuple(map(_stripped, cells)))
+            yield Line(number, tuple(cells if as_written else map(_stripped, cells)))
             number = reader.line_num + 1
     except csv.Error as error:
         what = str(error)
