@@ -83,6 +83,24 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half_written(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("writes", [lambda path: write_bytes(path, b"new"), lambda path: _hold(path.parent, path.name)])
+def test_a_disk_that_is_full_before_a_write_begins_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: Callable[[Path], None]
+) -> None:
+    """An empty file can be made on a full disk, as that of a lock, but nothing can be written into it."""
+    monkeypatch.setattr(Path, "write_text", no_space)
+    with pytest.raises(InputError, match="No space left"):
+        writes(tmp_path / "mask.nii")
+    monkeypatch.undo()
+    assert not list(tmp_path.iterdir())
+    writes(tmp_path / "mask.nii")  # no lock is held any more
+
+
+def _hold(folder: Path, name: str) -> None:
+    with claimed(folder, name):
+        pass
+
+
 def test_a_full_disk_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     """Half of a first file is no file."""
 

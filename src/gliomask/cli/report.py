@@ -46,7 +46,7 @@ Also write the surface of each region, for a 3-D program or printer:
 """
 
 _File = Path | None
-_SCORES = (".csv", ".json")
+_SCORES = (".csv", ".parquet", ".json")
 INDEX = "index.html"
 """The page that lists the reports of several cases."""
 
@@ -116,7 +116,7 @@ def report(
     else:
         raise InputError(
             f"{', '.join(map(str, inputs))}: neither a prediction (CASE OUT, or --flair ... OUT), nor a run folder, "
-            "nor score tables (.csv, .json). See gliomask report -h."
+            "nor score tables (.csv, .parquet, .json). See gliomask report -h."
         )
 
 

@@ -185,4 +185,7 @@ def read_failed(path: Path) -> list[tuple[str, str, str]]:
 
 def _unwritten(error: Exception) -> str:
     text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-    return f"was not written: {text} Another program may have it open; `gliomask table` writes it again later."
+    # What Windows says of a file that another program has open; of a full disk it would mislead.
+    refused = isinstance(error, PermissionError) or isinstance(error.__cause__, PermissionError)
+    why = " Another program may have it open;" if refused else ""
+    return f"was not written: {text.rstrip('.')}.{why} `gliomask table` writes it again later."

@@ -96,7 +96,8 @@ def one_writer(folder: Path, name: str = "", *, wait_seconds: float = 0.0) -> It
             f"{folder / name}: {_describe(holder)} is writing it. Wait until that has ended, or choose another place."
         ) from None
     except OSError as error:
-        lock.release()
+        if lock.is_locked:
+            _give_back(lock, holder)
         raise InputError(
             f"cannot write {folder / name}: {error.strerror or error}. Nothing was left half-written; "
             "choose another place with -o, or free some space."
@@ -104,12 +105,17 @@ def one_writer(folder: Path, name: str = "", *, wait_seconds: float = 0.0) -> It
     try:
         yield
     finally:
-        with suppress(OSError):
-            holder.unlink(missing_ok=True)
-            # Removed while the lock is held: a process that has opened it notices that it was removed, and tries again.
-            # Windows does not remove an open file; there it remains, empty.
-            Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+        _give_back(lock, holder)
+
+
+def _give_back(lock: FileLock, holder: Path) -> None:
+    """Remove the two files of a lock and release it."""
+    with suppress(OSError):
+        holder.unlink(missing_ok=True)
+        # Removed while the lock is held: a process that has opened it notices that it was removed, and tries again.
+        # Windows does not remove an open file; there it remains, empty.
+        Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
 
 
 @contextmanager
