@@ -111,6 +111,16 @@ def test_a_list_is_scored_like_its_folder(gliomask: Run, folder_of: Callable[...
     assert (status, "images.csv: names no mask that can be used. A list of cases needs a" in said) == (2, True)
 
 
+def test_remarks_on_many_rows_are_counted(gliomask: Run, folder_of: Callable[..., Path], tmp_path: Path) -> None:
+    """Of a remark on each of many rows, the first are printed, and with `-v` all."""
+    rows = [f"a{number},{folder_of(1)}/BraTS2021_00001" for number in range(30)]
+    (tmp_path / "list.csv").write_text("\n".join(["id,folder", *rows]))
+    status, said = gliomask("check", tmp_path / "list.csv")
+    assert (status, said.count("has the same files")) == (0, 20), said
+    assert f"and 9 more remarks; gliomask check {tmp_path / 'list.csv'} -v lists them" in said
+    assert gliomask("check", tmp_path / "list.csv", "-v")[1].count("has the same files") == 29
+
+
 def test_what_fails_of_a_list_is_counted_by_row_and_names_no_folder(
     gliomask: Run, model_file: Path, tmp_path: Path
 ) -> None:

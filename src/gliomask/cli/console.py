@@ -119,6 +119,8 @@ def _encodable(text: str, target: TextIO) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
+_MOST_NOTES = 20  # of a list with thousands of rows, each may have a remark
+
 _verbosity = 0
 
 
@@ -205,10 +207,17 @@ def with_masks(cases: Sequence[Case], folder: Path) -> list[Case]:
 
 
 def show_notes(found: Survey) -> None:
-    """Print what a survey decided, and what it passed over (see `show_passed_over`)."""
-    for each in found.notes:
+    """Print what a survey decided, of many remarks the first, and what it passed over (see `show_passed_over`).
+
+    With `-v`, all of both are printed.
+    """
+    lists_all = f"gliomask check {found.folder} -v"
+    shown = found.notes if verbose() else found.notes[:_MOST_NOTES]
+    for each in shown:
         note(str(each))
-    show_passed_over(found.passed_over, f"gliomask check {found.folder} -v")
+    if left := len(found.notes) - len(shown):
+        note(f"and {counted(left, 'more remark')}; {lists_all} lists them")
+    show_passed_over(found.passed_over, lists_all)
 
 
 def show_passed_over(passed_over: Sequence[Problem], command: str) -> None:
