@@ -171,11 +171,16 @@ def test_what_is_no_finished_case_is_no_row(tmp_path: Path) -> None:
     finish(tmp_path, "NO_MASK")
     (tmp_path / "NO_MASK.nii.gz").unlink()
     (tmp_path / "NO_JSON.nii.gz").touch()
+    (tmp_path / "GOOD_probabilities.nii.gz").touch()
     for name, content in (("CUT", '{"case": "CU'), ("LIST", "[]"), ("SCORES", '{"cases": []}'), ("ODD", '{"case": 1}')):
         (tmp_path / f"{name}.json").write_text(content)
         (tmp_path / f"{name}.nii.gz").touch()
-    FolderTable(tmp_path).write()
+    table = FolderTable(tmp_path)
+    table.write()
     assert [row["case"] for row in rows_of(tmp_path / VOLUMES)] == ["GOOD"]
+    names = ("CUT", "LIST", "NO_JSON", "ODD", "SCORES")
+    told = [*(f"{name}.nii.gz: has no row, as {name}.json is missing or" for name in names), "NO_MASK.json: has no row"]
+    assert [str(each)[: len(start)] for each, start in zip(table.left_out(), told, strict=True)] == told
     assert read_row({"case": "X", "model": 1, "volumes_ml": [], "versions": None}) is not None
 
 
@@ -333,6 +338,11 @@ def test_the_command_makes_the_table_that_predict_made(
         assert int(row["WT_lesions"]) == told["lesions"]["WT"]
         assert set(row["sequences"].split()) == {name for name, there in told["sequences"].items() if there}
     assert 'id="cases-data"' in (out / INDEX).read_text("utf-8")
+    (out / f"{row['case']}.json").rename(out / "gone.json")
+    status, said = gliomask("table", out)
+    assert (status, f"warning: {row['case']}.nii.gz: has no row" in said) == (0, True), said
+    assert "warning: gone.json: has no row, as the mask beside it is gone" in said
+    (out / "gone.json").rename(out / f"{row['case']}.json")
     assert gliomask("evaluate", out, tmp_path / "data")[0] == 0
     status, said = gliomask("table", tmp_path / "data")
     assert (status, "holds no mask that predict wrote" in said) == (2, True)

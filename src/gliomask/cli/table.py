@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gliomask.cli.console import counted, end_batch, out, progress
+from gliomask.cli.console import counted, end_batch, out, progress, verbose, warn
 from gliomask.errors import InputError
 
 EXAMPLES = """
@@ -22,6 +22,7 @@ Only the tables, which takes a few seconds for 6,000 cases:
 `gliomask table masks --no-page`
 """
 
+_SHOWN = 5  # files without a row
 _INSTEAD = "Name the folder that predict wrote to."
 
 
@@ -34,7 +35,8 @@ def table(
     """Write the table of all cases in a folder of predictions, and a page to look through them.
 
     volumes.csv and volumes.parquet have a row for each mask: volumes, lesions, warnings, measures of quality, model.
-    failed.csv lists the cases that could not be predicted. The rows are made of the JSON files beside the masks.
+    failed.csv lists the cases that could not be predicted. The rows are made of the JSON files beside the masks; masks
+    without one, and JSON files without a mask, are named.
     """
     from gliomask.cases import refuse_list
     from gliomask.cohort import FAILED, PARQUET, VOLUMES, FolderTable
@@ -42,7 +44,7 @@ def table(
 
     refuse_list(output, _INSTEAD)
     if not output.is_dir():
-        raise InputError(f"{output}: no such folder. {_INSTEAD}")
+        raise InputError(f"{output}: {'is a file' if output.exists() else 'no such folder'}. {_INSTEAD}")
     found = FolderTable(output)
     written = found.write()
     if not written.rows and not written.failed:
@@ -51,6 +53,11 @@ def table(
     out.print(f"{counted(written.rows, 'case')}: {', '.join(str(output / name) for name in names)}")
     if written.failed:
         out.print(f"{written.failed} failed: {output / FAILED}")
+    left_out = found.left_out()
+    for each in left_out if verbose() else left_out[:_SHOWN]:
+        warn(str(each))
+    if len(left_out) > _SHOWN and not verbose():
+        warn(f"and {len(left_out) - _SHOWN} more files without a row; -v lists them")
     if page and written.rows:
         with progress("reading masks", written.rows) as bar:
             index = write_cohort_page(found, lambda: bar.advance(bar.tasks[0].id))

@@ -26,6 +26,7 @@ FAILED = "failed.csv"
 
 _FAILED_COLUMNS = ("case", "reason", "older_mask_sha256")
 _PARQUET_NAME = "volumes of "
+_BESIDE = ("_probabilities", "_edited")  # files of a case beside its mask, which have no row of their own
 _EVERY_SECONDS = 5.0
 _SHARE = 50
 """A table that grows is written again after this many times the time that writing it took, if that is longer."""
@@ -93,6 +94,24 @@ class FolderTable:
                         if row is not None:
                             self.rows[stem] = row
                         self._seen[stem] = key
+
+    def left_out(self) -> tuple[Problem, ...]:
+        """Return the masks that have no row, and the JSON files of cases whose mask is gone, by name."""
+        names = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
+        masks = {name: name.removesuffix(end) for end in NIFTI_ENDINGS for name in names if name.endswith(end)}
+        jsons = {name for name in names if name.endswith(".json") and name[:-5] not in masks.values()}
+        return (
+            *(
+                Problem(name, f"has no row, as {stem}.json is missing or is not one that predict wrote")
+                for name, stem in sorted(masks.items())
+                if not {stem, *(stem.removesuffix(ending) for ending in _BESIDE)} & self.rows.keys()
+            ),
+            *(
+                Problem(name, "has no row, as the mask beside it is gone")
+                for name in sorted(jsons)
+                if read_row(read_facts(self.folder / name) or {}) is not None
+            ),
+        )
 
     def is_nothing(self) -> bool:
         """Return whether the folder holds no finished case and no table, or does not exist."""
