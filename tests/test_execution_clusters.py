@@ -33,7 +33,8 @@ def test_a_settings_file_becomes_a_job_of_each_queueing_system(
 ) -> None:
     """The script of a job asks for what the file says, and its workers take as many cases at a time as is said here."""
     core = pytest.importorskip("dask_jobqueue.core")
-    from gliomask.execution.clusters import _queue, _read_settings
+    from gliomask.execution.clusters import Jobs, _queue
+    from gliomask.execution.queue_settings import read_settings
     from gliomask.execution.worker import Share
 
     asked: list[object] = []
@@ -46,7 +47,7 @@ def test_a_settings_file_becomes_a_job_of_each_queueing_system(
     )
     where = Where(workers=3, cluster=str(settings))
     with ExitStack() as stack:
-        cluster, sharing = _queue(_read_settings(str(settings)), where, Share(alone=True), stack, [])
+        cluster, sharing = _queue(read_settings(str(settings)), where, Share(alone=True), stack, Jobs())
         stack.enter_context(cluster)
         script = cluster.job_script()
     assert all(text in script for text in DIRECTIVES[queue]), script
@@ -60,14 +61,15 @@ def test_gpus_are_asked_of_slurm_and_shared_by_the_processes_of_a_job(
 ) -> None:
     """Other queueing systems, and clusters that run already, are asked for GPUs where they are set up."""
     core = pytest.importorskip("dask_jobqueue.core")
-    from gliomask.execution.clusters import _queue, _read_settings
+    from gliomask.execution.clusters import Jobs, _queue
+    from gliomask.execution.queue_settings import read_settings
     from gliomask.execution.worker import Share
 
     monkeypatch.setattr(core.JobQueueCluster, "adapt", lambda *_, **__: None)
     settings = tmp_path / "slurm.yaml"
     settings.write_text("jobqueue: {slurm: {cores: 4, processes: 2, memory: 8GB, interface: lo}}\n")
     with ExitStack() as stack:
-        cluster, sharing = _queue(_read_settings(str(settings)), Where(2, str(settings), 1), Share(), stack, [])
+        cluster, sharing = _queue(read_settings(str(settings)), Where(2, str(settings), 1), Share(), stack, Jobs())
         stack.enter_context(cluster)
         assert "--gres=gpu:2" in cluster.job_script()
     assert (sharing.gpus, sharing.together) == (1, 2)
@@ -156,8 +158,8 @@ def test_a_cluster_without_workers_is_told_once_each_time(
     client = SimpleNamespace(scheduler_info=lambda n_workers: {"workers": workers})
     clock = [0.0]
     monkeypatch.setattr(clusters, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    refusals: list[str] = []
-    opened = clusters.Opened(client, Where(cluster="tcp://host:8786"), refusals)  # type: ignore[arg-type]
+    jobs = clusters.Jobs(wanted=2)
+    opened = clusters.Opened(client, Where(cluster="tcp://host:8786"), jobs)  # type: ignore[arg-type]
     counts = []
     for clock[0], threads in [(10, 0), (29, 0), (31, 0), (90, 0), (91, 2), (100, 0), (130, 0), (140, 0)]:
         workers.clear()
@@ -169,7 +171,12 @@ def test_a_cluster_without_workers_is_told_once_each_time(
     texts = [record.getMessage() for record in caplog.records]
     assert "no worker yet" in texts[0]
     assert "no worker any more" in texts[1]
-    refusals.append("sbatch: error: no account")
+    for _ in range(2):
+        jobs.refusals[:] = ["sbatch: error: no account"]
+        assert opened.slots() == 0
+    assert "refused a job, and the others go on: sbatch: error: no account" in caplog.records[2].getMessage()
+    assert len(caplog.records) == 3
+    jobs.refusals.append("sbatch: error: no account")
     workers["a"] = {"nthreads": 1}
     assert opened.slots() == 1
     workers.clear()

@@ -9,16 +9,16 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from difflib import get_close_matches
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gliomask.errors import InputError, describe
 from gliomask.execution.cores import usable_cores
 from gliomask.execution.outcome import ClusterLostError
+from gliomask.execution.queue_settings import JOBQUEUE, check_names, check_settings, read_settings
 from gliomask.execution.where import Where
 from gliomask.extras import missing_extra
 
@@ -29,15 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_JOBQUEUE = {
-    "slurm": "SLURMCluster",
-    "pbs": "PBSCluster",
-    "sge": "SGECluster",
-    "lsf": "LSFCluster",
-    "oar": "OARCluster",
-    "htcondor": "HTCondorCluster",
-    "moab": "MoabCluster",
-}
 # How often a worker may be lost with a case before the case is put off; a scheduler that runs already has its own rule.
 _ALLOWED_FAILURES = 1
 _CONNECT_SECONDS = 20
@@ -47,36 +38,48 @@ _LEAST_MEMORY = 500_000_000
 _LOUD = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio", "dask_jobqueue")
 _PATIENCE_SECONDS = 30
 """How long a cluster may have no worker before it is said."""
-# What a setting is called elsewhere, such as in the options of sbatch, and here.
-_CALLED = {"partition": "queue", "time": "walltime", "cpus": "cores", "cpus-per-task": "cores", "mem": "memory"}
+
+
+@dataclass
+class Jobs:
+    """The jobs of a queueing system that are the workers."""
+
+    wanted: int = 0
+    refusals: list[str] = field(default_factory=list)
+    """What the queueing system said of each job that it refused; grows while the cluster is there."""
 
 
 class Opened:
     """The client of a cluster, and what is known of its workers."""
 
-    def __init__(self, client: Client, where: Where, refusals: list[str]) -> None:
+    def __init__(self, client: Client, where: Where, jobs: Jobs) -> None:
         self.client = client
         self._where = where
-        self._refusals = refusals
+        self._jobs = jobs
+        self._told_refusals = 0
         self._had_workers = False
         self._alone_since: float | None = time.monotonic()
 
     def slots(self) -> int:
         """Return how many items all workers together work on at a time, at most; 0 where there is no worker now.
 
-        Without workers for half a minute, this is said, once each time.
+        Without workers for half a minute, this is said, once each time, and so is a job that is refused.
 
         Raises:
-            InputError: There is no worker, and the queueing system refused the jobs.
+            InputError: There is no worker, and the queueing system refused all jobs.
             ClusterLostError: The same, but there were workers before, so some items may be done.
         """
+        for words in self._jobs.refusals[self._told_refusals : self._jobs.wanted - 1]:
+            log.warning("%s: the queueing system refused a job, and the others go on: %s.", _named(self._where), words)
+            self._told_refusals += 1
         found = sum(worker["nthreads"] for worker in self.client.scheduler_info(n_workers=-1)["workers"].values())
         if found:
             self._had_workers = True
             self._alone_since = time.monotonic()
             return int(found)
-        if self._refusals:
-            text = f"{_named(self._where)}: the queueing system refused a job: {self._refusals[-1]}."
+        refusals = self._jobs.refusals
+        if refusals and len(refusals) >= self._jobs.wanted:
+            text = f"{_named(self._where)}: the queueing system refused a job: {refusals[-1]}."
             if self._had_workers:
                 raise ClusterLostError(
                     f"{text} No other worker is left. What is written is complete and kept; run the same command again "
@@ -125,7 +128,7 @@ def opened_client(where: Where) -> Iterator[Opened]:
         for name in _LOUD:
             stack.enter_context(_quiet(name))
         share = Share(where.threads, alone=where.alone)
-        refusals: list[str] = []
+        jobs = Jobs()
         try:
             if where.is_address:
                 cluster, sharing = where.cluster, Sharing(share, None, own=False)
@@ -133,7 +136,7 @@ def opened_client(where: Where) -> Iterator[Opened]:
                 cluster, sharing = _own_processes(where, share)
                 stack.enter_context(cluster)
             else:
-                cluster, sharing = _queue(_read_settings(where.cluster), where, share, stack, refusals)
+                cluster, sharing = _queue(read_settings(where.cluster), where, share, stack, jobs)
                 stack.callback(_close, cluster)
             client = stack.enter_context(Client(cluster, timeout=_CONNECT_SECONDS, set_as_default=False))
             client.register_plugin(sharing)
@@ -148,7 +151,7 @@ def opened_client(where: Where) -> Iterator[Opened]:
             ) from error
         except (ValueError, TypeError, RuntimeError) as error:
             raise InputError(f"{_named(where)}: {str(error).rstrip('.')}.") from error
-        yield Opened(client, where, refusals)
+        yield Opened(client, where, jobs)
 
 
 def _named(where: Where) -> str:
@@ -189,16 +192,16 @@ def _own_processes(where: Where, share: Share) -> tuple[Any, Sharing]:
 
 
 def _queue(
-    settings: Mapping[str, Any], where: Where, share: Share, stack: ExitStack, refusals: list[str]
+    settings: Mapping[str, Any], where: Where, share: Share, stack: ExitStack, jobs: Jobs
 ) -> tuple[Any, Sharing]:
     """Return the cluster of a settings file, whose workers are jobs of the queueing system, and what they are told.
 
     Args:
-        settings: See `_read_settings`.
+        settings: See `read_settings`.
         where: The number of workers, and their GPUs.
         share: What each worker is given.
         stack: Ends what must last as long as the cluster.
-        refusals: Grows while the cluster is there: what the queueing system says of each job that it refuses.
+        jobs: What becomes of its jobs is noted there.
     """
     import dask
     from distributed.deploy.utils import nprocesses_nthreads
@@ -216,13 +219,12 @@ def _queue(
         cluster = kind(**{"n_workers": number, **settings["kubernetes"]})
         return cluster, Sharing(share, None, own=False)
     [queue] = settings["jobqueue"]
-    kind = _class("dask_jobqueue", _JOBQUEUE[queue], "dask-jobqueue", str(where.cluster))  # it adds its own defaults
-    known = [_spelled(name) for name in dask.config.get(f"jobqueue.{queue}")]
-    _check_names(f"{where.cluster}: jobqueue.{queue}", settings["jobqueue"][queue], known)
+    kind = _class("dask_jobqueue", JOBQUEUE[queue], "dask-jobqueue", str(where.cluster))  # it adds its own defaults
+    check_names(f"{where.cluster}: jobqueue.{queue}", settings["jobqueue"][queue], dask.config.get(f"jobqueue.{queue}"))
     merged = dask.config.merge(dask.config.get("jobqueue"), settings["jobqueue"])
     stack.enter_context(dask.config.set(jobqueue=merged))  # until the end, as each job reads them
     given = partial(dask.config.get, default=None)
-    _check_settings(f"{where.cluster}: jobqueue.{queue}", merged[queue])
+    check_settings(f"{where.cluster}: jobqueue.{queue}", merged[queue])
     cores = int(given(f"jobqueue.{queue}.cores"))
     processes = int(given(f"jobqueue.{queue}.processes") or nprocesses_nthreads(cores)[0])
     threads = max(1, cores // processes)
@@ -234,7 +236,8 @@ def _queue(
     if where.gpus_per_worker:
         directives = given("jobqueue.slurm.job-extra-directives") or []
         options["job_extra_directives"] = [*directives, f"--gres=gpu:{where.gpus_per_worker * processes}"]
-    cluster = kind(**options, job_cls=_noting(kind.job_cls, refusals))
+    jobs.wanted = -(-number // processes)
+    cluster = kind(**options, job_cls=_noting(kind.job_cls, jobs.refusals))
     cluster.adapt(minimum=number, maximum=number)  # a job that ends is replaced
     return cluster, Sharing(share, threads, own=False, gpus=where.gpus_per_worker, together=processes)
 
@@ -257,55 +260,6 @@ def _noting(job: Any, refusals: list[str]) -> Any:
     return NotedJob
 
 
-def _spelled(name: str) -> str:
-    return name.replace("_", "-")  # Dask reads both
-
-
-def _check_names(where: str, settings: Mapping[str, Any], known: list[str]) -> None:
-    """Refuse settings that dask-jobqueue does not have; it would ignore them.
-
-    Raises:
-        InputError: As said, with the setting that was probably meant.
-    """
-    for name in settings:
-        if _spelled(str(name)) in known:
-            continue
-        close = get_close_matches(_CALLED.get(_spelled(str(name)), str(name)), known, n=1)
-        hint = f"; do you mean {close[0]}?" if close else "."
-        raise InputError(
-            f"{where}: {name} is not a setting of dask-jobqueue{hint} There are {', '.join(sorted(known))}."
-        )
-
-
-def _check_settings(where: str, settings: Mapping[str, Any]) -> None:
-    """Refuse settings with which no job can work, naming the field; Dask says of most of them nothing that helps.
-
-    Args:
-        where: The file and the section, for messages.
-        settings: The section, with the site's and Dask's own values where the file has none.
-
-    Raises:
-        InputError: As said.
-    """
-    for field in ("cores", "processes"):
-        value = settings.get(field)
-        if (value is not None or field == "cores") and (type(value) is not int or value < 1):
-            given = "is missing" if value is None else f"is {value!r}"
-            raise InputError(f"{where}: {field} {given}; give a whole number of 1 or more, such as {field}: 4.")
-    if settings.get("memory") is None:
-        raise InputError(f"{where}: memory is missing; give that of a job, such as memory: 8GB.")
-    if (settings.get("processes") or 1) > settings["cores"]:
-        raise InputError(
-            f"{where}: {settings['processes']} processes share {settings['cores']} cores; ask for more cores."
-        )
-    if isinstance(settings.get("walltime"), int):  # YAML reads 10:00:00 as a number to the base of 60
-        raise InputError(f"{where}: walltime is a number; write the time in quotes, such as walltime: '04:00:00'.")
-    for field in ("job-extra-directives", "worker-extra-args", "job-script-prologue"):
-        value = settings.get(field)
-        if value is not None and not isinstance(value, list):
-            raise InputError(f"{where}: {field} is {value!r}; give a list, each entry on a line that begins with '- '.")
-
-
 def _class(module: str, name: str, package: str, path: str) -> Any:
     if find_spec(module.partition(".")[0]) is None:
         if package == "dask-jobqueue":
@@ -324,35 +278,6 @@ def _close(cluster: Any) -> None:
     """Close the cluster of a queueing system, which cancels its jobs."""
     with suppress(AssertionError):  # Dask's, where a job could not be submitted; it would hide what ended the work
         cluster.close()
-
-
-def _read_settings(path: str) -> dict[str, Any]:
-    """Return a settings file in the form that dask-jobqueue documents: `jobqueue: {slurm: {cores: 4, ...}}`.
-
-    Raises:
-        InputError: It is not YAML, or does not name exactly one queueing system.
-    """
-    import yaml
-
-    known = f"jobqueue: with one of {', '.join(_JOBQUEUE)}; or kubernetes:"
-    try:
-        found = yaml.safe_load(Path(path).read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}.") from error
-    if isinstance(found, dict) and isinstance(found.get("kubernetes"), dict):
-        return dict(found)
-    queues = found.get("jobqueue") if isinstance(found, dict) else None
-    if isinstance(queues, dict) and (others := [str(name) for name in found if name != "jobqueue"]):
-        raise InputError(
-            f"{path}: {', '.join(others)}: only jobqueue: is read from this file. The rest belongs into Dask's own "
-            "configuration, such as ~/.config/dask/distributed.yaml."
-        )
-    if not isinstance(queues, dict) or len(queues) != 1 or not set(queues) <= set(_JOBQUEUE):
-        raise InputError(f"{path}: expected dask-jobqueue's settings ({known}).")
-    [queue] = queues
-    if not isinstance(queues[queue], dict):
-        raise InputError(f"{path}: jobqueue.{queue}: expected settings such as cores and memory.")
-    return dict(found)
 
 
 @contextmanager
