@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ import pytest
 
 from gliomask.errors import InputError
 from gliomask.execution import ClusterLostError, Where, map_cases
+from gliomask.execution.threads import started_whole
 
 pytest.importorskip("distributed")
 
@@ -261,6 +264,30 @@ def test_a_case_that_needs_more_memory_than_a_worker_has_fails_and_says_so(
     assert found == {item: item for item in (1, 2, 3, 4)}
     # Twice among the others, as a lost worker may have another reason, and twice alone.
     assert (tmp_path / "notes").read_text().split().count("0") == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a thread cannot send a signal to another one there")
+@pytest.mark.parametrize("fails", [False, True])
+def test_ctrl_c_waits_until_a_cluster_is_started(*, fails: bool) -> None:
+    """It is closed then; half started, it would be closed with a traceback at the end of the program."""
+    said = []
+
+    def start() -> str:
+        time.sleep(0.1)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(0.1)
+        said.append("started")
+        if fails:
+            raise RuntimeError
+        return "cluster"
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # dask_jobqueue, once imported, has its own
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            started_whole(start, said.append)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert said == ["started", "cluster"][: 1 if fails else 2]
 
 
 def test_a_worker_that_ends_while_it_is_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

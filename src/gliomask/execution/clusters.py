@@ -19,6 +19,7 @@ from gliomask.errors import InputError, describe
 from gliomask.execution.cores import usable_cores
 from gliomask.execution.outcome import ClusterLostError
 from gliomask.execution.queue_settings import JOBQUEUE, check_names, check_settings, read_settings
+from gliomask.execution.threads import started_whole
 from gliomask.execution.where import Where
 from gliomask.extras import missing_extra
 
@@ -173,15 +174,18 @@ def _own_processes(where: Where, share: Share) -> tuple[Any, Sharing]:
     if where.gpus_per_worker:
         # Refuses too few GPUs before anything is started.
         own_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), number - 1, where.gpus_per_worker)
+    start = partial(
+        LocalCluster,
+        n_workers=number,
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=MEMORY_LIMIT // number,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
+    )
     try:
-        cluster = LocalCluster(
-            n_workers=number,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=MEMORY_LIMIT // number,
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-        )
+        # Dask cannot close a cluster that is half started, and would print a traceback when the program ends.
+        cluster = started_whole(start, lambda begun: begun.close())
     except RuntimeError as error:
         raise InputError(
             f"--workers {number}: a process of a worker ended while it was being started. Too little memory? Run the "

@@ -34,6 +34,25 @@ def stop_if_asked() -> None:
         raise Stopped
 
 
+def started_whole(start: Callable[[], Value], close: Callable[[Value], object]) -> Value:
+    """Return what a function starts; at Ctrl-C it is started to its end and closed, and then Ctrl-C goes on.
+
+    A signal interrupts the main thread, therefore another one starts it.
+    """
+    begun: list[Value] = []
+    pool = ThreadPoolExecutor(1)
+    try:
+        pool.submit(lambda: begun.append(start())).result()
+    except KeyboardInterrupt:
+        pool.shutdown()
+        for each in begun:
+            close(each)
+        raise
+    finally:
+        pool.shutdown()
+    return begun[0]
+
+
 def in_threads(
     work: Callable[[Item], Value],
     items: Iterable[Item],
