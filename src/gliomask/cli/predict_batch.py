@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _OTHER_FILES = frozenset(
     {".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".mnc", ".img", ".hdr", ".gz", ".dcm", ".npy", ".npz", ".png"}
     | {".h5", ".tif", ".tiff", ".json", ".zip", ".stl", ".safetensors", ".onnx"}
+    | {".csv", ".tsv", ".txt", ".parquet", ".xlsx", ".html", ".pdf"}
 )
 
 
