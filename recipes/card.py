@@ -69,7 +69,10 @@ def values(model: Path, rows: Rows, cleaned: Rows) -> dict[str, str]:
 
 def gains(report: dict[str, Any], rows: Rows, cleaned: Rows) -> dict[str, str]:
     """Return the gain by post-processing, that of rules fitted again, and the calibration of each region."""
-    lines = ["| region | temperature | calibration error | fitted temperature | error with it |", "|---|---|---|---|---|"]
+    lines = [
+        "| region | temperature | calibration error | fitted temperature | error with it |",
+        "|---|---|---|---|---|",
+    ]
     for region, found in report["calibration"].items():
         before, after = found["error_before"], found["error_after"]
         lines.append(f"| {region} | {found['present']:.3f} | {before:.4f} | {found['fitted']:.3f} | {after:.4f} |")
