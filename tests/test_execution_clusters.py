@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +15,6 @@ import pytest
 
 from gliomask.errors import InputError
 from gliomask.execution import ClusterLostError, Where, map_cases
-from gliomask.execution.threads import started_whole
 
 pytest.importorskip("distributed")
 
@@ -270,24 +267,25 @@ def test_a_case_that_needs_more_memory_than_a_worker_has_fails_and_says_so(
 @pytest.mark.parametrize("fails", [False, True])
 def test_ctrl_c_waits_until_a_cluster_is_started(*, fails: bool) -> None:
     """It is closed then; half started, it would be closed with a traceback at the end of the program."""
-    said = []
-
-    def start() -> str:
-        time.sleep(0.1)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        time.sleep(0.1)
-        said.append("started")
-        if fails:
-            raise RuntimeError
-        return "cluster"
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # dask_jobqueue, once imported, has its own
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            started_whole(start, said.append)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert said == ["started", "cluster"][: 1 if fails else 2]
+    code = f"""
+import signal, threading, time
+from gliomask.execution.threads import started_whole
+def start():
+    time.sleep(0.1)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    time.sleep(0.1)
+    print("started", flush=True)
+    if {fails}:
+        raise RuntimeError
+    return "closed"
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    started_whole(start, print)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["started", *([] if fails else ["closed"]), "interrupted"]
 
 
 def test_a_worker_that_ends_while_it_is_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

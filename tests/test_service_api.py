@@ -136,7 +136,7 @@ def test_killing_the_server_during_a_job_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_its_token_and_exits_cleanly(tmp_path: Path) -> None:
-    """The token is read from a file, so that it is not among the process arguments; Ctrl-C is not an error."""
+    """The token is read from a file, so that it is not among the process arguments; SIGTERM is not an error."""
     (tmp_path / "token").write_text(SECRET + "\n")
     (tmp_path / "token").chmod(0o600)
     server = Served(tmp_path / "store", "--token-file", str(tmp_path / "token"))
@@ -146,7 +146,7 @@ def test_the_command_prints_its_token_and_exits_cleanly(tmp_path: Path) -> None:
         assert httpx.get(f"{server.url}/api/jobs", headers={"authorization": f"Bearer {SECRET}"}).status_code == 200
     finally:
         code = server.end()
-    assert code in (0, -signal.SIGTERM)
+    assert code == (1 if os.name == "nt" else 0)  # Windows has no such signal, and ends the process
 
 
 def test_bad_options_are_reported_before_the_server_starts(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -148,7 +149,8 @@ def _run(app: FastAPI, listening: socket.socket, on_ready: Callable[[], None]) -
         http=TimedProtocol,
         ws="none",
     )
-    _Server(config, on_ready).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # uvicorn ends in order, and then lets the signal go on that asked for it
+        _Server(config, on_ready).run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
