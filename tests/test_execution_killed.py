@@ -66,7 +66,9 @@ class Chaos:
             if late and at_last + self.masks_between_kills <= len(self.seen) < self.total:
                 last, at_last = time.monotonic(), len(self.seen)
                 self._kill_a_worker(client.pid)
-        assert until is None, f"the client ended with {client.returncode} too soon: {self.log.read_text('utf-8')}"
+        assert until is None, (
+            f"the client ended with {client.returncode} too soon: {self.log.read_text('utf-8')[-2000:]}"
+        )
         self.look()
         return client.returncode
 
@@ -107,7 +109,7 @@ def make_model(data: Path, path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("cases", "workers", "seconds", "masks"),
-    [(30, 2, 0.0, 5), pytest.param(500, 4, 5.0, 1, marks=pytest.mark.long)],
+    [(30, 2, 0.0, 5), pytest.param(500, 4, 0.0, 20, marks=pytest.mark.long)],
 )
 def test_killed_workers_and_clients_lose_nothing_and_do_nothing_twice(
     gliomask, folder_of: Callable[..., Path], tmp_path: Path, cases: int, workers: int, seconds: float, masks: int
@@ -125,7 +127,7 @@ def test_killed_workers_and_clients_lose_nothing_and_do_nothing_twice(
     started = time.monotonic()
     status = chaos.run()
     print(f"{cases} cases, {chaos.killed_workers} workers killed, {time.monotonic() - started:.0f} s, status {status}")
-    assert (status, chaos.killed_workers > 0) == (0, True), chaos.log.read_text("utf-8")
+    assert (status, chaos.killed_workers > 0) == (0, True), chaos.log.read_text("utf-8")[-2000:]
     assert not chaos.written_again
     assert {path.name: path.read_bytes() for path in out.glob("*.nii.gz")} == alone
     of_cases = {path.name for path in out.iterdir() if path.name.startswith((".", "BraTS"))}
