@@ -4,9 +4,11 @@ from gliomask.cases.case import MODALITIES, SEQUENCE_NAMES, SHOWN_FIRST, Case, P
 from gliomask.cases.check import CaseReport, check_case
 from gliomask.cases.conventions import common_convention, resolve_conventions
 from gliomask.cases.dataset import dataset_convention
-from gliomask.cases.find import NoCaseError, Survey, case_of_files, find_cases, survey, survey_masks
+from gliomask.cases.find import NoCaseError, case_of_files, find_cases, survey
 from gliomask.cases.folders import is_system_folder
 from gliomask.cases.layouts import LAYOUTS, Layout, candidates_of, get_layout, layout_of
+from gliomask.cases.listed import Survey
+from gliomask.cases.lists import survey_masks
 from gliomask.cases.naming import classify
 from gliomask.cases.patients import describe_patients, find_patient
 from gliomask.cases.read import mask_on_grid, merge_notes, read_case, read_channels, read_mask

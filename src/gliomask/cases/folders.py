@@ -22,7 +22,7 @@ _OTHER_IMAGES = (".mha", ".mhd", ".nrrd", ".mgz", ".mgh", ".hdr", ".img", ".img.
 
 PREPARATION_RECORD = "preprocess.json"
 """What `gliomask preprocess` writes beside the images of a case."""
-_RESULTS = ("_edited", "_probabilities")
+BESIDE_A_MASK = ("_edited", "_probabilities")
 """What stands between the id and the ending of files that belong to a mask of `predict`."""
 NATIVE_MASKS = "native"
 """The folder beside them with brain masks on the grids of the raw images (`--native-masks`)."""
@@ -126,7 +126,7 @@ def is_result(path: Path, described: Container[str]) -> bool:
         described: The names of the JSON files beside it.
     """
     stem = stem_of(path)
-    names = [f"{stem.removesuffix(ending)}.json" for ending in ("", *_RESULTS)]
+    names = [f"{stem.removesuffix(ending)}.json" for ending in ("", *BESIDE_A_MASK)]
     record = next((name for name in names if name in described), None)
     if record is None or read_name(path) is None:
         return record is not None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gliomask.cases import Problem
+from gliomask.cases.folders import BESIDE_A_MASK
 from gliomask.cohort.rows import Row, columns_of, read_row
 from gliomask.errors import InputError
 from gliomask.evaluation.table_text import cell_text, csv_text, escape_text
@@ -26,7 +27,6 @@ FAILED = "failed.csv"
 
 _FAILED_COLUMNS = ("case", "reason", "older_mask_sha256")
 _PARQUET_NAME = "volumes of "
-_BESIDE = ("_probabilities", "_edited")  # files of a case beside its mask, which have no row of their own
 _EVERY_SECONDS = 5.0
 _SHARE = 50
 """A table that grows is written again after this many times the time that writing it took, if that is longer."""
@@ -104,7 +104,7 @@ class FolderTable:
             *(
                 Problem(name, f"has no row, as {stem}.json is missing or is not one that predict wrote")
                 for name, stem in sorted(masks.items())
-                if not {stem, *(stem.removesuffix(ending) for ending in _BESIDE)} & self.rows.keys()
+                if not {stem, *(stem.removesuffix(ending) for ending in BESIDE_A_MASK)} & self.rows.keys()
             ),
             *(
                 Problem(name, "has no row, as the mask beside it is gone")
