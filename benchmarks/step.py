@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomask.execution.memory import keep_memory
 from gliomask.inference.torch_engine import autocast
 from gliomask.model.choices import Precision
 from gliomask.networks import NETWORKS, build_network
-from gliomask.training.allocator import keep_memory
 from gliomask.training.losses import build_loss, supervised
 
 SEQUENCES, REGIONS = 3, 3

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.errors import InputError, unknown_name
+from gliomask.execution.memory import return_memory
 from gliomask.extras import install_command
 from gliomask.files import write_bytes
 from gliomask.foreign import find_model, model_digest, read_plan, read_weights
@@ -99,6 +100,8 @@ def load_model(
     on_processor = device == "cpu" or (device == "auto" and (needs_openvino or not has_gpu()))
     if needs_openvino and not on_processor:
         raise InputError(f"{file}: OpenVINO runs on the processor only, not on {device!r}. Use -d cpu or -d auto.")
+    if on_processor:
+        return_memory()
     if on_processor and engine != "torch":
         model = _load_with_openvino(file, name, threads, required=needs_openvino)
         if model is not None:

@@ -14,12 +14,12 @@ import torch
 from gliomask.cases import Case
 from gliomask.errors import InputError
 from gliomask.evaluation import Evaluation
+from gliomask.execution.memory import keep_memory, peak_memory_gb
 from gliomask.files import one_writer
 from gliomask.inference.loading import Model, load_weights
 from gliomask.inference.torch_engine import get_device
 from gliomask.model.plan import Plan
 from gliomask.networks.checkpointing import recompute
-from gliomask.training.allocator import keep_memory, peak_memory_gb
 from gliomask.training.augment import Augmentation
 from gliomask.training.cache import CachedCase
 from gliomask.training.config import TrainConfig
@@ -271,7 +271,7 @@ def _end_epoch(job: _Job, schedule: Schedule, now: _Progress, rate: float, clock
         row |= validate(job.model, job.validation, loss_of, precision, group=job.group, on_case=watch)
         before, now.seconds = now.seconds, clock.read()
         schedule.validation_seconds, schedule.validated_at = now.seconds - before, now.seconds
-    row |= {"hours": round(now.seconds / 3600, 5), "peak_memory_gb": round(peak_memory_gb(job.group.device), 2)}
+    row |= {"hours": round(now.seconds / 3600, 5), "peak_memory_gb": round(_peak_memory_gb(job.group.device), 2)}
     now.rows = [*now.rows, row]
     now.epoch = _Epoch()
     if job.group.first:
@@ -288,6 +288,11 @@ def _draw_curves(job: _Job, schedule: Schedule, now: _Progress) -> None:
     begun = time.monotonic()
     job.folder.draw_curves(now.rows)
     schedule.drawing_seconds, schedule.drawn_at = time.monotonic() - begun, now.seconds
+
+
+def _peak_memory_gb(device: torch.device) -> float:
+    """Return the peak memory so far: on a GPU of the tensors there, otherwise of the process."""
+    return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else peak_memory_gb()
 
 
 def repeated(cases: Sequence[CachedCase], times: int) -> list[CachedCase]:

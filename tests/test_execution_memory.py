@@ -1,4 +1,4 @@
-"""The memory allocator keeps freed memory on glibc and is left alone elsewhere."""
+"""The memory allocator of glibc keeps or returns freed memory as it is told, and other systems are left alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from gliomask.training.allocator import keep_memory
+from gliomask.execution.memory import keep_memory, return_memory
 
 on_glibc = pytest.mark.skipif(
     not (sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")), reason="needs glibc"
@@ -19,7 +19,7 @@ def faults(call: str) -> int:
     """Return how many pages the system maps while a process allocates and frees 64 MB eight more times."""
     code = f"""
 import ctypes, resource
-from gliomask.training.allocator import keep_memory
+from gliomask.execution.memory import keep_memory
 {call}
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p
@@ -44,6 +44,37 @@ def test_freed_memory_is_used_again() -> None:
     assert faults("") > 1000
 
 
+def megabytes_left(call: str) -> float:
+    """Return how much memory a process has more after 12 images of 20 MB, each followed by a small block that stays."""
+    code = f"""
+import os
+import numpy as np
+from gliomask.execution.memory import keep_memory, return_memory
+{call}
+def used():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+np.ones(30_000_000, np.uint8)
+before = used()
+images, small = [], []
+for _ in range(12):
+    images.append(np.ones(20_000_000, np.uint8))
+    small.append(np.ones(100_000, np.uint8))
+images.clear()
+print(used() - before)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(run.stdout)
+
+
+@on_glibc
+def test_freed_images_are_returned_to_the_system() -> None:
+    """Small blocks between the images do not hold their memory; by default they do, once a larger one was freed."""
+    assert megabytes_left("assert return_memory(); assert return_memory()") < 20
+    assert megabytes_left("") > 100
+    assert megabytes_left("assert keep_memory(); assert return_memory()") > 100
+
+
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No C library is loaded on other systems."""
 
@@ -54,6 +85,7 @@ def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for platform in ("darwin", "win32"):
         monkeypatch.setattr(sys, "platform", platform)
         assert not keep_memory()
+        assert not return_memory()
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,3 +93,4 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert not keep_memory()
+    assert not return_memory()
