@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gliomask import files
 from gliomask.cases import Case, find_cases
 from gliomask.cli import predict_batch
 from gliomask.errors import InputError
@@ -319,8 +323,32 @@ def test_whatever_a_case_raises_the_others_are_done(place: Place, monkeypatch: p
     assert not [path for path in place.out.iterdir() if path.name.startswith(".")]
 
 
-def test_a_case_that_another_process_writes_is_refused(place: Place) -> None:
+def test_a_case_that_another_process_writes_is_waited_for(place: Place) -> None:
+    """The others are done first. Once it is given up by its owner, whose mask is not there, it is done too."""
+    place.file(1).unlink()
+    place.file(2).unlink()
+    with ExitStack() as owner:
+        owner.enter_context(one_writer(place.out, place.cases[1].id))
+
+        def end() -> None:
+            while not place.file(2).exists():
+                time.sleep(0.01)
+            owner.close()
+
+        ending = Thread(target=end, daemon=True)
+        ending.start()
+        status, said = place.everything()
+        ending.join(60)
+    assert status == 0
+    assert f"waiting for another process, which is at work on {place.cases[1].id}" in said
+    assert place.changed_by() == set()
+
+
+def test_a_case_that_another_process_holds_for_minutes_is_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is counted as failed with who holds it; the others are done, and it is the next run's to complete."""
+    monkeypatch.setattr(files, "LEASE_SECONDS", 0.5)
     place.file(1).unlink()
     place.file(2).unlink()
     with one_writer(place.out, place.cases[1].id):

@@ -230,6 +230,21 @@ def test_a_claim_is_held_by_one_and_names_its_owner(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_waiting_for_a_claim_is_given_up_when_asked(tmp_path: Path) -> None:
+    """Long before the time to wait has passed, whether the lock of this host or another host's claim is waited for."""
+    asked: list[float] = []
+    held = pytest.raises(HeldError)
+    with claimed(tmp_path, "a"), held, claimed(tmp_path, "a", wait_seconds=600, give_up=lambda: not asked.append(0)):
+        pass
+    other = SoftFileLease(tmp_path / ".claim-a.lock", lease_duration=whole.LEASE_SECONDS, thread_local=False)
+    other.acquire()
+    held = pytest.raises(HeldError)
+    with held, claimed(tmp_path, "a", wait_seconds=600, give_up=lambda: not asked.append(0)):
+        pass
+    other.release()
+    assert len(asked) >= 2
+
+
 def test_the_claim_of_another_host_is_taken_over_when_it_falls_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,7 +172,7 @@ def predict_all(
     """
     to_do = [each for each in work if each.state.action == "predict"]
     failed: list[Failure] = []
-    held: list[tuple[Work, HeldError]] = []
+    held: list[Work] = []
     finished = 0
     with progress("predicting", len(to_do)) as bar, Fractions(bar) as fractions:
         work_on = replace(predict, on_part=fractions.advance) if where.is_here else predict
@@ -182,17 +182,15 @@ def predict_all(
                 for each, answer in found:
                     fractions.end(each.case.id)
                     if isinstance(answer, HeldError):
-                        held.append((each, answer))
+                        held.append(each)
                     elif isinstance(answer, InputError):
                         failed.append((each.case, answer))
                     else:
                         finished += 1
                         _say(each, answer)
                     on_end()
-            if held and not where.is_here:
-                failed += _predict_held([each for each, _ in held], predict, where)
-            else:
-                failed += [(each.case, error) for each, error in held]
+            if held:
+                failed += _predict_held(held, predict, where)
         except (KeyboardInterrupt, ClusterLostError):
             tell(f"{finished} of {len(to_do)} done; run the same command again to go on")
             raise
@@ -208,7 +206,7 @@ def _predict_held(held: Sequence[Work], predict: PredictCase, where: Where) -> l
     from gliomask.files import LEASE_SECONDS
 
     waiting = [replace(each, wait_seconds=1.5 * LEASE_SECONDS) for each in held]
-    note(f"{len(held)} cases that another process is at work on: waiting for them")
+    note(f"waiting for another process, which is at work on {listed([each.case.id for each in held])}")
     failed: list[Failure] = []
     try:
         for each, answer in map_cases(predict, waiting, where):

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from gliomask.errors import InputError
-from gliomask.execution import stop_if_asked
+from gliomask.execution import asked_to_stop, stop_if_asked
 
 if TYPE_CHECKING:
     from gliomask.cases import Case
@@ -127,7 +127,8 @@ class PredictCase:
 
         name = work.path.name.partition(".nii")[0]
         try:
-            with claimed(work.path.parent, name, wait_seconds=work.wait_seconds), staged(work.case) as case:
+            claim = claimed(work.path.parent, name, wait_seconds=work.wait_seconds, give_up=asked_to_stop)
+            with claim, staged(work.case) as case:
                 if not self.overwrite and find_state(work.path, case, self.wanted).action == "keep":
                     return Predicted(work.path, kept=True)
                 found = predict_in_turn(

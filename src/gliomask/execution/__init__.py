@@ -7,7 +7,7 @@ other room has a pool of threads or processes (`tests/test_floors.py`).
 from gliomask.execution.cores import given_cores, usable_cores
 from gliomask.execution.mapping import map_cases
 from gliomask.execution.outcome import ClusterLostError
-from gliomask.execution.threads import Stopped, ahead, stop_if_asked
+from gliomask.execution.threads import Stopped, ahead, asked_to_stop, stop_if_asked
 from gliomask.execution.where import HERE, Where
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Stopped",
     "Where",
     "ahead",
+    "asked_to_stop",
     "given_cores",
     "map_cases",
     "stop_if_asked",

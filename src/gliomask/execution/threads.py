@@ -23,14 +23,19 @@ class Stopped(BaseException):
     """The work on an item was given up because the whole was stopped."""
 
 
+def asked_to_stop() -> bool:
+    """Return whether the whole was stopped, in a thread of `map_cases`; False in other threads."""
+    stop: threading.Event | None = getattr(_own, "stop", None)
+    return stop is not None and stop.is_set()
+
+
 def stop_if_asked() -> None:
     """Give up the work on an item if the whole was stopped; call it now and then in work that takes long.
 
     Raises:
         Stopped: It was; in other threads than those of `map_cases` nothing happens.
     """
-    stop: threading.Event | None = getattr(_own, "stop", None)
-    if stop is not None and stop.is_set():
+    if asked_to_stop():
         raise Stopped
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from glob import escape
@@ -64,7 +64,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def one_writer(folder: Path, name: str = "", *, wait_seconds: float = 0.0) -> Iterator[None]:
+def one_writer(
+    folder: Path, name: str = "", *, wait_seconds: float = 0.0, give_up: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
     """Lock a folder, or one name in it, against writing by any other thread, process or host.
 
     The operating system releases the lock when the process ends, so a crash leaves nothing locked. Two small files,
@@ -74,6 +76,7 @@ def one_writer(folder: Path, name: str = "", *, wait_seconds: float = 0.0) -> It
         folder: Made if it does not exist.
         name: Part of the lock files' names; different names in one folder do not exclude each other.
         wait_seconds: How long to wait for another writer before giving up.
+        give_up: Asked now and then during the wait, which ends if it returns True.
 
     Raises:
         InputError: Another writer holds the lock (the message names it and since when), or the folder cannot be written
@@ -84,7 +87,7 @@ def one_writer(folder: Path, name: str = "", *, wait_seconds: float = 0.0) -> It
     holder = folder / f"{stem}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock.acquire(cancel_check=give_up)
         facts = {
             "process": os.getpid(),
             "host": gethostname(),
@@ -119,7 +122,9 @@ def _give_back(lock: FileLock, holder: Path) -> None:
 
 
 @contextmanager
-def claimed(folder: Path, name: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
+def claimed(
+    folder: Path, name: str, *, wait_seconds: float = 0.0, give_up: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
     """Claim a name in a folder for this thread against all others, also those of hosts that share the folder.
 
     On one host the lock of `one_writer` decides, which ends with its process. Some shared file systems keep such locks
@@ -130,17 +135,18 @@ def claimed(folder: Path, name: str, *, wait_seconds: float = 0.0) -> Iterator[N
         folder: Made if it does not exist.
         name: What is claimed, such as the id of a case.
         wait_seconds: How long to wait for another owner; more than `LEASE_SECONDS` to take over a claim.
+        give_up: Asked now and then during the wait, which ends if it returns True.
 
     Raises:
         HeldError: Another owner has the claim.
         InputError: The folder cannot be written to.
     """
-    with one_writer(folder, name, wait_seconds=wait_seconds):
+    with one_writer(folder, name, wait_seconds=wait_seconds, give_up=give_up):
         path = folder / f"{_CLAIM}{name}.lock"
         lease = SoftFileLease(path, lease_duration=LEASE_SECONDS, timeout=wait_seconds, thread_local=False)
         try:
             _remove_empty(path)
-            lease.acquire()
+            lease.acquire(cancel_check=give_up)
         except Timeout:
             raise HeldError(
                 f"{folder / name}: {_owner(lease)} is writing it. Wait until that has ended, or choose another place."
