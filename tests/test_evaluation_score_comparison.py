@@ -251,6 +251,19 @@ def test_equal_scores_in_files_of_two_kinds_are_equal(file_of, ending: str) -> N
     assert first == second
 
 
+def test_columns_that_are_not_used_are_named(file_of, caplog: pytest.LogCaptureFixture) -> None:
+    """Such as `dice_et`, in which somebody may have put the scores that matter; those of `evaluate` are all known."""
+    for name in ("a.csv", "b.json", "c.parquet"):
+        read_score_table(file_of(name, {"x": (0.7, 1.0)}))
+    assert not caplog.messages
+    file = file_of("a.csv", {"x": (0.5, 3.0)})
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(f"{line},{'note' if number == 0 else 'late'}" for number, line in enumerate(lines)))
+    read_score_table(file)
+    (said,) = caplog.messages
+    assert said == f"{file}: 1 column is not used, of names that gliomask evaluate does not write: 'note'"
+
+
 def test_points_beside_decimal_commas_are_refused(file_of) -> None:
     """`1.234` may be a number a little over one, or the thousands of a German spreadsheet."""
     path = saved_by_a_spreadsheet(file_of("scores.csv", GOOD), ";", "utf-8", comma=True)

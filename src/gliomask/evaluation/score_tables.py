@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +19,15 @@ from gliomask.files.delimited import Line, read_delimited
 from gliomask.files.parquet import read_parquet
 from gliomask.metrics import METRICS, PROTOCOLS, Protocol
 
+log = logging.getLogger(__name__)
+
 _FACTS = ("protocol", "case", "region", "status")
 _METRICS = frozenset(name for protocol in PROTOCOLS.values() for name in protocol.names)
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(e[+-]?\d+)?\s*", re.IGNORECASE)
 _DECIMALS = 6  # of CSV; other files have more, by which equal scores would be of different rank
 _ROUNDING = 10.0**-_DECIMALS
 _LONGEST_SHOWN = 40  # characters of a wrong value in a message
+_MOST_NAMED = 5  # columns that are not used
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,8 @@ def read_score_tables(paths: Sequence[Path], protocol: str | None = None) -> Com
 def read_score_table(path: Path, protocol: str | None = None, *, name: str = "") -> ScoreTable:
     """Return the score table of one file, named `name` or else after the file.
 
+    Columns of other names than `gliomask evaluate` writes are not used, which is logged as a warning.
+
     Raises:
         InputError: As for `read_score_tables`, for one file; the row is named if a row is wrong.
     """
@@ -105,6 +111,11 @@ def read_score_table(path: Path, protocol: str | None = None, *, name: str = "")
     rows = readers.get(path.suffix.lower(), _csv_rows)(path)
     if not rows:
         raise InputError(f"{path}: holds no scores.")
+    unused = {column: None for row in rows for column in row.cells if column not in _METRICS and column not in _FACTS}
+    if unused:
+        shown = ", ".join(map(_short, list(unused)[:_MOST_NAMED])) + (", ..." if len(unused) > _MOST_NAMED else "")
+        verb = "column is not used, of" if len(unused) == 1 else "columns are not used, of"
+        log.warning("%s: %d %s names that gliomask evaluate does not write: %s", path, len(unused), verb, shown)
     held = list(dict.fromkeys(row.facts["protocol"] for row in rows))
     if protocol is None and len(held) > 1:
         raise InputError(
