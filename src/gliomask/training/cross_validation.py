@@ -13,12 +13,13 @@ from gliomask.inference.prediction import predict
 from gliomask.inference.torch_engine import get_device
 from gliomask.inference.windows import Inference
 from gliomask.labels import LabelConvention, get_convention
+from gliomask.model.plan import Plan
 from gliomask.training.cache import CachedCase, build_cache, cache_plan, open_cache
 from gliomask.training.config import TrainConfig
 from gliomask.training.distributed import join_process_group
 from gliomask.training.loop import Watcher, train
 from gliomask.training.own_files import read_json, reading
-from gliomask.training.run import Run, load_run, make_plan
+from gliomask.training.run import Run, load_run, make_plan, start_plan
 
 
 def cross_validate(
@@ -52,8 +53,10 @@ def cross_validate(
     watcher = watcher or Watcher()
     folder = Path(folder)
     runs: list[Run] = []
+    earlier = [folder / f"fold{fold}" for fold in chosen] if resume else []
     with join_process_group(get_device(config.device)) as group:
-        cache = group.once(lambda: prepared_once(cases, folder / "cache", config, watcher))
+        start = group.once(lambda: start_plan(config, earlier))
+        cache = group.once(lambda: prepared_once(cases, folder / "cache", config, start, watcher))
         for fold in chosen:
             place = folder / f"fold{fold}"
             resumed = resume and (place / "config.json").is_file()
@@ -87,7 +90,9 @@ def found_folds(folder: Path) -> list[Run]:
     return [load_run(path.parent) for path in sorted(folder.glob("fold*/config.json"))]
 
 
-def prepared_once(cases: Sequence[Case] | Path, place: Path, config: TrainConfig, watcher: Watcher) -> Path:
+def prepared_once(
+    cases: Sequence[Case] | Path, place: Path, config: TrainConfig, start: Plan | None, watcher: Watcher
+) -> Path:
     """Return the cache that all folds use: the given one, or one that is made at a place.
 
     Raises:
@@ -95,7 +100,7 @@ def prepared_once(cases: Sequence[Case] | Path, place: Path, config: TrainConfig
     """
     if isinstance(cases, Path):
         return cases
-    _, problems = build_cache(cases, place, make_plan(config, cases), on_case=watcher.on_prepared)
+    _, problems = build_cache(cases, place, make_plan(config, cases, start), on_case=watcher.on_prepared)
     if problems:
         raise InputError("; ".join(map(str, problems)))
     return place

@@ -16,7 +16,7 @@ from gliomask.files import one_writer
 from gliomask.training.config import TrainConfig
 from gliomask.training.cross_validation import chosen_folds, is_complete, prepared_once, score_folds
 from gliomask.training.loop import Watcher
-from gliomask.training.run import Run, load_run, open_run
+from gliomask.training.run import Run, load_run, open_run, start_plan
 
 # How long a worker's last process may take to save its state after the scheduler has given its fold to another worker.
 _SAVING_SECONDS = 600.0
@@ -52,13 +52,14 @@ def cross_validate_on(
     """
     chosen = chosen_folds(config, folds)
     watcher, folder = watcher or Watcher(), Path(folder).absolute()
+    start = start_plan(config, [folder / f"fold{fold}" for fold in chosen] if resume else [])
     for fold in chosen:
         place = folder / f"fold{fold}"
         with one_writer(place):
             again = resume and (place / "config.json").is_file()
             # Another run is refused before any work.
-            open_run(place, config.model_copy(update={"fold": fold}), resume=again)
-    cache = prepared_once(cases, folder / "cache", config, watcher).absolute()
+            open_run(place, config.model_copy(update={"fold": fold}), start, resume=again)
+    cache = prepared_once(cases, folder / "cache", config, start, watcher).absolute()
     work = partial(train_fold, cache, folder, config.threads)
     failed: dict[int, str] = {}
     left = chosen

@@ -30,7 +30,7 @@ from gliomask.training.losses import build_loss
 from gliomask.training.patches import Batch, Order, Patches, PatchSettings, is_fully_labelled
 from gliomask.training.patients import read_patients
 from gliomask.training.record import best_row
-from gliomask.training.run import Run, RunState, make_plan, new_run_model, open_run, split_cases
+from gliomask.training.run import Run, RunState, make_plan, new_run_model, open_run, split_cases, start_plan
 from gliomask.training.schedule import Schedule, learning_rate
 from gliomask.training.validation import validate
 
@@ -122,7 +122,8 @@ def train(
             torch.set_num_threads(config.threads)
         if group.device.type == "cpu":
             keep_memory()
-        plan = group.once(lambda: make_plan(config, cases))
+        start = group.once(lambda: start_plan(config, [Path(run)] if resume else []))
+        plan = group.once(lambda: make_plan(config, cases, start))
         if not resume:
             group.once(lambda: _check_patients(config, cases))
         model = new_run_model(plan, config.seed, Path(run) / "config.json" if resume else None)
@@ -133,7 +134,7 @@ def train(
         if config.low_memory:
             recompute(model.network)
         group.once(lambda: held.enter_context(one_writer(Path(run))))
-        folder = group.once(lambda: open_run(Path(run), config, resume=resume))
+        folder = group.once(lambda: open_run(Path(run), config, start, resume=resume))
         prepared = group.once(lambda: folder.prepare(cases, model.plan, on_case=watcher.on_prepared))
         training, validation = group.once(
             lambda: split_cases(prepared, config, folder, model.plan, on_split=watcher.on_split)

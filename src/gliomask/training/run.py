@@ -21,7 +21,7 @@ from gliomask.foreign import read_plan
 from gliomask.inference.loading import Model, new_model, save_model
 from gliomask.inference.preprocessing import common_spacing
 from gliomask.labels import get_convention
-from gliomask.model.plan import Plan, Postprocessing
+from gliomask.model.plan import Plan, Postprocessing, plan_from_dict, plan_to_dict
 from gliomask.model.sampling import Origin
 from gliomask.training.cache import CachedCase, build_cache, cache_plan, open_cache
 from gliomask.training.config import FREE, TrainConfig
@@ -32,7 +32,8 @@ from gliomask.training.split import Split, hold_out, make_folds, read_split
 
 # The files of a run that ended before its first step, for example because of a bad case. Such a run can be started
 # again without losing anything. The last two are those of the lock under which a run is written.
-BEFORE_TRAINING = {"config.json", "splits_final.json", "cache", ".writing.lock", ".writing.json"}
+START = "start.json"
+BEFORE_TRAINING = {"config.json", START, "splits_final.json", "cache", ".writing.lock", ".writing.json"}
 
 
 @dataclass(frozen=True)
@@ -166,10 +167,11 @@ def _checked_state(stored: dict[str, Any]) -> RunState:
     return state
 
 
-def open_run(folder: Path, config: TrainConfig, *, resume: bool) -> Run:
+def open_run(folder: Path, config: TrainConfig, start: Plan | None, *, resume: bool) -> Run:
     """Return a run to write to: in a new folder, or with `resume` the existing run.
 
-    Call it while the folder is locked (`files.one_writer`).
+    Call it while the folder is locked (`files.one_writer`). The plan of the model that the run starts from, if any, is
+    kept in the folder, as that model may be moved before the run is resumed.
 
     Raises:
         InputError: The folder is not empty; or with `resume` it has no run, or a run with another config, whose
@@ -188,6 +190,8 @@ def open_run(folder: Path, config: TrainConfig, *, resume: bool) -> Run:
     run = Run(folder, config)
     run.finished.unlink(missing_ok=True)
     write_text(path, json.dumps(config.model_dump(), indent=2) + "\n")
+    if start is not None:
+        write_text(folder / START, json.dumps(plan_to_dict(start), indent=2) + "\n")
     return run
 
 
@@ -208,18 +212,44 @@ def load_run(folder: Path | str) -> Run:
     return Run(Path(folder), read_config(Path(folder)))
 
 
-def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
+def start_plan(config: TrainConfig, runs: Sequence[Path] = ()) -> Plan | None:
+    """Return the plan of the model that a run starts from; None if it starts from initial weights.
+
+    Args:
+        config: The config of the run.
+        runs: Folders of runs with this config that began earlier. The plan is read from the first that kept it, as the
+            model may have been moved or replaced since.
+
+    Raises:
+        InputError: No folder has the plan, and the model is gone or damaged.
+    """
+    if config.start_from is None:
+        return None
+    for folder in runs:
+        if (path := folder / START).is_file():
+            with reading(path, "Restore the file from a copy, or start a new run."):
+                return plan_from_dict(json.loads(path.read_text("utf-8")), str(path))
+    models = [folder / "last.safetensors" for folder in runs]  # of runs of versions that kept no plan
+    left = next((model for model in models if model.is_file()), None)
+    return read_plan(left if left is not None and not Path(config.start_from).exists() else config.start_from)
+
+
+def make_plan(config: TrainConfig, cases: Sequence[Case] | Path, start: Plan | None = None) -> Plan:
     """Return the plan that a config asks for, with the convention that the training masks use.
 
     Its regions are those of WT, TC and ET that at least one mask labels. Its axes are those of the model that it starts
     from, because a network that was trained on another orientation would see the head turned.
+
+    Args:
+        config: How to train.
+        cases: The cases, or the folder of a cache.
+        start: The plan of the model that the run starts from; see `start_plan`.
 
     Raises:
         InputError: A name is unknown; or cases lack a mask, or a sequence that the plan names (all are listed), unless
             sequences are dropped in training too.
     """
     modalities = tuple(map(get_modality, config.modalities))
-    start = _start(config)
     if isinstance(cases, Path):
         made_for = cache_plan(cases)
         spacing_mm, axes, convention = made_for.spacing_mm, made_for.axes, made_for.convention
@@ -247,13 +277,6 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path) -> Plan:
         postprocessing=_rules(config, regions, start),
         origin=None if start is None else _origin(start),
     )
-
-
-def _start(config: TrainConfig) -> Plan | None:
-    """Return the plan of the model that a run starts from; None without one, or if it has been moved since."""
-    if config.start_from is None or not Path(config.start_from).exists():
-        return None
-    return read_plan(config.start_from)
 
 
 def _rules(config: TrainConfig, regions: tuple[str, ...], start: Plan | None) -> Postprocessing:
