@@ -48,12 +48,20 @@ def test_pieces_are_measured_in_ml_and_small_ones_left_out() -> None:
         ([0.04], "0.0 mL"),
         ([0.3, 0.05, 0.05], "3 separate pieces"),
         ([0.04, 0.03, 0.03], "largest piece of 40%"),
+        ([0.4999, 0.5001 - 2e-4, 2e-4], "a largest piece of 49.99% (theirs have at least 50%)"),
     ],
 )
 def test_what_lies_beyond_a_limit_is_named(pieces_ml: list[float], words: str | None) -> None:
     """The limits themselves are not beyond; nothing found is not unusual."""
     text = describe_unusual(pieces_ml, TYPICAL)
     assert text is None if words is None else words in (text or "")
+
+
+def test_a_volume_just_below_the_limit_is_not_rounded_to_it() -> None:
+    """7.4996 mL is not called 7.5 mL."""
+    limits = TYPICAL.model_copy(update={"least_ml": 7.5})
+    assert "7.4996 mL (they have at least 7.5 mL)" in (describe_unusual([7.49961], limits) or "")
+    assert ": 7.4 mL (they have at least 7.5 mL)" in (describe_unusual([7.44], limits) or "")
 
 
 def test_the_limits_are_part_of_the_plan() -> None:

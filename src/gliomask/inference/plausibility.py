@@ -38,17 +38,24 @@ def describe_unusual(pieces_ml: Sequence[float], typical: TypicalTumour) -> str 
     total, share = sum(pieces_ml), pieces_ml[0] / sum(pieces_ml)
     unusual = []
     if total < typical.least_ml:
-        unusual.append(f"{total:.1f} mL (they have at least {typical.least_ml:g} mL)")
+        unusual.append(f"{_below(total, typical.least_ml, 1)} mL (they have at least {typical.least_ml:g} mL)")
     if len(pieces_ml) > typical.most_pieces:
         unusual.append(f"{len(pieces_ml)} separate pieces (they have at most {typical.most_pieces})")
     if share < typical.least_share:
-        unusual.append(f"a largest piece of {share:.0%} (theirs have at least {typical.least_share:.0%})")
+        percent, least = 100 * share, 100 * typical.least_share
+        unusual.append(f"a largest piece of {_below(percent, least, 0)}% (theirs have at least {least:.3g}%)")
     if not unusual:
         return None
     return (
         f"the whole tumour that was found is unlike each of the {typical.cases} gliomas known to the model: "
         f"{', '.join(unusual)}. It may be another disease, or only part of the tumour was found."
     )
+
+
+def _below(value: float, limit: float, decimals: int) -> str:
+    """Return a number that is below a limit, with so many decimals or as many more as show that it is."""
+    texts = [f"{value:.{number}f}" for number in range(decimals, 16)]
+    return next((text for text in texts if float(text) < limit), texts[-1])
 
 
 def find_unusual(masks: NDArray[np.bool_], plan: Plan, spacing_mm: Spacing) -> list[str]:
