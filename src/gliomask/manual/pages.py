@@ -8,7 +8,7 @@ from gliomask.errors import InputError, unknown_name
 
 GROUPS = {
     "Begin": ("index", "tutorial"),
-    "How to": ("data", "predicting", "training", "viewing", "correcting", "serving", "cohort", "cluster"),
+    "How to": ("data", "predicting", "training", "viewing", "correcting", "clinical", "serving", "cohort", "cluster"),
     "Understand": ("scores", "glossary", "design"),
     "Look up": ("troubleshooting", "model_card", "changelog"),
 }
