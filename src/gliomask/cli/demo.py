@@ -29,7 +29,11 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Output folder; must be new or empty.")] = Path("demo"),
     epochs: Annotated[
         int,
-        typer.Option("--epochs", min=1, help="More give better masks; 8 take two minutes."),
+        typer.Option(
+            "--epochs",
+            min=1,
+            help="How often training goes through all cases; more give better masks, 8 take two minutes.",
+        ),
     ] = 8,
 ) -> None:
     """Draw synthetic cases, train a small network on them, predict and score others, and write pictures and tables.

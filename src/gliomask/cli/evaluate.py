@@ -53,7 +53,10 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            "--protocol", help="The scoring protocol: brats2021, brats2023-gli, ...", autocompletion=lambda: _known()
+            "--protocol",
+            help="The scoring protocol: brats2021 (2017 to 2022), or brats2023-, brats2024- or brats2026- followed by "
+            "gli, met, ped, ... for a kind of tumour; gliomask docs scores lists all.",
+            autocompletion=lambda: _known(),
         ),
     ] = "brats2021",
     compare: Annotated[

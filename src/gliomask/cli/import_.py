@@ -44,30 +44,36 @@ def import_(
     cite: Annotated[str, typer.Option("--cite", help="What to cite in a publication; kept in the file.")] = "",
     channels: Annotated[
         str,
-        typer.Option("--channels", help="The sequences in the order of its channels, where its files do not say them."),
+        typer.Option(
+            "--channels", help="The sequences in the order of the channels, if the model's files do not name them."
+        ),
     ] = "",
     axes: Annotated[
         str,
         typer.Option("--axes", help="The orientation in which its training images were stored; BraTS stores LPS."),
     ] = "LPS",
     configuration: Annotated[
-        str, typer.Option("--configuration", help="Of an archive with several: 3d_fullres, 3d_lowres or 2d.")
+        str,
+        typer.Option(
+            "--configuration", help="Which one to import from an archive with several: 3d_fullres, 3d_lowres or 2d."
+        ),
     ] = "",
     network: Annotated[
         str,
         typer.Option(
             "--network",
-            help="Of weights alone: segresnet, segresnetds, dynunet, unet, swinunetr, unetr or mednext.",
+            help="For weights alone, the network: segresnet, segresnetds, dynunet, unet, swinunetr, unetr or mednext.",
         ),
     ] = "",
     arguments: Annotated[
-        str, typer.Option("--arguments", help="Of weights alone: the network's arguments in MONAI, as JSON.")
+        str, typer.Option("--arguments", help="For weights alone, the network's arguments in MONAI, as JSON.")
     ] = "{}",
     regions: Annotated[
         str, typer.Option("--regions", help="The regions in the order of the output channels, such as TC,WT,ET.")
     ] = "",
     patch_size: Annotated[
-        int | None, typer.Option("--patch-size", min=8, help="Of weights alone: the edge of the windows; default 128.")
+        int | None,
+        typer.Option("--patch-size", min=8, help="For weights alone, the edge of the windows in voxels; default 128."),
     ] = None,
 ) -> None:
     """Write a network that nnU-Net v2 or MONAI trained as one file, which predicts without nnU-Net.

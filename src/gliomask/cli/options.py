@@ -83,7 +83,9 @@ Dpi = Annotated[
         "--dpi", help="The pictures' resolution in dots per inch; journals ask for 300.", rich_help_panel="Pictures"
     ),
 ]
-Theme = Annotated[str, typer.Option("--theme", help="light, or dark for slides.", rich_help_panel="Pictures")]
+Theme = Annotated[
+    str, typer.Option("--theme", help="Colours of the pictures: light, or dark for slides.", rich_help_panel="Pictures")
+]
 
 
 def _conventions() -> list[str]:

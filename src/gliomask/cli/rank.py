@@ -17,7 +17,7 @@ EXAMPLES = """
 
 `gliomask rank predictions`
 
-Write the whole order, and correct the first of them:
+Write the whole order, and print the first five cases:
 
 `gliomask rank predictions -o rank.csv --top 5`
 """
@@ -31,7 +31,7 @@ def rank(
     """Order predicted cases without a true mask: those whose masks are probably worst first.
 
     The order is that of the Dice that predict estimated from the model's own probabilities. It finds masks of which the
-    model is uncertain, but not tumours that it is certain not to see.
+    model is uncertain, but not tumours that it misses with certainty.
     """
     from rich.table import Table
 

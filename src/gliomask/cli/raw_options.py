@@ -60,7 +60,12 @@ KeepUids = Annotated[
     ),
 ]
 Strict = Annotated[
-    bool, typer.Option("--strict", help="Exit with status 1 where an alignment looks poor.", rich_help_panel=PANEL)
+    bool,
+    typer.Option(
+        "--strict",
+        help="Exit with status 1 if the preparation has a warning, such as a poor alignment or brain mask.",
+        rich_help_panel=PANEL,
+    ),
 ]
 OutputType = Annotated[
     str,

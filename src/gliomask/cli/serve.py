@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from gliomask.cli.console import out, warn
-from gliomask.cli.options import Device, Threads
+from gliomask.cli.options import Device, Engine, Threads
 from gliomask.errors import InputError
 
 EXAMPLES = """
@@ -76,7 +76,7 @@ def serve(
         ),
     ] = None,
     device: Device = "auto",
-    engine: Annotated[str, typer.Option("--engine", help="As for predict: auto, openvino, torch.")] = "auto",
+    engine: Engine = "auto",
     threads: Threads = None,
 ) -> None:
     """Serve a web page for predictions: upload the images of an examination, check them, view and download the result.

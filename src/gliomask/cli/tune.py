@@ -82,8 +82,8 @@ def tune(
     """Fit a model's rules of post-processing to your own cases: temperatures, thresholds, smallest pieces, smallest ET.
 
     The weights stay the same. Each patient is left out in turn, and the scores before and after are those of the
-    patients left out. Rules that are not shown to be better there are not used, and this is said. Predict with the same
-    --window and --tta as here. After an interruption, the same command goes on.
+    patients left out. Rules that are not shown to be better there are not used, which the output states. Predict with
+    the same --window and --tta as here. After an interruption, the same command continues.
     """
     file, folder = _model_and_cases(paths)
     if output.suffix != ".safetensors":

@@ -43,7 +43,9 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    network: Annotated[str, Option(", ".join(NETWORKS), Panel.TASK, names=lambda: list(NETWORKS))] = "fast"
+    network: Annotated[str, Option(f"Network: {', '.join(NETWORKS)}.", Panel.TASK, names=lambda: list(NETWORKS))] = (
+        "fast"
+    )
     norm: Annotated[
         Literal["instance", "batch", "none"] | None,
         Option("Normalization layers: instance, batch or none. [the network's own]", Panel.TASK),
@@ -90,7 +92,10 @@ class TrainConfig(BaseModel):
     val_every: Annotated[
         int | None,
         Field(ge=1),
-        Option("Epochs between validations. [1; with --budget: a tenth of the time]", Panel.LENGTH),
+        Option(
+            "Epochs between validations. [1; with --budget: so many that validations take a tenth of the time]",
+            Panel.LENGTH,
+        ),
     ] = None
 
     patch_size: Annotated[
@@ -107,7 +112,9 @@ class TrainConfig(BaseModel):
         Option("Process a step's patches in N parts, which needs less memory; same result.", Panel.RESOURCES),
     ] = 1
     patches_per_case: Annotated[int, Field(ge=1), Option("Patches of each case per epoch.", Panel.LENGTH)] = 1
-    loss: Annotated[str, Option(", ".join(LOSSES), Panel.LEARNING, names=lambda: list(LOSSES))] = "dice+ce"
+    loss: Annotated[
+        str, Option(f"Loss function: {' or '.join(LOSSES)}.", Panel.LEARNING, names=lambda: list(LOSSES))
+    ] = "dice+ce"
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False), Option("Highest learning rate (AdamW).", Panel.LEARNING)] = (
         1e-3
     )
@@ -133,7 +140,9 @@ class TrainConfig(BaseModel):
         Field(gt=0, lt=1),
         Option("Share of patches from cases whose masks label some regions only. [each case once]", Panel.LEARNING),
     ] = None
-    normalization: Annotated[Normalization, Option("Of intensities: zscore or minmax.", Panel.LEARNING)] = "zscore"
+    normalization: Annotated[
+        Normalization, Option("How intensities are normalized: zscore or minmax.", Panel.LEARNING)
+    ] = "zscore"
     augment: Annotated[
         float,
         Field(ge=0, le=10),
@@ -186,7 +195,11 @@ class TrainConfig(BaseModel):
     """See `patients.read_patients`. The table is read when the split is drawn, not when a run is resumed."""
     split: Annotated[
         str | None,
-        Option("A JSON file with the ids to train and to validate on.", Panel.HELD_OUT, metavar="<path>"),
+        Option(
+            "A splits_final.json with the ids to train and to validate on, as nnU-Net writes it.",
+            Panel.HELD_OUT,
+            metavar="<path>",
+        ),
     ] = None
     """A list of `{"train": [...], "val": [...]}` like nnU-Net's `splits_final.json`, of which the first entry is used.
     Cases in neither are left out."""
@@ -202,7 +215,9 @@ class TrainConfig(BaseModel):
     ] = 0.0
 
     device: str = "auto"
-    precision: Annotated[Precision, Option("auto, bf16, fp16 (GPU), fp32.", Panel.RESOURCES)] = "auto"
+    precision: Annotated[
+        Precision, Option("Floating-point type: auto, bf16, fp16 (GPU only) or fp32.", Panel.RESOURCES)
+    ] = "auto"
     threads: int | None = Field(default=None, ge=1)
     workers: Annotated[
         int | None, Field(ge=1), Option("Threads that draw patches. [1; on a GPU 2]", Panel.RESOURCES)
