@@ -359,6 +359,51 @@ def test_a_case_that_another_process_holds_for_minutes_is_refused(
     assert place.changed_by() == {1}
 
 
+def test_a_picture_that_another_process_draws_is_waited_for(place: Place) -> None:
+    """Two programs that draw the missing pictures of one folder do not count each other's as failed."""
+    place.file(1, ".png").unlink()
+    with ExitStack() as owner:
+        owner.enter_context(one_writer(place.out, place.cases[1].id))
+        ending = Thread(target=lambda: (time.sleep(1), owner.close()), daemon=True)
+        ending.start()
+        status, said = place.everything()
+        ending.join(60)
+    assert (status, place.file(1, ".png").exists()) == (0, True), said
+
+
+@pytest.mark.parametrize("options", [("--picture",), ()])
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_mask_that_appears_before_its_turn_is_not_replaced(
+    place: Place, options: tuple[str, ...], *, foreign: bool
+) -> None:
+    """One that was changed by hand is kept and said, and gets its picture; another without a JSON is refused."""
+    mask, facts = place.file(1), place.file(1, ".json")
+    content, written = read_volume(mask, mask=True), facts.read_bytes()
+    for path in (mask, facts, place.file(2)):
+        path.unlink()
+    os.utime(place.file(1, ".png"), ns=(1, 1))
+    with ExitStack() as owner:
+        owner.enter_context(one_writer(place.out, place.cases[1].id))
+
+        def edit() -> None:
+            while not place.file(2).exists():
+                time.sleep(0.01)
+            write_volume(mask, Volume(np.zeros_like(content.data), content.affine))
+            if not foreign:
+                facts.write_bytes(written)
+            owner.close()
+
+        editing = Thread(target=edit, daemon=True)
+        editing.start()
+        status, said = place.predict(*options)
+        editing.join(60)
+    assert not read_volume(mask, mask=True).data.any()
+    assert (status, ("there is no JSON beside it" if foreign else "changed after it was written") in said) == (
+        (1, True) if foreign else (0, True)
+    ), said
+    assert (place.file(1, ".png").stat().st_mtime_ns > 1) == (bool(options) and not foreign)
+
+
 def test_what_killed_runs_left_is_cleared(place: Place) -> None:
     """Partial files, and locks of processes that have ended."""
     (place.out / ".partial-0123456789ab-X.nii.gz").write_bytes(b"half")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gliomask.cli.console import advance, listed, note, out, progress, tell, warn
 from gliomask.cli.predict_case import PredictCase, Predicted, Work
 from gliomask.errors import InputError
-from gliomask.execution import ClusterLostError, Where, ahead, map_cases
+from gliomask.execution import ClusterLostError, Where, ahead, asked_to_stop, map_cases
 from gliomask.files import HeldError
 
 if TYPE_CHECKING:
@@ -123,14 +123,16 @@ class _DrawMask:
 
     def __call__(self, work: Work) -> None:
         from gliomask.cases import staged
-        from gliomask.files import one_writer, replacing
+        from gliomask.files import LEASE_SECONDS, one_writer, replacing
         from gliomask.inference.prediction import case_error
         from gliomask.inference.record import beside
         from gliomask.inference.result import read_prediction
 
         try:
+            wait = 1.5 * LEASE_SECONDS  # another process may predict or draw the case
+            turn = one_writer(work.path.parent, work.case.id, wait_seconds=wait, give_up=asked_to_stop)
             picture = replacing(beside(work.path, ".png"))
-            with one_writer(work.path.parent, work.case.id), staged(work.case) as case, picture as partial_file:
+            with turn, staged(work.case) as case, picture as partial_file:
                 self.draw(read_prediction(work.path, case, self.plan), partial_file)
         except Exception as error:
             raise case_error(work.case, error) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -98,7 +98,7 @@ class Predicted:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The content of `CASE.json`."""
     kept: bool = False
-    """Another process made the same mask meanwhile, and nothing was computed."""
+    """When it was the case's turn, another process had made its mask or a hand had changed it; nothing was computed."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ class PredictCase:
         try:
             claim = claimed(work.path.parent, name, wait_seconds=work.wait_seconds, give_up=asked_to_stop)
             with claim, staged(work.case) as case:
-                if not self.overwrite and find_state(work.path, case, self.wanted).action == "keep":
-                    return Predicted(work.path, kept=True)
+                if not self.overwrite and (state := find_state(work.path, case, self.wanted)).action != "predict":
+                    return self._keep(work.path, case, state)
                 found = predict_in_turn(
                     self.models.plans(),
                     self.models.load,
@@ -146,21 +146,37 @@ class PredictCase:
         except Exception as error:
             raise case_error(work.case, error) from error
 
+    def _keep(self, path: Path, case: Case, state: State) -> Predicted:
+        """Leave a mask as it is that somebody made or changed since the command began, and draw its missing picture.
+
+        Raises:
+            InputError: It is a mask of which nothing says that gliomask made it.
+        """
+        from gliomask.files import replacing
+        from gliomask.inference.record import beside
+        from gliomask.inference.result import read_prediction
+
+        if state.action == "refuse":
+            raise InputError(state.reason)
+        if state.action == "draw":
+            with _writing, replacing(beside(path, ".png")) as picture:
+                self._draw(read_prediction(path, case, self.models.plans()[0]), picture)
+        return Predicted(path, warnings=(state.reason,) if state.reason else (), kept=True)
+
     def _part(self, case_id: str, fraction: float) -> None:
         stop_if_asked()
         if self.on_part is not None:
             self.on_part(case_id, fraction)
 
     def _write(self, found: Prediction, path: Path, turn: AbstractContextManager[Any]) -> Predicted:
-        def draw(picture: Path) -> None:
-            from gliomask.report.pictures import draw_prediction
-
-            draw_prediction(found, picture, sequences=self.sequences)
-
         with turn:
-            facts = found.save(
-                path, probabilities=self.wanted.probabilities, draw=draw if self.wanted.picture else None
-            )
+            draw = partial(self._draw, found) if self.wanted.picture else None
+            facts = found.save(path, probabilities=self.wanted.probabilities, draw=draw)
         volumes = found.volumes_ml()
         regions = {region: volumes[region] for region in found.plan.regions}
         return Predicted(path, regions, found.seconds, found.warnings, facts)
+
+    def _draw(self, found: Prediction, picture: Path) -> None:
+        from gliomask.report.pictures import draw_prediction
+
+        draw_prediction(found, picture, sequences=self.sequences)
