@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from gliomask.acquisition.prepare_study import prepare_study, prepared_before
 from gliomask.acquisition.preprocess import PreprocessSettings, is_stripped, preprocess
 from gliomask.acquisition.shading import without_shading
 from gliomask.errors import InputError
+from gliomask.files import one_writer
 from gliomask.phantom import make_phantom
 from gliomask.phantom.dicom import write_dicom_study
 from gliomask.phantom.raw import RawImage, make_raw_phantom
@@ -312,6 +315,56 @@ def test_images_that_contradict_their_names_are_warned_of(tmp_path: Path) -> Non
     settings = PreprocessSettings(atlas="none", skull_strip="none", register="none")
     found = prepare_study(study, tmp_path / "out", settings)
     assert any("looks like" in warning and "swapped" in warning for warning in found.warnings)
+
+
+def test_a_damaged_record_does_not_stop_the_other_studies(
+    gliomask: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    """It is named at the end; with --strict a warning of an earlier preparation counts as one of this."""
+    for number in (1, 2, 3):
+        small_study(tmp_path / "studies" / f"P{number}", seed=number)
+    cases = tmp_path / "cases"
+    words = ("preprocess", tmp_path / "studies", "-o", cases, *QUICK)
+    assert gliomask(*words)[0] == 0
+    (cases / "P1" / "preprocess.json").write_text("{", "utf-8")
+    record = cases / "P2" / "preprocess.json"
+    record.write_text(json.dumps({**json.loads(record.read_text("utf-8")), "warnings": ["far apart"]}), "utf-8")
+    (cases / "P3" / "preprocess.json").unlink()
+    status, said = gliomask(*words)
+    assert (status, "1 failed, 2 done" in said, "1 of 3 studies were prepared before" in said) == (1, True, True), said
+    assert "preprocess.json: damaged" in said
+    assert (cases / "P3" / "preprocess.json").is_file()
+    status, said = gliomask(*words, "--strict")
+    assert (status, "P2: looks poor: far apart" in said) == (1, True), said
+
+
+def test_a_raw_study_that_another_process_is_at_work_on_is_waited_for(
+    gliomask: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    """Whether it is preparing or predicting; --strict still tells of the preparation when the masks are kept."""
+    for number in (1, 2, 3):
+        small_study(tmp_path / "studies" / f"P{number}", seed=number)
+    out = tmp_path / "out"
+    words = ("predict", "--raw", "-i", tmp_path / "studies", "-o", out, *QUICK, "-d", "cpu", "--threads", "1")
+    with ExitStack() as owner:
+        owner.enter_context(one_writer(out / "prepared", "P1"))
+        owner.enter_context(one_writer(out, "P2"))
+
+        def end() -> None:
+            while not (out / "P3.nii.gz").exists():
+                time.sleep(0.01)
+            owner.close()
+
+        ending = Thread(target=end, daemon=True)
+        ending.start()
+        status, said = gliomask(*words)
+        ending.join(60)
+    assert (status, "waiting for another process, which is at work on P" in said) == (0, True), said
+    assert all((out / f"P{number}.nii.gz").exists() for number in (1, 2, 3))
+    record = out / "prepared" / "P2" / "preprocess.json"
+    record.write_text(json.dumps({**json.loads(record.read_text("utf-8")), "warnings": ["far apart"]}), "utf-8")
+    status, said = gliomask(*words, "--strict")
+    assert (status, "P2: looks poor: far apart" in said) == (1, True), said
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")

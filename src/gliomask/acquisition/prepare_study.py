@@ -201,17 +201,23 @@ class PrepareStudy:
     native_masks: bool = False
     keep: bool = False
     """Keep what was prepared before from the same images in the same way."""
+    wait_seconds: float = 0.0
+    """How long to wait for another process that prepares the same study."""
 
     def __call__(self, study: Study) -> PreparedStudy:
         """Return the prepared study.
 
         Raises:
             InputError: It could not be prepared; it is named.
+            HeldError: Another process is preparing it.
         """
         place = self.folder / study.id
         settings = replace(self.settings, threads=self.settings.threads or given_cores())
         try:
             before = prepared_before(study, place, settings) if self.keep else None
+            if before is None and self.wait_seconds:
+                with one_writer(self.folder, study.id, wait_seconds=self.wait_seconds):
+                    before = prepared_before(study, place, settings) if self.keep else None
             return before or prepare_study(study, place, settings, native_masks=self.native_masks)
         except InputError:
             raise

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gliomask.cli.console import end_batch, note, out, progress, warn
+from gliomask.cli.console import end_batch, listed, note, out, progress, warn
 from gliomask.cli.series_table import show_study
 from gliomask.cli.tables import Tables
 from gliomask.errors import InputError, unknown_name
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gliomask.acquisition.study import Study
     from gliomask.cases import Problem
     from gliomask.cli.predict_case import Models
-    from gliomask.cli.raw_answer import Answered, Wishes
+    from gliomask.cli.raw_answer import Answered, AnswerStudy, Wishes
 
 
 @dataclass(frozen=True)
@@ -127,14 +127,12 @@ def reading_studies(
 
 
 def _refuse_if_none_is_usable(studies: Sequence[Study]) -> None:
-    from gliomask.cases import Problem
-
     problems = []
     for study in studies:
         try:
             study.check()
         except InputError as error:
-            problems.append(Problem(study.id, str(error).removeprefix(f"{study.id}: ")))
+            problems.append(_problem(study.id, error))
     if len(problems) < len(studies):
         return
     if len(problems) == 1:
@@ -156,24 +154,38 @@ def prepare_all(
 
     problems: list[Problem] = []
     to_do = []
+    kept = 0
+
+    def judge(study: Study, found: PreparedStudy) -> None:
+        if wishes.strict and found.warnings:
+            problems.append(Problem(study.id, f"looks poor: {found.warnings[0]}"))
+
     with progress("preparing", len(studies)) as bar:
         for study in studies:
-            if not wishes.overwrite and prepared_before(study, folder / study.id, settings):
+            try:
+                before = None if wishes.overwrite else prepared_before(study, folder / study.id, settings)
+                if before is None:
+                    to_do.append(study)
+                    continue
                 _complete(study, folder / study.id, wishes)
-                bar.advance(bar.tasks[0].id)
-            else:
-                to_do.append(study)
+                judge(study, before)
+                kept += 1
+            except InputError as error:
+                problems.append(_problem(study.id, error))
+            bar.advance(bar.tasks[0].id)
         prepare = PrepareStudy(folder, settings, wishes.native_masks)
         for study, found in map_cases(prepare, to_do, place_to_prepare(to_do, where)):
             bar.advance(bar.tasks[0].id)
-            if isinstance(found, InputError):
-                problems.append(Problem(study.id, str(found).removeprefix(f"{study.id}: ")))
+            try:
+                if isinstance(found, InputError):
+                    raise found
+                write_study_record(study, folder / study.id, keep_uids=wishes.keep_uids)
+            except InputError as error:
+                problems.append(_problem(study.id, error))
                 continue
-            write_study_record(study, folder / study.id, keep_uids=wishes.keep_uids)
             say_prepared(found, folder / study.id)
-            if wishes.strict and found.warnings:
-                problems.append(Problem(study.id, f"looks poor: {found.warnings[0]}"))
-    if kept := len(studies) - len(to_do):
+            judge(study, found)
+    if kept:
         out.print(
             f"{kept} of {len(studies)} studies were prepared before and are kept (--overwrite prepares them again)"
         )
@@ -212,7 +224,7 @@ def predict_studies(
         InputError: The only study failed, or what is wanted cannot be written of these studies.
     """
     from gliomask.acquisition.answer import answer_request
-    from gliomask.cli.raw_answer import AnswerStudy, answers_here, write_others
+    from gliomask.cli.raw_answer import AnswerStudy, complete_answer
     from gliomask.exchange import check_outputs
     from gliomask.inference.record import FOREIGN, is_foreign
 
@@ -228,16 +240,15 @@ def predict_studies(
     failed: dict[str, InputError | None] = {}
     for study in own:
         if study.id not in waits:
-            failed[study.id] = _tell(study, write_others(study, output, wishes))
+            failed[study.id] = _tell(study, complete_answer(study, output, settings, wishes))
     failed |= {case_id: InputError(FOREIGN) for case_id in sorted(foreign)}
     files = {study.id: [path for series in study.chosen.values() for path in series.files] for study in studies}
     tables = Tables(output, files)
     if to_do:
         answer = AnswerStudy(output, settings, models, wishes, requests)
         with progress("predicting", len(to_do)) as bar:
-            found = answers_here(answer, to_do) if where.is_here else map_cases(answer, to_do, where)
             try:
-                for study, answered in found:
+                for study, answered in _answers(answer, to_do, where):
                     failed[study.id] = answered if isinstance(answered, InputError) else _tell(study, answered)
                     bar.advance(bar.tasks[0].id)
                     tables.update()
@@ -249,6 +260,36 @@ def predict_studies(
     _end(problems, studies, len(studies) - len(problems))
 
 
+def _answers(
+    answer: AnswerStudy, studies: Sequence[Study], where: Where
+) -> Iterator[tuple[Study, Answered | InputError]]:
+    """Yield each study with its answer; one that another process is at work on comes at the end, when it is free.
+
+    Raises:
+        InputError: The models cannot be loaded, or what `map_cases` raises.
+    """
+    from gliomask.cli.raw_answer import answers_here
+    from gliomask.files import LEASE_SECONDS, HeldError
+
+    def work(answer: AnswerStudy, studies: Sequence[Study]) -> Iterator[tuple[Study, Answered | InputError]]:
+        return answers_here(answer, studies) if where.is_here else map_cases(answer, studies, where)
+
+    held = []
+    for study, answered in work(answer, studies):
+        if isinstance(answered, HeldError):
+            held.append(study)
+        else:
+            yield study, answered
+    if held:
+        note(f"waiting for another process, which is at work on {listed([study.id for study in held])}")
+        try:
+            yield from work(replace(answer, wait_seconds=1.5 * LEASE_SECONDS), held)
+        except ClusterLostError:
+            raise
+        except InputError as error:  # the cluster, which was there before, cannot be reached any more
+            raise ClusterLostError(str(error)) from error
+
+
 def _tell(study: Study, answered: Answered) -> InputError | None:
     """Print what became of a study, and return the reason if something is missing."""
     _say(study.id, answered.notes, answered.warnings)
@@ -258,9 +299,13 @@ def _tell(study: Study, answered: Answered) -> InputError | None:
 
 
 def _problems(failed: Mapping[str, InputError | None]) -> list[Problem]:
+    return [_problem(name, error) for name, error in failed.items() if error is not None]
+
+
+def _problem(name: str, error: InputError) -> Problem:
     from gliomask.cases import Problem
 
-    return [Problem(name, str(error).removeprefix(f"{name}: ")) for name, error in failed.items() if error is not None]
+    return Problem(name, str(error).removeprefix(f"{name}: "))
 
 
 def _say(case_id: str, notes: Sequence[str], warnings: Sequence[str]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gliomask.errors import InputError, describe
-from gliomask.execution import HERE, map_cases
+from gliomask.execution import HERE, asked_to_stop, map_cases
 
 if TYPE_CHECKING:
     from gliomask.acquisition.prepare_study import PreparedStudy, PrepareStudy
@@ -67,28 +68,57 @@ class AnswerStudy:
     wishes: Wishes
     requests: Mapping[str, Mapping[str, Any]]
     """By study, what determines its mask; see `answer_request`."""
+    wait_seconds: float = 0.0
+    """How long to wait for another process or host that is at work on a study."""
 
     def __call__(self, study: Study) -> Answered:
         """Return what became of a study.
 
         Raises:
-            InputError: It has no mask; it is named.
+            InputError: It has no mask.
+            HeldError: Another process or host is at work on it.
         """
+        with self._claimed(study):
+            return self._kept(study) or self.answer(study, self.prepare()(study))
+
+    def answer_prepared(self, study: Study, prepared: PreparedStudy) -> Answered:
+        """Return what became of a study that was prepared in this process or another.
+
+        Raises:
+            InputError: As for the whole.
+        """
+        with self._claimed(study):
+            return self._kept(study) or self.answer(study, prepared)
+
+    def _claimed(self, study: Study) -> AbstractContextManager[None]:
         from gliomask.files import claimed
 
+        return claimed(self.output, study.id, wait_seconds=self.wait_seconds, give_up=asked_to_stop)
+
+    def _kept(self, study: Study) -> Answered | None:
+        """Return the answer if the mask is there by now: of another process, of a worker that was lost, or a hand's.
+
+        Raises:
+            InputError: It is a mask of which nothing says that gliomask made it.
+        """
+        from gliomask.inference.record import FOREIGN, is_foreign
+
         path = self.output / f"{study.id}.nii.gz"
-        with claimed(self.output, study.id):
-            kept = self.wishes.is_kept(path, self.requests[study.id])[0]
-            if kept and not self.wishes.overwrite:  # its worker was lost after it had written
-                return write_others(study, self.output, self.wishes)
-            return self.answer(study, self.prepare()(study))
+        if self.wishes.overwrite:
+            return None
+        if is_foreign(path):
+            raise InputError(FOREIGN)
+        if not self.wishes.is_kept(path, self.requests[study.id])[0]:
+            return None
+        return complete_answer(study, self.output, self.settings, self.wishes)
 
     def prepare(self) -> PrepareStudy:
         """Return the function that prepares a study."""
         from gliomask.acquisition.places import PREPARED_FOLDER
         from gliomask.acquisition.prepare_study import PrepareStudy
 
-        return PrepareStudy(self.output / PREPARED_FOLDER, self.settings, keep=not self.wishes.overwrite)
+        keep = not self.wishes.overwrite
+        return PrepareStudy(self.output / PREPARED_FOLDER, self.settings, keep=keep, wait_seconds=self.wait_seconds)
 
     def answer(self, study: Study, prepared: PreparedStudy) -> Answered:
         """Predict and write a study that is prepared.
@@ -136,9 +166,25 @@ def answers_here(answer: AnswerStudy, studies: Sequence[Study]) -> Iterator[tupl
         try:
             if isinstance(prepared, InputError):
                 raise prepared
-            yield study, answer.answer(study, replace(prepared, folder=answer.prepare().folder / study.id))
+            yield study, answer.answer_prepared(study, replace(prepared, folder=answer.prepare().folder / study.id))
         except InputError as error:
             yield study, error
+
+
+def complete_answer(study: Study, output: Path, settings: PreprocessSettings, wishes: Wishes) -> Answered:
+    """Write what is missing beside a mask that is kept; with `strict`, also say if its preparation looked poor."""
+    from gliomask.acquisition.places import PREPARED_FOLDER
+    from gliomask.acquisition.prepare_study import prepared_before
+
+    answered = write_others(study, output, wishes)
+    if answered.error is not None or not wishes.strict:
+        return answered
+    try:
+        before = prepared_before(study, output / PREPARED_FOLDER / study.id, settings)
+    except InputError as error:
+        return replace(answered, error=error)
+    poor = before.warnings[0] if before and before.warnings else None
+    return replace(answered, error=InputError(f"looks poor: {poor}")) if poor else answered
 
 
 def write_others(study: Study, output: Path, wishes: Wishes) -> Answered:
