@@ -58,6 +58,19 @@ def test_each_item_has_one_result_and_a_failure_is_a_value(place: str) -> None:
         assert "memory" in failed[5]
 
 
+def test_a_crash_while_items_are_still_handed_out_is_a_value() -> None:
+    """The process of the first item has crashed before the second comes; the others have their results."""
+
+    def items() -> Iterator[int]:
+        yield 5
+        time.sleep(3)
+        yield from (1, 2)
+
+    found = dict(map_cases(Squares(fatal=True), items(), Where(processes=True, at_once=2)))
+    assert "memory" in str(found.pop(5))
+    assert found == {1: 1, 2: 4}
+
+
 def test_paths_are_absolute_where_they_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker may have another current folder; the item that is yielded is the caller's own."""
     monkeypatch.chdir(tmp_path)

@@ -56,7 +56,7 @@ def _until_one_breaks(job: bytes, items: Iterator[Item], number: int) -> Iterato
     whole = True
     try:
         for item in islice(items, 2 * number):  # as many wait as are worked on, if the results are taken slowly
-            running[pool.submit(run_packed, job, packed(item))] = item
+            running[_submitted(pool, job, item)] = item
         while running:
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:
@@ -72,16 +72,23 @@ def _until_one_breaks(job: bytes, items: Iterator[Item], number: int) -> Iterato
                         started = dict(pool._processes or started)
                         pool.shutdown(wait=False)  # its processes free their memory as soon as the last item is done
                     else:
-                        try:
-                            running[pool.submit(run_packed, job, packed(coming))] = coming
-                        except BrokenProcessPool as broken:
-                            whole = False
-                            yield coming, broken
+                        running[_submitted(pool, job, coming)] = coming
                 yield done, pickle.loads(future.result())
     finally:
         for process in (pool._processes or started).values() if running else ():
             process.terminate()  # interrupted: what is begun is not awaited
         pool.shutdown(cancel_futures=True)
+
+
+def _submitted(pool: ProcessPoolExecutor, job: bytes, item: object) -> Future[bytes]:
+    """Return the future of an item; where a process has crashed before, one with the error of the pool."""
+    content = packed(item)
+    try:
+        return pool.submit(run_packed, job, content)
+    except BrokenProcessPool as error:
+        broken: Future[bytes] = Future()
+        broken.set_exception(error)
+        return broken
 
 
 def _begin() -> None:
