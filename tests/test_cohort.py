@@ -8,6 +8,7 @@ import os
 import random
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gliomask.cohort import FAILED, PARQUET, VOLUMES, FolderTable, read_row
+from gliomask.cohort import table as cohort_table
 from gliomask.evaluation.table_text import cell_text, escape_text
 from gliomask.files.parquet import read_parquet
 from gliomask.report import INDEX, write_cohort_page
@@ -84,6 +86,44 @@ def test_a_table_that_grew_equals_the_one_that_is_made_at_once(tmp_path: Path) -
     (row,) = [row for row in rows_of(tmp_path / VOLUMES) if row["case"] == "CASE_2"]
     assert (row["seconds"], row["warning_text"], row["quality_brain_ml"]) == ("99.250000", "a | b", "1400.000000")
     assert "Doe" not in grown
+
+
+def test_a_mask_that_was_moved_away_and_back_has_its_row_again(tmp_path: Path) -> None:
+    """Although its JSON is as it was."""
+    table = FolderTable(tmp_path)
+    for number in (1, 2):
+        finish(tmp_path, f"CASE_{number}")
+    table.write()
+    (tmp_path / "CASE_1.nii.gz").rename(tmp_path / "elsewhere")
+    assert table.write().rows == 1
+    (tmp_path / "elsewhere").rename(tmp_path / "CASE_1.nii.gz")
+    assert table.write().rows == 2
+
+
+def test_two_programs_that_end_together_keep_the_failures_of_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each adds its own to those that are in the file at that moment; none replaces what the other has just written."""
+    met = threading.Barrier(2, timeout=1)
+    read = cohort_table.read_failed
+
+    def together(path: Path) -> list[tuple[str, str, str]]:
+        found = read(path)
+        with suppress(threading.BrokenBarrierError):  # the other waits for its turn
+            met.wait()
+        return found
+
+    monkeypatch.setattr(cohort_table, "read_failed", together)
+    programs = []
+    for case in ("CASE_1", "CASE_2"):
+        table = FolderTable(tmp_path)
+        table.fail(case, "is damaged")
+        programs.append(threading.Thread(target=table.write))
+    for program in programs:
+        program.start()
+    for program in programs:
+        program.join(60)
+    assert [row["case"] for row in rows_of(tmp_path / FAILED)] == ["CASE_1", "CASE_2"]
 
 
 def test_whoever_reads_the_table_while_it_grows_finds_it_whole(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import csv
 import os
 import time
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from gliomask.cases.folders import BESIDE_A_MASK
 from gliomask.cohort.rows import Row, columns_of, read_row
 from gliomask.errors import InputError
 from gliomask.evaluation.table_text import cell_text, csv_text, escape_text
-from gliomask.files import write_text
+from gliomask.files import one_writer, write_text
 from gliomask.files.parquet import can_parquet, parquet_name, write_parquet
 from gliomask.files.remote import url_of
 from gliomask.inference.record import digest_of, read_facts
@@ -30,6 +30,9 @@ _PARQUET_NAME = "volumes of "
 _EVERY_SECONDS = 5.0
 _SHARE = 50
 """A table that grows is written again after this many times the time that writing it took, if that is longer."""
+_TURN = f"{VOLUMES} and {FAILED}"
+_LONGEST_TURN = 60.0
+"""Seconds to wait for another program that writes the tables of the same folder."""
 _NOT_OURS = "exists already and is not a table that gliomask wrote. It is left as it is; move it away."
 
 
@@ -84,6 +87,7 @@ class FolderTable:
             stems = {name[: -len(ending)] for name in found for ending in NIFTI_ENDINGS if name.endswith(ending)}
             there = {stem: found[f"{stem}.json"] for stem in stems if f"{stem}.json" in found}
             self.rows = {stem: row for stem, row in self.rows.items() if stem in there}
+            self._seen = {stem: key for stem, key in self._seen.items() if stem in there}
             for stem, entry in there.items():
                 with suppress(OSError):  # replaced at this moment: the next look finds it
                     state = entry.stat()
@@ -131,8 +135,16 @@ class FolderTable:
     def write(self) -> Written:
         """Write the tables, each whole or not at all; one that is as it should be is not written again.
 
-        Files of these names that gliomask did not write are left as they are.
+        Files of these names that gliomask did not write are left as they are. Programs that work on one folder take
+        turns, so that none replaces what another has just written by what it read before.
         """
+        with ExitStack() as turn:
+            if self.folder.is_dir():
+                with suppress(InputError):  # the folder cannot be written to, which is said where a table has changed
+                    turn.enter_context(one_writer(self.folder, _TURN, wait_seconds=_LONGEST_TURN))
+            return self._write()
+
+    def _write(self) -> Written:
         self.refresh()
         rows = sorted(self.rows.values(), key=lambda row: str(row["case"]))
         columns = columns_of(rows)
