@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gliomask.cli.console import advance, clear_stale, end_batch, listed, out, progress, show_passed_over, warn
-from gliomask.cli.options import Cluster, Dpi, FigureFormat, Labels, Theme, Workers, figure_style, where_of
+from gliomask.cli.options import Cluster, Dpi, FigureFormat, Theme, Workers, figure_style, label_conventions, where_of
 from gliomask.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,9 +65,20 @@ def evaluate(
             "--compare-protocols", help="Score by the protocols of all years, and explain where they disagree."
         ),
     ] = False,
-    labels: Labels = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            help="Label convention of the predictions, where file names and values leave it open: brats2021, "
+            "brats2023, msd, ...",
+            autocompletion=label_conventions,
+        ),
+    ] = None,
     truth_labels: Annotated[
-        str | None, typer.Option("--truth-labels", help="The label convention of the truth, likewise.")
+        str | None,
+        typer.Option(
+            "--truth-labels", help="Label convention of the truth, likewise.", autocompletion=label_conventions
+        ),
     ] = None,
     ignore_extra: Annotated[bool, typer.Option("--ignore-extra", help="Skip predictions that have no truth.")] = False,
     edited: Annotated[

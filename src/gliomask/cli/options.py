@@ -18,7 +18,7 @@ Labels = Annotated[
     typer.Option(
         "--labels",
         help="Label convention of the masks, where file names and values leave it open: brats2021, brats2023, msd, ...",
-        autocompletion=lambda: _conventions(),
+        autocompletion=lambda: label_conventions(),
     ),
 ]
 Modalities = Annotated[
@@ -88,7 +88,8 @@ Theme = Annotated[
 ]
 
 
-def _conventions() -> list[str]:
+def label_conventions() -> list[str]:
+    """Return the names of the label conventions, for the completion of a shell."""
     from gliomask.labels import CONVENTIONS  # imported here because it needs NumPy, which would slow down --help
 
     return list(CONVENTIONS)
