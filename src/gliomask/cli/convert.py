@@ -67,7 +67,7 @@ _Split = Annotated[
     Path | None,
     typer.Option("--split", help="A splits_final.json of nnU-Net or gliomask to write as well; default: that in DATA."),
 ]
-_Link = Annotated[bool, typer.Option("--link", help="Link to files that stay as they are, instead of copying them.")]
+_Link = Annotated[bool, typer.Option("--link", help="Make links instead of copies where a file needs no change.")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Convert again what is already in the output folder.")]
 
 

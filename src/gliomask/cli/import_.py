@@ -76,7 +76,7 @@ def import_(
         typer.Option("--patch-size", min=8, help="For weights alone, the edge of the windows in voxels; default 128."),
     ] = None,
 ) -> None:
-    """Write a network that nnU-Net v2 or MONAI trained as one file, which predicts without nnU-Net.
+    """Write a network of nnU-Net v2 or MONAI into one file, which predicts without nnU-Net.
 
     All folds become one ensemble. The file is compared with the original on a phantom before the command ends.
     Networks of nnU-Net need no PyTorch then; those of MONAI need it and MONAI, or gliomask export.

@@ -125,7 +125,7 @@ _Labels = Annotated[
     ),
 ]
 _Picture = Annotated[bool, typer.Option("--picture", help="Also draw CASE.png with three planes.")]
-_Show = Annotated[str, typer.Option("--show", help="Sequences in the picture, such as flair,t1ce.")]
+_Show = Annotated[str, typer.Option("--show", help="With --picture: the sequences to show, such as flair,t1ce.")]
 _Probabilities = Annotated[
     bool, typer.Option("--save-probabilities", help="Also write CASE_probabilities.nii.gz, a channel for each region.")
 ]

@@ -132,7 +132,9 @@ class TrainConfig(BaseModel):
     lone_modality: Annotated[
         float,
         Field(ge=0, lt=1),
-        Option("Probability of removing all sequences of a patch but one.", Panel.LEARNING),
+        Option(
+            "Probability of removing all sequences of a patch but one; needs --drop-modalities above 0.", Panel.LEARNING
+        ),
     ] = 0.0
     """Needs `drop_modalities` above 0, which applies to the other patches."""
     partial_share: Annotated[
