@@ -153,6 +153,10 @@ def test_from_dicom_to_a_mask_in_the_patients_own_space(
     assert facts["space"] == "t1c"
     for region in ("WT", "TC", "ET"):
         assert facts["volumes_ml"][region] == pytest.approx(facts["volumes_ml_prepared"][region], rel=0.02, abs=0.5)
+    own = facts["volumes_ml"]
+    assert own.keys() == facts["volumes_ml_prepared"].keys()
+    assert own["NCR"] == pytest.approx(own["TC"] - own["ET"], abs=0.002)
+    assert own["ED"] == pytest.approx(own["WT"] - own["TC"], abs=0.002)
     prepared = tmp_path / "out" / "prepared" / "studies"
     brain = read_volume(prepared / "studies_brain.nii.gz", mask=True)
     native = load_alignment(prepared / "transforms").onto_native("t1c", brain).data[0] > 0.5

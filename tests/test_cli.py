@@ -309,6 +309,7 @@ BAD_CALLS = {
     "unknown window": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{tmp}/o", "--window", "hole"), "whole"),
     "unknown labels": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{tmp}/o", "--labels", "brats21"), "did you"),
     "unknown sequence": (("predict", "-m", "{model}", "-i", "{data}", "-o", "{tmp}/o", "--show", "flare"), "did you"),
+    "--show without a picture": (("predict", "{data}", "-o", "{tmp}/o", "--show", "flair"), "add --picture"),
     "a table as output": (("predict", "{data}", "-o", "{tmp}/masks.csv"), "masks are written as NIfTI"),
     "another format": (("predict", "{data}", "-o", "{tmp}/mask.mha"), "masks are written as NIfTI"),
     "gpu": (("predict", "{data}", "-o", "{tmp}/o", "-d", "gpu"), "did you mean 'cuda'?"),

@@ -18,7 +18,7 @@ from gliomask.acquisition.study import Study
 from gliomask.errors import InputError
 from gliomask.files import write_bytes, write_text
 from gliomask.inference.record import beside, digest_of, is_readable, read_facts
-from gliomask.inference.result import Prediction
+from gliomask.inference.result import Prediction, volumes_of
 from gliomask.volume import NIFTI_ENDINGS, Volume, gzip_nifti, nifti_bytes, write_volume
 
 
@@ -134,7 +134,7 @@ def _facts(prediction: Prediction, prepared: PreparedStudy, answer: NativeAnswer
         **prediction.facts(),
         "space": answer.modality,
         "spacing_mm": [round(float(edge), 4) for edge in spacing],
-        "volumes_ml": answer.volumes_ml,
+        "volumes_ml": volumes_of(answer.labels, prediction.convention),
         "volumes_ml_prepared": prediction.volumes_ml(),
         "quality": {name: round(value, 4) for name, value in prepared.quality.items()},
         "warnings": list(dict.fromkeys((*prepared.warnings, *prediction.warnings))),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gliomask.acquisition.registration import mutual_information
 from gliomask.acquisition.review import StudyReview
+from gliomask.labels import REGIONS
 from gliomask.volume import Grid, bounding_box, resample
 
 Light = Literal["good", "look", "poor"]
@@ -198,7 +199,8 @@ def _volume_findings(facts: Mapping[str, Any]) -> list[Finding]:
         return []
     found = []
     for name, volume in own.items():
-        if isinstance(volume, int | float) and isinstance(prepared.get(name), int | float):
+        regional = name in REGIONS  # a tissue is what lies between two regions, which need not keep its volume
+        if regional and isinstance(volume, int | float) and isinstance(prepared.get(name), int | float):
             difference, of = abs(volume - prepared[name]), prepared[name]
             percent = 0.0 if difference < _SMALL_ML else 100 * difference / of if of else 100.0
             found.append(Finding("volumes", name, percent))

@@ -341,7 +341,11 @@ def _removed_if_empty(folder: Path) -> Iterator[None]:
 
 
 def _check_wishes(labels: str | None, show: str, *, picture: bool) -> tuple[str, ...]:
-    """Return the sequences to show; refuse unknown names, and pictures without matplotlib, before any work is done."""
+    """Return the sequences to show; refuse unknown names, and pictures without matplotlib, before any work is done.
+
+    Raises:
+        InputError: A name is unknown, matplotlib is not installed, or sequences are named without a picture.
+    """
     from gliomask.cases import get_modality
     from gliomask.labels import get_convention
 
@@ -351,7 +355,10 @@ def _check_wishes(labels: str | None, show: str, *, picture: bool) -> tuple[str,
         from gliomask.figures import require_matplotlib
 
         require_matplotlib()
-    return tuple(get_modality(name) for name in show.split(",") if name)
+    sequences = tuple(get_modality(name) for name in show.split(",") if name)
+    if sequences and not picture:
+        raise InputError("--show names the sequences of the picture: add --picture.")
+    return sequences
 
 
 def _draw(found: Prediction, path: Path, *, sequences: tuple[str, ...]) -> None:

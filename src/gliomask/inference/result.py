@@ -64,12 +64,7 @@ class Prediction:
 
     def volumes_ml(self) -> dict[str, float]:
         """Return the volume in mL of each tissue and region that the convention can express."""
-        convention = get_convention(self.convention)
-        counts = count_labels(self.labels.data)
-        voxel_ml = voxel_volume_ml(self.labels.affine)
-        parts = {tissue: [value] for value, tissue in convention.tissues.items() if tissue not in REGIONS}
-        parts |= {region: list(values) for region, values in convention.regions.items()}
-        return {name: round(float(counts[values].sum()) * voxel_ml, 3) for name, values in parts.items()}
+        return volumes_of(self.labels, self.convention)
 
     def lesions(self) -> dict[str, int]:
         """Return the number of separate pieces of each of the plan's regions: 26-connected components of the mask."""
@@ -153,6 +148,16 @@ class Prediction:
             "seconds": round(self.seconds, 2),
             "note": "Research use only, not a medical device.",
         }
+
+
+def volumes_of(labels: Volume, convention: str) -> dict[str, float]:
+    """Return the volume in mL of each tissue and region that a convention can express, in a mask of its labels."""
+    numbers = get_convention(convention)
+    counts = count_labels(labels.data)
+    voxel_ml = voxel_volume_ml(labels.affine)
+    parts = {tissue: [value] for value, tissue in numbers.tissues.items() if tissue not in REGIONS}
+    parts |= {region: list(values) for region, values in numbers.regions.items()}
+    return {name: round(float(counts[values].sum()) * voxel_ml, 3) for name, values in parts.items()}
 
 
 def read_prediction(path: Path, case: Case, plan: Plan) -> Prediction:

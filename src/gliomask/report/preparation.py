@@ -10,6 +10,7 @@ from gliomask.acquisition.atlas import read_atlas
 from gliomask.acquisition.quality import LIGHTS, LIMITS, Finding, Light, worst
 from gliomask.acquisition.review import StudyReview
 from gliomask.cases import SEQUENCE_NAMES
+from gliomask.labels import REGIONS
 from gliomask.report.overlays import ATLAS_COLOUR, BRAIN_COLOUR, EDGE_COLOUR, Overlay, Slices, cut_slices
 from gliomask.report.page import render
 
@@ -132,5 +133,5 @@ def _volumes(facts: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     return [
         (name, float(volume), float(prepared[name]))
         for name, volume in own.items()
-        if isinstance(volume, int | float) and isinstance(prepared.get(name), int | float)
+        if name in REGIONS and isinstance(volume, int | float) and isinstance(prepared.get(name), int | float)
     ]
