@@ -25,6 +25,7 @@ from gliomask.acquisition.prepare_study import prepare_study, prepared_before
 from gliomask.acquisition.preprocess import PreprocessSettings, is_stripped, preprocess
 from gliomask.acquisition.shading import without_shading
 from gliomask.errors import InputError
+from gliomask.execution import Where, map_cases
 from gliomask.files import one_writer
 from gliomask.phantom import make_phantom
 from gliomask.phantom.dicom import write_dicom_study
@@ -308,6 +309,36 @@ def test_another_programs_brain_is_used(
     script.write_text("#!/bin/sh\necho no licence >&2\nexit 3\n")
     with pytest.raises(InputError, match="failed with status 3: no licence"):
         strip_with(tool, raw.image)
+
+
+def _strip_second(number: int) -> None:
+    """Strip an image with HD-BET if it is the second one."""
+    if number:
+        raw = make_raw_phantom(5, size=32, edge_mm=6)["t1c"]
+        strip_with("hd-bet", raw.image)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends a process without a word to it")
+def test_another_program_ends_with_the_process_that_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No program goes on working, and no head remains in the folder for temporary files."""
+    script = tmp_path / "hd-bet"
+    script.write_text(f'#!/bin/sh\ntest -f "$2" && echo $$ > {tmp_path}/half && mv {tmp_path}/half {tmp_path}/pid\n')
+    script.write_text(script.read_text() + "exec sleep 60\n")
+    script.chmod(0o755)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    found = map_cases(_strip_second, [0, 1], Where(processes=True, at_once=1))
+    assert next(found) == (0, None)
+    end = time.monotonic() + 60
+    while not (tmp_path / "pid").is_file() and time.monotonic() < end:
+        time.sleep(0.01)
+    found.close()
+    assert not list((tmp_path / "temporary").glob("gliomask-*"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_images_that_contradict_their_names_are_warned_of(tmp_path: Path) -> None:

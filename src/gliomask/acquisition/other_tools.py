@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomask.errors import InputError
+from gliomask.execution import ended_in_order
 from gliomask.volume import Volume, read_volume, write_volume
 
 Mask = NDArray[np.bool_]
@@ -45,7 +46,7 @@ def strip_with(tool: StrippingTool, image: Volume) -> Mask:
         InputError: The tool is not installed, fails, or takes longer than an hour.
     """
     program = find_program(tool)
-    with TemporaryDirectory(prefix="gliomask-") as folder:
+    with ended_in_order(), TemporaryDirectory(prefix="gliomask-") as folder:
         head = Path(folder) / "head.nii.gz"
         write_volume(head, Volume(image.data[:1].astype(np.float32), image.affine))
         words, mask = _command(tool, program, head)

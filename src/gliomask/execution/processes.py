@@ -5,11 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
+import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
-from threading import Thread
+from types import FrameType
 from typing import Any, TypeVar
 
 from gliomask.errors import InputError
@@ -20,6 +24,8 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 _END: Any = object()
+_CLEANING_SECONDS = 10.0
+"""How long a process whose parent was killed may take to end in order."""
 _BROKEN = "its process has ended without an answer. Too little memory?"
 
 
@@ -96,7 +102,7 @@ def _begin() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)
-    Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
@@ -104,4 +110,34 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_CLEANING_SECONDS)
         os._exit(1)
+
+
+class _Ended(BaseException):
+    """This process is ended from outside."""
+
+
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """Let what the block has begun be undone where its process of `map_cases` is ended: files removed, programs ended.
+
+    It is for a block that waits for another program: while a library computes, Python would notice the signal only when
+    that returns. In other processes and in other threads than the main one nothing is changed.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if multiprocessing.parent_process() is None or not in_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _Ended
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except _Ended:
+        os._exit(1)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
