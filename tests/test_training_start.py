@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from gliomask.model.sampling import Origin
 from gliomask.training.config import TrainConfig, make_config
 from gliomask.training.cross_validation import cross_validate
 from gliomask.training.loop import train
-from gliomask.training.run import START
+from gliomask.training.run import START, open_run
 
 ORIGIN = Origin(made_with="another program", license="CC BY 4.0", cite="Somebody 2020")
 
@@ -98,3 +99,22 @@ def test_a_start_that_is_gone_before_the_first_epoch_is_named(cases: list[Case],
     with pytest.raises(InputError, match=r"start\.safetensors"):
         train(cases, tmp_path / "run", settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_ended_before_its_first_step_can_be_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with the folder for TensorBoard, which is made first; one that has a log cannot."""
+
+    def events(folder: Path) -> ExitStack:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "events.1").touch()
+        return ExitStack()
+
+    monkeypatch.setattr("gliomask.training.run._event_writer", events)
+    wanted = TrainConfig(steps=1, tensorboard=True)
+    for _ in range(2):
+        open_run(tmp_path / "run", wanted, None, resume=False)
+    (tmp_path / "run" / "log.jsonl").touch()
+    with pytest.raises(InputError, match="already exists and is not empty"):
+        open_run(tmp_path / "run", wanted, None, resume=False)

@@ -30,10 +30,15 @@ from gliomask.training.patients import with_patients
 from gliomask.training.record import check_row, read_config, read_log, read_run_split, write_log
 from gliomask.training.split import Split, hold_out, make_folds, read_split
 
-# The files of a run that ended before its first step, for example because of a bad case. Such a run can be started
-# again without losing anything. The last two are those of the lock under which a run is written.
 START = "start.json"
-BEFORE_TRAINING = {"config.json", START, "splits_final.json", "cache", ".writing.lock", ".writing.json"}
+"""The plan of the model that a run started from."""
+# The files of a run that ended before its first step, for example because of a bad case. Such a run can be started
+# again without losing anything. The last two are those of the lock under which a run is written; the folder for
+# TensorBoard has no row of an epoch yet.
+BEFORE_TRAINING = {
+    *("config.json", START, "splits_final.json", "cache", "tensorboard"),
+    *(".writing.lock", ".writing.json"),
+}
 
 
 @dataclass(frozen=True)
