@@ -80,6 +80,14 @@ def test_the_first_line_of_excel_names_the_separator(tmp_path: Path) -> None:
     assert [case.id for case in find_cases(write(tmp_path / "list.csv", "sep=;", "id;t1", "a,b;1.nii"))] == ["a,b"]
 
 
+@pytest.mark.parametrize("line", ["sep=", 'sep="'])
+def test_a_line_of_excel_that_names_no_separator_is_refused(tmp_path: Path, line: str) -> None:
+    """A line end or a quotation mark cannot stand between cells; some versions of Python fail on them."""
+    (tmp_path / "list.csv").write_text(f"{line}\r\nid,t1\r\na,1.nii\r\n", "utf-8", newline="")
+    with pytest.raises(InputError, match=r"list\.csv"):
+        find_cases(tmp_path / "list.csv")
+
+
 @pytest.mark.parametrize("ending", [".tsv", ".txt", ".CSV"])
 def test_text_files_of_other_endings_are_lists_too(tmp_path: Path, ending: str) -> None:
     """Excel writes tables with tabs as `.txt`."""

@@ -36,7 +36,7 @@ _OTHER_FORMATS = (
     (b"{\\rtf", "is a text document. Save the table as CSV."),
 )
 _INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"
-_EXCEL_SEPARATOR = re.compile(r"""\s*["']?sep=(.)["']?\s*""", re.IGNORECASE)
+_EXCEL_SEPARATOR = re.compile(r"""\s*["']?sep=([^\r"])["']?\s*""", re.IGNORECASE)
 _NO_SEPARATOR = ","
 
 
