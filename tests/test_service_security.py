@@ -20,6 +20,7 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
+from gliomask.cli.serve import _secret as read_secret
 from gliomask.errors import InputError
 from gliomask.service import security, server
 from gliomask.service.brake import Brake
@@ -99,6 +100,20 @@ def test_the_login_form_sets_a_cookie_that_is_not_the_token(client: TestClient) 
     assert client.get("/api/jobs").status_code == 200
     client.post("/logout")
     assert client.get("/api/jobs").status_code == 401
+
+
+@pytest.mark.parametrize("system", ["nt", "posix"])
+def test_a_token_file_that_others_can_read_is_warned_of_where_its_mode_tells_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], system: str
+) -> None:
+    """On Windows every file has a mode by which others can read it, and chmod changes nothing."""
+    file = tmp_path / "token"
+    file.write_text(SECRET, "utf-8")
+    file.chmod(0o644)
+    with monkeypatch.context() as here:
+        here.setattr("os.name", system)
+        assert read_secret(None, file) == SECRET
+    assert ("chmod 600" in capsys.readouterr().err) == (system == "posix")
 
 
 def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:

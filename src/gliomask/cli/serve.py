@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -127,7 +128,7 @@ def _secret(token: str | None, file: Path | None) -> str | None:
         raise InputError(f"{file}: the token cannot be read: {error}.") from error
     if not secret:
         raise InputError(f"{file}: is empty; it must contain the token.")
-    if file.stat().st_mode & 0o077:
+    if os.name != "nt" and file.stat().st_mode & 0o077:  # Windows has other rights, which the mode does not tell
         warn(f"{file}: other users of this machine can read the token. Run chmod 600 {file} to prevent that.")
     return secret
 
