@@ -15,9 +15,15 @@ on_glibc = pytest.mark.skipif(
 )
 
 
-def faults(call: str) -> int:
+def number_of(code: str) -> float:
+    """Return the number that a program prints in a process of its own."""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(run.stdout)
+
+
+def faults(call: str) -> float:
     """Return how many pages the system maps while a process allocates and frees 64 MB eight more times."""
-    code = f"""
+    return number_of(f"""
 import ctypes, resource
 from gliomask.execution.memory import keep_memory
 {call}
@@ -32,9 +38,7 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(8):
     use()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return int(run.stdout)
+""")
 
 
 @on_glibc
@@ -46,7 +50,7 @@ def test_freed_memory_is_used_again() -> None:
 
 def megabytes_left(call: str) -> float:
     """Return how much memory a process has more after 12 images of 20 MB, each followed by a small block that stays."""
-    code = f"""
+    return number_of(f"""
 import os
 import numpy as np
 from gliomask.execution.memory import keep_memory, return_memory
@@ -62,9 +66,7 @@ for _ in range(12):
     small.append(np.ones(100_000, np.uint8))
 images.clear()
 print(used() - before)
-"""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return float(run.stdout)
+""")
 
 
 @on_glibc
