@@ -8,7 +8,7 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 
 _END: Any = object()
 _CLEANING_SECONDS = 10.0
-"""How long a process whose parent was killed may take to end in order."""
+"""How long a process may take to end in order."""
 _BROKEN = "its process has ended without an answer. Too little memory?"
 
 
@@ -81,9 +81,20 @@ def _until_one_breaks(job: bytes, items: Iterator[Item], number: int) -> Iterato
                         running[_submitted(pool, job, coming)] = coming
                 yield done, pickle.loads(future.result())
     finally:
-        for process in (pool._processes or started).values() if running else ():
-            process.terminate()  # interrupted: what is begun is not awaited
+        if running:  # interrupted: what is begun is not awaited
+            _end(list((pool._processes or started).values()))
         pool.shutdown(cancel_futures=True)
+
+
+def _end(processes: Sequence[Any]) -> None:
+    """End processes and return when they have ended: they may have files to remove, or programs to end."""
+    for process in processes:
+        process.terminate()
+    end = time.monotonic() + _CLEANING_SECONDS
+    for process in processes:
+        process.join(max(0.0, end - time.monotonic()))
+        if process.is_alive():
+            process.kill()
 
 
 def _submitted(pool: ProcessPoolExecutor, job: bytes, item: object) -> Future[bytes]:
