@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
 
@@ -16,8 +17,12 @@ on_glibc = pytest.mark.skipif(
 
 
 def number_of(code: str) -> float:
-    """Return the number that a program prints in a process of its own."""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    """Return the number that a program prints in a process of its own, with the allocator's own settings.
+
+    Dask's workers are started with others (`MALLOC_TRIM_THRESHOLD_`), which stay in the environment of this process.
+    """
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=plain)
     return float(run.stdout)
 
 
@@ -73,7 +78,7 @@ print(used() - before)
 def test_freed_images_are_returned_to_the_system() -> None:
     """Small blocks between the images do not hold their memory; by default they do, once a larger one was freed."""
     assert megabytes_left("assert return_memory(); assert return_memory()") < 20
-    assert max(megabytes_left("") for _ in range(3)) > 100  # where the heap has a large hole, it may differ once
+    assert megabytes_left("") > 100
     assert megabytes_left("assert keep_memory(); assert return_memory()") > 100
 
 
