@@ -348,7 +348,7 @@ def test_a_case_that_another_process_holds_for_minutes_is_refused(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is counted as failed with who holds it; the others are done, and it is the next run's to complete."""
-    monkeypatch.setattr(files, "LEASE_SECONDS", 0.5)
+    monkeypatch.setattr(files, "CLAIM_WAIT_SECONDS", 0.75)
     place.file(1).unlink()
     place.file(2).unlink()
     with one_writer(place.out, place.cases[1].id):

@@ -261,7 +261,7 @@ def test_columns_that_are_not_used_are_named(file_of, caplog: pytest.LogCaptureF
     file.write_text("\n".join(f"{line},{'note' if number == 0 else 'late'}" for number, line in enumerate(lines)))
     read_score_table(file)
     (said,) = caplog.messages
-    assert said == f"{file}: 1 column is not used, of names that gliomask evaluate does not write: 'note'"
+    assert said == f"{file}: columns that gliomask evaluate does not write are not used: 'note'"
 
 
 def test_points_beside_decimal_commas_are_refused(file_of) -> None:

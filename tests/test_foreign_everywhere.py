@@ -20,7 +20,7 @@ from gliomask.inference.windows import Inference
 from gliomask.model.file import read_plan
 from gliomask.report.prediction import describe_case, measure_case
 from gliomask.training.config import make_config
-from gliomask.training.run import make_plan, start_plan
+from gliomask.training.run import make_plan
 from gliomask.volume import read_volume
 from nnunet_models import write_model
 from test_foreign_monai import write_bundle
@@ -137,7 +137,7 @@ def test_a_network_that_is_trained_further_sees_the_head_as_before(
         network=start.network,
         network_arguments=start.network_arguments,
     )
-    plan = make_plan(config, cases, start_plan(config))
+    plan = make_plan(config, cases)
     assert plan.axes == start.axes != "LPS"
     assert plan.origin is not None
     assert start.origin is not None

@@ -30,7 +30,7 @@ Only print where the page is:
 def docs(
     page: Annotated[
         str, typer.Argument(help="index, tutorial, data, predicting, clinical, training, troubleshooting, ...")
-    ] = ("index"),
+    ] = "index",
     print_only: Annotated[
         bool, typer.Option("--print", help="Write the pages and print the path of this one; open no browser.")
     ] = False,

@@ -123,14 +123,15 @@ class _DrawMask:
 
     def __call__(self, work: Work) -> None:
         from gliomask.cases import staged
-        from gliomask.files import LEASE_SECONDS, one_writer, replacing
+        from gliomask.files import CLAIM_WAIT_SECONDS, one_writer, replacing
         from gliomask.inference.prediction import case_error
         from gliomask.inference.record import beside
         from gliomask.inference.result import read_prediction
 
         try:
-            wait = 1.5 * LEASE_SECONDS  # another process may predict or draw the case
-            turn = one_writer(work.path.parent, work.case.id, wait_seconds=wait, give_up=asked_to_stop)
+            # Another process may predict or draw the case.
+            folder, name = work.path.parent, work.case.id
+            turn = one_writer(folder, name, wait_seconds=CLAIM_WAIT_SECONDS, give_up=asked_to_stop)
             picture = replacing(beside(work.path, ".png"))
             with turn, staged(work.case) as case, picture as partial_file:
                 self.draw(read_prediction(work.path, case, self.plan), partial_file)
@@ -205,9 +206,9 @@ def _predict_held(held: Sequence[Work], predict: PredictCase, where: Where) -> l
     Raises:
         ClusterLostError: The cluster, which was there before, cannot be reached any more.
     """
-    from gliomask.files import LEASE_SECONDS
+    from gliomask.files import CLAIM_WAIT_SECONDS
 
-    waiting = [replace(each, wait_seconds=1.5 * LEASE_SECONDS) for each in held]
+    waiting = [replace(each, wait_seconds=CLAIM_WAIT_SECONDS) for each in held]
     note(f"waiting for another process, which is at work on {listed([each.case.id for each in held])}")
     failed: list[Failure] = []
     try:

@@ -98,7 +98,7 @@ class Predicted:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The content of `CASE.json`."""
     kept: bool = False
-    """When it was the case's turn, another process had made its mask or a hand had changed it; nothing was computed."""
+    """Nothing was computed, as the mask had been made by another process, or edited, since the command began."""
 
 
 @dataclass(frozen=True)

@@ -269,7 +269,7 @@ def _answers(
         InputError: The models cannot be loaded, or what `map_cases` raises.
     """
     from gliomask.cli.raw_answer import answers_here
-    from gliomask.files import LEASE_SECONDS, HeldError
+    from gliomask.files import CLAIM_WAIT_SECONDS, HeldError
 
     def work(answer: AnswerStudy, studies: Sequence[Study]) -> Iterator[tuple[Study, Answered | InputError]]:
         return answers_here(answer, studies) if where.is_here else map_cases(answer, studies, where)
@@ -283,7 +283,7 @@ def _answers(
     if held:
         note(f"waiting for another process, which is at work on {listed([study.id for study in held])}")
         try:
-            yield from work(replace(answer, wait_seconds=1.5 * LEASE_SECONDS), held)
+            yield from work(replace(answer, wait_seconds=CLAIM_WAIT_SECONDS), held)
         except ClusterLostError:
             raise
         except InputError as error:  # the cluster, which was there before, cannot be reached any more

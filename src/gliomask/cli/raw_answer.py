@@ -85,7 +85,8 @@ class AnswerStudy:
         """Return what became of a study that was prepared in this process or another.
 
         Raises:
-            InputError: As for the whole.
+            InputError: It has no mask.
+            HeldError: Another process or host is at work on it.
         """
         with self._claimed(study):
             return self._kept(study) or self.answer(study, prepared)
@@ -96,7 +97,7 @@ class AnswerStudy:
         return claimed(self.output, study.id, wait_seconds=self.wait_seconds, give_up=asked_to_stop)
 
     def _kept(self, study: Study) -> Answered | None:
-        """Return the answer if the mask is there by now: of another process, of a worker that was lost, or a hand's.
+        """Return the answer if the mask is there by now: made by another process or a worker that was lost, or edited.
 
         Raises:
             InputError: It is a mask of which nothing says that gliomask made it.
@@ -124,7 +125,8 @@ class AnswerStudy:
         """Predict and write a study that is prepared.
 
         Raises:
-            InputError: As for the whole.
+            InputError: It has no mask.
+            HeldError: Another process or host is at work on it.
         """
         from gliomask.acquisition.answer import write_answer
         from gliomask.acquisition.places import PAGE_ENDINGS

@@ -113,9 +113,9 @@ def read_score_table(path: Path, protocol: str | None = None, *, name: str = "")
         raise InputError(f"{path}: holds no scores.")
     unused = {column: None for row in rows for column in row.cells if column not in _METRICS and column not in _FACTS}
     if unused:
-        shown = ", ".join(map(_short, list(unused)[:_MOST_NAMED])) + (", ..." if len(unused) > _MOST_NAMED else "")
-        verb = "column is not used, of" if len(unused) == 1 else "columns are not used, of"
-        log.warning("%s: %d %s names that gliomask evaluate does not write: %s", path, len(unused), verb, shown)
+        more = f" and {len(unused) - _MOST_NAMED} more" if len(unused) > _MOST_NAMED else ""
+        shown = ", ".join(map(_short, list(unused)[:_MOST_NAMED])) + more
+        log.warning("%s: columns that gliomask evaluate does not write are not used: %s", path, shown)
     held = list(dict.fromkeys(row.facts["protocol"] for row in rows))
     if protocol is None and len(held) > 1:
         raise InputError(

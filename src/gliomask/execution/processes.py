@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 
 _END: Any = object()
 _CLEANING_SECONDS = 10.0
-"""How long a process may take to end in order."""
+"""How long a process may take to remove its files and end, after SIGTERM."""
 _BROKEN = "its process has ended without an answer. Too little memory?"
 
 
@@ -82,11 +82,11 @@ def _until_one_breaks(job: bytes, items: Iterator[Item], number: int) -> Iterato
                 yield done, pickle.loads(future.result())
     finally:
         if running:  # interrupted: what is begun is not awaited
-            _end(list((pool._processes or started).values()))
+            _terminate(list((pool._processes or started).values()))
         pool.shutdown(cancel_futures=True)
 
 
-def _end(processes: Sequence[Any]) -> None:
+def _terminate(processes: Sequence[Any]) -> None:
     """End processes and return when they have ended: they may have files to remove, or programs to end."""
     for process in processes:
         process.terminate()
@@ -132,10 +132,11 @@ class _Ended(BaseException):
 
 @contextmanager
 def ended_in_order() -> Iterator[None]:
-    """Let what the block has begun be undone where its process of `map_cases` is ended: files removed, programs ended.
+    """Leave the block as at an exception if SIGTERM ends its process, so that its files are removed and programs ended.
 
-    It is for a block that waits for another program: while a library computes, Python would notice the signal only when
-    that returns. In other processes and in other threads than the main one nothing is changed.
+    This holds in the processes of `map_cases`; in other processes, and in other threads than the main one, nothing is
+    changed. It is for a block that waits for another program: while a library computes, Python handles the signal only
+    when the library returns.
     """
     in_main = threading.current_thread() is threading.main_thread()
     if multiprocessing.parent_process() is None or not in_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:

@@ -2,7 +2,7 @@
 
 from gliomask.files.placeholders import is_pointer, is_web_page, refuse_placeholder
 from gliomask.files.whole import (
-    LEASE_SECONDS,
+    CLAIM_WAIT_SECONDS,
     HeldError,
     check_writable,
     claimed,
@@ -17,7 +17,7 @@ from gliomask.files.whole import (
 )
 
 __all__ = [
-    "LEASE_SECONDS",
+    "CLAIM_WAIT_SECONDS",
     "HeldError",
     "check_writable",
     "claimed",

@@ -24,6 +24,8 @@ _CLAIM = ".claim-"
 _LONGEST_WRITE = 300.0
 # A claim that its owner has not renewed for so long is taken over; it is renewed three times in that time.
 LEASE_SECONDS = 120.0
+# How long to wait for what another process or host has claimed: enough to take over the claim of one that fell silent.
+CLAIM_WAIT_SECONDS = 1.5 * LEASE_SECONDS
 # Writing the owner into a new claim takes milliseconds, also on a slow file system.
 _LONGEST_CLAIM = 2.0
 

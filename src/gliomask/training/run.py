@@ -248,13 +248,14 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path, start: Plan | N
     Args:
         config: How to train.
         cases: The cases, or the folder of a cache.
-        start: The plan of the model that the run starts from; see `start_plan`.
+        start: The plan of the model that the run starts from; by default that of the model's file (`start_plan`).
 
     Raises:
         InputError: A name is unknown; or cases lack a mask, or a sequence that the plan names (all are listed), unless
             sequences are dropped in training too.
     """
     modalities = tuple(map(get_modality, config.modalities))
+    start = start or start_plan(config)
     if isinstance(cases, Path):
         made_for = cache_plan(cases)
         spacing_mm, axes, convention = made_for.spacing_mm, made_for.axes, made_for.convention
