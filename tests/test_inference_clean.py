@@ -146,6 +146,19 @@ def test_an_uncertain_component_is_removed() -> None:
     assert not mask[10:].any()
 
 
+def test_a_large_uncertain_component_is_kept() -> None:
+    """From `kept_mm3` on, the size of a component counts and its mean probability does not."""
+    channel = boxes((2, 3, 3, 3), (12, 3, 3, 2), value=0.6)
+    rule = RegionRule(least_probability=0.7, kept_mm3=27)
+    (mask,) = clean(channel[None], ("WT",), Postprocessing(regions={"WT": rule}), MM)
+    assert mask[:6].sum() == 27
+    assert not mask[10:].any()
+    (mask,) = clean(channel[None], ("WT",), Postprocessing(regions={"WT": rule}), (1.0, 1.0, 1.5))
+    assert mask.sum() == 45
+    small = rule.model_copy(update={"least_mm3": 30})
+    assert not clean(channel[None], ("WT",), Postprocessing(regions={"WT": small}), MM).any()
+
+
 def test_a_small_total_of_enhancing_tumour_is_removed() -> None:
     """The total volume counts, and the removed voxels stay part of the core."""
     core = boxes((1, 25, 6, 6))

@@ -50,7 +50,7 @@ def some_plan(**changes: Any) -> Plan:
         "network": "vnet",
         "network_arguments": {"channels": [16, 32], "norm": None},
         "postprocessing": Postprocessing(
-            regions={"WT": RegionRule(temperature=1.2, threshold=0.4, least_mm3=50, least_probability=0.6)},
+            regions={"WT": RegionRule(temperature=1.2, threshold=0.4, least_mm3=50, least_probability=0.6, kept_mm3=900)},
             least_et_mm3=200,
         ),
         "typical": TypicalTumour(cases=7, piece_mm3=500, least_ml=7.5, most_pieces=3, least_share=0.5),
@@ -73,6 +73,9 @@ def test_a_plan_of_the_first_format_has_no_new_fields() -> None:
     plain = plan_to_dict(Plan(modalities=("t1c",)))
     assert not added & plain.keys()
     assert added <= plan_to_dict(some_plan(**ADDED)).keys()
+    rules = {name: RegionRule(kept_mm3=size).model_dump() for name, size in (("old", None), ("new", 900))}
+    assert "kept_mm3" not in rules["old"]
+    assert rules["new"] == rules["old"] | {"kept_mm3": 900}
     assert plan_from_dict(plain, "old.safetensors") == Plan(modalities=("t1c",))
 
 

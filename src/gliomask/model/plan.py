@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from gliomask.cases import get_modality
 from gliomask.errors import InputError, unknown_name
@@ -42,6 +51,14 @@ class RegionRule(BaseModel):
     """Components (26-connected) that are smaller become part of the surrounding region."""
     least_probability: float = Field(default=0.0, ge=0, lt=1, allow_inf_nan=False)
     """Components with a smaller mean probability become part of the surrounding region."""
+    kept_mm3: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Components of at least this size are kept, however low their mean probability; None: no size is enough."""
+
+    @model_serializer(mode="wrap")
+    def _without_added(self, fields_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `kept_mm3` where it is None, so that versions of gliomask without it can read the rule."""
+        fields: dict[str, Any] = fields_of(self)
+        return fields if self.kept_mm3 is not None else {k: v for k, v in fields.items() if k != "kept_mm3"}
 
 
 class Postprocessing(BaseModel):

@@ -170,5 +170,8 @@ def _remove_components(
     sizes = np.bincount(numbers)
     keep = sizes * voxel_mm3 >= rule.least_mm3
     if rule.least_probability:
-        keep &= np.bincount(numbers, probability[box][inside]) >= rule.least_probability * sizes
+        probable = np.bincount(numbers, probability[box][inside]) >= rule.least_probability * sizes
+        if rule.kept_mm3 is not None:
+            probable |= sizes * voxel_mm3 >= rule.kept_mm3
+        keep &= probable
     mask[box][inside] = keep[numbers]
