@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from gliomask.acquisition.find import find_studies, opened_studies
+from gliomask.acquisition.prepare_study import describe_series
 from gliomask.acquisition.preprocess import quality_warnings
+from gliomask.acquisition.study import Series
 from gliomask.errors import InputError
 from gliomask.phantom.dicom import DESCRIPTIONS, SeriesHeader, write_dicom_series
 from gliomask.volume import Volume, write_volume
@@ -200,6 +202,29 @@ def test_with_strict_a_poor_preparation_ends_with_status_1(gliomask: Command, tm
     record = json.loads((tmp_path / "cases" / "study" / "preprocess.json").read_text())
     assert any("the brain mask holds" in text for text in record["warnings"])
     assert (tmp_path / "cases" / "study" / "study_flair.nii.gz").is_file()
+
+
+def test_an_image_that_disappears_fails_its_study_only(
+    gliomask: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image of one study is deleted after its header was read: the other study is predicted."""
+    brain = np.zeros((1, 24, 24, 24), np.int16)
+    brain[0, 6:18, 6:18, 6:18] = 500
+    for name in ("a", "b"):
+        write_volume(tmp_path / "studies" / name / "t2f.nii.gz", Volume(brain, np.diag([2.0, 2.0, 2.0, 1.0])))
+
+    def describe(series: Series) -> str:
+        if series.files[0].parent.name == "a":
+            series.files[0].unlink(missing_ok=True)
+        return describe_series(series)
+
+    monkeypatch.setattr("gliomask.acquisition.prepare_study.describe_series", describe)
+    options = ("--skull-strip", "none", "--atlas", "none")
+    status, said = gliomask("predict", "--raw", "-i", tmp_path / "studies", "-o", tmp_path / "out", *options)
+    assert status == 1, said
+    assert "t2f.nii.gz: no such file" in said
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["b.nii.gz"]
+    assert "a," in (tmp_path / "out" / "failed.csv").read_text()
 
 
 @pytest.mark.parametrize("place", ["studies/out", "studies/RAW", "studies"])

@@ -229,19 +229,24 @@ def predict_studies(
     from gliomask.inference.record import FOREIGN, is_foreign
 
     check_outputs(wishes.outputs, wishes.segments, wishes.space, studies)
-    foreign = {study.id for study in studies if not wishes.overwrite and is_foreign(output / f"{study.id}.nii.gz")}
-    requests = {study.id: answer_request(study, settings, wishes.prediction, wishes.space) for study in studies}
-    own = [study for study in studies if study.id not in foreign]
+    failed: dict[str, InputError | None] = {}
+    requests = {}
+    for study in studies:
+        try:
+            if not wishes.overwrite and is_foreign(output / f"{study.id}.nii.gz"):
+                raise InputError(FOREIGN)
+            requests[study.id] = answer_request(study, settings, wishes.prediction, wishes.space)
+        except InputError as error:  # also of an image that is gone since its headers were read
+            failed[study.id] = error
+    own = [study for study in studies if study.id not in failed]
     to_do = [study for study in own if wishes.overwrite or not _is_done(study, output, requests[study.id], wishes)]
     if len(to_do) < len(own):
         done = len(own) - len(to_do)
         out.print(f"{done} of {len(studies)} masks are in {output} already (--overwrite makes them again)")
     waits = {study.id for study in to_do}
-    failed: dict[str, InputError | None] = {}
     for study in own:
         if study.id not in waits:
             failed[study.id] = _tell(study, complete_answer(study, output, settings, wishes))
-    failed |= {case_id: InputError(FOREIGN) for case_id in sorted(foreign)}
     files = {study.id: [path for series in study.chosen.values() for path in series.files] for study in studies}
     tables = Tables(output, files)
     if to_do:
