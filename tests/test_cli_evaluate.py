@@ -115,6 +115,31 @@ def test_csv_and_json_are_written_together(evaluate, places, tmp_path: Path) -> 
     assert [row["lesion_fp_mean"] for row in content["summary"]] == [pytest.approx(1 / 3)] * 3
 
 
+def test_a_list_of_masks_is_not_replaced_by_the_scores(evaluate, places, tmp_path: Path) -> None:
+    """The output must not be a file of the input."""
+    found, data = places
+    rows = [f"{case.id},{case.mask}" for case in find_cases(data)]
+    (tmp_path / "list.csv").write_text(text := "\n".join(["id,mask", *rows]))
+    for words in ((found, tmp_path / "list.csv"), (tmp_path / "list.csv", data)):
+        status, said = evaluate(*words, "-o", tmp_path / "list.csv")
+        assert (status, "is a file of the input" in " ".join(said.split())) == (2, True), said
+        assert (tmp_path / "list.csv").read_text() == text
+
+
+def test_an_unknown_convention_beside_a_mask_fails_its_case_only(evaluate, places) -> None:
+    """The other cases are scored; a single case is refused."""
+    found, data = places
+    (found / f"{ONE}.json").write_text(json.dumps({"case": ONE, "labels": {"convention": "brats2022"}}))
+    status, said = evaluate(found, data)
+    said = " ".join(said.split())
+    assert (status, "1 failed, 2 done" in said, f"{ONE}: " in said) == (1, True, True), said
+    assert "unknown label convention 'brats2022'" in said
+    assert ".." not in said
+    assert "without a prediction" not in said
+    status, said = evaluate(found / f"{ONE}.nii.gz", data)
+    assert (status, "unknown label convention" in " ".join(said.split())) == (2, True), said
+
+
 def test_a_missing_prediction_is_named(evaluate, places) -> None:
     """A missing case is scored as worst, which is printed twice, and the status is 0."""
     (places[0] / f"{THREE}.nii.gz").unlink()

@@ -386,6 +386,12 @@ def test_the_command_makes_the_table_that_predict_made(
     assert gliomask("evaluate", out, tmp_path / "data")[0] == 0
     status, said = gliomask("table", tmp_path / "data")
     assert (status, "holds no mask that predict wrote" in said) == (2, True)
+    kept = (out / VOLUMES).read_bytes()
+    for mask in out.glob("*.nii.gz"):  # moved elsewhere, with the table left here
+        mask.unlink()
+    status, said = gliomask("table", out)
+    assert (status, f"{VOLUMES} is left as it is" in said) == (2, True), said
+    assert (out / VOLUMES).read_bytes() == kept
 
 
 def test_failures_are_listed_where_no_case_could_be_predicted(

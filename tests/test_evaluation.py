@@ -203,10 +203,45 @@ def test_empty_masks_need_no_convention(tmp_path: Path) -> None:
 
 
 def test_a_json_with_an_unknown_convention_is_named(truth: Path, tmp_path: Path) -> None:
-    """The message names the file and the nearest known convention."""
-    path = write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1), told="brats2032")
-    with pytest.raises(InputError, match=rf"{ONE}\.json: unknown label convention 'brats2032'; did you mean"):
-        evaluate(path.parent, truth)
+    """The message names the file and the nearest known convention, and the other cases are scored."""
+    for number, case in enumerate((ONE, TWO), 1):
+        told = "brats2032" if case == ONE else "brats2023"
+        write_mask(tmp_path / "found" / f"{case}.nii.gz", mask_of(number), told=told)
+    found = evaluate(tmp_path / "found", truth)
+    (problem,) = found.problems
+    assert problem.name == ONE
+    assert f"{ONE}.json: unknown label convention 'brats2032'; did you mean" in str(problem)
+    assert (sorted(found.scores), found.missing) == ([TWO, THREE], (THREE,))
+
+
+DATASET = {
+    "channel_names": {"0": "T1", "1": "T1ce", "2": "T2", "3": "Flair"},
+    "labels": {"background": 0, "edema": 1, "non-enhancing and necrosis": 2, "enhancing tumor": 3},
+}
+
+
+@pytest.mark.parametrize("place", ["found", "."])
+def test_a_dataset_json_tells_more_than_the_ids(truth: Path, tmp_path: Path, place: str) -> None:
+    """Predictions of nnU-Net keep the ids of BraTS but have the numbers of their data set."""
+    for number, case in enumerate((ONE, TWO, THREE), 1):
+        write_mask(tmp_path / "found" / f"{case}.nii.gz", mask_of(number, convention="msd"))
+    assert not evaluate(tmp_path / "found", truth).scores  # a 3 is no number of BraTS 2021
+    (tmp_path / place / "dataset.json").write_text(json.dumps(DATASET))
+    assert dice_of(evaluate(tmp_path / "found", truth), ONE) == TRUTH_DICE
+
+
+def test_masks_of_ones_are_not_taken_for_necrosis(truth: Path, tmp_path: Path) -> None:
+    """Also with the ids of BraTS: they are whole tumours, which has to be said; one other number is enough."""
+    for number, case in enumerate((ONE, TWO, THREE), 1):
+        mask = mask_of(number, convention="brats2021")
+        write_volume(tmp_path / "found" / f"{case}.nii.gz", Volume((mask.data > 0).astype(np.uint8), mask.affine))
+    with pytest.raises(InputError, match=r"no mask holds another number than 1.*wt-only"):
+        evaluate(tmp_path / "found", truth)
+    with pytest.raises(InputError, match=r"no mask holds another number than 1"):
+        evaluate(truth, tmp_path / "found")
+    assert dice_of(evaluate(tmp_path / "found", truth, labels="wt-only"), ONE) == {"WT": 1.0}
+    write_mask(tmp_path / "found" / f"{TWO}.nii.gz", mask_of(2, convention="brats2021"))
+    assert dice_of(evaluate(tmp_path / "found", truth), TWO) == TRUTH_DICE
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"labels": 3}', '{"labels": {"convention": [1, 2]}}'])
@@ -272,6 +307,21 @@ def test_short_numbers_are_matched_too(tmp_path: Path) -> None:
     prediction = write_mask(tmp_path / "found" / "ours-0001-1.nii.gz", mask_of(1))
     (pair,) = find_pairs(prediction.parent, tmp_path / "truth").pairs
     assert (pair.id, pair.prediction) == ("BraTS-MET-0001-1", prediction)
+
+
+def test_an_id_of_another_data_set_is_not_matched_by_its_number(truth: Path, tmp_path: Path) -> None:
+    """The numbers of BraTS recur in its parts: BraTS-MET-00001-000 is not BraTS-GLI-00001-000."""
+    for number, case in enumerate(("BraTS-GLI-00001-000", "BraTS-GLI-00002-000"), 1):
+        write_mask(tmp_path / "gli" / f"{case}.nii.gz", mask_of(number))
+    write_mask(tmp_path / "found" / "BraTS-MET-00001-000.nii.gz", mask_of(1))
+    with pytest.raises(InputError, match=r"no mask in .* has the same id"):
+        find_pairs(tmp_path / "found", tmp_path / "gli")
+    write_mask(tmp_path / "found" / "00002-000.nii.gz", mask_of(2))
+    found = find_pairs(tmp_path / "found", tmp_path / "gli")
+    assert [pair.id for pair in found.pairs] == ["BraTS-GLI-00002-000"]
+    assert list(found.missing) == ["BraTS-GLI-00001-000"]
+    assert list(found.extra) == ["BraTS-MET-00001-000"]
+    assert "matched by the number at the end of the name: 00002-000 with BraTS-GLI-00002-000" in str(found.notes[0])
 
 
 def test_a_number_of_several_cases_is_refused(tmp_path: Path) -> None:

@@ -210,6 +210,15 @@ def test_nothing_at_all_is_said_to_be_nothing() -> None:
     assert said(Volume(np.zeros_like(phantom().data), phantom().affine)) == ["every image is empty: nothing to find."]
 
 
+def test_a_sequence_of_nothing_but_specks_is_said_to_lack_the_brain() -> None:
+    """It is zero wherever the brain is, but for some voxels far from it."""
+    data = phantom().data.copy()
+    data[2] = 0
+    data[2, :2, :2, :2] = 7
+    texts = said(Volume(data, phantom().affine))
+    assert any(f"{NAMES[2]} (p_{NAMES[2]}.nii.gz): zero in 100% of the brain" in text for text in texts), texts
+
+
 def test_the_voxels_stay_as_they_were() -> None:
     """Inspecting does not change the data."""
     before = phantom().data.copy()

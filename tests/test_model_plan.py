@@ -50,7 +50,9 @@ def some_plan(**changes: Any) -> Plan:
         "network": "vnet",
         "network_arguments": {"channels": [16, 32], "norm": None},
         "postprocessing": Postprocessing(
-            regions={"WT": RegionRule(temperature=1.2, threshold=0.4, least_mm3=50, least_probability=0.6, kept_mm3=900)},
+            regions={
+                "WT": RegionRule(temperature=1.2, threshold=0.4, least_mm3=50, least_probability=0.6, kept_mm3=900)
+            },
             least_et_mm3=200,
         ),
         "typical": TypicalTumour(cases=7, piece_mm3=500, least_ml=7.5, most_pieces=3, least_share=0.5),

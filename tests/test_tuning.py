@@ -219,6 +219,13 @@ def test_a_damaged_case_is_listed_and_the_others_are_used(
     assert status == 1, said
     assert "1 failed, 3 done" in said
     assert (tmp_path / "tuned.safetensors").is_file()
+    (tmp_path / "tuned.safetensors").unlink()
+    for other in find_cases(folder):
+        other.images["t1c"].path.write_bytes(b"no image")
+    status, said = gliomask("tune", model_file, folder, "-o", tmp_path / "tuned.safetensors")
+    assert status == 2, said
+    assert "needs at least 3 patients" in said
+    assert said.count("cannot be read") == 4
 
 
 def test_cases_that_the_model_learned_from_are_left_out(

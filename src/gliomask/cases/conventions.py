@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,7 +79,11 @@ def resolve_conventions(cases: Sequence[Case], labels: str | None = None) -> lis
     if labels is not None:
         name = get_convention(labels).name
         return [replace(case, convention=name, convention_given=True) for case in cases]
-    _refuse_ones([case for case in cases if case.mask and _may_be_misread(case)])
+    refuse_ones(
+        (case.id, case.mask, case.convention)
+        for case in cases
+        if case.mask is not None and case.convention is not None and not case.convention_given
+    )
     unsettled = [case for case in cases if case.convention is None and case.mask is not None]
     proved = _proved_convention(unsettled) if unsettled else None
     return [replace(case, convention=case.convention or proved) for case in cases]
@@ -97,30 +101,38 @@ def common_convention(cases: Sequence[Case]) -> str:
     return full.most_common(1)[0][0] if full else "brats2021"
 
 
-def _may_be_misread(case: Case) -> bool:
-    """Tell whether a case's convention is assumed and gives a 1 the meaning of one tissue among several."""
-    assumed = case.convention is not None and not case.convention_given
-    return assumed and len(get_convention(case.convention or "").tissues) > 1
+def refuse_ones(masks: Iterable[tuple[str, Path, str]]) -> None:
+    """Refuse masks of which none holds another number than 1. The first other number ends the search.
 
+    A convention of several tissues, assumed from the ids, gives the 1 the meaning of one of them, but such masks are
+    more likely ones of a region as a whole. A mask that cannot be read says nothing here.
 
-def _refuse_ones(cases: Sequence[Case]) -> None:
-    """Refuse cases of which no mask holds another number than 1. The first other number ends the search."""
-    ones = 0
-    for case in cases:
+    Args:
+        masks: The id, the file and the name of the assumed convention of each mask.
+
+    Raises:
+        InputError: No mask holds another number, and one or more hold a 1.
+    """
+    ones: list[tuple[str, str]] = []
+    for case_id, path, convention in masks:
+        if len(get_convention(convention).tissues) < 2:
+            continue
         try:
-            values = set(_mask_values(case)) - {0}
+            values = set(_values_in(path)) - {0}
         except InputError:
             continue  # it is reported where the case is read
         if values - {1}:
             return
-        ones += values == {1}
+        if values:
+            ones.append((case_id, convention))
     if ones:
-        meaning = get_convention(cases[0].convention or "").tissues.get(1)
-        where = cases[0].id if len(cases) == 1 else f"{cases[0].id} and {len(cases) - 1} more"
+        first, convention = ones[0]
+        meaning = get_convention(convention).tissues.get(1)
+        where = first if len(ones) == 1 else f"{first} and {len(ones) - 1} more"
         raise InputError(
-            f"{where}: no mask holds another number than 1, which would be {meaning} alone in {cases[0].convention}. "
+            f"{where}: no mask holds another number than 1, which would be {meaning} alone in {convention}. "
             f"Give the convention with --labels, or in a file {LABELS_FILE} in their folder: wt-only (the "
-            f"whole tumour), tc-only (the tumour core), or {cases[0].convention}."
+            f"whole tumour), tc-only (the tumour core), or {convention}."
         )
 
 
@@ -146,4 +158,8 @@ def _mask_values_or_error(case: Case) -> list[int] | InputError:
 
 
 def _mask_values(case: Case) -> list[int]:
-    return label_values(read_volume(case.mask, mask=True).data) if case.mask is not None else []
+    return _values_in(case.mask) if case.mask is not None else []
+
+
+def _values_in(path: Path) -> list[int]:
+    return label_values(read_volume(path, mask=True).data)

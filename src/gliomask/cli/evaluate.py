@@ -113,7 +113,7 @@ def evaluate(
     from gliomask.evaluation import compare_protocols, find_pairs
     from gliomask.evaluation import evaluate as score
     from gliomask.evaluation.records import refuse_records
-    from gliomask.files import check_writable
+    from gliomask.files import check_writable, refuse_inputs
     from gliomask.files.parquet import require_parquet
 
     where = where_of(workers, cluster)
@@ -131,6 +131,7 @@ def evaluate(
         require_matplotlib()
     style = figure_style(image_format, dpi, theme, picture)
     refuse_records(output or ())
+    refuse_inputs([*(output or ()), *filter(None, [picture])], [prediction, truth])
     clear_stale(*(output or ()), picture, pictures and pictures / "scores.png")
     # Copies of remote masks are removed when the command ends.
     prediction, truth = (ctx.with_resource(staged_masks(place)) for place in (prediction, truth))

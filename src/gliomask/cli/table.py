@@ -48,7 +48,8 @@ def table(
     found = FolderTable(output)
     written = found.write()
     if not written.rows and not written.failed:
-        raise InputError(f"{output}: holds no mask that predict wrote, with its JSON beside it.")
+        left = f" {VOLUMES} is left as it is." if (output / VOLUMES).exists() else ""
+        raise InputError(f"{output}: holds no mask that predict wrote, with its JSON beside it.{left}")
     names = [name for name in (VOLUMES, PARQUET) if (output / name).is_file()]
     out.print(f"{counted(written.rows, 'case')}: {', '.join(str(output / name) for name in names)}")
     if written.failed:

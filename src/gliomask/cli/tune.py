@@ -106,7 +106,10 @@ def tune(
     with one_writer(kept):
         loaded = load_model(file, device=device, engine=choose("--engine", engine), threads=threads)  # type: ignore[arg-type]
         done, failed = _store(loaded, usable, kept, inference)
-        found = _fit(done, kept, plan, threads or usable_cores())
+        try:
+            found = _fit(done, kept, plan, threads or usable_cores())
+        except InputError as error:  # too few cases are left, and these may be the reason
+            raise InputError("\n".join([str(error), *(f"  {problem}" for problem in (*problems, *failed))])) from error
         write_tuned(path, plan, found.rules, output)
         if report is not None:
             write_text(report, json.dumps(found.report(), indent=2) + "\n")

@@ -135,7 +135,8 @@ class FolderTable:
     def write(self) -> Written:
         """Write the tables, each whole or not at all; one that is as it should be is not written again.
 
-        Files of these names that gliomask did not write are left as they are. Programs that work on one folder take
+        Files of these names that gliomask did not write are left as they are, and a table of volumes is not replaced by
+        an empty one: the masks may have been moved elsewhere and the table kept. Programs that work on one folder take
         turns, so that none replaces what another has just written by what it read before.
         """
         with ExitStack() as turn:
@@ -152,7 +153,7 @@ class FolderTable:
         failed = self._failures()
         failed_text = csv_text(_FAILED_COLUMNS, failed)
         problems: list[Problem] = []
-        if rows or (self.folder / VOLUMES).exists():
+        if rows:
             self._replace(VOLUMES, text, ("case", "patient", "timepoint", "sequences"), problems)
             self._write_parquet(columns, rows, _PARQUET_NAME + digest_of(text.encode("utf-8")), problems)
         if failed or (self.folder / FAILED).exists():

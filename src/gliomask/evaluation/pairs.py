@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gliomask.cases import Problem, classify, is_table, survey, survey_masks
+from gliomask.cases import Problem, classify, is_table, layout_of, survey, survey_masks
 from gliomask.cases.folders import list_folder, place_within
 from gliomask.errors import InputError
 from gliomask.files import place_of
@@ -86,6 +86,10 @@ def find_pairs(prediction: Path, truth: Path, *, edited: bool = False) -> Matche
         )
     pairs = tuple(MaskPair(case, predicted[name], true[case]) for case, name in sorted(names.items()))
     notes += tuple(_note_on_same_files(pairs))
+    if by_number := [(name, case) for case, name in sorted(names.items()) if name != case]:
+        some = ", ".join(f"{name} with {case}" for name, case in by_number[:_SHOWN])
+        rest = f" and {len(by_number) - _SHOWN} more" if len(by_number) > _SHOWN else ""
+        notes += (Problem(str(prediction), f"matched by the number at the end of the name: {some}{rest}"),)
     missing = {case: path for case, path in sorted(true.items()) if case not in names}
     extra = {name: path for name, path in sorted(predicted.items()) if name not in names.values()}
     problems = tuple(dict.fromkeys(each for place in places for each in place.problems))
@@ -115,10 +119,13 @@ def mask_stem(path: Path) -> str:
 
 
 def _matches(predicted: Mapping[str, Path], true: Mapping[str, Path]) -> dict[str, str]:
-    """Return the predicted mask's name for each case: the case id, or else a name that ends in the case's number."""
+    """Return the predicted mask's name for each case: the case id, or else a name that ends in the case's number.
+
+    A name that is itself the id of a case of a known layout is that case and no other, whatever its number is.
+    """
     same = {case: case for case in true.keys() & predicted.keys()}
     numbers = _by_number(case for case in true if case not in same)
-    for name in sorted(predicted.keys() - same.keys()):
+    for name in sorted(name for name in predicted.keys() - same.keys() if layout_of(name) is None):
         cases = numbers.get(_number(name), [])
         if len(cases) > 1 or any(case in same for case in cases):
             known = f" ({predicted[same[cases[0]]]})" if cases[0] in same else ""

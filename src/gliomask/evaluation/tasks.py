@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -79,14 +79,17 @@ def plan_tasks(
             + "".join(f" {problem}" for problem in matched.problems)
         )
     truths = {pair.id: pair.truth for pair in matched.pairs} | dict(matched.missing)
-    truth_conventions = find_conventions(truths, truth_labels)
-    conventions = find_conventions({pair.id: pair.prediction for pair in matched.pairs}, labels)
     predictions = {pair.id: pair.prediction for pair in matched.pairs}
+    problems: list[Problem] = []
+    truth_conventions = find_conventions(truths, truth_labels, problems)
+    conventions = find_conventions(predictions, labels, problems)
+    unclear = {problem.name for problem in problems}
     tasks = [
         Task(case, path, truth_conventions[case], predictions.get(case), conventions.get(case))
         for case, path in sorted(truths.items())
+        if case not in unclear
     ]
-    return tasks, matched
+    return tasks, replace(matched, problems=(*matched.problems, *problems))
 
 
 def run_tasks(

@@ -48,7 +48,8 @@ def copies(samples: Samples) -> str | None:
 
 def masks(samples: Samples) -> str | None:
     """Name the images that have a single value beside 0, as a mask has."""
-    found = [m for m, image in samples.images.items() if np.ptp(image[image != 0]) == 0]
+    present = {m: image[image != 0] for m, image in samples.images.items()}
+    found = [m for m, values in present.items() if values.size and np.ptp(values) == 0]
     if not found:
         return None
     return f"{samples.named(found)}: a single value beside 0, as in a mask. Use the image itself."
