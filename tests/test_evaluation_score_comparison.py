@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
@@ -16,6 +16,7 @@ from gliomask.errors import InputError
 from gliomask.evaluation import Evaluation, compare_scores, read_score_table
 from gliomask.evaluation.results import to_csv
 from gliomask.evaluation.score_comparison import more_is_better
+from gliomask.evaluation.score_tables import name_tables
 from gliomask.metrics import PROTOCOLS
 
 Table = Mapping[str, tuple[float, float]]
@@ -370,6 +371,33 @@ def test_files_of_one_name_are_told_apart_by_folder(tmp_path: Path) -> None:
     evaluation_of(GOOD).save(tmp_path / "fast/run/scores.json")
     found = compare_scores([tmp_path / "fast/run/scores.csv", tmp_path / "fast/run/scores.json"])
     assert [table.name for table in found.tables.tables] == ["scores.csv", "scores.json"]
+
+
+def test_every_table_has_its_own_name_and_its_own_rank(tmp_path: Path) -> None:
+    """Three files, two of one folder and two of one name: none takes the rank of another."""
+    paths = [tmp_path / "unet/scores.csv", tmp_path / "unet/scores.json", tmp_path / "fast/scores.csv"]
+    for path, table in zip(paths, (GOOD, BAD, MIXED), strict=True):
+        evaluation_of(table).save(path)
+    found = compare_scores(paths)
+    assert list(found.ranks) == ["unet/scores.csv", "unet/scores.json", "fast/scores.csv"]
+    assert [row["entrant"] for row in found.standings()] == ["unet/scores.csv", "fast/scores.csv", "unet/scores.json"]
+
+
+@pytest.mark.parametrize(
+    ("places", "names"),
+    [
+        (("C:/runs/a.csv", "D:/runs/b.csv"), ["a", "b"]),
+        (("C:/runs/scores.csv", "D:/scores.csv"), ["runs/scores", "scores"]),
+        (("C:/runs/scores.csv", "D:/runs/scores.json"), ["scores.csv", "scores.json"]),
+        (("C:/runs/scores.csv", "D:/runs/scores.csv"), [r"C:\runs\scores.csv", r"D:\runs\scores.csv"]),
+        (("//one/share/scores.csv", "//two/share/scores.csv"), [r"\\one\share\scores.csv", r"\\two\share\scores.csv"]),
+    ],
+)
+def test_files_of_two_drives_are_told_apart(places: tuple[str, ...], names: list[str]) -> None:
+    """On Windows two files may differ in their drive only; one file that is given twice is refused."""
+    assert name_tables([PureWindowsPath(place) for place in places]) == names
+    with pytest.raises(InputError, match="given twice"):
+        name_tables([PureWindowsPath("C:/runs/scores.csv"), PureWindowsPath("c:/RUNS/scores.csv")])
 
 
 def test_missing_predictions_count_as_their_scores_say(file_of, tmp_path: Path) -> None:

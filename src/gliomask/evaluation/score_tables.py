@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from gliomask.cases import Problem
@@ -65,16 +65,16 @@ def read_score_tables(paths: Sequence[Path], protocol: str | None = None) -> Com
     Args:
         paths: CSV, Parquet or JSON files written by `gliomask evaluate -o`; CSV also as a spreadsheet program saved it
             again, with other separators and decimal commas. A table is named after its file, or after folder and
-            file if files in several folders have the same name.
+            file if files in several folders have the same name (`name_tables`).
         protocol: Which protocol to take if the files hold several (`--compare-protocols`).
 
     Raises:
-        InputError: There are fewer than two files, a file cannot be read or is not a score table, the tables differ in
-            protocol or regions, or no case is in all of them.
+        InputError: There are fewer than two files, a file is given twice, cannot be read or is not a score table, the
+            tables differ in protocol or regions, or no case is in all of them.
     """
     if len(paths) < 2:
         raise InputError("there is nothing to compare: give the scores of two or more sets of predictions.")
-    names = _names(paths)
+    names = name_tables([path.resolve() for path in paths])
     tables = tuple(read_score_table(path, protocol, name=name) for path, name in zip(paths, names, strict=True))
     used = {table.name: table.protocol.name for table in tables}
     if len(set(used.values())) > 1:
@@ -203,16 +203,27 @@ def _allowed(value: float, name: str, protocol: Protocol) -> bool:
     return not (share or name == "voxel_accuracy_of_nothing") or value <= 1 + _ROUNDING
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """Return a name for each file: as little of its path as distinguishes it from the others."""
-    if len({path.resolve() for path in paths}) < len(paths):
+def name_tables(places: Sequence[PurePath]) -> list[str]:
+    """Return a name for each file, all of them different: as little of its path as distinguishes it from the others.
+
+    The ending is part of the names if files of one folder differ in it only, and the drive if nothing else differs.
+
+    Args:
+        places: Absolute paths, each of another file.
+
+    Raises:
+        InputError: A file was given twice.
+    """
+    if len(set(places)) < len(places):
         raise InputError("a file was given twice; compare different files.")
-    parts = [(*path.resolve().parts[1:-1], path.stem) for path in paths]
-    for depth in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(part[-depth:]) for part in parts]
-        if len(set(names)) == len(names):
-            return names
-    return [path.name for path in paths]  # they differ in their ending only
+    folders = [place.parts[1:-1] for place in places]
+    for ends in ([place.stem for place in places], [place.name for place in places]):
+        parts = [(*folder, end) for folder, end in zip(folders, ends, strict=True)]
+        for depth in range(1, max(map(len, parts)) + 1):
+            names = ["/".join(part[-depth:]) for part in parts]
+            if len(set(names)) == len(names):
+                return names
+    return list(map(str, places))
 
 
 def _common_regions(tables: Sequence[ScoreTable]) -> tuple[str, ...]:
