@@ -194,15 +194,53 @@ def test_files_of_different_protocols_are_refused(file_of) -> None:
 
 
 def test_files_of_different_regions_are_refused(file_of) -> None:
-    """The message names the regions of each file, or the case that lacks a region."""
+    """The message names the regions of each file."""
     good, bad = file_of("good.csv", GOOD), file_of("bad.csv", BAD)
     rows = bad.read_text().splitlines(keepends=True)
     bad.write_text("".join(row for row in rows if ",TC," not in row))
     with pytest.raises(InputError, match=r"different regions.*good: WT, TC, ET; bad: WT, ET"):
         compare_scores([good, bad])
-    bad.write_text("".join(row for row in rows if ",c,TC," not in row))
-    with pytest.raises(InputError, match="bad: c has the regions WT, ET, other cases have WT, TC, ET"):
-        compare_scores([good, bad])
+
+
+def without(path: Path, case: str, *regions: str) -> Path:
+    """Take the rows of some regions of a case out of a table, as `evaluate` leaves out what a mask does not label."""
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not any(f",{case},{region}," in line for region in regions)))
+    return path
+
+
+def test_a_region_that_a_case_lacks_is_compared_in_the_others(command, file_of, tmp_path: Path) -> None:
+    """The truth of a is `wt-only`: a counts in WT only, its rank is that of WT, and a note says so."""
+    paths = [without(file_of(f"{name}.csv", table), "a", "TC", "ET") for name, table in (("x", GOOD), ("y", BAD))]
+    found = compare_scores(paths)
+    assert found.tables.cases == ("a", "b", "c")
+    assert found.tables.cases_of("TC") == ("b", "c")
+    assert [d.test.cases for d in found.differences] == [3, 3, 2, 2, 2, 2, 3]
+    assert found.ranks == {"x": {"a": 1, "b": 1, "c": 1}, "y": {"a": 2, "b": 2, "c": 2}}
+    assert found.standings()[0]["ET_dice"] == pytest.approx(0.75)
+    assert [str(note) for note in found.tables.notes] == [
+        f"{region}: not scored in all files for 1 of 3 cases (a); compared in the other 2" for region in ("TC", "ET")
+    ]
+    status, said = command(*paths, "-o", tmp_path / "c.json", "--picture", tmp_path / "c.png")
+    assert status == 0, said
+    assert "TC: not scored in all files for 1 of 3 cases (a); compared in the other 2" in " ".join(said.split())
+    assert len(json.loads((tmp_path / "c.json").read_text())["notes"]) == 2
+
+
+def test_a_region_must_be_in_all_tables_to_count(file_of) -> None:
+    """A mask of one table may label less than that of another; a case that is left without a region is not compared."""
+    first, second = file_of("x.csv", GOOD), without(file_of("y.csv", BAD), "a", "TC", "ET")
+    found = compare_scores([first, second])
+    assert found.tables.cases_of("ET") == ("b", "c")
+    assert found.ranks["x"]["a"] == 1
+    found = compare_scores([without(first, "a", "WT"), second])
+    assert found.tables.cases == ("b", "c")
+    assert [str(note) for note in found.tables.notes] == ["not compared: no region is in all files for a"]
+    for case in "bc":
+        without(first, case, "TC")
+        without(second, case, "TC")
+    with pytest.raises(InputError, match=r"different regions.*x: WT, TC, ET; y: WT, ET"):
+        compare_scores([first, second])
 
 
 def saved_by_a_spreadsheet(path: Path, separator: str, encoding: str, *, comma: bool) -> Path:

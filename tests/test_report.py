@@ -445,6 +445,19 @@ def test_scores_make_a_page_with_their_summary(predicted, tmp_path: Path) -> Non
         write_scores_report([tmp_path / "scores.csv"], tmp_path / "x.html", truth=tmp_path / "data")
 
 
+def test_a_region_that_a_case_does_not_label_is_shown_for_the_others(predicted, tmp_path: Path) -> None:
+    """Its scores are summarised over the cases that have it, and the case says that it is not labelled."""
+    for number in (1, 2):
+        case, _ = predicted(number)
+    evaluate(tmp_path / "out", tmp_path / "data").save(tmp_path / "scores.csv")
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    (tmp_path / "scores.csv").write_text("\n".join(line for line in lines if f"{case.id},ET" not in line))
+    write_scores_report([tmp_path / "scores.csv"], tmp_path / "scores.html")
+    page = check_alone((tmp_path / "scores.html").read_text("utf-8"))
+    assert {row[0]: row[2] for row in page.rows("summary")[1:]} == {"WT": "2", "TC": "2", "ET": "1"}
+    assert [row.count("not labelled") for row in page.rows("cases")[1:] if row[0] == case.id] == [4]
+
+
 def test_several_scores_stand_side_by_side(gliomask, predicted, tmp_path: Path) -> None:
     """Standings and differences are those of `compare_scores`."""
     for number in (1, 2, 3):

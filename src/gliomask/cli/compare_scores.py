@@ -77,6 +77,8 @@ def compare_scores(
         where, cases = note.where, note.what.partition(": ")[2].split(", ")
         verb = "is not in all files and was" if len(cases) == 1 else "are not in all files and were"
         warn(f"{where}: {len(cases)} of its cases {verb} left out: {listed(cases)}")
+    for note in found.tables.notes:
+        warn(str(note))
     _show_standings(found)
     _show_differences(found)
     for path in output or ():

@@ -63,7 +63,10 @@ class ScoreComparison:
         return sorted(rows, key=lambda row: row["mean_rank"])
 
     def values(self, table: ScoreTable, region: str, metric: str) -> list[float]:
-        """Return one metric of the shared cases, in their order; infinite distances are replaced (`compare_scores`)."""
+        """Return one metric of the shared cases that have the region (`ComparableTables.cases_of`), in their order.
+
+        Infinite distances are replaced as in `compare_scores`.
+        """
         return _values(self.tables, table, region, metric)
 
     def rows(self) -> list[Row]:
@@ -101,6 +104,7 @@ class ScoreComparison:
             "metrics": list(self.metrics),
             "cases": list(self.tables.cases),
             "left_out": [note.texts() for note in self.tables.left_out],
+            "notes": [note.texts() for note in self.tables.notes],
             "standings": self.standings(),
             "ranks": {name: dict(ranks) for name, ranks in self.ranks.items()},
             "duels": self.rows(),  # the key of gliomask 0.1
@@ -116,7 +120,8 @@ def compare_scores(
     of tables, region and metric, the differences are tested case by case (`paired_test`). The rank is the challenge's:
     for each case, region and metric the tables are ranked, and tied tables share their mean rank. The ranks are
     averaged over regions and metrics for each case, and then over the cases. The mean rank per case is tested between
-    two tables in the same way as a metric.
+    two tables in the same way as a metric. A region that the masks of a case do not label is left out for this case,
+    whose rank is the mean over its other regions.
 
     An undefined score (NaN; in 2026, nothing to find and nothing found) enters no difference; in the ranking it counts
     as the best possible score, because finding nothing was correct. An infinite distance is replaced by the penalty for
@@ -172,22 +177,25 @@ def _check_metric(tables: ComparableTables, metric: str) -> None:
 
 
 def _values(tables: ComparableTables, table: ScoreTable, region: str, metric: str) -> list[float]:
-    found = [table.scores[case][region][metric] for case in tables.cases]
+    cases = tables.cases_of(region)
+    found = [table.scores[case][region][metric] for case in cases]
     if not any(map(math.isinf, found)):
         return found
-    everything = [other.scores[case][region][metric] for other in tables.tables for case in tables.cases]
+    everything = [other.scores[case][region][metric] for other in tables.tables for case in cases]
     worst = max([tables.protocol.empty_mm or 0.0, *filter(math.isfinite, everything)])
     return [worst if math.isinf(value) else value for value in found]
 
 
 def _case_ranks(tables: ComparableTables, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
-    layers: list[NDArray[np.float64]] = []
+    layers: list[NDArray[np.float64]] = []  # (cases, tables) each; NaN for a case that lacks the region
     for region, metric in itertools.product(tables.regions, metrics):
         values = np.array([_values(tables, table, region, metric) for table in tables.tables])  # (tables, cases)
         loss = -values if more_is_better(metric) else values
         best = -1.0 if more_is_better(metric) else 0.0
-        layers.append(mean_ranks(np.where(np.isnan(loss), best, loss).T))
-    means = np.mean(layers, axis=0)  # (cases, tables)
+        there = np.isin(tables.cases, tables.cases_of(region))
+        layers.append(np.full((len(tables.cases), len(tables.tables)), math.nan))
+        layers[-1][there] = mean_ranks(np.where(np.isnan(loss), best, loss).T)
+    means = np.nanmean(layers, axis=0)
     return {
         table.name: dict(zip(tables.cases, means[:, place].tolist(), strict=True))
         for place, table in enumerate(tables.tables)

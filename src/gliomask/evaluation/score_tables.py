@@ -27,7 +27,7 @@ _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(e[+-]?\d+)?\s*", re.IGNORECASE)
 _DECIMALS = 6  # of CSV; other files have more, by which equal scores would be of different rank
 _ROUNDING = 10.0**-_DECIMALS
 _LONGEST_SHOWN = 40  # characters of a wrong value in a message
-_MOST_NAMED = 5  # columns that are not used
+_MOST_NAMED = 5  # columns that are not used, and cases in a note
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ScoreTable:
     name: str
     protocol: Protocol
     scores: Mapping[str, Mapping[str, Scores]]
-    """Case -> region -> metric -> value."""
+    """Case -> region -> metric -> value; without a region that the masks of the case do not label."""
     missing: tuple[str, ...] = ()
     """Cases without a prediction, which have the worst possible scores."""
 
@@ -50,13 +50,20 @@ class ComparableTables:
     cases: tuple[str, ...]
     """The cases that are in all tables."""
     regions: tuple[str, ...]
+    """The regions that all tables have for one of these cases or more, in the protocol's order."""
     left_out: tuple[Problem, ...]
     """For each table, the cases that are not in all others."""
+    notes: tuple[Problem, ...] = ()
+    """Regions that not all tables have for each of the cases, because the masks do not label them there."""
 
     @property
     def protocol(self) -> Protocol:
         """The protocol by which all tables were scored."""
         return self.tables[0].protocol
+
+    def cases_of(self, region: str) -> tuple[str, ...]:
+        """Return those of the cases for which all tables have this region."""
+        return tuple(case for case in self.cases if all(region in table.scores[case] for table in self.tables))
 
 
 def read_score_tables(paths: Sequence[Path], protocol: str | None = None) -> ComparableTables:
@@ -67,6 +74,10 @@ def read_score_tables(paths: Sequence[Path], protocol: str | None = None) -> Com
             again, with other separators and decimal commas. A table is named after its file, or after folder and
             file if files in several folders have the same name (`name_tables`).
         protocol: Which protocol to take if the files hold several (`--compare-protocols`).
+
+    Returns:
+        The tables. A region that a case lacks in one of them, because a mask does not label it, is compared in the
+        other cases, and a note says so. A case without a region that all tables have is not compared.
 
     Raises:
         InputError: There are fewer than two files, a file is given twice, cannot be read or is not a score table, the
@@ -83,19 +94,24 @@ def read_score_tables(paths: Sequence[Path], protocol: str | None = None) -> Com
             f"the files were scored by different protocols and cannot be compared: {listed}. "
             "Score all predictions by one protocol: gliomask evaluate --protocol."
         )
-    regions = _common_regions(tables)
     shared = sorted(set.intersection(*(set(table.scores) for table in tables)))
     if not shared:
         raise InputError(
             f"no case is in all of {', '.join(map(str, paths))} "
             f"(cases such as {', '.join(sorted(tables[0].scores)[:2])} and {sorted(tables[1].scores)[0]})."
         )
+    _refuse_other_regions(tables, shared)
+    labelled = {case: set.intersection(*(set(table.scores[case]) for table in tables)) for case in shared}
+    compared = [case for case in shared if labelled[case]]
+    if not compared:
+        raise InputError(f"no region is in all of {', '.join(map(str, paths))} for the same case.")
     left_out = [(table.name, sorted(table.scores.keys() - set(shared))) for table in tables]
     return ComparableTables(
         tables,
-        tuple(shared),
-        regions,
+        tuple(compared),
+        tuple(region for region in tables[0].protocol.regions if any(region in labelled[case] for case in compared)),
         tuple(Problem(name, f"not in all files: {', '.join(cases)}") for name, cases in left_out if cases),
+        _partly_labelled(tables, labelled),
     )
 
 
@@ -226,20 +242,32 @@ def name_tables(places: Sequence[PurePath]) -> list[str]:
     return list(map(str, places))
 
 
-def _common_regions(tables: Sequence[ScoreTable]) -> tuple[str, ...]:
-    regions: dict[str, tuple[str, ...]] = {}
-    for table in tables:
-        first = next(iter(table.scores.values()))
-        for case, found in table.scores.items():
-            if set(found) != set(first):
-                raise InputError(
-                    f"{table.name}: {case} has the regions {', '.join(found)}, other cases have {', '.join(first)}."
-                )
-        regions[table.name] = tuple(first)
-    if len({frozenset(names) for names in regions.values()}) > 1:
-        listed = "; ".join(f"{name}: {', '.join(found)}" for name, found in regions.items())
+def _refuse_other_regions(tables: Sequence[ScoreTable], cases: Sequence[str]) -> None:
+    """Raise InputError if a table lacks, in all of these cases, a region that another has in one of them."""
+    held = {table.name: {region for case in cases for region in table.scores[case]} for table in tables}
+    if len(set(map(frozenset, held.values()))) > 1:
+        order = tables[0].protocol.regions
+        listed = "; ".join(f"{name}: {', '.join(sorted(found, key=order.index))}" for name, found in held.items())
         raise InputError(f"the files have different regions and cannot be compared: {listed}.")
-    return next(iter(regions.values()))
+
+
+def _partly_labelled(tables: Sequence[ScoreTable], labelled: Mapping[str, set[str]]) -> tuple[Problem, ...]:
+    """Return a note for each region that some case lacks, and one for the cases that are left with no region."""
+    nothing = [case for case, regions in labelled.items() if not regions]
+    compared = [case for case, regions in labelled.items() if regions]
+    notes = [Problem("not compared", f"no region is in all files for {_some(nothing)}")] if nothing else []
+    for region in tables[0].protocol.regions:
+        lacking = [case for case in compared if region not in labelled[case]]
+        if lacking and any(region in table.scores[case] for table in tables for case in labelled):
+            rest = len(compared) - len(lacking)
+            what = f"not scored in all files for {len(lacking)} of {len(compared)} cases ({_some(lacking)})"
+            notes.append(Problem(region, f"{what}; compared in the other {rest}" if rest else f"{what}; not compared"))
+    return tuple(notes)
+
+
+def _some(cases: Sequence[str]) -> str:
+    more = f" and {len(cases) - _MOST_NAMED} more" if len(cases) > _MOST_NAMED else ""
+    return ", ".join(cases[:_MOST_NAMED]) + more
 
 
 def _csv_rows(path: Path) -> list[_Row]:

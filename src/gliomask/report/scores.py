@@ -79,12 +79,12 @@ def _describe(table: ScoreTable) -> dict[str, object]:
     """Return the tables and figures of one score table, for the template."""
     found = _evaluation(table)
     headline = table.protocol.headline
-    regions = [region for region in table.protocol.regions if all(region in s for s in table.scores.values())]
+    regions = [region for region in table.protocol.regions if any(region in s for s in table.scores.values())]
     summary = [
         {"region": region, "metric": metric, **_statistics(table, region, metric)}
         for region in regions
         for metric in headline
-        if all(metric in scores[region] for scores in table.scores.values())
+        if all(metric in scores[region] for scores in table.scores.values() if region in scores)
     ]
     rows = found.rows()
     volumes = all({"truth_ml", "prediction_ml"} <= row.keys() for row in rows)
@@ -102,14 +102,14 @@ def _describe(table: ScoreTable) -> dict[str, object]:
 
 
 def _statistics(table: ScoreTable, region: str, metric: str) -> dict[str, float]:
-    found = describe([scores[region][metric] for scores in table.scores.values()])
+    found = describe([scores[region][metric] for scores in table.scores.values() if region in scores])
     return {name: getattr(found, name) for name in ("cases", "mean", "std", "low", "high", "median")}
 
 
 def _comparison(found: ScoreComparison) -> dict[str, object]:
     return {
         "cases": len(found.tables.cases),
-        "left_out": found.tables.left_out,
+        "left_out": (*found.tables.left_out, *found.tables.notes),
         "regions": found.tables.regions,
         "metrics": found.metrics,
         "standings": found.standings(),
