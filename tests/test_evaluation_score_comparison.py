@@ -146,6 +146,32 @@ def test_an_undefined_score_enters_no_difference_and_ranks_as_best(file_of) -> N
     assert same.ranks["q"]["empty"] == 1.5
 
 
+def test_scores_that_are_none_are_counted_by_table_and_region(command, file_of, tmp_path: Path) -> None:
+    """The note says what they count for, the differences have the number of their cases, and the lines 80 columns."""
+    none = {**GOOD, "d": (math.nan, math.nan)}
+    full = {**BAD, "d": (0.5, 5.0)}
+    false = {**BAD, "d": (0.0, math.inf)}
+    paths = [
+        file_of(f"{name}.csv", full, "brats2026-goat", ET=lone) for name, lone in (("quiet", none), ("loud", false))
+    ]
+    found = compare_scores(paths)
+    assert [str(note) for note in found.notes()] == [
+        "quiet: no lesion_dice and no lesion_hd95_pooled_mm of ET in 1 of 4 cases: left out of the means and "
+        "differences, counted as the best in the ranks"
+    ]
+    assert [d.test.cases for d in found.differences] == [4, 4, 4, 4, 3, 3, 4]
+    status, said = command(*paths, "-o", tmp_path / "c.json")
+    assert status == 0, said
+    lines = said.splitlines()
+    assert "quiet: no lesion_dice and no lesion_hd95_pooled_mm of ET in 1 of 4 cases" in " ".join(said.split())
+    assert "mean: over the cases in which a table has the score" in lines
+    by_region = [line.split() for line in lines if line.startswith("ET ")]
+    assert [cells[1:3] for cells in by_region] == [["3", "+0.200"], ["3", "-3.000"]]
+    assert max(len(line) for line in lines if line.startswith(("WT", "TC", "ET", "all"))) <= 80
+    assert json.loads((tmp_path / "c.json").read_text())["notes"][0]["where"] == "quiet"
+    assert not compare_scores([file_of("x.csv", GOOD), file_of("y.csv", BAD)]).notes()
+
+
 def test_infinite_distances_count_as_the_penalty(file_of) -> None:
     """An infinite lesion distance of 2026 is replaced by 373, so that a mean exists."""
     lost = {**GOOD, "a": (0.0, math.inf)}

@@ -77,7 +77,7 @@ def compare_scores(
         where, cases = note.where, note.what.partition(": ")[2].split(", ")
         verb = "is not in all files and was" if len(cases) == 1 else "are not in all files and were"
         warn(f"{where}: {len(cases)} of its cases {verb} left out: {listed(cases)}")
-    for note in found.tables.notes:
+    for note in found.notes():
         warn(str(note))
     _show_standings(found)
     _show_differences(found)
@@ -108,6 +108,8 @@ def _show_standings(found: ScoreComparison) -> None:
             table.add_row(f"  {metric}", *(_short(row[f"{region}_{metric}"]) for region in found.tables.regions), "")
     out.print(table)
     out.print("rank: mean over cases, regions and metrics; 1 is best")
+    if found.notes():
+        out.print("mean: over the cases in which a table has the score")
 
 
 def _show_differences(found: ScoreComparison) -> None:
@@ -136,6 +138,7 @@ def _print_differences(differences: Sequence[PairedDifference], headings: Sequen
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", overflow="fold", min_width=6)
+    table.add_column("cases", justify="right", no_wrap=True)
     table.add_column("difference", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True, min_width=19)
     for heading in ("effect", "p", "p Holm", "Wilcoxon"):
@@ -149,7 +152,8 @@ def _cells(found: PairedDifference) -> list[str]:
     test = found.test
     interval = "none" if math.isnan(test.low) else f"{test.low:+.3f} – {test.high:+.3f}"
     difference = "none" if math.isnan(test.difference) else f"{test.difference:+.3f}"
-    return [difference, interval, *map(_number, (test.effect, test.p_permutation, found.p_holm, test.p_wilcoxon))]
+    others = map(_number, (test.effect, test.p_permutation, found.p_holm, test.p_wilcoxon))
+    return [str(test.cases), difference, interval, *others]
 
 
 def _short(value: str | float) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomask.cases import Problem
 from gliomask.errors import InputError, unknown_name
 from gliomask.evaluation.results import Row, to_json
 from gliomask.evaluation.score_tables import ComparableTables, ScoreTable, read_score_tables
@@ -53,7 +54,11 @@ class ScoreComparison:
     """One for each pair of tables in each metric of each region, followed by one for each pair in the rank."""
 
     def standings(self) -> list[Row]:
-        """Return one row per table, best mean rank first: the mean rank, and the mean of each metric by region."""
+        """Return one row per table, best mean rank first: the mean rank, and the mean of each metric by region.
+
+        The mean is over the cases in which the table has the score, as in its own summary; `notes` counts the others.
+        The two means of a paired difference are over the cases in which both tables have it (`rows`).
+        """
         rows: list[Row] = []
         for table in self.tables.tables:
             row: Row = {"entrant": table.name, "mean_rank": float(np.mean(list(self.ranks[table.name].values())))}
@@ -69,8 +74,31 @@ class ScoreComparison:
         """
         return _values(self.tables, table, region, metric)
 
+    def notes(self) -> list[Problem]:
+        """Return what is not in all the numbers: regions that cases do not label, and scores that are undefined (NaN).
+
+        Metrics of one region and table that are undefined in equally many cases share a note.
+        """
+        found = list(self.tables.notes)
+        for table, region in itertools.product(self.tables.tables, self.tables.regions):
+            by_count: dict[int, list[str]] = {}
+            for metric in self.metrics:
+                count = sum(map(math.isnan, self.values(table, region, metric)))
+                by_count.setdefault(count, []).append(metric)
+            total = len(self.tables.cases_of(region))
+            found += [
+                Problem(
+                    table.name,
+                    f"no {' and no '.join(metrics)} of {region} in {count} of {total} case{'s' if total != 1 else ''}: "
+                    "left out of the means and differences, counted as the best in the ranks",
+                )
+                for count, metrics in by_count.items()
+                if count
+            ]
+        return found
+
     def rows(self) -> list[Row]:
-        """Return one row per paired difference."""
+        """Return one row per paired difference; `cases` is the number of cases in which both scores are defined."""
         return [
             {
                 **{"protocol": self.tables.protocol.name, "region": found.region, "metric": found.metric},
@@ -104,7 +132,7 @@ class ScoreComparison:
             "metrics": list(self.metrics),
             "cases": list(self.tables.cases),
             "left_out": [note.texts() for note in self.tables.left_out],
-            "notes": [note.texts() for note in self.tables.notes],
+            "notes": [note.texts() for note in self.notes()],
             "standings": self.standings(),
             "ranks": {name: dict(ranks) for name, ranks in self.ranks.items()},
             "duels": self.rows(),  # the key of gliomask 0.1
@@ -123,8 +151,9 @@ def compare_scores(
     two tables in the same way as a metric. A region that the masks of a case do not label is left out for this case,
     whose rank is the mean over its other regions.
 
-    An undefined score (NaN; in 2026, nothing to find and nothing found) enters no difference; in the ranking it counts
-    as the best possible score, because finding nothing was correct. An infinite distance is replaced by the penalty for
+    An undefined score (NaN; in 2026, nothing to find and nothing found) enters no mean and no difference; in the
+    ranking it counts as the best possible score, because finding nothing was correct. `ScoreComparison.notes` counts
+    such scores. An infinite distance is replaced by the penalty for
     a whole region, so that a mean exists.
 
     Args:

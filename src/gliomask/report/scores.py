@@ -109,7 +109,7 @@ def _statistics(table: ScoreTable, region: str, metric: str) -> dict[str, float]
 def _comparison(found: ScoreComparison) -> dict[str, object]:
     return {
         "cases": len(found.tables.cases),
-        "left_out": (*found.tables.left_out, *found.tables.notes),
+        "left_out": (*found.tables.left_out, *found.notes()),
         "regions": found.tables.regions,
         "metrics": found.metrics,
         "standings": found.standings(),
