@@ -285,6 +285,8 @@ def test_an_extra_prediction_is_refused_or_left_aside(truth: Path, tmp_path: Pat
     found = evaluate(tmp_path / "found", truth, ignore_extra=True)
     assert [note.where for note in found.notes] == others
     assert sorted(found.scores) == [ONE, TWO, THREE]
+    compared = compare_protocols(tmp_path / "found", truth, ignore_extra=True)
+    assert all([note.where for note in each.notes] == others for each in compared.evaluations)
 
 
 @pytest.mark.parametrize("name", ["{number}.nii.gz", "team_7_{number}.nii.gz", "pred-{number}.nii"])
@@ -673,6 +675,19 @@ def test_the_table_for_a_paper_has_the_numbers_of_the_summary(truth: Path, tmp_p
     (tmp_path / "found" / f"{TWO}.nii.gz").rename(tmp_path / "one.nii.gz")
     evaluate(tmp_path / "one.nii.gz", truth / TWO / f"{TWO}_seg.nii.gz", labels="brats2021").save(tmp_path / "one.md")
     assert re.search(r"\| WT \| Dice \| 1 \| 0\.\d+ \| – \| – \|", (tmp_path / "one.md").read_text("utf-8"))
+
+
+def test_the_table_for_a_paper_says_which_cases_it_lacks(truth: Path, tmp_path: Path) -> None:
+    """The caption has the remark of the screen: cases without a prediction, and cases that failed."""
+    write_mask(tmp_path / "found" / f"{ONE}.nii.gz", mask_of(1, convention="brats2021"), "brats2021")
+    (tmp_path / "found" / f"{TWO}.nii.gz").write_bytes(b"damaged")
+    found = evaluate(tmp_path / "found", truth, labels="brats2021")
+    said = "brats2021, 2 cases (1 of them without a prediction, scored as worst; 1 more failed and enter no mean)"
+    for name, first in (("t.md", f"{said}."), ("t.tex", f"\\caption{{{said}.}}")):
+        found.save(tmp_path / name)
+        assert first in (tmp_path / name).read_text("utf-8").splitlines()
+    assert str(found).startswith(f"{said}: mean")
+    assert replace(found, problems=(), missing=()).remark() == ""
 
 
 def test_exchanged_prediction_and_truth_are_noticed(truth: Path, tmp_path: Path) -> None:

@@ -168,10 +168,11 @@ def test_the_scores_drawn_are_those_asked_for() -> None:
     """The given Dice and HD95 are drawn and named; infinite and undefined scores are counted below the region."""
     rows = [
         {"case": case, "region": "WT", "lesion_dice": dice, "lesion_hd95_pooled_mm": distance}
-        for case, dice, distance in (("a", 0.4, 7.0), ("b", 0.6, math.inf))
+        for case, dice, distance in (("a", 0.4, 7.0), ("b", 0.6, math.inf), ("c", math.nan, math.nan))
     ]
     left, right = scores_figure(rows, ("lesion_dice", "lesion_hd95_pooled_mm")).axes
-    assert left.get_title(loc="left") == "lesion-wise Dice, 2 cases"
+    assert left.get_title(loc="left") == "lesion-wise Dice, 3 cases"
     assert np.asarray(left.collections[0].get_offsets())[:, 1].tolist() == [0.4, 0.6]
     assert np.asarray(right.collections[0].get_offsets())[:, 1].tolist() == [7.0]
-    assert right.get_xticklabels()[0].get_text() == "WT\n1 not defined"
+    assert left.get_xticklabels()[0].get_text() == "WT\n1 not defined"
+    assert right.get_xticklabels()[0].get_text() == "WT\n1 infinite\n1 not defined"

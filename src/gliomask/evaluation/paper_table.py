@@ -15,13 +15,17 @@ _HEADINGS = ("Region", "Score", "n", "Mean ± SD", "Median [IQR]", "95 % CI of t
 
 
 def paper_table(
-    protocol: Protocol, scores: Mapping[str, Mapping[str, Mapping[str, float]]], kind: Literal["md", "tex"]
+    protocol: Protocol,
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]],
+    kind: Literal["md", "tex"],
+    remark: str = "",
 ) -> str:
     """Return a table with a row for each region and metric that the protocol reports first.
 
     The columns are the number of cases n for which the score is defined, mean ± sample standard deviation, median with
     the quartiles in brackets, and the 95 % bootstrap interval of the mean (`summary.describe`). Of a single case only
-    the value is given. An undefined number is a dash. LaTeX needs the package booktabs.
+    the value is given. An undefined number is a dash. The caption has the number of cases, followed by the remark
+    (`Evaluation.remark`). LaTeX needs the package booktabs.
     """
     rows = []
     for region in protocol.regions:
@@ -29,7 +33,7 @@ def paper_table(
             values = [regions[region][metric] for regions in scores.values() if region in regions]
             if values:
                 rows.append([region, metric_name(metric), *_cells(values)])
-    caption = f"{protocol.name}, {len(scores)} cases"
+    caption = f"{protocol.name}, {len(scores)} case{'s' if len(scores) != 1 else ''}{remark}"
     return _markdown(caption, rows) if kind == "md" else _latex(caption, rows)
 
 

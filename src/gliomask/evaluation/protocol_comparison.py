@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -121,6 +121,8 @@ def compare_protocols(
         _evaluation(row, tasks, {case: scores[row.name] for case, (scores, _) in done.items()}, failed, missing)
         for row in rows
     )
+    extra = tuple(Problem(case, "has no truth and was skipped") for case in matched.extra)
+    evaluations = tuple(replace(found, notes=(*found.notes, *extra)) for found in evaluations)
     by_id = {task.id: task for task in tasks}
     disagreements = tuple(
         Disagreement(case, region, _first_dice(scores, rows, region), tuple(reasons))

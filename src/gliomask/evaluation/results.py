@@ -78,17 +78,25 @@ class Evaluation:
         rows = [self._summarise(region) for region in self.protocol.regions if region in scored]
         return Summary(rows, self.protocol.headline[:2])
 
+    def remark(self) -> str:
+        """Return how many cases are missing a prediction or failed, in parentheses after a space; empty if none is."""
+        parts = [f"{len(self.missing)} of them without a prediction, scored as worst"] if self.missing else []
+        parts += [f"{len(self.problems)} more failed and enter no mean"] if self.problems else []
+        return f" ({'; '.join(parts)})" if parts else ""
+
     def __str__(self) -> str:
         """Return one line per region: the means of the protocol's Dice and HD95, each with its 95 % interval."""
         count = len(self.scores)
-        return f"{self.protocol.name}, {count} case{'s' if count != 1 else ''}: mean [95 % interval]\n{self.summary()}"
+        cases = f"{count} case{'s' if count != 1 else ''}{self.remark()}"
+        return f"{self.protocol.name}, {cases}: mean [95 % interval]\n{self.summary()}"
 
     def save(self, path: Path | str) -> None:
         """Write the scores: rows as `.csv` or `.parquet`, everything as `.json`, or a table as `.md` or `.tex`.
 
-        The table has the columns that a paper prints (`paper_table`). JSON has rows, summary, problems, notes and the
-        models that made the predictions; in it NaN is null and infinity is the string "inf". All files name the
-        protocol, without which a score cannot be interpreted.
+        The table has the columns that a paper prints (`paper_table`), and its caption says how many cases are missing
+        or failed (`remark`). CSV and Parquet have no row of a case that failed. JSON has rows, summary, problems, notes
+        and the models that made the predictions; in it NaN is null and infinity is the string "inf". All files name
+        the protocol, without which a score cannot be interpreted.
 
         Raises:
             InputError: The file cannot be written, or its name has another ending.
@@ -100,8 +108,8 @@ class Evaluation:
         writers = {
             ".csv": lambda: to_csv([self]),
             ".json": lambda: to_json(self.to_dict()),
-            ".md": lambda: paper_table(self.protocol, self.scores, "md"),
-            ".tex": lambda: paper_table(self.protocol, self.scores, "tex"),
+            ".md": lambda: paper_table(self.protocol, self.scores, "md", self.remark()),
+            ".tex": lambda: paper_table(self.protocol, self.scores, "tex", self.remark()),
         }
         if path.suffix.lower() not in writers:
             raise InputError(

@@ -23,7 +23,8 @@ def scores_figure(
 
     Args:
         rows: The rows of `Evaluation.rows`, with `case`, `region` and the metrics. Without rows the panels contain a
-            message. Scores that are not finite (undefined for a case) are left out and counted below the region.
+            message. Scores that are infinite, and those that are NaN (undefined for a case), are left out and counted
+            below the region, each by itself.
         metrics: The Dice and the HD95 to show, in this order.
     """
     from matplotlib.figure import Figure
@@ -70,8 +71,13 @@ def _draw_strips(axes: Axes, regions: Sequence[str], values: Sequence[NDArray[np
             -0.14, 0.14, len(points)
         )  # so that equal scores do not hide each other
         axes.scatter(place + spread, points, s=16, color=point_colour(), alpha=0.7, linewidths=0, zorder=3)
-    without = [len(points) - len(kept) for points, kept in zip(values, finite, strict=True)]
-    names = [f"{region}\n{n} not defined" if n else region for region, n in zip(regions, without, strict=True)]
+    names = [_name(region, points) for region, points in zip(regions, values, strict=True)]
     axes.set_xticks(range(len(regions)), names)
     axes.grid(axis="y", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _name(region: str, points: NDArray[np.float64]) -> str:
+    """Return the region, and below it the numbers of points that are not drawn."""
+    counts = ((int(np.isinf(points).sum()), "infinite"), (int(np.isnan(points).sum()), "not defined"))
+    return "\n".join([region, *(f"{count} {word}" for count, word in counts if count)])
