@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,7 @@ def test_every_interval_has_its_line_in_80_columns(gliomask, tmp_path: Path, mon
     dice = {}
     for region, mean in (("WT", 0.8312), ("TC", 0.7449), ("ET", 0.6), ("mean", 0.9999)):
         dice |= {f"dice_{region}": mean, f"dice_{region}_low": mean - 0.123, f"dice_{region}_high": 1.0}
+        dice |= {f"dice_{region}_cases": 9}
     facts = {"run": "attention_unet", **cost, "peak_memory_gb": 12.3, "best_epoch": 120, "cases": 9, **dice}
     bare = {**facts, "run": "vnet", "cases": 0}
     compared = [SimpleNamespace(facts=lambda: facts), SimpleNamespace(facts=lambda: bare)]
@@ -132,6 +134,22 @@ def test_every_interval_has_its_line_in_80_columns(gliomask, tmp_path: Path, mon
         ["vnet", "19.1", "1187", "12.3", "12.3", "123", "120"],
         ["attention_unet", ".831", "[.71", "1]", ".745", "[.62", "1]", ".600", "[.48", "1]", "1", "[.88", "1]"],
     ]
+
+
+def test_regions_that_few_masks_label_are_counted(gliomask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Dice of a region that no mask labels is none, and that of a single case has no interval."""
+    cost = ("million_parameters", "gflop_forward", "seconds_a_step", "hours", "peak_memory_gb", "best_epoch")
+    facts: dict[str, str | float] = {"run": "unet", **dict.fromkeys(cost, 1.0), "cases": 3}
+    for region, mean, cases in (("WT", 0.8, 3), ("TC", 0.5, 1), ("ET", math.nan, 0), ("mean", 0.7, 3)):
+        facts |= dict.fromkeys((f"dice_{region}", f"dice_{region}_low", f"dice_{region}_high"), mean)
+        facts |= {f"dice_{region}_cases": cases}
+    compared = [SimpleNamespace(facts=lambda: facts)]
+    monkeypatch.setattr("gliomask.training.run_comparison.compare", lambda *_, **__: (compared, []))
+    status, said = gliomask("compare", "a", "-o", tmp_path, columns=80)
+    assert status == 0, said
+    lines = said.splitlines()
+    assert "cases whose masks label the region: TC 1, ET 0" in lines
+    assert lines[-2].split() == ["unet", ".800", "[.80", ".80]", ".500", "none", ".700", "[.70", ".70]"]
 
 
 def rows(*dices: float) -> list[dict[str, float]]:
@@ -166,3 +184,16 @@ def test_bars_are_means_and_every_case_is_a_point() -> None:
     assert [len(drawn.get_offsets()) for drawn in dots] == [2, 2, 2, 2]
     intervals = [drawn for drawn in figure.axes[0].collections if isinstance(drawn, LineCollection)]
     assert len(intervals) == 4
+
+
+def test_a_case_that_does_not_label_a_region_is_in_no_bar_of_it() -> None:
+    """The bar is the mean of the other cases, whose number is below the region; a region of no case has no bar."""
+    nan = math.nan
+    scores = [{"WT": 0.8, "TC": 0.6, "ET": nan}, {"WT": 0.6, "TC": nan, "ET": nan}]
+    figure = run_comparison_scores_figure({"one": scores, "two": scores})
+    axes = figure.axes[0]
+    np.testing.assert_allclose(sorted(bar.get_height() for bar in axes.patches), [0.6, 0.6, 0.7, 0.7])
+    dots = [drawn for drawn in axes.collections if isinstance(drawn, PathCollection)]
+    assert [len(drawn.get_offsets()) for drawn in dots] == [2, 1, 2, 1]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["WT", "TC\n1 of 2 cases", "ET\n0 of 2 cases"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]

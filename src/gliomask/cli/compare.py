@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,6 +82,9 @@ def _print_tables(compared: Sequence[ComparedRun]) -> None:
     names = [*(name for name in ("WT", "TC", "ET", "RC") if f"dice_{name}" in scored[0]), "mean"]
     out.print()
     out.print(f"mean Dice [95 % interval] on the cases that all runs held out: {scored[0]['cases']}")
+    fewer = [f"{name} {scored[0][f'dice_{name}_cases']}" for name in names if _is_partial(scored[0], name)]
+    if fewer:
+        out.print(f"cases whose masks label the region: {', '.join(fewer)}")
     out.print(_table(names, scored, lambda row: [_score(row, name) for name in names]))
 
 
@@ -106,10 +110,16 @@ def _figure(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def _is_partial(row: Facts, name: str) -> bool:
+    return row[f"dice_{name}_cases"] != row["cases"]
+
+
 def _score(row: Facts, name: str) -> str:
-    """Return a mean with its interval; a single case has none."""
+    """Return a mean with its interval, which a single case does not have; "none" if no mask labels the region."""
     mean, low, high = (float(row[f"dice_{name}{end}"]) for end in ("", "_low", "_high"))
-    if row["cases"] == 1:
+    if math.isnan(mean):
+        return "none"
+    if row[f"dice_{name}_cases"] == 1:
         return _short(mean, 3)
     return f"{_short(mean, 3)} [{_short(low, 2)} {_short(high, 2)}]"
 

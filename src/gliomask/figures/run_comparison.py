@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,39 +72,55 @@ def run_comparison_scores_figure(runs: Mapping[str, Sequence[Mapping[str, float]
     """Return bars of the mean Dice of each region, one colour per run, with 95 % intervals and one point per case.
 
     The intervals are those of the means, from a seeded bootstrap over the cases. All runs have the same cases, so two
-    runs can differ significantly even if their intervals overlap.
+    runs can differ significantly even if their intervals overlap. A case whose mask does not label a region (NaN) is
+    left out of it, and the number of the others is below the region; a region that no case labels has no bars.
 
     Args:
         runs: The Dice by region of every case of each run, by the label of the run.
     """
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     regions = list(next(iter(runs.values()))[0])
     figure = Figure(figsize=(max(7.0, 1.6 + 0.55 * len(regions) * (len(runs) + 1)), 4.6), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(runs)
-    for number, (label, scores) in enumerate(runs.items()):
+    for number, scores in enumerate(runs.values()):
         colour = _COLOURS[number % len(_COLOURS)]
         for place, region in enumerate(regions):
-            values = np.array([score[region] for score in scores])
+            values = _labelled(scores, region)
+            if not len(values):
+                continue
             x = place + (number - (len(runs) - 1) / 2) * width
             mean = values.mean()
             draws = np.random.default_rng(0).choice(values, (_RESAMPLES, len(values))).mean(axis=1)
             low, high = np.percentile(draws, (2.5, 97.5))
-            axes.bar(x, mean, 0.9 * width, color=colour, alpha=0.35, label=label if place == 0 else None)
+            axes.bar(x, mean, 0.9 * width, color=colour, alpha=0.35)
             axes.errorbar(x, mean, [[mean - low], [high - mean]], color=colour, capsize=4, linewidth=2)
             spread = np.random.default_rng(place).uniform(-0.25, 0.25, len(values)) * width
             axes.scatter(x + spread, values, s=12, color=colour, alpha=0.8, linewidths=0, zorder=3)
-    count = len(next(iter(runs.values())))
+    first = next(iter(runs.values()))
+    count = len(first)
     axes.set_title(
         f"mean Dice on the {count} validation cases that all runs share, with 95 % intervals", fontsize=10, loc="left"
     )
-    axes.set_xticks(range(len(regions)), regions)
+    axes.set_xticks(range(len(regions)), [_name(region, len(_labelled(first, region)), count) for region in regions])
+    axes.set_xlim(-0.5, len(regions) - 0.5)
     axes.set_ylim(0, 1.02)
     axes.grid(axis="y", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=min(5, len(runs)), frameon=False, fontsize=9)
+    handles = [Patch(color=_COLOURS[i % len(_COLOURS)], alpha=0.35, label=name) for i, name in enumerate(runs)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(runs)), frameon=False, fontsize=9)
     return figure
+
+
+def _labelled(scores: Sequence[Mapping[str, float]], region: str) -> NDArray[np.float64]:
+    """Return the Dice of a region in the cases whose masks label it."""
+    return np.array([score[region] for score in scores if not math.isnan(score[region])])
+
+
+def _name(region: str, labelled: int, count: int) -> str:
+    return region if labelled == count else f"{region}\n{labelled} of {count} cases"
 
 
 def _draw_run(

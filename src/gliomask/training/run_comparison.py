@@ -64,7 +64,11 @@ class ComparedRun:
         return found | {"mean": describe([_mean_dice(score) for score in self.scores])}
 
     def facts(self) -> dict[str, str | float]:
-        """Return the run's row of the table: label, network, cost, length and, if there are scores, mean Dice."""
+        """Return the run's row of the table: label, network, cost, length and, if there are scores, mean Dice.
+
+        `dice_…_cases` is the number of cases whose masks label the region; the mean Dice of a region without any is
+        NaN.
+        """
         best = best_row(self.rows)
         steps = self.rows[-1]["step"]
         row: dict[str, str | float] = {
@@ -82,7 +86,7 @@ class ComparedRun:
             "cases": len(self.scores),
         }
         for name, statistics in self.statistics().items() if self.scores else ():
-            row |= {f"dice_{name}": round(statistics.mean, 4)}
+            row |= {f"dice_{name}": round(statistics.mean, 4), f"dice_{name}_cases": statistics.cases}
             row |= {f"dice_{name}_low": round(statistics.low, 4), f"dice_{name}_high": round(statistics.high, 4)}
         for key in ("val_accuracy", "all_background_accuracy", "val_mean_iou"):
             row |= {key: round(best[key], 4)} if key in best else {}
