@@ -458,6 +458,18 @@ def test_a_region_that_a_case_does_not_label_is_shown_for_the_others(predicted, 
     assert [row.count("not labelled") for row in page.rows("cases")[1:] if row[0] == case.id] == [4]
 
 
+def test_cases_that_failed_are_named_on_the_page(predicted, tmp_path: Path) -> None:
+    """JSON names them; they have no score and are in no mean."""
+    predicted(1)
+    case, mask = predicted(2)
+    mask.write_bytes(b"damaged")
+    evaluate(tmp_path / "out", tmp_path / "data").save(tmp_path / "scores.json")
+    write_scores_report([tmp_path / "scores.json"], tmp_path / "scores.html")
+    text = (tmp_path / "scores.html").read_text("utf-8")
+    assert f"1 case; 1 more failed and enter no mean: {case.id}" in text
+    assert {row[2] for row in check_alone(text).rows("summary")[1:]} == {"1"}
+
+
 def test_several_scores_stand_side_by_side(gliomask, predicted, tmp_path: Path) -> None:
     """Standings and differences are those of `compare_scores`."""
     for number in (1, 2, 3):

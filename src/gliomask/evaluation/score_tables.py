@@ -40,6 +40,8 @@ class ScoreTable:
     """Case -> region -> metric -> value; without a region that the masks of the case do not label."""
     missing: tuple[str, ...] = ()
     """Cases without a prediction, which have the worst possible scores."""
+    failed: tuple[str, ...] = ()
+    """Cases that could not be scored, as far as the file names them: JSON does."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,10 @@ def read_score_table(path: Path, protocol: str | None = None, *, name: str = "")
     Raises:
         InputError: As for `read_score_tables`, for one file; the row is named if a row is wrong.
     """
-    readers = {".json": _json_rows, ".parquet": _parquet_rows}
-    rows = readers.get(path.suffix.lower(), _csv_rows)(path)
+    if path.suffix.lower() == ".json":
+        rows, failed = _json_rows(path)
+    else:
+        rows, failed = (_parquet_rows if path.suffix.lower() == ".parquet" else _csv_rows)(path), {}
     if not rows:
         raise InputError(f"{path}: holds no scores.")
     unused = {column: None for row in rows for column in row.cells if column not in _METRICS and column not in _FACTS}
@@ -155,7 +159,7 @@ def read_score_table(path: Path, protocol: str | None = None, *, name: str = "")
             scores[case][region] = found
             if row.facts["status"] == "missing":
                 missing[case] = None
-    return ScoreTable(name or path.stem, PROTOCOLS[wanted], scores, tuple(missing))
+    return ScoreTable(name or path.stem, PROTOCOLS[wanted], scores, tuple(missing), failed.get(wanted, ()))
 
 
 @dataclass(frozen=True)
@@ -311,7 +315,8 @@ def _refuse_repeated(path: Path, columns: Sequence[str]) -> None:
         raise InputError(f"{path}: has two columns called {_short(repeated[0])}. Score the predictions again.")
 
 
-def _json_rows(path: Path) -> list[_Row]:
+def _json_rows(path: Path) -> tuple[list[_Row], dict[str, tuple[str, ...]]]:
+    """Return the rows of a file, and the cases that failed by protocol."""
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -320,7 +325,11 @@ def _json_rows(path: Path) -> list[_Row]:
         ) from error
     try:
         content = json.loads(text)
-        return list(_rows_of(path, content))
+        failed = {
+            str(found["protocol"]["name"]): tuple(str(problem["where"]) for problem in found.get("failed", []))
+            for found in _evaluations(content)
+        }
+        return list(_rows_of(path, content)), failed
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path}: does not hold scores of gliomask evaluate. Write them with its option -o."
@@ -328,10 +337,14 @@ def _json_rows(path: Path) -> list[_Row]:
 
 
 def _rows_of(path: Path, content: Mapping[str, object]) -> Iterator[_Row]:
-    for evaluation in _list(content.get("evaluations", [content])):
+    for evaluation in _evaluations(content):
         protocol = evaluation["protocol"]["name"]
         for number, cells in enumerate(_list(evaluation["cases"]), start=1):
             yield _typed_row(path, f"row {number}", {**cells, "protocol": protocol}, cells)
+
+
+def _evaluations(content: Mapping[str, object]) -> list[Any]:
+    return _list(content.get("evaluations", [content]))
 
 
 def _typed_row(path: Path, where: str, facts: Mapping[str, object], cells: Mapping[str, object]) -> _Row:

@@ -92,6 +92,7 @@ def _describe(table: ScoreTable) -> dict[str, object]:
         "name": table.name,
         "cases": len(table.scores),
         "missing": table.missing,
+        "failed": table.failed,
         "summary": summary,
         "regions": regions,
         "metrics": [metric for metric in headline if all(metric in row for row in rows)],
