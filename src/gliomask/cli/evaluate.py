@@ -230,7 +230,7 @@ def _show(found: Evaluation | ProtocolComparison) -> None:
 def _print_summary(found: Evaluation) -> None:
     from rich.table import Table
 
-    out.print(f"{found.protocol.name}, {_cases(len(found.scores))}{_remark(found)}")
+    out.print(f"{found.protocol.name}, {_cases(len(found.scores))}{found.remark()}")
     _print_makers(found)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("region", no_wrap=True)
@@ -261,7 +261,7 @@ def _print_protocol_comparison(found: ProtocolComparison) -> None:
     from rich.table import Table
 
     first = found.evaluations[0]
-    out.print(f"the same predictions by the protocol of each year, {_cases(len(first.scores))}{_remark(first)}")
+    out.print(f"the same predictions by the protocol of each year, {_cases(len(first.scores))}{first.remark()}")
     _print_makers(first)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("region", no_wrap=True)
@@ -298,13 +298,6 @@ def _print_reasons(found: ProtocolComparison) -> None:
         values = ", ".join(f"{name} {_number(value)}" for name, value in where.dice.items())
         out.print(f"  {reason.text}")
         out.print(f"  Dice: {values}")
-
-
-def _remark(found: Evaluation) -> str:
-    """Return a remark about cases that are missing or failed, for the line above the means."""
-    parts = [f"{len(found.missing)} of them without a prediction, scored as worst"] if found.missing else []
-    parts += [f"{len(found.problems)} more failed and enter no mean"] if found.problems else []
-    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def _cases(count: int) -> str:
