@@ -243,6 +243,36 @@ def test_masks_of_another_grid_or_convention_are_refused(case: Case, mask: Path,
         pass
 
 
+def test_a_correction_of_another_file_is_neither_shown_nor_replaced(case: Case, mask: Path, tmp_path: Path) -> None:
+    """Another patient's mask with the same name on the same grid, or the same one after it was replaced, is refused."""
+    scene, folder = read_scene(case, [mask]), tmp_path / "out"
+    with edit_mask(scene, mask, folder) as editing:
+        assert editing.content()["saved"] is None
+        record = editing.save(editing.start[scene.box].tobytes(order="F"), 1)
+        assert editing.content()["saved"] == record["saved"]
+    before = [path.read_bytes() for path in (editing.target, editing.record_path)]
+    other = tmp_path / "others" / mask.name
+    labels = read_volume(mask, mask=True)
+    write_volume(other, Volume(labels.data[:, ::-1].copy(), labels.affine))
+    for replaced in (False, True):
+        if replaced:
+            mask.write_bytes(other.read_bytes())
+        named = mask if replaced else other
+        with (
+            pytest.raises(InputError, match=r"correction of another mask .*--output"),
+            edit_mask(read_scene(case, [named]), named, folder),
+        ):
+            pass
+    assert [path.read_bytes() for path in (editing.target, editing.record_path)] == before
+    older = {name: value for name, value in record.items() if name not in ("original_sha256", "state")}
+    editing.record_path.write_text(json.dumps(older))
+    with edit_mask(read_scene(case, [mask]), mask, folder) as again:  # older versions recorded the name only
+        assert again.saved == record["saved"]
+    editing.record_path.unlink()
+    with edit_mask(read_scene(case, [mask]), mask, folder) as again:
+        assert again.saved == ""
+
+
 def test_tables_know_every_region() -> None:
     """Each region of each convention can be added and removed."""
     for convention in CONVENTIONS.values():

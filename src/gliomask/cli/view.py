@@ -107,6 +107,8 @@ def view(
         editing = stack.enter_context(_editing(scene, original, output, by)) if edit else None
         served = stack.enter_context(serve_scene(scene, beside=second, editing=editing, port=port))
         out.print(f"{scene.title}: {served.url}")
+        if editing is not None and editing.saved is not None:
+            out.print(f"continues the correction {editing.target}")
         out.print("Press Ctrl-C to stop.", style="dim")
         if browser and not open_browser(served.url):
             warn("no browser could be opened. Open the address above in a browser on this machine.")

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from gliomask.errors import InputError
 from gliomask.files import check_writable, one_writer, write_text
+from gliomask.inference.record import digest_of
 from gliomask.labels import check_labels, label_values
 from gliomask.metrics import Mask, dice
 from gliomask.version import VERSION
 from gliomask.viewer.operations import Labels, Request, correct, small_pieces, tables
 from gliomask.viewer.scene import Scene, ShownMask, packed
-from gliomask.volume import Box, Volume, match_axes, read_volume, voxel_volume_ml, write_volume
+from gliomask.volume import Box, Volume, match_axes, read_volume, unreadable, voxel_volume_ml, write_volume
 
 AUTOSAVE_S = 15.0
 """Seconds after the first unsaved change; with the time that saving takes, a crash loses less than 20 seconds."""
@@ -55,14 +56,21 @@ class Editing:
     state: str = field(init=False)
     """Identifies the labels that were saved last, so that a page knows whether it has the same."""
     seconds: float = field(init=False, default=0.0)
+    saved: str | None = field(init=False, default=None)
+    """When the file at `target` was saved, as ISO 8601; empty if it has no record, None if there is no file yet."""
+    _digest: str = field(init=False)
     _window: str = field(init=False, default="")
     _since: str = field(init=False, default="")
     _lock: Lock = field(init=False, default_factory=Lock)
 
     def __post_init__(self) -> None:
         self.start = self.mask.labels.data[0]
+        try:
+            self._digest = digest_of(self.original.read_bytes())
+        except OSError as error:
+            raise unreadable(self.original, error) from error
         if self.target.exists():
-            self.start, self.seconds = self._earlier()
+            self.start, self.seconds, self.saved = self._earlier()
         self.state = self._state()
 
     @property
@@ -76,6 +84,7 @@ class Editing:
             "mask": self.mask.name,
             "target": self.target.name,
             "state": self.state,
+            "saved": self.saved,
             "autosave_s": self.autosave_s,
             "seconds": round(self.seconds, 1),
             "tables": {
@@ -183,6 +192,7 @@ class Editing:
             self.start, self.seconds = whole, float(seconds)
             self.state = self._state()
             record = self._record(whole, finished)
+            self.saved = record["saved"]
             write_text(self.record_path, json.dumps(record, indent=2) + "\n")
         return record
 
@@ -236,6 +246,7 @@ class Editing:
         return {
             "case": self.title,
             "original": self.original.name,
+            "original_sha256": self._digest,
             "labels": {"convention": self.mask.convention.name},  # where `CASE.json` has it too
             **({"by": self.by} if self.by else {}),
             "regions": regions,
@@ -246,8 +257,12 @@ class Editing:
             "gliomask": VERSION,
         }
 
-    def _earlier(self) -> tuple[Labels, float]:
-        """Return what was saved before, and the seconds spent on it."""
+    def _earlier(self) -> tuple[Labels, float, str]:
+        """Return what was saved before, the seconds spent on it, and when it was saved.
+
+        Without a readable record it is taken for a correction of this mask, and so is one of an older version, which
+        has no checksum, if the name of the original is the same.
+        """
         saved = match_axes(read_volume(self.target, mask=True), self.mask.labels.grid)
         way_out = "Move it away, or choose another folder with --output."
         if difference := self.mask.labels.grid.difference(saved.grid):
@@ -257,9 +272,14 @@ class Editing:
             record = json.loads(self.record_path.read_text("utf-8"))
             if record["original"] != self.original.name:
                 raise InputError(f"{self.target}: is a correction of {record['original']}. {way_out}")
-            return saved.data[0], float(record["seconds"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return saved.data[0], 0.0
+            if record.get("original_sha256", self._digest) != self._digest:
+                raise InputError(
+                    f"{self.target}: is a correction of another mask than {self.original} as it is now: of another "
+                    f"folder's mask of that name, or of one that was replaced since. {way_out}"
+                )
+            return saved.data[0], float(record["seconds"]), str(record.get("saved", ""))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return saved.data[0], 0.0, ""
 
 
 @contextmanager
@@ -268,7 +288,8 @@ def edit_mask(
 ) -> Iterator[Editing]:
     """Correct the first mask of a scene, saved as `CASE_edited.nii.gz` and `CASE_edited.json` in a folder.
 
-    A correction that is there already is continued. While the block runs, no other process can edit the same files.
+    A correction of the same file that is there already is continued. While the block runs, no other process can edit
+    the same files.
 
     Args:
         scene: The scene; its first mask is corrected.
@@ -278,8 +299,8 @@ def edit_mask(
         autosave_s: Seconds after the first unsaved change until the page saves it.
 
     Raises:
-        InputError: The folder cannot be written to, another process edits the mask, or an earlier correction does not
-            fit to it.
+        InputError: The folder cannot be written to, another process edits the mask, or there is a correction of another
+            mask: the name or the SHA-256 of its original, or its grid, differs.
     """
     target = folder / f"{scene.title}_edited.nii.gz"
     if target.resolve() == original.resolve():

@@ -11,8 +11,10 @@ const PAUSE_MS = 900; // after which the head in 3D is drawn, because that takes
 export class Editor {
   constructor(viewer) {
     this.viewer = viewer;
-    const { tables, mask, seconds, target, state, autosave_s: autosave, url = "edit/" } = viewer.scene.edit;
+    const { tables, mask, seconds, target, state, saved, autosave_s: autosave, url = "edit/" } = viewer.scene.edit;
     Object.assign(this, { mask, tables, autosave, seconds, target, state, url });
+    // Null if there is no correction yet, and empty if nobody knows when it was saved.
+    this.begun = saved === null ? "Not changed yet." : `The correction ${target}${saved && `, saved on ${new Date(saved).toLocaleString()},`} is continued.`;
     this.window = crypto.randomUUID?.() ?? `${Math.random()}`;
     this.options = { region: Object.keys(tables)[0], mm: 6, ball: false, reach: 2 };
     this.thresholds = new Map(); // by sequence, as far as the reader has set them
@@ -53,7 +55,7 @@ export class Editor {
       const { state } = await (await this.ask("open", { take })).json();
       const changed = state !== this.state && (await this.reload());
       this.state = state;
-      this.say(changed ? "The mask as another window saved it. Undo brings back what was shown here." : take ? "This window edits now." : "Not changed yet.");
+      this.say(changed ? "The mask as another window saved it. Undo brings back what was shown here." : take ? "This window edits now." : this.begun);
     } catch (error) {
       this.say(error.message, error);
     }
