@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from gliomask.cases import Case
+from gliomask.cli.view import _scene
 from gliomask.errors import InputError
 from gliomask.labels import CONVENTIONS, get_convention, to_regions
 from gliomask.metrics import dice
@@ -271,6 +272,34 @@ def test_a_correction_of_another_file_is_neither_shown_nor_replaced(case: Case, 
     editing.record_path.unlink()
     with edit_mask(read_scene(case, [mask]), mask, folder) as again:
         assert again.saved == ""
+
+
+def test_the_mask_that_is_named_first_is_the_one_that_is_corrected(case: Case, mask: Path, tmp_path: Path) -> None:
+    """Also if it is the case's own, which is shown last: its labels, its file in the record, and its folder."""
+    assert case.mask is not None
+    labels = read_volume(mask, mask=True)
+    write_volume(mask, Volume(labels.data[:, ::-1].copy(), labels.affine))
+    folder = case.mask.parent
+    for things in (
+        [case.mask, mask],
+        [folder / ".." / folder.name / case.mask.name, mask],
+        [mask, case.mask],
+        [mask],
+        [case.mask],
+        [],
+    ):
+        scene, original = _scene([folder, *things], {}, "", None)
+        first = things[0] if things else case.mask
+        assert original is not None
+        assert original.resolve() == first.resolve()
+        with edit_mask(scene, original, tmp_path / "out") as editing:
+            assert np.array_equal(editing.start, read_volume(first, mask=True).data[0])
+            assert editing.content()["mask"] == ("prediction" if first == mask else "truth")
+            record = editing.save(editing.start[scene.box].tobytes(order="F"), 1)
+        assert (record["original"], record["voxels_changed"]) == (first.name, 0)
+        editing.target.unlink()
+    with pytest.raises(InputError, match="not among the masks"), edit_mask(scene, mask, tmp_path / "out"):
+        pass
 
 
 def test_tables_know_every_region() -> None:

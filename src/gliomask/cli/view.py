@@ -119,7 +119,7 @@ def view(
 def _scene(
     things: Sequence[Path], files: Mapping[str, Path], wanted: str, labels: str | None
 ) -> tuple[Scene, Path | None]:
-    """Return the scene, and the file of its first mask if that mask can be edited."""
+    """Return the scene, and the file of the mask that was named first, or else the case's own, if it can be edited."""
     from gliomask.report import find_mask
     from gliomask.viewer import read_scene
 
@@ -170,7 +170,7 @@ def _case(things: Sequence[Path], files: Mapping[str, Path], wanted: str) -> tup
 
 
 def _editing(scene: Scene, original: Path | None, output: Path | None, by: str) -> AbstractContextManager[Editing]:
-    """Return the correction of the first mask."""
+    """Return the correction of the mask that was read from a file."""
     from gliomask.viewer import edit_mask
 
     if original is None:

@@ -26,7 +26,7 @@ A scene as JSON; URLs are relative to the page, and each is `prefix` followed by
                       "volumes_ml": {"agreed": 74.0, "missed": 3.1, "false": 7.2}}],
      "agreement": [{"value": 1, "name": "agreed", "label": "in both", "color": "#009e73"}]}
 
-A page that may correct the first mask also has `edit` (`Editing.content`): what adding to a region and removing from it
+A page that may correct a mask also has `edit` (`Editing.content`): what adding to a region and removing from it
 makes of each label, how often to save, and `url`, the address of what `Editing.answer` does (`edit/` by default).
 
 `role` is truth, prediction or mask. The values of a mask are those of its own label convention, so each mask has its

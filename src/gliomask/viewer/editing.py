@@ -286,22 +286,26 @@ class Editing:
 def edit_mask(
     scene: Scene, original: Path, folder: Path, *, by: str = "", autosave_s: float = AUTOSAVE_S
 ) -> Iterator[Editing]:
-    """Correct the first mask of a scene, saved as `CASE_edited.nii.gz` and `CASE_edited.json` in a folder.
+    """Correct a mask of a scene, saved as `CASE_edited.nii.gz` and `CASE_edited.json` in a folder.
 
     A correction of the same file that is there already is continued. While the block runs, no other process can edit
     the same files.
 
     Args:
-        scene: The scene; its first mask is corrected.
-        original: The file of that mask; it is never written to.
+        scene: The scene.
+        original: The file of the mask that is corrected, one of the scene's; it is never written to.
         folder: Where to save.
         by: Who corrects it, for the record; empty for nobody.
         autosave_s: Seconds after the first unsaved change until the page saves it.
 
     Raises:
-        InputError: The folder cannot be written to, another process edits the mask, or there is a correction of another
-            mask: the name or the SHA-256 of its original, or its grid, differs.
+        InputError: No mask of the scene was read from the file, the folder cannot be written to, another process edits
+            the mask, or there is a correction of another mask: the name or the SHA-256 of its original, or its grid,
+            differs.
     """
+    mask = next((mask for mask in scene.masks if mask.file and mask.file.resolve() == original.resolve()), None)
+    if mask is None:
+        raise InputError(f"{original}: is not among the masks that are shown, so that it cannot be edited.")
     target = folder / f"{scene.title}_edited.nii.gz"
     if target.resolve() == original.resolve():
         raise InputError(
@@ -311,7 +315,7 @@ def edit_mask(
     with one_writer(folder, f"{scene.title}_edited"):
         yield Editing(
             scene.title,
-            scene.masks[0],
+            mask,
             scene.box,
             lambda name: scene.images[name].data[0][scene.box],
             original,

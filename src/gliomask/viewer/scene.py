@@ -55,6 +55,8 @@ class ShownMask:
     label: str
     labels: Volume
     convention: LabelConvention
+    file: Path | None = None
+    """Where it was read."""
 
     def region(self, name: str) -> Mask:
         """Return one region, `(X, Y, Z)`; empty if the convention cannot express it."""
@@ -147,15 +149,16 @@ def make_scene(case: Case, images: Mapping[str, Volume], masks: Sequence[Path], 
     for number, path in enumerate(masks, 1):
         convention = find_conventions({case.id: path}, labels)[case.id]
         name, role, label = _place(number, path)
-        read.append(ShownMask(name, role, label, match_axes(_read_labels(path, convention), grid), convention))
+        read.append(ShownMask(name, role, label, match_axes(_read_labels(path, convention), grid), convention, path))
     if case.mask is not None:
         convention = find_conventions({case.id: case.mask}, case.convention or labels)[case.id]
         labels_on_grid = match_axes(_read_labels(case.mask, convention), grid)
-        read.append(ShownMask("truth", "truth", "truth", labels_on_grid, convention))
-    for mask, file in zip(read, [*masks, case.mask], strict=False):
+        read.append(ShownMask("truth", "truth", "truth", labels_on_grid, convention, case.mask))
+    for mask in read:
         if difference := grid.difference(mask.labels.grid):
             raise InputError(
-                f"{file}: its grid differs from that of {case.id}'s images in {difference}. Is it this case's mask?"
+                f"{mask.file}: its grid differs from that of {case.id}'s images in {difference}. "
+                "Is it this case's mask?"
             )
     return Scene(case.id, images, tuple(read))
 

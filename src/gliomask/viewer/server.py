@@ -66,7 +66,7 @@ def serve_scene(
     Args:
         scene: The scene; nothing else but the second one is ever sent.
         beside: A second examination, shown beside the first one at the same position in mm.
-        editing: The correction of the scene's first mask, which the page may save; None for a page that saves nothing.
+        editing: The correction of one of the scene's masks, which the page may save; None for one that saves nothing.
         port: The port; 0 takes a free one.
 
     Raises:
@@ -216,8 +216,7 @@ def _tables(scene: Scene, beside: Scene | None, editing: Editing | None, token: 
         return {"answers": answers}
     root = f"/{token}/"
     answers[f"{root}scene.json"] = lambda: _scene_asset(scene, beside, editing)
-    first = f"{scene.masks[0].name}.nii.gz"
-    answers[f"{root}volumes/{first}"] = lambda: Asset(editing.as_saved(), "application/gzip")
+    answers[f"{root}volumes/{editing.mask.name}.nii.gz"] = lambda: Asset(editing.as_saved(), "application/gzip")
     most = math.prod(span.stop - span.start for span in editing.box) + 65536
     return {"answers": answers, "posts": _posts(editing, root), "most_bytes": most}
 

@@ -51,7 +51,7 @@ class Viewer {
       image: scene.images[0].name,
       blend: "",
       mix: 0.5,
-      shown: scene.masks[0]?.name ?? "none",
+      shown: scene.edit?.mask ?? scene.masks[0]?.name ?? "none",
       before: "none",
       compared: compared?.mask ?? "",
       region: compared?.region ?? "",
