@@ -184,6 +184,27 @@ def test_a_second_window_is_told_and_can_take_over(edited: tuple[Any, Path]) -> 
     second.close()
 
 
+def test_closing_the_page_while_it_saves_is_warned_of(edited: tuple[Any, Path], mask: Path) -> None:
+    """Until the server has answered, the browser asks before it closes the page; who stays loses nothing."""
+    page, path = edited
+    held: list[Any] = []
+    page.route("**/edit/save*", lambda route: held.append(route))
+    page.locator("canvas.marks").focus()
+    page.keyboard.press("q")
+    with page.expect_request("**/edit/save*"):
+        page.mouse.click(*place(page, 60, 40))
+    until(lambda: said(page) == "Saving…" and held)
+    with page.expect_event("dialog", timeout=20_000) as asked:
+        page.close(run_before_unload=True)
+    assert asked.value.type == "beforeunload"
+    asked.value.dismiss()
+    assert not path.exists()
+    held[0].continue_()
+    assert not np.array_equal(saved(page, path), read_volume(mask, mask=True).data[0])
+    with page.expect_event("close"):  # without a question
+        page.close(run_before_unload=True)
+
+
 def test_a_stroke_on_a_case_of_real_size_equals_numpy(tmp_path: Path) -> None:
     """On 240 x 240 x 155 voxels, a drag of the mouse with a ball gives the file that NumPy gives."""
     write_phantoms(tmp_path / "data", 1)

@@ -34,7 +34,7 @@ export class Editor {
     await this.claim(false);
     this.timer = setInterval(() => this.tick(), 250);
     this.leave = () => navigator.sendBeacon(this.address("close", {}));
-    this.warn = (event) => this.dirty && event.preventDefault();
+    this.warn = (event) => (this.dirty || this.saving) && event.preventDefault(); // until the server has it
     addEventListener("pagehide", this.leave);
     addEventListener("beforeunload", this.warn);
   }
