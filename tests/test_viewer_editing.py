@@ -151,6 +151,34 @@ def test_a_drag_paints_a_disc_along_its_way(edited: tuple[Any, Path], mask: Path
     until(lambda: np.array_equal(read_volume(path, mask=True).data[0], before.data[0]))
 
 
+def test_the_slice_stays_in_its_place_during_a_stroke(edited: tuple[Any, Path], mask: Path) -> None:
+    """Wheel and keys, which change slice, zoom and view, do nothing until the button is released."""
+    page, path = edited
+    before = read_volume(mask, mask=True)
+    voxel = in_ras(click_at(page), before)
+    page.locator("canvas.marks").focus()
+    page.keyboard.press("q")
+    page.mouse.move(*place(page, -120, 90))
+    page.mouse.down()
+    page.mouse.wheel(0, 120)
+    page.keyboard.press("PageUp")
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -120)
+    page.keyboard.up("Control")
+    for key in ("+", "h", "v"):
+        page.keyboard.press(key)
+    page.mouse.move(*place(page, 120, 90), steps=3)
+    page.mouse.up()
+    drawn(page)
+    assert in_ras(tuple(map(int, page.locator("[data-name=voxel]").text_content().split())), before) == voxel
+    changed = saved(page, path) != before.data[0]
+    ras = reorient(type(before)(changed[None].astype(np.uint8), before.affine), "RAS").data[0]
+    assert np.flatnonzero(ras.any(axis=(0, 1))).tolist() == [voxel[2]]
+    assert np.count_nonzero(ras.any(axis=(1, 2))) > 4
+    page.mouse.wheel(0, 120)
+    until(lambda: in_ras(tuple(map(int, page.locator("[data-name=voxel]").text_content().split())), before) != voxel)
+
+
 def test_thresholds_are_suggested_from_the_region(edited: tuple[Any, Path], case: Case, mask: Path) -> None:
     """They are mean and two standard deviations of the shown sequence in it, so that growing does something at once."""
     page, path = edited

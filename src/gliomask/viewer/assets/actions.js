@@ -16,6 +16,11 @@ export class Actions {
     return this.viewer.state.tool;
   }
 
+  /** Whether a stroke of the brush is under way. It paints on the slice where it began, so that must stay in its place. */
+  painting() {
+    return Boolean(this.viewer.editor?.stroke);
+  }
+
   /** Let the keys move this plane. */
   choose(plane) {
     const { viewer } = this;

@@ -2,8 +2,8 @@
 
 import { make } from "./dom.js";
 
-/** Handle keys while the viewer is on the page; `shortcuts` are {keys: [...], says, does}. */
-export function listen(element, shortcuts, enabled) {
+/** Handle keys while the viewer is on the page; `shortcuts` are {keys: [...], says, does}, and do nothing while it is `busy`. */
+export function listen(element, shortcuts, enabled, busy) {
   const actions = new Map(shortcuts.flatMap(({ keys, does }) => keys.map((key) => [key, does])));
   const onKey = (event) => {
     const { target } = event;
@@ -19,7 +19,7 @@ export function listen(element, shortcuts, enabled) {
     const action = actions.get(event.key) ?? actions.get(event.key.toLowerCase());
     if (!action || !enabled() || (!onCanvas && needs(target, event.key))) return;
     event.preventDefault();
-    action(event);
+    if (!busy()) action(event);
   };
   document.addEventListener("keydown", onKey, true);
   return () => document.removeEventListener("keydown", onKey, true);

@@ -22,7 +22,7 @@ export function listenToPointer(stage, acts) {
     const [x, y] = at(event);
     const plane = stage.planeAt(x, y);
     const delta = (event.deltaY || event.deltaX) * (event.deltaMode === 1 ? 33 : event.deltaMode === 2 ? 400 : 1);
-    if (!plane || !delta) return;
+    if (!plane || !delta || acts.painting()) return;
     if (event.ctrlKey || event.metaKey || plane === "space") {
       acts.zoomAt(stage, x, y, Math.exp(-Math.sign(delta) * Math.min(0.2, Math.abs(delta) / 150)));
       return;

@@ -85,7 +85,7 @@ class Viewer {
     );
     const stage = make("section", { class: "stage", "aria-label": "Pictures" }, this.grid, this.readout.element, this.status);
     element.replaceChildren(head, stage, this.panel.element, this.help);
-    this.unlisten = listen(element, shortcuts, () => this.state.shortcuts);
+    this.unlisten = listen(element, shortcuts, () => this.state.shortcuts, () => this.actions.painting());
     this.refuse = acceptFiles(element, this);
     this.resized = new ResizeObserver(() => this.arrange());
     this.resized.observe(this.grid);
@@ -302,6 +302,7 @@ class Viewer {
   }
 
   goTo(mm) {
+    if (this.actions.painting()) return;
     this.mm = [...mm];
     for (const stage of this.seen) stage.goTo(mm);
     this.read();
