@@ -96,6 +96,8 @@ def test_a_correction_is_saved_beside_the_mask_and_can_be_downloaded(
     assert client.get(masks[0]["url"]).status_code == 200
     client.app.state.service.editors.forget(job)  # type: ignore[attr-defined]  # as after a restart
     assert np.array_equal(shown(client, job, tmp_path), labels)
+    [mask] = client.get(f"/api/jobs/{job}/edit/scene").json()["masks"]
+    assert mask["volumes_ml"] == {name: one["ml_after"] for name, one in facts.json()["regions"].items()}
     assert ask(client, job, "save", {"window": "a", "state": answer.json()["state"]}, labels).status_code == 200
 
 

@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from browser import niivue_is_there
 from gliomask.cases import Case
 from gliomask.errors import InputError
 from gliomask.labels import get_convention, to_regions
@@ -31,6 +32,7 @@ from gliomask.viewer import (
     ASSETS,
     SECURITY_HEADERS,
     compare_masks,
+    edit_mask,
     read_asset,
     read_scene,
     require_niivue,
@@ -40,9 +42,10 @@ from gliomask.viewer import (
     volume_names,
 )
 from gliomask.viewer import assets as assets_module
-from gliomask.volume import Volume, read_volume, reorient, write_volume
+from gliomask.volume import Volume, read_volume, reorient, voxel_volume_ml, write_volume
 
 SECRET = "DOE^JANE"
+NEEDS_NIIVUE = pytest.mark.skipif(not niivue_is_there(), reason="needs niivue: build gliomask where npm is")
 
 
 @pytest.fixture
@@ -240,6 +243,31 @@ def test_malformed_requests_are_answered_without_a_traceback(
     assert ask(f"{served}scene.json")[0] == 200
     assert "Traceback" not in capsys.readouterr().err
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@NEEDS_NIIVUE
+def test_what_is_served_is_the_mask_as_it_was_saved_last(case: Case, prediction: Path, tmp_path: Path) -> None:
+    """While a mask is corrected, its volumes in mL, the Dice and the differences are those of the correction."""
+    scene = read_scene(case, [prediction])
+    assert case.mask is not None
+    truth = read_volume(case.mask, mask=True).data[0]
+    with (
+        edit_mask(scene, prediction, tmp_path / "corrected") as editing,
+        serve_scene(scene, editing=editing) as server,
+    ):
+        root = urlsplit(server.url).path
+        for labels in (truth, np.roll(truth, 1, axis=2)):
+            editing.save(labels[scene.box].tobytes(order="F"), 1)
+            content = json.loads(ask(server.url, f"{root}scene.json")[2])
+            whole = next(one for one in content["comparisons"] if one["region"] == "WT")
+            assert whole["dice"] == pytest.approx(dice(truth > 0, labels > 0), abs=1e-4)
+            (tmp_path / "sent.nii.gz").write_bytes(ask(server.url, root + whole["url"])[2])
+            sent = read_volume(tmp_path / "sent.nii.gz").data[0]
+            assert np.array_equal(sent, compare_masks(truth > 0, labels > 0)[scene.box])
+            assert content["first_voxel"] == [span.start for span in scene.box]
+            assert content["masks"][0]["volumes_ml"]["WT"] == pytest.approx(
+                np.count_nonzero(labels) * voxel_volume_ml(scene.masks[0].labels.affine), abs=1e-3
+            )
 
 
 def test_without_its_library_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

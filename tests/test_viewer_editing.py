@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 
 from browser import CHROMIUM, FLAGS, NEEDS_VIEWER, drawn, open_page
+from conftest import AFFINE
 from gliomask.cases import Case, find_cases
 from gliomask.labels import get_convention
+from gliomask.metrics import dice
 from gliomask.phantom import write_phantoms
 from gliomask.viewer import edit_mask, read_scene, serve_scene
 from gliomask.viewer.operations import Request, correct, tables
@@ -231,6 +233,62 @@ def test_closing_the_page_while_it_saves_is_warned_of(edited: tuple[Any, Path], 
     assert not np.array_equal(saved(page, path), read_volume(mask, mask=True).data[0])
     with page.expect_event("close"):  # without a question
         page.close(run_before_unload=True)
+
+
+def panel(page: Any) -> dict[str, str]:
+    """The volumes in the panel, by region: of the prediction, then of the truth."""
+    rows = page.locator("table.regions").first.locator("tbody tr").all()
+    return {row.locator("b").text_content(): " ".join(row.locator("td").all_text_contents()) for row in rows}
+
+
+def volumes(*masks: np.ndarray) -> dict[str, str]:
+    """What the panel has to show for these labels."""
+    ml = abs(np.linalg.det(AFFINE[:3, :3])) / 1000
+    found = {
+        name: [round(ml * np.isin(mask, sorted(BRATS.regions[name])).sum(), 3) for mask in masks]
+        for name in BRATS.regions
+    }
+    return {name: " ".join(f"{one:.{2 if one < 10 else 1}f} mL" for one in each) for name, each in found.items()}
+
+
+def test_numbers_are_those_of_the_correction(case: Case, mask: Path) -> None:
+    """Volumes follow each change; Dice and differences are those of the mask as saved, and not shown after a change."""
+    assert case.mask is not None
+    truth = read_volume(case.mask, mask=True).data[0]
+    scene = read_scene(case, [mask])
+    earlier = np.roll(truth, 2, axis=0)
+    with (
+        edit_mask(scene, mask, mask.parent, autosave_s=SOON) as editing,
+        serve_scene(scene, editing=editing) as served,
+    ):
+        assert editing.content()["saved"] is None
+        editing.save(earlier[scene.box].tobytes(order="F"), 1)
+        with open_page(served.url, (served.url, "blob:", "data:"), width=1000) as page:
+            page.wait_for_selector("#viewer[data-ready][data-loaded]")
+            assert re.match(rf"The correction {re.escape(editing.target.name)}, saved on .* is continued", said(page))
+            assert panel(page) == volumes(earlier, truth)
+            compared = page.locator("fieldset", has_text="Where they differ").locator("input[value=compare]")
+            compared.check()
+            assert page.locator(".dice").text_content() == f"Dice {dice(truth > 0, earlier > 0):.3f}"
+            assert page.locator(".note").is_hidden()
+            page.locator("canvas.marks").focus()
+            page.keyboard.press("q")
+            page.mouse.click(*place(page, -120, 90))
+            after = saved(page, editing.target)
+            assert not np.array_equal(after, earlier)
+            assert panel(page) == volumes(after, truth)
+            assert compared.is_hidden()
+            assert page.locator(".dice").is_hidden()
+            assert page.locator(".note").is_visible()
+            page.keyboard.press("u")
+            until(lambda: panel(page) == volumes(earlier, truth))
+            page.keyboard.press("k")
+            until(lambda: np.array_equal(editing.start, after) and said(page).startswith("Saved"))
+            page.reload()
+            page.wait_for_selector("#viewer[data-ready][data-loaded]")
+            assert panel(page) == volumes(after, truth)
+            compared.check()
+            assert page.locator(".dice").text_content() == f"Dice {dice(truth > 0, after > 0):.3f}"
 
 
 def test_a_stroke_on_a_case_of_real_size_equals_numpy(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from gliomask.cli.view import _scene
 from gliomask.errors import InputError
 from gliomask.labels import CONVENTIONS, get_convention, to_regions
 from gliomask.metrics import dice
-from gliomask.viewer import edit_mask, read_scene
+from gliomask.viewer import Editing, edit_mask, read_scene
 from gliomask.viewer.editing import WindowError
 from gliomask.viewer.operations import OPERATIONS, Request, correct, set_region, small_pieces, tables
 from gliomask.volume import Volume, read_volume, write_volume
@@ -272,6 +273,21 @@ def test_a_correction_of_another_file_is_neither_shown_nor_replaced(case: Case, 
     editing.record_path.unlink()
     with edit_mask(read_scene(case, [mask]), mask, folder) as again:
         assert again.saved == ""
+
+
+def test_a_correction_outside_of_what_the_page_has_stays(case: Case, mask: Path) -> None:
+    """A page with more masks may have had a larger part of the grid before."""
+    target = mask.parent / f"{case.id}_edited.nii.gz"
+    labels = read_volume(mask, mask=True)
+    write_volume(target, Volume(np.full_like(labels.data, 2), labels.affine))
+    x, y, z = (slice(2, size - 2) for size in labels.data[0].shape)
+    [shown] = read_scene(replace(case, mask=None), [mask]).masks
+    editing = Editing(case.id, shown, (x, y, z), lambda _: shown.labels.data[0], mask, target)
+    editing.save(np.zeros_like(editing.start[x, y, z]).tobytes(order="F"), 1)
+    saved = read_volume(target, mask=True).data[0].copy()
+    assert not saved[x, y, z].any()
+    saved[x, y, z] = 2
+    assert (saved == 2).all()
 
 
 def test_the_mask_that_is_named_first_is_the_one_that_is_corrected(case: Case, mask: Path, tmp_path: Path) -> None:

@@ -60,7 +60,9 @@ class Editors:
         editing = self.of(job_id)
         scene: dict[str, Any] = json.loads(_read(editing.original.with_name(SCENE)))
         scene["first_voxel"] = [span.start for span in editing.box]
-        scene["masks"] = [{**scene["masks"][0], "url": f"{address}/volumes/prediction.nii.gz"}]
+        mask = scene["masks"][0]
+        volumes = saved_volumes(editing.original.parent) or mask["volumes_ml"]
+        scene["masks"] = [{**mask, "url": f"{address}/volumes/prediction.nii.gz", "volumes_ml": volumes}]
         for image in scene["images"]:
             if not self._is_drawn_as_it_is(job_id, image["name"]):
                 image["url"] = f"{address}/volumes/{image['name']}.nii.gz"

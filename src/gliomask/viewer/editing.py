@@ -186,7 +186,7 @@ class Editing:
         if not 0 <= seconds < float("inf"):
             raise InputError("the seconds spent are a number of at least 0.")
         with self._lock:
-            whole = self.mask.labels.data[0].copy()
+            whole = self.start.copy()
             whole[self.box] = part
             write_volume(self.target, Volume(whole[None], self.mask.labels.affine), like=self.original)
             self.start, self.seconds = whole, float(seconds)

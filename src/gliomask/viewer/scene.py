@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -72,6 +72,16 @@ class Scene:
     images: Mapping[str, Volume]
     """The images by internal sequence name (`t1n t1c t2w t2f`), one channel each, in display order."""
     masks: tuple[ShownMask, ...] = ()
+
+    def with_labels(self, name: str, labels: NDArray[np.uint8]) -> Scene:
+        """Return the scene with other labels, `(X, Y, Z)`, in the mask of a name; the part that is sent stays."""
+        masks = tuple(
+            replace(mask, labels=Volume(labels[None], mask.labels.affine)) if mask.name == name else mask
+            for mask in self.masks
+        )
+        changed = replace(self, masks=masks)
+        vars(changed)["box"] = self.box  # the page has its voxels already
+        return changed
 
     @property
     def truth(self) -> ShownMask | None:

@@ -215,8 +215,15 @@ def _tables(scene: Scene, beside: Scene | None, editing: Editing | None, token: 
     if editing is None:
         return {"answers": answers}
     root = f"/{token}/"
-    answers[f"{root}scene.json"] = lambda: _scene_asset(scene, beside, editing)
-    answers[f"{root}volumes/{editing.mask.name}.nii.gz"] = lambda: Asset(editing.as_saved(), "application/gzip")
+
+    def now() -> Scene:
+        """Return the scene with the mask as it was saved last, so that volumes and differences are those of it."""
+        return scene.with_labels(editing.mask.name, editing.start)
+
+    answers[f"{root}scene.json"] = lambda: _scene_asset(now(), beside, editing)
+    for name in volume_names(scene):
+        if name.removesuffix(".nii.gz") not in scene.images:
+            answers[f"{root}volumes/{name}"] = partial(lambda name: _volume_asset(now(), name), name)
     most = math.prod(span.stop - span.start for span in editing.box) + 65536
     return {"answers": answers, "posts": _posts(editing, root), "most_bytes": most}
 

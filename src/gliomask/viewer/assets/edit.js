@@ -31,6 +31,7 @@ export class Editor {
   async open() {
     this.volume = await this.viewer.volume(this.mask);
     this.viewer.coloured(this.mask, this.volume);
+    this.measure();
     await this.claim(false);
     this.timer = setInterval(() => this.tick(), 250);
     this.leave = () => navigator.sendBeacon(this.address("close", {}));
@@ -189,6 +190,7 @@ export class Editor {
       this.done.splice(0, this.done.length - MOST_STEPS);
       this.undone = [];
       if (unsaved) this.touch();
+      this.viewer.forgetComparisons(this.mask);
     }
     this.redraw();
     return places.length > 0;
@@ -220,6 +222,7 @@ export class Editor {
     step.places.forEach((place, number) => (this.values[place] = step[which][number]));
     to.push(step);
     this.touch();
+    this.viewer.forgetComparisons(this.mask);
     this.redraw();
   }
 
@@ -230,9 +233,22 @@ export class Editor {
     this.say("Changed, not saved yet.");
   }
 
+  /** Count the volumes of the regions as they are shown. */
+  measure() {
+    const counts = new Uint32Array(256);
+    for (const value of this.values) counts[value] += 1;
+    const [[a, b, c], [d, e, f], [g, h, i]] = this.volume.hdr.affine;
+    const mm3 = Math.abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)); // of a voxel, also if axes are oblique
+    const mask = this.viewer.maskOf(this.mask);
+    for (const [name, members] of Object.entries(mask.regions)) {
+      mask.volumes_ml[name] = Math.round(mm3 * members.reduce((sum, value) => sum + counts[value], 0)) / 1000;
+    }
+  }
+
   redraw() {
     const { viewer } = this;
     this.volume.painted = "";
+    this.measure();
     viewer.panel.reflect(viewer.state);
     for (const stage of viewer.seen) stage.requestMarks();
     clearTimeout(this.later);

@@ -122,7 +122,8 @@ function maskPart(viewer) {
   const opacity = slider("Opacity", { min: 0, max: 1, step: 0.05, value: state.opacity, show: percent, name: "opacity" }, (next) => viewer.set({ opacity: next }));
   const regions = regionTable(viewer);
   const comparison = comparisonTable(viewer);
-  const element = make("section", { "aria-label": "Masks" }, shown.element, regions.element, comparison.element, style.element, opacity.element);
+  const note = make("p", { class: "note" }, "The mask was changed: load the page again to see where the saved one differs from others.");
+  const element = make("section", { "aria-label": "Masks" }, shown.element, note, regions.element, comparison.element, style.element, opacity.element);
   return {
     element,
     reflect(now) {
@@ -130,8 +131,10 @@ function maskPart(viewer) {
       style.set(now.outline ? "outline" : "fill");
       opacity.set(now.opacity);
       style.element.hidden = now.view === "space";
+      note.hidden = !viewer.outdated;
+      if (shown.inputs.has("compare")) shown.inputs.get("compare").parentElement.hidden = !scene.comparisons.length;
       regions.element.hidden = now.shown === "compare";
-      comparison.element.hidden = now.shown !== "compare" && !(now.view === "side" && now.side === "masks");
+      comparison.element.hidden = !scene.comparisons.length || (now.shown !== "compare" && !(now.view === "side" && now.side === "masks"));
       regions.reflect(now);
       comparison.reflect(now);
     },
@@ -142,10 +145,12 @@ function maskPart(viewer) {
 function regionTable(viewer) {
   const { scene } = viewer;
   const boxes = new Map();
+  const cells = new Map();
   const rows = scene.regions.map(({ name, label, color }) => {
     const box = make("input", { type: "checkbox", name: "region", value: name, checked: viewer.state.regions.has(name), onchange: () => viewer.toggleRegion(name) });
     boxes.set(name, box);
-    const volumes = scene.masks.map((mask) => make("td", {}, name in mask.volumes_ml ? millilitres(mask.volumes_ml[name]) : "–"));
+    const volumes = scene.masks.map(() => make("td"));
+    cells.set(name, volumes);
     const words = make("span", {}, make("b", {}, name), ` ${label}`);
     return make("tr", {}, make("th", { scope: "row" }, make("label", { class: "line" }, box, swatch(color), words)), ...volumes);
   });
@@ -154,7 +159,15 @@ function regionTable(viewer) {
   const element = make("table", { class: "regions" }, head, make("tbody", {}, ...rows));
   return {
     element,
-    reflect: (now) => boxes.forEach((box, name) => (box.checked = now.regions.has(name))),
+    reflect(now) {
+      boxes.forEach((box, name) => (box.checked = now.regions.has(name)));
+      for (const [name, volumes] of cells) {
+        volumes.forEach((cell, place) => {
+          const { volumes_ml: found } = scene.masks[place];
+          cell.textContent = name in found ? millilitres(found[name]) : "–";
+        });
+      }
+    },
   };
 }
 
@@ -182,6 +195,7 @@ function comparisonTable(viewer) {
     element,
     reflect(now) {
       if (!scene.comparisons.length) return;
+      for (const option of mask.box.options) option.hidden = option.disabled = !fits(option.value).length;
       mask.box.value = now.compared;
       const words = Object.fromEntries(scene.regions.map(({ name, label }) => [name, label]));
       region.box.replaceChildren(...fits(now.compared).map((one) => make("option", { value: one.region }, `${one.region} ${words[one.region]}`)));

@@ -36,6 +36,7 @@ class Viewer {
     this.stages = new Map();
     this.turn = 0;
     this.closed = false;
+    this.outdated = false; // a mask was changed, so that differences are no longer shown
     this.mm = scene.start_mm;
     this.pan = [0, 0, 0, 1];
     this.measures = [];
@@ -203,6 +204,20 @@ class Viewer {
     const regions = [...scene.regions, ...(scene.beside?.regions ?? []).filter(({ name }) => !scene.regions.some((one) => one.name === name))];
     const shown = (name) => state.regions.has(name) || !scene.regions.some((one) => one.name === name);
     return regions.filter(({ name }) => shown(name) && mask.regions[name]).map(({ name, color }) => ({ members: mask.regions[name], color }));
+  }
+
+  /** Show no more where a mask differs from others, because it was changed. */
+  forgetComparisons(name) {
+    const { scene, state } = this;
+    const changed = ({ mask }) => mask === name || this.maskOf(name).role === "truth";
+    const kept = scene.comparisons.filter((one) => !changed(one));
+    if (kept.length === scene.comparisons.length) return;
+    scene.comparisons = kept;
+    this.outdated = true;
+    if (kept.some(({ mask }) => mask === state.compared)) return;
+    Object.assign(state, { compared: kept[0]?.mask ?? "", region: kept[0]?.region ?? "" });
+    if (state.before === "compare") state.before = name;
+    if (state.shown === "compare") this.set({ shown: name });
   }
 
   overlayName(overlay) {
