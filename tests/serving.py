@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import sys
 import time
 import zipfile
@@ -118,6 +119,28 @@ def state_of(client: Any, job_id: str) -> str:
 def wait_for_state(client: Any, job_id: str, *states: str, seconds: float = 60) -> dict[str, Any]:
     wait_for(lambda: state_of(client, job_id) in states, f"{states}", seconds)
     return dict(client.get(f"/api/jobs/{job_id}").json())
+
+
+def finished_job(client: Any, folder: Path, files: Mapping[str, bytes] | None = None) -> str:
+    """Return a job of the store in a folder that is done, whose mask is that of the phantom."""
+    from gliomask.cases import Case, Source
+    from gliomask.viewer import read_scene, scene_content
+
+    answer = client.post("/api/jobs", files=as_files(files or four()), data={"title": "one two", "start": "true"})
+    job_id = str(answer.json()["id"])
+    found = wait_for_state(client, job_id, "done")
+    job = folder / "jobs" / job_id
+    tissues = nested_ellipsoids(1, (24, 28, 20))[1]
+    labels = np.where(tissues == 3, 4, tissues).astype(np.uint8)
+    nib.save(nib.Nifti1Image(labels, AFFINE), job / "results" / "mask.nii.gz")
+    (job / "results" / "mask.json").write_text(json.dumps({"labels": {"convention": "brats2021"}}))
+    images = {
+        image["sequence"]: Source(next((job / "images").glob(f"{image['name']}.nii*"))) for image in found["images"]
+    }
+    scene = read_scene(Case("one two", images), [job / "results" / "mask.nii.gz"])
+    content = scene_content(scene, f"/api/jobs/{job_id}/volumes/")
+    (job / "results" / "scene.json").write_text(json.dumps(content))
+    return job_id
 
 
 def arrays_equal(first: np.ndarray, second: np.ndarray) -> bool:

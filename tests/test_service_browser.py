@@ -12,7 +12,7 @@ import pytest
 
 from browser import NEEDS_VIEWER, drawn, open_page
 from gliomask.cases import Case
-from serving import SECRET
+from serving import HERE, SECRET, build, finished_job
 from test_service_api import Served
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
@@ -274,6 +274,46 @@ def test_a_mask_is_corrected_in_the_page(files: list[str], tmp_path: Path) -> No
             page.locator("#corrected a").first.click()
         got.write_bytes(Path(loading.value.path()).read_bytes())
         assert not np.array_equal(read_volume(got, mask=True).data[0], new)
+
+
+@contextmanager
+def editing(folder: Path, files: dict[str, bytes] | None = None, **options: Any) -> Iterator[tuple[Any, Path]]:
+    """Open the editor of a job that is done; yields the page and the job's folder."""
+    from fastapi.testclient import TestClient
+
+    with TestClient(build(folder / "store"), base_url=HERE) as client:
+        job = finished_job(client, folder / "store", files)
+    with opened(folder, **options) as (page, _):
+        page.click(".jobs a")
+        page.click("#edit:enabled")
+        page.wait_for_selector("#viewer[data-ready][data-loaded] input[name=brush-mm]", timeout=SLOWLY)
+        yield page, folder / "store" / "jobs" / job
+
+
+def test_changes_that_cannot_be_saved_keep_their_page(tmp_path: Path) -> None:
+    """Neither a link nor the end of editing loses them, and both work once the server can save again."""
+    with editing(tmp_path, expected=("status of 507",)) as (page, job):
+        address = page.url
+        page.locator("#viewer input[value=eraser]").check()
+        page.locator("#viewer input[name=brush-mm]").fill("12")
+        page.locator("#viewer .tile[data-plane=axial]").scroll_into_view_if_needed()
+        page.mouse.click(*middle(page))
+        full = '{"detail": "No space left on device."}'
+        page.route("**/edit/save*", lambda route: route.fulfill(status=507, body=full, content_type="application/json"))
+        for leave in ("nav a >> nth=0", "#edit", "nav a >> nth=0"):
+            page.evaluate("document.getElementById('edit-words').textContent = ''")
+            page.click(leave)
+            page.wait_for_selector("#edit-words:has-text('could not be saved, so they stay on this page')")
+            assert "NOT SAVED: No space left on device." in page.locator("#viewer .said").inner_text()
+            page.wait_for_url(address)
+            page.wait_for_selector("#edit:enabled:has-text('End editing')")
+        assert not (job / "results" / "edited.nii.gz").exists()
+        page.unroute("**/edit/save*")
+        page.click("nav a >> nth=0")
+        page.wait_for_selector("#list-heading")
+        assert (job / "results" / "edited.nii.gz").is_file()
+        page.click(".jobs a")
+        page.wait_for_selector("#corrected a")
 
 
 def middle(page: Any, right: float = 0) -> tuple[float, float]:

@@ -13,14 +13,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from conftest import AFFINE, nested_ellipsoids
-from serving import HERE, SECRET, as_files, build, four, wait_for_state
+from conftest import nested_ellipsoids
+from serving import HERE, SECRET, build, finished_job
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 from fastapi.testclient import TestClient
 
-from gliomask.cases import Case, Source
-from gliomask.viewer import read_scene, scene_content
 from gliomask.volume import read_volume
 
 GZIP = {"Content-Encoding": "gzip"}
@@ -37,21 +35,7 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
 @pytest.fixture
 def job(client: TestClient, tmp_path: Path) -> str:
     """A job that is done, whose mask is that of the phantom."""
-    answer = client.post("/api/jobs", files=as_files(four()), data={"title": "one two", "start": "true"})
-    job_id = str(answer.json()["id"])
-    found = wait_for_state(client, job_id, "done")
-    folder = tmp_path / "jobs" / job_id
-    tissues = nested_ellipsoids(1, SHAPE)[1]
-    labels = np.where(tissues == 3, 4, tissues).astype(np.uint8)
-    nib.save(nib.Nifti1Image(labels, AFFINE), folder / "results" / "mask.nii.gz")
-    (folder / "results" / "mask.json").write_text(json.dumps({"labels": {"convention": "brats2021"}}))
-    images = {
-        image["sequence"]: Source(next((folder / "images").glob(f"{image['name']}.nii*"))) for image in found["images"]
-    }
-    case = Case("one two", images)
-    scene = scene_content(read_scene(case, [folder / "results" / "mask.nii.gz"]), f"/api/jobs/{job_id}/volumes/")
-    (folder / "results" / "scene.json").write_text(json.dumps(scene))
-    return job_id
+    return finished_job(client, tmp_path)
 
 
 def ask(client: TestClient, job_id: str, act: str, wanted: dict[str, Any], voxels: Any = None) -> Any:

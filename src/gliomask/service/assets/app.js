@@ -6,20 +6,29 @@ import { showJob } from "./job.js";
 import { ask } from "./server.js";
 
 let about = null;
-let leaveView = () => {};
+let view = null; // what is shown: `end` ends it, and `save`, if it has one, resolves to whether all was saved
+let address = location.hash;
 let visit = 0;
 
+/** Show the view that the fragment names. A view whose changes cannot be saved stays, and says so. */
 async function show() {
   const number = ++visit;
-  leaveView();
-  leaveView = () => {};
+  const saved = await view?.save?.();
+  if (number !== visit) return;
+  if (saved === false) {
+    history.replaceState(null, "", address || "#/");
+    return;
+  }
+  view?.end();
+  view = null;
+  address = location.hash;
   try {
     about ??= await ask("/api/about");
     describe();
     const [, kind, id] = location.hash.split("/");
-    const leave = kind === "jobs" && id ? await showJob(id, about) : await showHome(about);
-    if (number === visit) leaveView = leave;
-    else leave();
+    const made = kind === "jobs" && id ? await showJob(id, about) : await showHome(about);
+    if (number === visit) view = made;
+    else made.end();
   } catch (error) {
     if (number !== visit) return;
     showPage("Error", make("h1", {}, "An error occurred"), make("p", { class: "problem", role: "alert" }, error.message),

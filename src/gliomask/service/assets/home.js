@@ -16,7 +16,7 @@ const STATES = {
 };
 const DICOM_NAME = "image.dcm";
 
-/** Show the view; returns a function that ends it. */
+/** Show the view; returns how to end it. */
 export async function showHome(about) {
   const list = make("div", { id: "jobs" });
   const drop = dropCard(about);
@@ -42,11 +42,12 @@ export async function showHome(about) {
     timer = setTimeout(refresh, 2000);
   };
   await refresh();
-  return () => {
+  const end = () => {
     clearTimeout(timer);
     timer = -1;
     drop.stop();
   };
+  return { end };
 }
 
 function jobList(jobs, refresh, about) {

@@ -5,8 +5,10 @@ import { announce, confirmDelete, day, duration, make, showPage } from "./dom.js
 import { ask, withNames } from "./server.js";
 
 const STAGES = { start: "Starting", prepare: "Preparing the images: registration and brain extraction", predict: "Segmenting the tumour", write: "Writing the mask", report: "Making the report" };
+const WHILE_EDITING = "Changes are saved by themselves, beside the mask of the model, which stays as it is.";
+const NOT_SAVED = "The last changes could not be saved, so they stay on this page. To leave without them, reload or close it.";
 
-/** Show the view; returns a function that ends it. */
+/** Show the view; returns how to save its changes, which resolves to whether all are saved, and how to end it. */
 export async function showJob(id, about) {
   let over = false;
   let timer = null;
@@ -36,11 +38,12 @@ export async function showJob(id, about) {
     step();
   };
   await step();
-  return () => {
+  const end = () => {
     over = true;
     clearTimeout(timer);
     view?.end?.();
   };
+  return { save: () => view?.save?.(), end };
 }
 
 function phaseOf(job) {
@@ -109,7 +112,7 @@ function showResult(job, about, again) {
         make("p", { id: "kept", class: "faint small" }),
         make("button", { class: "quiet", onclick: async () => {
           if (!(await confirmDelete(`Delete “${job.title}” with its images, results and corrections? This cannot be undone.`))) return;
-          await ask(address, { method: "DELETE" }).catch(() => {});
+          await ask(address, { method: "DELETE" }).then(pictures.end).catch(() => {}); // without saving changes
           location.hash = "#/";
         } }, "Delete"))),
   );
@@ -122,6 +125,7 @@ function showResult(job, about, again) {
         ? `Finished ${day(now.finished)}.${now.seconds === null ? "" : ` The computation took ${duration(now.seconds)}.`} The images and results are kept until ${day(now.deleted_on)}.` : "";
       report.replaceChildren(reportPart(now, address, again));
     },
+    save: pictures.save,
     end: pictures.end,
   };
 }
@@ -131,16 +135,28 @@ function picturesPart(address, swatches, again) {
   let viewer = null;
   let turn = 0;
   let editing = false;
-  const place = make("div", { class: "viewer", id: "viewer", "ongliomask-saved": () => again() });
+  const place = make("div", { class: "viewer", id: "viewer", "ongliomask-saved": () => {
+    if (editing) words.textContent = WHILE_EDITING;
+    again();
+  } });
   const words = make("p", { class: "faint small", id: "edit-words" });
   const button = make("button", { id: "edit", onclick: () => show(!editing) });
+  const save = async () => {
+    const saved = await viewer?.save();
+    if (saved === false) {
+      words.textContent = NOT_SAVED;
+      announce(NOT_SAVED);
+    }
+    return saved;
+  };
   const show = async (edits) => {
     const mine = ++turn;
     button.disabled = true;
-    if ((await viewer?.destroy()) === false) {
-      announce("The last changes could not be saved.");
-      words.textContent = "The last changes could not be saved.";
+    if ((await save()) === false) {
+      if (mine === turn) button.disabled = false;
+      return;
     }
+    await viewer?.destroy();
     viewer = null;
     delete place.dataset.ready;
     place.replaceChildren(make("p", { class: "faint" }, "Loading the images…"));
@@ -153,15 +169,17 @@ function picturesPart(address, swatches, again) {
     editing = edits && made !== null;
     button.textContent = editing ? "End editing" : "Edit the mask";
     button.disabled = false;
-    words.textContent = editing ? "Changes are saved by themselves, beside the mask of the model, which stays as it is." : "Brush, eraser and other tools; the mask of the model stays as it is.";
+    words.textContent = editing ? WHILE_EDITING : "Brush, eraser and other tools; the mask of the model stays as it is.";
     again();
   };
   return {
     element: make("div", {}, make("div", { class: "row" }, button, words), place),
     show,
+    save,
     end: () => {
       turn += 1;
-      return viewer?.destroy();
+      viewer?.destroy();
+      viewer = null;
     },
   };
 }

@@ -40,10 +40,19 @@ export class Editor {
     addEventListener("beforeunload", this.warn);
   }
 
+  /** Save what was not saved yet; the promise resolves to whether all was saved. */
+  async settle() {
+    while (this.dirty || this.saving) {
+      await this.save();
+      if (this.problem) return false;
+    }
+    return true;
+  }
+
   /** Save what was not saved yet, and let other windows edit; the promise resolves to whether all was saved. */
   async close() {
     clearInterval(this.timer);
-    if (this.dirty || this.saving) await this.save();
+    await this.settle();
     removeEventListener("pagehide", this.leave);
     removeEventListener("beforeunload", this.warn);
     this.leave?.();

@@ -24,7 +24,7 @@ export async function createViewer(element, scene, options = {}) {
     viewer.destroy();
     throw error;
   }
-  return { destroy: () => viewer.destroy(), loaded: viewer.loaded };
+  return { destroy: () => viewer.destroy(), save: () => viewer.editor?.settle(), loaded: viewer.loaded };
 }
 
 class Viewer {
