@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import pytest
 
 from browser import NEEDS_VIEWER, drawn, open_page
 from gliomask.cases import Case
-from serving import HERE, SECRET, build, finished_job
+from serving import HERE, SECRET, build, finished_job, four, wait_for
 from test_service_api import Served
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
@@ -314,6 +315,48 @@ def test_changes_that_cannot_be_saved_keep_their_page(tmp_path: Path) -> None:
         assert (job / "results" / "edited.nii.gz").is_file()
         page.click(".jobs a")
         page.wait_for_selector("#corrected a")
+
+
+def test_an_image_with_a_slope_is_corrected_by_its_true_values(tmp_path: Path) -> None:
+    """The readout, the grey window and the suggested thresholds are those of the values that the server compares."""
+    import nibabel as nib
+    import numpy as np
+
+    from gliomask.volume import read_volume
+
+    files = four()
+    for name, content in files.items():
+        image = nib.Nifti1Image.from_bytes(gzip.decompress(content))
+        scaled = nib.Nifti1Image(((np.asarray(image.dataobj) - 10.0) * 2).astype(np.int16), image.affine)
+        scaled.header.set_slope_inter(0.5, 10)
+        files[name] = gzip.compress(scaled.to_bytes())
+    with editing(tmp_path, files) as (page, job):
+        labels = read_volume(job / "results" / "mask.nii.gz", mask=True).data[0]
+        [path] = (one for one in (job / "images").glob("*.nii*") if abs(level(one, labels) - 900) < 50)
+        image = read_volume(path).data[0]
+        assert nib.load(path).dataobj.slope == 0.5
+        page.locator("#viewer fieldset", has_text="Sequence").locator("input[value=t1c]").check()
+        voxel = voxel_at_click(page)
+        assert image[voxel] == float(page.locator("#viewer [data-name=t1c]").text_content())
+        page.locator("#viewer fieldset", has_text="Region").locator("input[value=ET]").check()
+        page.locator("summary", has_text="Thresholds").click()
+        wait_for(lambda: page.locator("input[name=low]").input_value() != "")
+        inside = image[labels == 4].astype(float)
+        shown = [float(page.locator(f"input[name={name}]").input_value()) for name in ("low", "high")]
+        assert shown == pytest.approx([inside.mean() - 2 * inside.std(), inside.mean() + 2 * inside.std()], rel=1e-3)
+        page.click("#viewer button[name=shrink]")
+        page.click("#viewer button[name=save]")
+        page.wait_for_selector("#viewer .said >> text=/^Saved/", timeout=SLOWLY)
+        kept = read_volume(job / "results" / "edited.nii.gz", mask=True).data[0] == 4
+        assert np.array_equal(kept, (labels == 4) & (image >= shown[0]) & (image <= shown[1]))
+        assert 0.9 * len(inside) < kept.sum() < len(inside)
+
+
+def level(path: Path, labels: Any) -> float:
+    """Return the mean of an image in the enhancing tumour."""
+    from gliomask.volume import read_volume
+
+    return float(read_volume(path).data[0][labels == 4].mean())
 
 
 def middle(page: Any, right: float = 0) -> tuple[float, float]:

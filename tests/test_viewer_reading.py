@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -407,15 +408,7 @@ def test_files_can_be_dropped(page: Any, scene: Scene) -> None:
     image = gzip_nifti(nifti_bytes(scene.images["t1c"]), 1)
     labels = nifti_bytes(scene.masks[1].labels)
     for name, content in (("mine.nii.gz", image), ("labels.nii", labels), ("notes.txt", b"text"), ("bad.nii", b"no")):
-        page.evaluate(
-            """([name, bytes]) => {
-                const data = new DataTransfer();
-                data.items.add(new File([new Uint8Array(bytes)], name));
-                const event = new DragEvent("drop", { dataTransfer: data, bubbles: true });
-                document.querySelector(".stages").dispatchEvent(event);
-            }""",
-            [name, list(content)],
-        )
+        drop(page, name, content)
         if name.endswith(".txt") or name.startswith("bad"):
             page.wait_for_selector(f"text={name}: cannot be shown")
         else:
@@ -426,6 +419,53 @@ def test_files_can_be_dropped(page: Any, scene: Scene) -> None:
     assert gzip.decompress(image) != labels
     page.keyboard.press("1")
     page.check("input[value=prediction]")
+
+
+def drop(page: Any, name: str, content: bytes) -> None:
+    """Drop a file onto the pictures."""
+    page.evaluate(
+        """([name, bytes]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], name));
+            const event = new DragEvent("drop", { dataTransfer: data, bubbles: true });
+            document.querySelector(".stages").dispatchEvent(event);
+        }""",
+        [name, list(content)],
+    )
+
+
+def test_values_are_those_after_slope_and_intercept(page: Any, scene: Scene) -> None:
+    """Images and masks stored with them look and measure like the same without: readout, windows, mean, labels, 3D."""
+    labels = ("plain.nii", "scaled.nii")
+    for label, slope, intercept in ((labels[0], 1, 0.0), (labels[1], 0.5, 10.0)):
+        for kind, volume in (("image", scene.images["t1c"]), ("mask", scene.masks[0].labels)):
+            file = nib.Nifti1Image(((volume.data[0] - intercept) / slope).astype(np.int16), volume.affine)
+            file.header.set_slope_inter(slope, intercept)
+            drop(page, f"{kind} {label}", file.to_bytes())
+            page.locator(f"label:has-text('{kind} {label}') >> nth=0").wait_for()
+    shown, told = {}, {}
+    for label in labels:
+        for kind in ("image", "mask"):
+            page.get_by_role("radio", name=f"{kind} {label}").check()
+        page.locator("figure:not([hidden]) canvas.marks").focus()
+        pictures = []
+        for key in "567":
+            page.keyboard.press(key)
+            pictures.append(picture_of(page))
+        page.keyboard.press("i")
+        drag(page, centre(page, "axial", -20), centre(page, "axial", 20))
+        measured = page.locator(".measures li span").text_content()
+        read = [
+            page.locator(f"div:has(> dt:text-is('{kind} {label}')) dd").text_content() for kind in ("image", "mask")
+        ]
+        page.keyboard.press("Delete")
+        page.check("input[value=space]")
+        shown[label], told[label] = [*pictures, seen(page, "figure:not([hidden]) .canvas")], [measured, *read]
+        page.check("input[value=planes]")
+    for plain, scaled in zip(*shown.values(), strict=True):
+        assert same(plain, scaled)
+    assert told["plain.nii"] == told["scaled.nii"]
+    assert not same(*shown["plain.nii"][1:3])
 
 
 def test_two_examinations_move_together(page: Any) -> None:

@@ -50,7 +50,6 @@ async function addVolume(viewer, label, volume) {
     const colours = values.map((value, place) => [value, COLOURS[place % COLOURS.length]]);
     const tissues = values.map((value) => ({ value, name: `${value}`, label: "" }));
     scene.masks.push({ name, role: "mask", label, tissues, regions: {}, volumes_ml: {}, colours });
-    volume.img = Uint8Array.from(volume.img);
   } else {
     const { robust_min: low, robust_max: high } = volume;
     scene.images.push({ name, label, window: [low, Math.max(high, low + 1e-3)] });

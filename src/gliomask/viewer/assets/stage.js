@@ -8,6 +8,8 @@ const SLICE = { axial: 0, coronal: 1, sagittal: 2, space: 4 };
 const NEAR = 1.35; // enlargement in 3D, so that the head rather than its bounding box fills the canvas
 const MOST_ZOOM = 12;
 const INTENT_LABEL = 1002; // NIfTI's intent code for labels, for which niivue uses its label shader
+const [UINT8, FLOAT32] = [2, 16]; // NIfTI's codes of types
+const COLOURED = [128, 2304]; // RGB and RGBA, to which slope and intercept do not apply
 const UNSEEN = 1e-6; // niivue skips a layer that is entirely transparent
 
 /** Load niivue, whose single-file build has no exports. */
@@ -248,10 +250,21 @@ export async function loadVolume(library, url, { window, label } = {}) {
   return volumeOf(library, await answer.arrayBuffer(), "volume.nii.gz", window);
 }
 
-/** Make a volume of the content of a file. */
-export function volumeOf(library, content, name, window) {
+/** Make a volume of the content of a file; `img` has the values after the slope and the intercept of the header. */
+export async function volumeOf(library, content, name, window) {
   const [cal_min, cal_max] = window ?? [0, 255];
-  return library.NVImage.loadFromUrl({ url: content, name, cal_min, cal_max, colormap: "gray", ignoreZeroVoxels: true });
+  return scaled(await library.NVImage.loadFromUrl({ url: content, name, cal_min, cal_max, colormap: "gray", ignoreZeroVoxels: true }));
+}
+
+/** Apply slope and intercept, which niivue leaves to its shaders, so that all who read `img` see true values. */
+function scaled(volume) {
+  const { hdr, img } = volume;
+  const { scl_slope: slope, scl_inter: intercept } = hdr;
+  if (!slope || (slope === 1 && !intercept) || COLOURED.includes(hdr.datatypeCode)) return volume;
+  volume.img = new Float32Array(img.length);
+  for (let place = 0; place < img.length; place += 1) volume.img[place] = img[place] * slope + (intercept || 0);
+  Object.assign(hdr, { scl_slope: 1, scl_inter: 0, datatypeCode: FLOAT32, numBitsPerVoxel: 32 });
+  return volume;
 }
 
 /** Colour a label volume; a label without a colour is invisible. */
@@ -260,8 +273,8 @@ export function paint(volume, colours, { opacity, hidden }) {
   const key = JSON.stringify(colours);
   if (volume.painted === key) return;
   volume.painted = key;
-  volume.hdr.intent_code = INTENT_LABEL;
-  volume.labels ??= volume.img; // the values in the file, for the readout
+  Object.assign(volume.hdr, { intent_code: INTENT_LABEL, datatypeCode: UINT8, numBitsPerVoxel: 8 });
+  volume.labels ??= Uint8Array.from(volume.img); // the values in the file, for the readout
   // Invisible labels become background.
   const seen = new Uint8Array(256);
   const lut = new Uint8ClampedArray(256 * 4);
