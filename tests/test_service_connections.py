@@ -24,7 +24,9 @@ LARGE = 30_000_000
 
 
 async def answer(scope: Any, receive: Any, send: Any) -> None:
-    """A small response; for `/large` a large one, in pieces."""
+    """A small response, after the body for a POST; for `/large` a large one, in pieces."""
+    while scope["method"] == "POST" and (await receive()).get("more_body"):
+        pass
     size = LARGE if scope["path"] == "/large" else 2
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(size).encode())]})
     for start in range(0, size, 65536):
@@ -78,6 +80,18 @@ def test_a_request_must_be_complete_in_time(port: int, start: bytes) -> None:
     with connect(port, start) as connection:
         rest(connection)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("act", ["save", "apply", "open"])
+def test_a_corrected_mask_may_take_longer(port: int, act: str) -> None:
+    """Its speed is checked while it is received, as that of uploads; the other requests of the editor are small."""
+    headers = "Host: x\r\nConnection: close\r\nContent-Length: 4"
+    start = f"POST /api/jobs/{'0' * 32}/edit/{act} HTTP/1.1\r\n{headers}\r\n\r\nab"
+    with connect(port, start.encode()) as connection:
+        time.sleep(2)
+        with suppress(ConnectionError):
+            connection.sendall(b"cd")
+        assert rest(connection).startswith(b"HTTP/1.1 200") == (act != "open")
 
 
 def test_bytes_do_not_extend_the_time(port: int) -> None:

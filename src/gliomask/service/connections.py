@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gliomask.service.security import UPLOADS
+from gliomask.service.security import UPLOADS, sends_mask
 
 REQUEST_SECONDS = 10.0
-"""Time to send the headers of a request and, except for uploads, its body."""
+"""Time to send the headers of a request and, except for uploads and corrected masks, its body."""
 
 WRITE_SECONDS = 60.0
 """Time in which a client must read what fills the buffer of a response."""
@@ -48,11 +48,12 @@ class TimedProtocol(H11Protocol):
             self._make_room()
 
     def data_received(self, data: bytes) -> None:
-        """End the time limit when a request is complete, or is an upload, whose speed is checked elsewhere."""
+        """End the time limit when a request is complete, or sends files or a mask, whose speed `Transfers` checks."""
         super().data_received(data)
         if self.cycle is None or self.cycle.response_complete:
             return
-        if not self.cycle.more_body or (self.scope["method"], self.scope["path"]) == UPLOADS:
+        is_upload = (self.scope["method"], self.scope["path"]) == UPLOADS
+        if not self.cycle.more_body or is_upload or sends_mask(self.scope):
             self._stop_expecting()
 
     def on_response_complete(self) -> None:

@@ -183,8 +183,7 @@ class SecurityMiddleware:
 
         The time for uploads and corrected masks is limited by `Transfers`.
         """
-        is_upload = (scope["method"], scope["path"]) == UPLOADS
-        is_mask = scope["method"] == "POST" and _MASKS.fullmatch(scope["path"]) is not None
+        is_upload, is_mask = (scope["method"], scope["path"]) == UPLOADS, sends_mask(scope)
         most = self._most_bytes if is_upload else _MASK_BODY if is_mask else _SMALL_BODY
         end = time.monotonic() + _SMALL_BODY_SECONDS
         size, complete = 0, is_upload or is_mask
@@ -202,6 +201,11 @@ class SecurityMiddleware:
             return message
 
         return receive_limited
+
+
+def sends_mask(scope: Mapping[str, Any]) -> bool:
+    """Return whether a request sends a corrected mask, to be saved or for an operation."""
+    return scope["method"] == "POST" and _MASKS.fullmatch(scope["path"]) is not None
 
 
 def client_address(scope: Mapping[str, Any]) -> str:
