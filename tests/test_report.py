@@ -34,6 +34,7 @@ from gliomask.report.page import MOST_BYTES
 from gliomask.report.prediction import THRESHOLDS, MeasuredCase
 from gliomask.report.training import read_run_record
 from gliomask.training.config import make_config
+from gliomask.viewer import edit_mask, read_scene
 from gliomask.volume import Volume, read_volume, reorient, write_volume
 
 EVIL = 'x<script>alert(1)</script>"onload="a&b'
@@ -192,6 +193,22 @@ def test_what_changed_since_the_prediction_is_said(predicted: Callable[..., tupl
     assert edited.startswith("The mask was changed after it was predicted")
     assert replaced.startswith("t2f changed after the mask was predicted")
     assert others == facts["warnings"]
+
+
+def test_a_corrected_mask_has_a_page_that_says_so(gliomask, predicted, tmp_path: Path) -> None:
+    """The record that the editor writes beside it is read: the voxels changed, and what its mask was made of."""
+    case, mask = predicted()
+    scene = read_scene(case, [mask])
+    with edit_mask(scene, mask, mask.parent) as editing:
+        labels = scene.masks[0].labels.data[0][editing.box].copy()
+        labels[:2, :2, :3] = 2
+        state = editing.answer("open", {"window": "a"}, b"")["state"]
+        editing.answer("save", {"window": "a", "state": state}, labels.tobytes(order="F"))
+    folder = case.images["t1c"].path.parent
+    assert gliomask("report", folder, editing.target, "-o", tmp_path / "page.html")[0] == 0
+    words = " ".join(check_alone((tmp_path / "page.html").read_text()).texts)
+    assert f"corrected by hand: 12 voxels differ from {mask.name}" in words
+    assert "Not available: the mask was corrected by hand" in words
 
 
 def test_the_page_names_the_case_and_the_model_and_no_folder(predicted: Callable[..., tuple[Case, Path]]) -> None:

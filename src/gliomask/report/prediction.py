@@ -65,7 +65,7 @@ class MeasuredCase:
     """The voxels of the brain, on the same grid."""
     probabilities: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """The content of `CASE.json`; empty if there is no such file beside the mask."""
+    """The content of `CASE.json`, or of `CASE_edited.json` of a corrected mask; empty if there is no such file."""
 
     @property
     def affine(self) -> NDArray[np.float64]:
@@ -109,8 +109,8 @@ def measure_case(case: Case, mask: Path, *, labels: str | None = None, sequences
 
     Args:
         case: The case; its images are read.
-        mask: A mask on the grid of the images, whose axes may be stored in another order. `CASE.json` and
-            `CASE_probabilities.nii.gz` beside it are read if they exist.
+        mask: A mask on the grid of the images, whose axes may be stored in another order. `CASE.json` (of a mask that
+            was corrected by hand, `CASE_edited.json`) and `CASE_probabilities.nii.gz` beside it are read if they exist.
         labels: The label convention of the mask; see `find_conventions` for the default.
         sequences: The sequences to show, in any accepted spelling; by default T2-FLAIR and T1 with contrast if the case
             has them.
@@ -248,15 +248,25 @@ def write_prediction_report(
 
 
 def _read_facts(path: Path) -> Mapping[str, Any]:
+    """Return the JSON beside a mask; the record of a correction by hand has no `regions` and no `warnings`."""
     if not path.is_file():
         return {}
     try:
         facts = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is damaged: {error}. Predict the case again, or move it away.") from error
+    if _is_correction(facts):
+        return {key: value for key, value in facts.items() if key not in ("warnings", "regions")}
     if not isinstance(facts, dict) or not all(_is_text_list(facts.get(key, [])) for key in ("warnings", "regions")):
         raise InputError(f"{path}: is not what predict writes beside a mask. Move it away.")
     return facts
+
+
+def _is_correction(facts: object) -> bool:
+    """Return whether a JSON is `CASE_edited.json`, which the editor of the viewer writes beside a corrected mask."""
+    if not isinstance(facts, dict) or not isinstance(facts.get("original"), str):
+        return False
+    return type(facts.get("voxels_changed")) is int
 
 
 def _is_text_list(content: object) -> bool:
@@ -314,6 +324,8 @@ def describe_case(measured: MeasuredCase) -> dict[str, str]:
     """Return the facts at the head of the page; model paths are cut to two parts, as folder names may name people."""
     facts = measured.facts
     rows = {"case": measured.case.id}
+    if _is_correction(facts):
+        rows["mask"] = f"corrected by hand: {facts['voxels_changed']:,} voxels differ from {facts['original']}"
     if isinstance(model := facts.get("model"), str):
         rows["model"] = ", ".join("/".join(PurePath(name).parts[-2:]) for name in model.split(", "))
     rows |= _origin(facts)
