@@ -17,6 +17,8 @@ from conftest import nested_ellipsoids
 from gliomask.cases import Case, Source
 from gliomask.errors import InputError
 from gliomask.foreign import Hints, is_foreign, read_foreign, read_plan
+from gliomask.foreign.monai_config import Config
+from gliomask.foreign.monai_steps import Decision, read_decision
 from gliomask.inference.loading import load_model, load_torch_model
 from gliomask.inference.prediction import predict
 from gliomask.inference.preprocessing import prepare
@@ -214,6 +216,10 @@ def transforms(config: dict[str, Any]) -> list[dict[str, Any]]:
     return config["preprocessing"]["transforms"]
 
 
+def after(config: dict[str, Any]) -> list[dict[str, Any]]:
+    return config["postprocessing"]["transforms"]
+
+
 @pytest.mark.parametrize(
     ("change", "field", "value"),
     [
@@ -242,6 +248,32 @@ def test_a_gaussian_and_a_threshold_are_kept(tmp_path: Path) -> None:
     plan = read_plan(write_bundle(tmp_path / "bundle", config))
     assert (plan.windows.sigma, plan.windows.overlap, plan.windows.placement) == (0.25, 0.25, "fixed")
     assert {plan.postprocessing.rule(region).threshold for region in plan.regions} == {0.4}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda c: after(c)[2].update(threshold="@mine"), Decision(threshold=0.3)),
+        (lambda c: after(c)[2].update(threshold="$@mine"), Decision(threshold=0.3)),
+        (lambda c: after(c)[2].update(threshold="$0.3"), Decision(threshold=0.3)),
+        (lambda c: after(c)[2].update(threshold=[0.3]), Decision(threshold=0.3)),
+        (lambda c: after(c)[2].update(threshold="$None"), Decision()),
+        (lambda c: after(c)[2].update(argmax="@use"), Decision(softmax=True)),
+        (lambda c: after(c)[0].update(softmax="@use", sigmoid="$False"), Decision(softmax=True)),
+        (
+            lambda c: c.update(last=after(c)[2] | {"threshold": "@mine"}) or after(c).append("@last"),
+            Decision(False, 0.3),
+        ),
+        (lambda c: c["postprocessing"].update(transforms="@others"), Decision(False, 0.3)),
+        (lambda c: c.update(postprocessing="@others"), Decision(False, 0.3)),
+    ],
+)
+def test_references_decide_about_the_mask_as_numbers_do(change: Change, expected: Decision) -> None:
+    """Thresholds, switches, transforms and lists of them; expressions in what is not read do no harm."""
+    config = copy.deepcopy(inference())
+    config |= {"mine": 0.3, "use": True, "others": [{**after(config)[2], "threshold": "@mine"}, after(config)[3]]}
+    change(config)
+    assert read_decision(Config(config, "inference.json")) == expected
 
 
 def test_a_softmax_has_classes(tmp_path: Path) -> None:
@@ -278,6 +310,17 @@ def test_a_softmax_has_classes(tmp_path: Path) -> None:
         (lambda c: c["inferer"].update(roi_size=[16, 16]), "roi_size is not three whole numbers"),
         (lambda c: c["inferer"].update(roi_size=[9999] * 3), "patch_size"),
         (lambda c: c.pop("network_def"), "network is the expression"),
+        (
+            lambda c: after(c)[2].update(threshold="$0.2 + 0.1"),
+            "postprocessing.transforms.2.threshold is the expression '$0.2 . 0.1'. Expressions are never",
+        ),
+        (lambda c: after(c)[2].update(threshold="@nothing"), "threshold refers to nothing, which is not there"),
+        (lambda c: after(c)[2].update(threshold="@device"), "device is the expression"),
+        (lambda c: after(c)[2].update(threshold="half"), "threshold is 'half'. Write a number between 0 and 1"),
+        (lambda c: after(c)[0].update(softmax="$not @use"), "postprocessing.transforms.0.softmax is the expression"),
+        (lambda c: after(c)[0].update(sigmoid="yes"), "sigmoid is 'yes'. Write true or false"),
+        (lambda c: c["postprocessing"].update(transforms="$make()"), "postprocessing.transforms is the expression"),
+        (lambda c: c["postprocessing"].update(transforms="@postprocessing"), "refers to itself"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(tmp_path: Path, change: Change, message: str) -> None:

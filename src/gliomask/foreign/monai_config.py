@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from gliomask.errors import InputError
 from gliomask.foreign.source import Files
@@ -41,24 +41,65 @@ class Config:
         name = next((name for name in names if name in self.content), None)
         return None if name is None else self._resolve(self.content[name], name, 0)
 
-    def _resolve(self, value: Any, place: str, depth: int) -> Any:
+    def get_transforms(self, *names: str, arguments: Mapping[str, frozenset[str]]) -> Any:
+        """Return a part like `get`, of which only the arguments of transforms that are read are resolved.
+
+        The others may be functions, which serve the way back and saving; those that are expressions are left out.
+
+        Args:
+            names: The names of the part.
+            arguments: The arguments that are read, by the name of the transform's class.
+
+        Raises:
+            InputError: One of these arguments, the list or a transform is an expression that is not a reference, a name
+                or a number.
+        """
+        name = next((name for name in names if name in self.content), None)
+        return None if name is None else self._resolve_transforms(self.content[name], name, 0, arguments)
+
+    def _resolve_transforms(self, value: Any, place: str, depth: int, arguments: Mapping[str, frozenset[str]]) -> Any:
+        self._check_depth(place, depth)
+        if _is_expression(value):
+            return self._resolve_transforms(*self._look_up(value, place), depth + 1, arguments)
+        if isinstance(value, list):
+            return [
+                self._resolve_transforms(item, f"{place}.{number}", depth + 1, arguments)
+                for number, item in enumerate(value)
+            ]
+        if not isinstance(value, Mapping):
+            return value
+        read = arguments.get(str(value.get("_target_")).rpartition(".")[2], frozenset())
+        found = {}
+        for key, item in value.items():
+            if key == "transforms":
+                found[key] = self._resolve_transforms(item, f"{place}.{key}", depth + 1, arguments)
+            elif key in read:
+                found[key] = self._resolve(item, f"{place}.{key}", depth + 1)
+            elif not _is_expression(item):
+                found[key] = item
+        return found
+
+    def _check_depth(self, place: str, depth: int) -> None:
         if depth > _LONGEST_CHAIN:
             raise InputError(f"{self.where}: {place} is nested too deeply, or refers to itself.")
+
+    def _resolve(self, value: Any, place: str, depth: int) -> Any:
+        self._check_depth(place, depth)
         if isinstance(value, Mapping):
             return {str(key): self._resolve(item, f"{place}.{key}", depth + 1) for key, item in value.items()}
         if isinstance(value, list):
             return [self._resolve(item, f"{place}.{number}", depth + 1) for number, item in enumerate(value)]
-        if isinstance(value, str) and value.startswith(("$", "@", "%")):
-            return self._resolve_text(value, place, depth)
+        if _is_expression(value):
+            return self._resolve(*self._look_up(value, place), depth + 1)
         return value
 
-    def _resolve_text(self, text: str, place: str, depth: int) -> Any:
-        """Return what a reference or an expression of one name or number stands for."""
+    def _look_up(self, text: str, place: str) -> tuple[Any, str]:
+        """Return what a reference or an expression of one name or number stands for, and where that is."""
         plain = text.removeprefix("$").strip()
         if plain in _CONSTANTS:
-            return _CONSTANTS[plain]
+            return _CONSTANTS[plain], place
         if _NUMBER.fullmatch(plain):
-            return float(plain) if re.search(r"[.eE]", plain) else int(plain)
+            return float(plain) if re.search(r"[.eE]", plain) else int(plain), place
         found = _REFERENCE.fullmatch(plain)
         if found is None:
             raise InputError(
@@ -72,7 +113,12 @@ class Config:
             if not known and not listed:
                 raise InputError(f"{self.where}: {place} refers to {found[1]}, which is not there.")
             target = target[part] if known else target[int(part)]
-        return self._resolve(target, found[1], depth + 1)
+        return target, found[1]
+
+
+def _is_expression(value: Any) -> TypeGuard[str]:
+    """Return whether MONAI would evaluate a value, or look up what it refers to."""
+    return isinstance(value, str) and value.startswith(("$", "@", "%"))
 
 
 def read_config(files: Files) -> Config:

@@ -26,6 +26,8 @@ _HARMLESS = frozenset(
 _AFTERWARDS = frozenset(
     {"CopyItemsd", "EnsureTyped", "Invertd", "Lambdad", "MapLabelValued", "SaveImaged", "ToTensord"}
 )
+# The arguments of transforms after the network that say how logits become a mask.
+_DECIDING = {"Activationsd": frozenset({"sigmoid", "softmax"}), "AsDiscreted": frozenset({"argmax", "threshold"})}
 
 
 @dataclass(frozen=True)
@@ -80,19 +82,22 @@ def read_decision(config: Config) -> Decision:
     """Return how a bundle turns logits into a mask.
 
     Raises:
-        InputError: A transform is not supported; the message names it.
+        InputError: An argument that decides about the mask is an expression other than a reference or a number, or has
+            a value that cannot be used; the message names it.
     """
     where = f"{config.where}: postprocessing"
-    raw = config.content.get("postprocessing", config.content.get("postprocess"))
     found = Decision()
-    for name, arguments in steps_of(_without_functions(raw), where):
+    part = config.get_transforms("postprocessing", "postprocess", arguments=_DECIDING)
+    for name, arguments in steps_of(part, where):
         if name == "Activationsd":
-            found = replace(found, softmax=bool(arguments.get("softmax", False)))
+            _read_switch(arguments, "sigmoid", where)
+            found = replace(found, softmax=_read_switch(arguments, "softmax", where))
         elif name == "AsDiscreted":
-            found = replace(found, softmax=found.softmax or bool(arguments.get("argmax", False)))
-            threshold = arguments.get("threshold")
-            if isinstance(threshold, int | float) and not isinstance(threshold, bool):
-                found = replace(found, threshold=float(threshold))
+            found = replace(found, softmax=found.softmax or _read_switch(arguments, "argmax", where))
+            threshold = _first(arguments.get("threshold"))
+            if threshold is not None and not _is_number(threshold):
+                raise InputError(f"{where}: threshold is {str(threshold)[:80]!r}. Write a number between 0 and 1.")
+            found = replace(found, threshold=found.threshold if threshold is None else float(threshold))
         elif name not in _AFTERWARDS:
             log.warning("%s: %s is left out. See gliomask tune for rules of your own.", where, name)
     if not 0 < found.threshold < 1:
@@ -100,11 +105,17 @@ def read_decision(config: Config) -> Decision:
     return found
 
 
-def _without_functions(part: Any) -> Any:
-    """Return transforms without arguments that are expressions; they only serve the way back and saving."""
-    if isinstance(part, Mapping):
-        return {key: _without_functions(value) for key, value in part.items() if not str(value).startswith(("$", "@"))}
-    return [_without_functions(item) for item in part] if isinstance(part, list) else part
+def _read_switch(arguments: Arguments, name: str, where: str) -> bool:
+    """Return whether an argument is true; one that is missing is not."""
+    value = _first(arguments.get(name))
+    if value not in (None, False, True):
+        raise InputError(f"{where}: {name} is {str(value)[:80]!r}. Write true or false.")
+    return bool(value)
+
+
+def _first(value: Any) -> Any:
+    """Return the value for the first key, which is the answer of the network, of an argument with one for each key."""
+    return (value[0] if value else None) if isinstance(value, list) else value
 
 
 def read_cutting(config: Config) -> Cutting:
