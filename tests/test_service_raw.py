@@ -6,7 +6,9 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from browser import NEEDS_VIEWER, open_page
 from conftest import AFFINE
 from gliomask.phantom.raw import make_raw_phantom
 from gliomask.volume import Volume, read_volume
-from serving import HERE, as_files, build, nifti, zipped
+from serving import HERE, as_files, build, nifti, wait_for, zipped
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 pytest.importorskip("pydicom", reason="needs the extra raw")
@@ -157,6 +159,19 @@ def test_the_numbers_of_files_and_voxels_are_limited(tmp_path: Path) -> None:
 def test_a_reader_that_hangs_or_crashes_ends_alone(tmp_path: Path, script: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_dicom(tmp_path, Limits(study_seconds=0.5 if "sleep" in script else 60), (sys.executable, "-c", script))
+
+
+def test_a_server_that_stops_does_not_wait_for_a_reader(tmp_path: Path) -> None:
+    """Its process is killed with the application, long before the five minutes that it may take."""
+    script = "import sys, time; print(1, file=open('began', 'w')); time.sleep(60)"
+    command = (sys.executable, "-c", script.replace("'began'", repr(str(tmp_path / "began"))))
+    with ThreadPoolExecutor() as pool, TestClient(build(tmp_path / "store")):
+        reading = pool.submit(read_dicom, tmp_path, Limits(), command)
+        wait_for((tmp_path / "began").is_file)
+        began = time.monotonic()
+    with pytest.raises(InputError, match="cannot be read"):
+        reading.result()
+    assert time.monotonic() - began < 30
 
 
 def test_heads_and_differing_grids_are_prepared_unless_the_user_says_otherwise(client: TestClient) -> None:

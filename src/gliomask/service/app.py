@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from gliomask.errors import InputError
 from gliomask.service import api, corrections, pages, results
 from gliomask.service.brake import Brake
+from gliomask.service.dicom_study import end_reading
 from gliomask.service.limits import RefusedError, storage_error
 from gliomask.service.paths import without_paths
 from gliomask.service.routing import Service
@@ -77,6 +78,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        end_reading()
         service.queue.stop()
         service.store.close()
 

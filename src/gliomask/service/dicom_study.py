@@ -37,6 +37,7 @@ READER_COMMAND = (
 )
 
 _MOST_SERIES = 8
+_reading: set[subprocess.Popen[str]] = set()
 
 
 @dataclass(frozen=True)
@@ -70,25 +71,28 @@ def read_dicom(folder: Path, limits: Limits, command: Sequence[str] = READER_COM
     """
     environment = {name: value for name, value in os.environ.items() if name != "GLIOMASK_TOKEN"}
     request = json.dumps({"folder": str(folder), "limits": asdict(limits)})
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # the libraries quote values of headers in their warnings
+        env=environment,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        _reading.add(process)
+        try:
+            output, _ = process.communicate(request, timeout=limits.study_seconds)
+        except subprocess.TimeoutExpired as error:
+            raise InputError(
+                f"The DICOM files could not be read within {limits.study_seconds:g} seconds. Send fewer series."
+            ) from error
+        finally:
+            process.kill()
+            _reading.discard(process)
     try:
-        ended = subprocess.run(
-            command,
-            input=request,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # the libraries quote values of headers in their warnings
-            env=environment,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=limits.study_seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise InputError(
-            f"The DICOM files could not be read within {limits.study_seconds:g} seconds. Send fewer series."
-        ) from error
-    try:
-        answer = json.loads(ended.stdout.splitlines()[-1])
+        answer = json.loads(output.splitlines()[-1])
         if "problem" in answer:
             raise InputError(str(answer["problem"]))
         series = tuple(
@@ -97,8 +101,14 @@ def read_dicom(folder: Path, limits: Limits, command: Sequence[str] = READER_COM
         )
         return ReadStudy(series, tuple(answer["passed_over"]))
     except (ValueError, IndexError, KeyError, TypeError) as error:
-        log.error("the process that reads DICOM ended with status %s", ended.returncode)
+        log.error("the process that reads DICOM ended with status %s", process.returncode)
         raise InputError("The DICOM files cannot be read: they are damaged, or there is too little memory.") from error
+
+
+def end_reading() -> None:
+    """Kill the processes of `read_dicom`, so that a server that is stopped does not wait for them."""
+    for process in tuple(_reading):
+        process.kill()
 
 
 def main() -> None:
