@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gliomask.acquisition.classify import known_words
 from gliomask.acquisition.find import find_studies, opened_studies
 from gliomask.acquisition.study import Study
 from gliomask.acquisition.table import plane_of
@@ -130,6 +131,58 @@ def test_without_telling_words_the_times_tell(tmp_path: Path, header: SeriesHead
     write(tmp_path / "study", header, 1)
     (study,) = find_studies(tmp_path / "study")
     assert list(study.chosen) == [modality], reasons(study)
+
+
+# Description, name of the protocol, contrast agent: T1 before contrast, and after.
+BEFORE = (
+    *(
+        ("AX T1 W/O CONTRAST", "", ""),
+        ("AX T1 W/O GAD", "", ""),
+        ("T1 W/O", "", "Gadovist"),
+        ("t1_se_tra vor KM", "", ""),
+    ),
+    *(("T1 o. KM", "", ""), ("T1 SANS GADO", "", ""), ("T1 SIN CONTRASTE", "", ""), ("T1 senza mdc", "", "")),
+    *(("AX T1", "BRAIN W/WO CONTRAST", ""), ("AX T1", "BRAIN W/ AND W/O GAD", ""), ("AX T1", "", "NONE")),
+    *(("AX T1", "", "N/A"), ("AX T1", "", "0"), ("AX T1", "", "-"), ("AX T1 W/WO CONTRAST", "", "no")),
+    *(("AX T1 PRE", "MRI BRAIN WITH CONTRAST", ""), ("AX T1 posterior fossa", "MRI WITHOUT AND WITH CONTRAST", "")),
+)
+AFTER = (
+    *(("AX T1 W/ CONTRAST", "", ""), ("AX T1 POST", "BRAIN W/WO CONTRAST", ""), ("T1 nach KM", "", "")),
+    *(("AX T1 +C", "MRI BRAIN WITHOUT AND WITH", "Gadavist"), ("AX T1 POST", "BRAIN WITHOUT CONTRAST", "")),
+    *(
+        ("AX T1 GAD W/O FAT SAT", "", ""),
+        ("T1 POST GD PRE SURGERY", "", ""),
+        ("T1 dopo", "", ""),
+        ("T1 AX", "T1 KM", ""),
+    ),
+)
+
+
+def test_words_for_contrast_are_read_in_the_description_first(tmp_path: Path) -> None:
+    """Without is not with, in any of five languages; what is said of a whole examination tells nothing of a series."""
+    for number, (description, protocol, agent) in enumerate((*BEFORE, *AFTER), 1):
+        header = SeriesHeader(description, 12, 600, contrast=agent)
+        write(tmp_path / "made", header, number, volume=image(0, 3))
+        change(tmp_path / "made" / f"S{number:03d}", tmp_path / "study", ProtocolName=protocol)
+    (study,) = find_studies(tmp_path / "study")
+    found = {choice.series.name: (choice.series.modality, choice.series.reason) for choice in study.choices}
+    for number, said in enumerate((*BEFORE, *AFTER), 1):
+        assert found[f"series {number}"][0] == ("t1n" if number <= len(BEFORE) else "t1c"), (said, found)
+    assert found[f"series {len(BEFORE) + len(AFTER)}"][1].endswith("by another name in its header")
+
+
+@pytest.mark.parametrize(
+    ("description", "shown"),
+    [
+        ("AX T1 W/O CONTRAST", "ax t1 w/o contrast"),
+        ("t1_tra_o._KM Wo Sin", "t1 tra o km"),
+        ("T1 sans gado", "t1 sans gado"),
+        ("T1 W/ AND W/O GD", "t1 w/ and w/o gd"),
+    ],
+)
+def test_the_table_tells_without_from_with(description: str, shown: str) -> None:
+    """The little words too, where contrast follows; elsewhere they may be names."""
+    assert known_words(description) == shown
 
 
 def test_of_two_like_t1_series_the_later_is_after_contrast(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gliomask.acquisition.frames import Frame
 
+BEFORE = "before contrast"
+"""In the reason for a series that is said to be without contrast."""
+
 
 @dataclass(frozen=True)
 class Header:
@@ -25,6 +28,8 @@ class Header:
     when: str
     words: str
     """Descriptions and names of the sequence, in lower case."""
+    title: str
+    """The series' description alone, in lower case."""
     description: str
     """The known words of the series' description; see `known_words`."""
     alias: str
@@ -77,8 +82,23 @@ _OTHER_TYPES = (
 _FLAIR = r"flair|tirm|dark.?fl|da.?fl"
 _T1 = r"\bs?t1|t1w|mp.?rage|mprage|spgr|bravo|\btfl\b|vibe|\btfe\b|mp2rage|3d.?t1"
 _T2 = r"\bt2|t2w"
-_AFTER = r"\+ ?c\b|c\+|\bgd\b|gado|gad\b|post(?!.?op)|\bce\b|\bkm\b|contrast|kontrast|enhanced|\bpc\b|t1c|t1gd|t1ce"
-_BEFORE = r"\bpre(?!.?op|scan)|native?\b|nativ|without|\bwo\b|w/o|non.?contrast|no.?contrast|unenhanced|\bnon.?enh|ohne"
+# What is said of both, as of a whole examination, tells nothing of one series: with and without, w/wo, pre/post.
+_WITH, _WITHOUT = r"(?:with|w|mit|con|avec)\b/?", r"(?:without|w/?o|ohne|sin|sans|senza)\b/?"
+_AND = r"[ ,]*(?:and|und|et|e|y|&|\+|/|-)?[ ,]*"
+_BOTH = re.compile(
+    rf"\b(?:{_WITH}{_AND}{_WITHOUT}|{_WITHOUT}{_AND}{_WITH}|wwo\b|pre{_AND}post\b|vor{_AND}nach\b)"
+    r"(?:\W*(?:i\W?v\b|contrast\w*|kontrast\w*|gad\w*|gd\b|km\b))*"
+)
+_AGENT = r"(?:i\W?v\W*)?(?:contrast|kontrast|gad|gd\b|km\b|mdc\b)"
+_AFTER = (
+    r"\+ ?c\b|c\+|\bgd\b|gado|gad\b|post(?!.?op|erior|.?sur|.?proc)|\bce\b|\bm?km\b|\bmdc\b|contrast|kontrast|enhanced|"
+    r"\bpc\b|t1c|t1gd|t1ce|\bnach\b(?!.?op)|\bapr[eè]s\b(?!.?op)|\bdopo\b|\bcon\b"
+)
+# Not: without fat, which many descriptions say of images with contrast.
+_BEFORE = (
+    r"\bpre(?!.?op|.?sur|.?scan|.?sat)|native?\b|nativ|unenhanced|\bnon.?enh|\bvor\b(?!.?op)|"
+    rf"\bno[nt]?\W*{_AGENT}|\bo *{_AGENT}|(?:without|\bwo\b|w/o|ohne|\bsans\b|\bsin\b|\bsenza\b)(?!\W*(?:fat|fett|fs\b))"
+)
 # An echo this short shows proton density or T2* rather than T2.
 _SHORTEST_T2_MS = 40
 
@@ -89,15 +109,18 @@ _WORDS = (
     "sagittal cor coronal obl iso mpr post pre gd gad gado km contrast kontrast native nativ with without ohne mit c "
     "+c ce pc enhanced fs fatsat fat sat dark fluid dixon pd dwi dti adc diff trace perf perfusion ep2d dsc dce cbv "
     "cbf swi swan mip minip tof mra loc localizer scout survey plane sub subtraction bold fmri brain head neuro longtr "
-    "spine orbit neck ir thin"
+    "spine orbit neck ir thin noncontrast contraste contrasto gadolinium unenhanced precontrast postcontrast mdc and"
 )
 _SHOWN = frozenset(_WORDS.split())
+# Small words may be names too, and are shown only where contrast follows.
+_SMALL = r"\b(?:w|wo|o|m|no|non|not|vor|nach|sans|sin|senza|con|avec|apr[eè]s|dopo)\b"
+_SHOWN_OR_NOT = re.compile(rf"\bw/(?:w?o\b)?|{_SMALL}(?=\W*{_AGENT})|(?P<word>\+?[a-z0-9]+)")
 
 
 def known_words(description: str) -> str:
     """Return the words of a description that are those of radiology, in lower case; all other text is left out."""
-    words = re.findall(r"\+?[a-z0-9]+", description.lower())
-    return " ".join(word for word in words if word in _SHOWN)
+    found = _SHOWN_OR_NOT.finditer(re.sub(r"[_^]", " ", description.lower()))
+    return " ".join(match.group() for match in found if match["word"] is None or match["word"] in _SHOWN)
 
 
 def alias_of(text: str) -> str:
@@ -107,7 +130,7 @@ def alias_of(text: str) -> str:
 
 def classify_header(header: Header) -> tuple[str | None, str]:
     """Return the sequence of a series (`t1n t1c t2w t2f` or None for any other), and the reason in plain words."""
-    words = re.sub(r"[_^/.]+", " ", header.words)
+    words = _spaced(header.words)
     if other := _other(header, words):
         return None, other
     flair = re.search(_FLAIR, words)
@@ -118,6 +141,11 @@ def classify_header(header: Header) -> tuple[str | None, str]:
     if re.search(_T2, words):
         return _t2(header)
     return _by_times(header, words)
+
+
+def _spaced(text: str) -> str:
+    """A text with spaces for what stands between words, except the stroke of `w/o`."""
+    return re.sub(r"[_^.]+", " ", text)
 
 
 def _other(header: Header, words: str) -> str | None:
@@ -138,10 +166,13 @@ def _checked(header: Header, modality: str, reason: str) -> tuple[str, str]:
 
 
 def _t1(header: Header, words: str, reason: str) -> tuple[str, str]:
-    if re.search(_BEFORE, words):
-        return "t1n", f"{reason}, before contrast"
-    if re.search(_AFTER, words):
-        return "t1c", f"{reason}, after contrast"
+    # The protocol's name may be that of the whole examination: it counts only where the description is silent.
+    for text, where in ((_spaced(header.title), ""), (words, " by another name in its header")):
+        text = _BOTH.sub(" ", text)
+        if re.search(_BEFORE, text):
+            return "t1n", f"{reason}, {BEFORE}{where}"
+        if re.search(_AFTER, text):
+            return "t1c", f"{reason}, after contrast{where}"
     if header.contrast:
         return "t1c", f"{reason}, a contrast agent is named"
     return "t1n", f"{reason}, no contrast agent is named"

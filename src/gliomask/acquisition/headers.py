@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,11 @@ _PASSES = (
 )
 # How a file begins that lacks the preamble: its first element is of group 2 or 8, little endian.
 _GROUPS = (b"\x02\x00\x00\x00", b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x16\x00")
+# What stands in the place of an agent where none was given.
+_NO_AGENT = re.compile(
+    r"n|n ?a|nil|null|nein|false|unknown|not (?:given|used)|0+(?: 0+)?(?: ?ml)?|"
+    r"(?:none?|no|keine?s?|without|w ?o|ohne|sans|sin|senza)(?: i ?v)?(?: (?:contrast|kontrast|km|gad|agent)\w*)*"
+)
 _UNCOMPRESSED = {"", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}
 
 
@@ -139,10 +145,12 @@ def _header(path: Path, found: Any, pixels_at: int) -> Header | PassedOver:
         number=int(found.get("SeriesNumber") or 0),
         when=" ".join(str(found.get(name) or "") for name in ("StudyDate", "SeriesTime", "AcquisitionTime")),
         words=" ".join(str(found.get(name, "")).lower() for name in _DESCRIPTIONS),
+        title=description.lower(),
         description=known_words(description),
         alias=alias_of(description),
         image_type=image_type,
-        contrast=bool(str(found.get("ContrastBolusAgent") or "").strip() or found.get("ContrastBolusAgentSequence")),
+        contrast=_names_agent(str(found.get("ContrastBolusAgent") or ""))
+        or bool(found.get("ContrastBolusAgentSequence")),
         three_d=str(found.get("MRAcquisitionType", "")).upper() == "3D",
         burnt_in=str(found.get("BurnedInAnnotation", "")).upper() == "YES" or int(found.get("SamplesPerPixel", 1)) > 1,
         echo_ms=echo,
@@ -151,6 +159,12 @@ def _header(path: Path, found: Any, pixels_at: int) -> Header | PassedOver:
         b_value=b_value,
         frames=tuple(frames),
     )
+
+
+def _names_agent(text: str) -> bool:
+    """Whether the field for the contrast agent holds one, rather than nothing or a word for nothing."""
+    words = re.sub(r"[\W_]+", " ", text.lower()).strip()
+    return bool(words) and not _NO_AGENT.fullmatch(words)
 
 
 def _kind_of(found: Any, sop_class: str) -> str:
