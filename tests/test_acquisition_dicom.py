@@ -186,13 +186,62 @@ def test_the_table_tells_without_from_with(description: str, shown: str) -> None
 
 
 def test_of_two_like_t1_series_the_later_is_after_contrast(tmp_path: Path) -> None:
-    """Where neither says so; and the reason is given."""
+    """Where neither says so; the reason is given, and it is said to be a guess, until the user names the series."""
     for number in (3, 7):
         write(tmp_path / "study", SeriesHeader("T1 AX", 12, 600), number)
     (study,) = find_studies(tmp_path / "study")
     assert study.chosen["t1n"].name == "series 3"
     assert study.chosen["t1c"].name == "series 7"
     assert "later of two like T1" in study.chosen["t1c"].reason
+    (note,) = study.notes
+    assert "series 7 is taken for T1 after contrast" in note
+    (named,) = find_studies(tmp_path / "study", named={"t1n": "7"})
+    assert (list(named.chosen), named.chosen["t1n"].name, named.notes) == (["t1n"], "series 7", ())
+
+
+@pytest.mark.parametrize(
+    ("description", "minutes", "times"),
+    [
+        ("AX T1 PRE", (3, 7), {}),
+        ("t1_mp2rage", (3, 4), {"AcquisitionTime": "100300"}),
+        ("t1_vibe_dixon", (3, 4), {"SeriesTime": "100300"}),
+        ("AX T1", (3, 7), {"SeriesTime": ""}),
+    ],
+)
+def test_no_contrast_is_guessed_without_a_later_acquisition(
+    tmp_path: Path, description: str, minutes: tuple[int, int], times: dict[str, str]
+) -> None:
+    """A repeated scan before contrast, two images of one acquisition, and headers without times."""
+    for number in minutes:
+        write(tmp_path / "made", SeriesHeader(description, 12, 600), number)
+        change(tmp_path / "made" / f"S{number:03d}", tmp_path / "study", **times)
+    (study,) = find_studies(tmp_path / "study")
+    assert list(study.chosen) == ["t1n"], reasons(study)
+
+
+def test_midnight_may_lie_between_two_t1_series(tmp_path: Path) -> None:
+    """The later by date and time is taken, not by time alone."""
+    for number, day, time in ((3, "20260101", "235500"), (7, "20260102", "000500.25")):
+        write(tmp_path / "made", SeriesHeader("T1 AX", 12, 600), number)
+        times = {"AcquisitionDate": day, "AcquisitionTime": time}
+        change(tmp_path / "made" / f"S{number:03d}", tmp_path / "study", **times)
+    (study,) = find_studies(tmp_path / "study")
+    assert study.chosen["t1c"].name == "series 7", reasons(study)
+    change(tmp_path / "made" / "S003", tmp_path / "other", AcquisitionDate="20260230", AcquisitionTime="")
+    (study,) = find_studies(tmp_path / "other")
+    assert list(study.chosen) == ["t1n"]
+
+
+def test_slices_that_are_tilted_by_nothing_are_one_series(tmp_path: Path) -> None:
+    """Their direction is 0.000001 in one and -0.000001 in the next."""
+    volume = write(tmp_path / "study", SeriesHeader("T1 AX", 12, 600), 1, volume=in_plane("axial", 1))
+    for number, path in enumerate(sorted((tmp_path / "study").rglob("I*"))):
+        data = pydicom.dcmread(path)
+        data.ImageOrientationPatient = [1, 0, (-1) ** number * 1e-6, 0, 1, 0]
+        data.save_as(path)
+    (study,) = find_studies(tmp_path / "study")
+    assert [choice.series.name for choice in study.choices] == ["series 1"], reasons(study)
+    assert study.read()["t1n"].data.shape == volume.data.shape
 
 
 def test_the_best_of_several_is_taken(tmp_path: Path) -> None:

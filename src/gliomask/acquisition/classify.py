@@ -26,6 +26,8 @@ class Header:
     series: tuple[str, ...]
     number: int
     when: str
+    began: float | None
+    """Seconds at which the acquisition began, or its series; for comparisons within an examination."""
     words: str
     """Descriptions and names of the sequence, in lower case."""
     title: str
@@ -97,7 +99,7 @@ _AFTER = (
 # Not: without fat, which many descriptions say of images with contrast.
 _BEFORE = (
     r"\bpre(?!.?op|.?sur|.?scan|.?sat)|native?\b|nativ|unenhanced|\bnon.?enh|\bvor\b(?!.?op)|"
-    rf"\bno[nt]?\W*{_AGENT}|\bo *{_AGENT}|(?:without|\bwo\b|w/o|ohne|\bsans\b|\bsin\b|\bsenza\b)(?!\W*(?:fat|fett|fs\b))"
+    rf"\bno[nt]?\W*{_AGENT}|\bo *{_AGENT}|(?:without|\bwo\b|w/o|ohne|\b(?:sans|sin|senza)\b)(?!\W*(?:fat|fett|fs\b))"
 )
 # An echo this short shows proton density or T2* rather than T2.
 _SHORTEST_T2_MS = 40

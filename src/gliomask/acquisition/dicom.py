@@ -12,16 +12,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gliomask.acquisition.classify import Header, classify_header
+from gliomask.acquisition.classify import BEFORE, Header, classify_header
 from gliomask.acquisition.frames import Frame, arrange, read_stack
 from gliomask.acquisition.headers import PassedOver, is_dicom, read_header
-from gliomask.acquisition.study import Series, Study, make_study, subfolder_of
+from gliomask.acquisition.study import GUESS, Series, Study, make_study, subfolder_of
 from gliomask.errors import InputError
 
 __all__ = ["find_dicom_studies", "is_dicom"]
 
 # More volumes than this in one series are a film: perfusion or functional images.
 _MOST_PASSES = 4
+# Contrast is injected between two series; images of one acquisition begin within seconds of each other.
+_INJECTION_SECONDS = 60
 
 
 def find_dicom_studies(
@@ -131,15 +133,17 @@ def _study(study_id: str, headers: Sequence[Header], passed_over: Sequence[Passe
         series += _series(group)
     notes = [f"DICOM files passed over: {count}" for count in _counts(passed_over)]
     notes += [f"{copies} copies of the same images passed over"] if copies else []
-    return make_study(study_id, _with_contrast(series), notes, uid=headers[0].study)
+    series = _with_contrast(series)
+    return make_study(study_id, series, [*notes, *_guesses(series)], uid=headers[0].study)
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """One volume of a series, and a header that describes it."""
+    """One volume of a series, a header that describes it, and when its first image was acquired."""
 
     header: Header
     frames: list[Frame]
+    began: float | None
 
 
 def _series(headers: Sequence[Header]) -> list[Series]:
@@ -158,7 +162,7 @@ def _series(headers: Sequence[Header]) -> list[Series]:
             modality=modality,
             reason=reason,
             original=header.original,
-            order=(header.when, header.number),
+            began=each.began,
             similar=(round(header.echo_ms or 0), round((header.repetition_ms or 0) / 50), header.three_d),
             description=header.description,
             aliases=(header.alias,),
@@ -180,7 +184,7 @@ def _passes(headers: Sequence[Header]) -> list[_Pass]:
     """
     pairs = [(header, frame) for header in headers for frame in header.frames]
     if not _repeats([frame for _, frame in pairs]):
-        return [_Pass(headers[0], [frame for _, frame in pairs])]
+        return [_pass(pairs)]
     for which in range(len(pairs[0][1].pass_)):
         groups: dict[Any, list[tuple[Header, Frame]]] = defaultdict(list)
         for header, frame in pairs:
@@ -194,7 +198,12 @@ def _passes(headers: Sequence[Header]) -> list[_Pass]:
             place = _place(frame)
             groups[seen[place]].append((header, frame))
             seen[place] += 1
-    return [_Pass(those[0][0], [frame for _, frame in those]) for _, those in sorted(groups.items())]
+    return [_pass(those) for _, those in sorted(groups.items())]
+
+
+def _pass(pairs: Sequence[tuple[Header, Frame]]) -> _Pass:
+    times = [header.began for header, _ in pairs if header.began is not None]
+    return _Pass(pairs[0][0], [frame for _, frame in pairs], min(times, default=None))
 
 
 def _sortable(text: str) -> tuple[float, str]:
@@ -214,14 +223,30 @@ def _repeats(frames: Sequence[Frame]) -> bool:
 
 
 def _with_contrast(series: Sequence[Series]) -> list[Series]:
-    """Take the later of two like T1 series, neither of which names contrast, for the one after contrast."""
+    """Take the later of two like T1 series, neither of which names contrast, for the one after contrast.
+
+    Not one that is said to be before contrast, nor images of one acquisition, which begin at the same time.
+    """
     usable = [one for one in series if not one.problem]
-    plain = [one for one in usable if one.modality == "t1n"]
+    plain = [one for one in usable if one.modality == "t1n" and BEFORE not in one.reason]
     if any(one.modality == "t1c" for one in usable) or len(plain) < 2:
         return list(series)
     twins = [one for one in plain if one.similar == plain[0].similar and one.original]
-    if len(twins) < 2:
+    times = [one.began for one in twins if one.began is not None]
+    if len(twins) < 2 or len(times) < len(twins):
         return list(series)
-    last = max(twins, key=lambda one: one.order)
-    why = "the later of two like T1 series: taken for the one after contrast"
-    return [replace(one, modality="t1c", reason=why) if one is last else one for one in series]
+    *_, before, latest = sorted(times)
+    if latest - before < _INJECTION_SECONDS:
+        return list(series)
+    why = f"{GUESS}: taken for the one after contrast"
+    return [replace(one, modality="t1c", reason=why) if one in twins and one.began == latest else one for one in series]
+
+
+def _guesses(series: Sequence[Series]) -> list[str]:
+    """What is to be said of a T1 that was taken for the one after contrast."""
+    return [
+        f"{one.name} is taken for T1 after contrast as {GUESS}; nothing says that contrast was given. If it was not, "
+        f"name it as what it is: --t1 {one.name.removeprefix('series ')}"
+        for one in series
+        if one.modality == "t1c" and GUESS in one.reason
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ _PASSES = (
 )
 # How a file begins that lacks the preamble: its first element is of group 2 or 8, little endian.
 _GROUPS = (b"\x02\x00\x00\x00", b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x16\x00")
+# Hours, minutes and seconds, with colons in old files.
+_CLOCK = re.compile(r"(\d\d):?(\d\d):?(\d\d(?:\.\d+)?)?")
 # What stands in the place of an agent where none was given.
 _NO_AGENT = re.compile(
     r"n|n ?a|nil|null|nein|false|unknown|not (?:given|used)|0+(?: 0+)?(?: ?ml)?|"
@@ -141,8 +144,9 @@ def _header(path: Path, found: Any, pixels_at: int) -> Header | PassedOver:
         patient=str(hash((str(found.get("PatientID", "")), str(found.get("PatientName", ""))))),
         patient_id=str(hash(person)) if (person := str(found.get("PatientID") or "").strip()) else "",
         study=study,
-        series=(str(found.get("SeriesInstanceUID", "")), str(tuple(round(x, 1) for x in frames[0].orientation))),
+        series=(str(found.get("SeriesInstanceUID", "")), _direction(frames[0])),
         number=int(found.get("SeriesNumber") or 0),
+        began=_began(found),
         when=" ".join(str(found.get(name) or "") for name in ("StudyDate", "SeriesTime", "AcquisitionTime")),
         words=" ".join(str(found.get(name, "")).lower() for name in _DESCRIPTIONS),
         title=description.lower(),
@@ -159,6 +163,30 @@ def _header(path: Path, found: Any, pixels_at: int) -> Header | PassedOver:
         b_value=b_value,
         frames=tuple(frames),
     )
+
+
+def _direction(frame: Frame) -> str:
+    # 0 is added as -0.0 would be another text than 0.0.
+    return str(tuple(round(x, 1) + 0.0 for x in frame.orientation))
+
+
+def _began(found: Any) -> float | None:
+    """When a file's acquisition began by its header, else its series, in seconds; None where neither is said."""
+    for name in ("Acquisition", "Series"):
+        whole = str(found.get(f"{name}DateTime") or "")
+        day = str(found.get(f"{name}Date") or found.get("StudyDate") or "") if not whole else whole[:8]
+        time = whole[8:] or str(found.get(f"{name}Time") or "")
+        if clock := _CLOCK.match(time):
+            hours, minutes, seconds = clock.groups()
+            return ((_days(day) * 24 + int(hours)) * 60 + int(minutes)) * 60 + float(seconds or 0)
+    return None
+
+
+def _days(day: str) -> int:
+    try:
+        return datetime.strptime(day, "%Y%m%d").toordinal()
+    except ValueError:  # none, or removed with the patient's name
+        return 0
 
 
 def _names_agent(text: str) -> bool:

@@ -22,6 +22,9 @@ ITK_ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
 REFERENCES = ("t1c", "t1n", "t2f", "t2w")
 """To which sequence the others are registered, the first that is there: it is where masks are wanted most."""
 
+GUESS = "the later of two like T1 series"
+"""Part of the reason, and of the note, for a series that is taken for T1 after contrast though nothing says so."""
+
 _THREE_D_MM = 2.0  # slices no thicker than this count as a 3-D acquisition
 
 
@@ -43,8 +46,8 @@ class Series:
     """Whether the scanner made it, rather than a computation on other images."""
     named: bool = False
     """Whether the user said which sequence it is."""
-    order: tuple[str, int] = field(default=("", 0), repr=False)
-    """When it was acquired within the examination, and its number, for comparisons only."""
+    began: float | None = field(default=None, repr=False)
+    """When its acquisition began, in seconds, for comparisons within the examination only; None where not known."""
     similar: tuple[float | bool, ...] = ()
     """What it shares with a series acquired in the same way."""
     description: str = ""
@@ -139,7 +142,10 @@ def name_series(study: Study, wishes: Mapping[str, str]) -> Study:
             text = f"{every[number].name}, named for {modality}, cannot be used: {every[number].problem}."
             return replace(study, problem=text)
         every[number] = replace(every[number], modality=modality, named=True, reason="named by you")
-    return replace(study, choices=make_study(study.id, every).choices) if wishes else study
+    # What was guessed of T1 is settled by the user.
+    settled = not {"t1n", "t1c"}.isdisjoint(wishes)
+    notes = tuple(note for note in study.notes if not (settled and GUESS in note))
+    return replace(study, choices=make_study(study.id, every).choices, notes=notes) if wishes else study
 
 
 def volume_files(path: Path) -> list[Path]:
