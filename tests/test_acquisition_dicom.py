@@ -376,7 +376,7 @@ def test_files_without_preamble_and_a_directory_beside_them_are_read(tmp_path: P
 
 def change(source: Path, into: Path, **values: object) -> None:
     """Copy the files of a series with other values in their headers, each with an image UID of its own."""
-    into.mkdir(exist_ok=True)
+    into.mkdir(exist_ok=True, parents=True)
     for path in source.rglob("I*"):
         data = pydicom.dcmread(path)
         data.SOPInstanceUID = pydicom.uid.generate_uid()
@@ -471,6 +471,39 @@ def test_two_patients_under_one_study_uid_are_two(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 patients"):
         find_studies(tmp_path / "flat")
     assert [len(study.choices) for study in find_studies(tmp_path / "flat", by_patient=True)] == [1, 1]
+
+
+@pytest.mark.parametrize("names", [("Anna", "Bert"), ("", "")])
+def test_without_ids_each_folder_is_a_study(tmp_path: Path, names: tuple[str, str]) -> None:
+    """Neither study UID nor patient's id are there, as after some anonymisations: two folders are not joined."""
+    for number, (name, what) in enumerate(zip(names, ("t1n", "t2f"), strict=True), 1):
+        write(tmp_path / "made", DESCRIPTIONS["SIEMENS"][what], number)
+        ids = {"StudyInstanceUID": "", "PatientID": "", "PatientName": name}
+        change(tmp_path / "made" / f"S{number:03d}", tmp_path / "all" / f"P{number}", **ids)
+    assert [(study.id, list(study.chosen)) for study in find_studies(tmp_path / "all")] == [
+        ("P1", ["t1n"]),
+        ("P2", ["t2f"]),
+    ]
+
+
+def test_two_names_without_ids_under_one_study_uid_are_two_patients(tmp_path: Path) -> None:
+    """Refused, also where the folder holds nothing else; a name that is only written in another way is the same."""
+    for number, (name, what) in enumerate((("Anna", "t1n"), ("ANNA^^^", "t2w"), ("Bert", "t2f")), 1):
+        write(tmp_path / "made", DESCRIPTIONS["SIEMENS"][what], number)
+        change(tmp_path / "made" / f"S{number:03d}", tmp_path / "flat", PatientID="", PatientName=name)
+        if number == 2:
+            (study,) = find_studies(tmp_path / "flat")
+            assert list(study.chosen) == ["t1n", "t2w"]
+    with pytest.raises(InputError, match="holds images of 2 patients") as caught:
+        find_studies(tmp_path / "flat")
+    assert "Bert" not in str(caught.value)
+    assert [len(study.choices) for study in find_studies(tmp_path / "flat", by_patient=True)] == [2, 1]
+    for path in (tmp_path / "flat").rglob("*I*"):
+        data = pydicom.dcmread(path)
+        data.PatientID = "1"
+        data.save_as(path)
+    with pytest.raises(InputError, match="holds images of 2 patients"):
+        find_studies(tmp_path / "flat")
 
 
 def test_other_files_are_counted_and_damaged_ones_stop_nothing(tmp_path: Path) -> None:

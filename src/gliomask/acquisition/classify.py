@@ -21,7 +21,7 @@ class Header:
     patient: str
     """A number that stands for the patient, to tell patients apart."""
     patient_id: str
-    """A number that stands for the patient's id alone; empty where the header has none."""
+    """A number that stands for the patient's id alone, or the name where there is no id; empty without both."""
     study: str
     series: tuple[str, ...]
     number: int

@@ -6,9 +6,10 @@ Slices are ordered by their position along the normal, as a file's name or insta
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from gliomask.acquisition.study import GUESS, Series, Study, make_study, subfold
 from gliomask.errors import InputError
 
 __all__ = ["find_dicom_studies", "is_dicom"]
+
+# What the files of one study have in common: the study's UID, the patient, and without a UID the subfolder.
+_Key = tuple[str, str, str]
 
 # More volumes than this in one series are a film: perfusion or functional images.
 _MOST_PASSES = 4
@@ -35,6 +39,9 @@ def find_dicom_studies(
 ) -> list[Study]:
     """Return the studies that DICOM files below a folder belong to, each with its series chosen (see `make_study`).
 
+    Files belong to one study that have the study's UID and the patient's id, or name without an id, in common; where
+    there is no study UID, the subfolder too.
+
     One study anywhere below the folder has the folder's name. Of several, each has the name of the subfolder that holds
     it; those of one subfolder, or spread over several, are numbered in the order of their times. A study that cannot be
     used has a `problem`.
@@ -42,33 +49,37 @@ def find_dicom_studies(
     Args:
         path: The folder.
         files: DICOM files below it.
-        by_patient: Take the studies of several patients in one subfolder apart, instead of refusing them.
+        by_patient: Take the studies of several patients in one subfolder apart, instead of refusing them. They are told
+            apart by id, or by name without an id.
         on_file: Called after each file.
 
     Raises:
         InputError: pydicom is not installed, no file holds a magnetic resonance image, or the files of the only
-            subfolder belong to several patients.
+            subfolder or study belong to several patients.
     """
-    # By study, and by patient too: two patients under one study's UID are two examinations.
-    headers: dict[tuple[str, str], list[Header]] = defaultdict(list)
+    # By study, and by patient too: two patients under one study's UID are two examinations. Without a UID by folder.
+    headers: dict[_Key, list[Header]] = defaultdict(list)
     passed_over: list[tuple[Path, PassedOver]] = []
-    places: dict[tuple[str, str], set[str]] = defaultdict(set)
+    places: dict[_Key, set[str]] = defaultdict(set)
     for file in files:
         found = read_header(file)
         on_file()
         if isinstance(found, PassedOver):
             passed_over.append((file, found))
         else:
-            examination = (found.study, found.patient_id)
+            folder = subfolder_of(path, file)
+            examination = (found.study, found.patient_id, "" if found.study else folder)
             headers[examination].append(found)
-            places[examination].add(subfolder_of(path, file))
+            places[examination].add(folder)
     if not headers:
         listed = ", ".join(_counts(found for _, found in passed_over))
         raise InputError(f"{path}: of {len(files)} DICOM files none is a usable magnetic resonance image ({listed}).")
     if len(headers) == 1:
         (only,) = headers.values()
+        if problem := _several_patients(only, by_patient=by_patient):
+            raise InputError(f"{path}: {problem}")
         return [_study(path.resolve().name, only, [found for _, found in passed_over])]
-    by_folder: dict[str, dict[tuple[str, str], list[Header]]] = defaultdict(dict)
+    by_folder: dict[str, dict[_Key, list[Header]]] = defaultdict(dict)
     for study, those in headers.items():
         by_folder[places[study].pop() if len(places[study]) == 1 else ""][study] = those
     return _studies_of_folders(path, by_folder, _bysubfolder_of(path, passed_over), by_patient=by_patient)
@@ -76,7 +87,7 @@ def find_dicom_studies(
 
 def _studies_of_folders(
     path: Path,
-    by_folder: Mapping[str, Mapping[tuple[str, str], list[Header]]],
+    by_folder: Mapping[str, Mapping[_Key, list[Header]]],
     passed_over: Mapping[str, list[PassedOver]],
     *,
     by_patient: bool,
@@ -85,12 +96,7 @@ def _studies_of_folders(
     for folder, group in sorted(by_folder.items()):
         name = folder or path.resolve().name
         others = passed_over.get(folder, [])
-        patients = {header.patient for headers in group.values() for header in headers}
-        if len(patients) > 1 and not by_patient:
-            problem = (
-                f"holds images of {len(patients)} patients. Put each into a folder of its own, or take them apart with "
-                "--by-patient."
-            )
+        if problem := _several_patients(chain.from_iterable(group.values()), by_patient=by_patient):
             studies.append(Study(name, (), problem=problem))
             continue
         ordered = sorted(group.values(), key=lambda those: min(header.when for header in those))
@@ -104,6 +110,17 @@ def _studies_of_folders(
     if len(by_folder) == 1 and all(study.problem for study in studies):
         raise InputError(f"{path}: {studies[0].problem}")
     return sorted(studies, key=lambda study: study.id)
+
+
+def _several_patients(headers: Iterable[Header], *, by_patient: bool) -> str:
+    """The problem of images that belong to several patients; empty if they do not, or are taken apart."""
+    patients = {header.patient for header in headers}
+    if len(patients) < 2 or by_patient:
+        return ""
+    return (
+        f"holds images of {len(patients)} patients. Put each into a folder of its own, or take them apart with "
+        "--by-patient."
+    )
 
 
 def _bysubfolder_of(path: Path, passed_over: Sequence[tuple[Path, PassedOver]]) -> dict[str, list[PassedOver]]:

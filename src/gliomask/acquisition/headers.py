@@ -140,9 +140,12 @@ def _header(path: Path, found: Any, pixels_at: int) -> Header | PassedOver:
         return PassedOver("without pixel spacing, position or orientation", study)
     echo, repetition, inversion, b_value = _timings(found, shared[0] if shared else None)
     description = str(found.get("SeriesDescription", ""))
+    person = str(found.get("PatientID") or "").strip()
+    # Letters count, not how they are written: Meier^Eva, MEIER^EVA^^^.
+    name = " ".join(re.findall(r"\w+", str(found.get("PatientName") or "").casefold().replace("_", " ")))
     return Header(
-        patient=str(hash((str(found.get("PatientID", "")), str(found.get("PatientName", ""))))),
-        patient_id=str(hash(person)) if (person := str(found.get("PatientID") or "").strip()) else "",
+        patient=str(hash((person, name))),
+        patient_id=str(hash(person or name)) if person or name else "",
         study=study,
         series=(str(found.get("SeriesInstanceUID", "")), _direction(frames[0])),
         number=int(found.get("SeriesNumber") or 0),
