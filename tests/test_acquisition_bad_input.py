@@ -17,7 +17,7 @@ from gliomask.acquisition.preprocess import quality_warnings
 from gliomask.acquisition.study import Series
 from gliomask.errors import InputError
 from gliomask.phantom.dicom import DESCRIPTIONS, SeriesHeader, write_dicom_series
-from gliomask.volume import Volume, write_volume
+from gliomask.volume import Volume, read_volume, write_volume
 from raw_study import write_raw_study
 
 pydicom = pytest.importorskip("pydicom")
@@ -225,6 +225,33 @@ def test_an_image_that_disappears_fails_its_study_only(
     assert "t2f.nii.gz: no such file" in said
     assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["b.nii.gz"]
     assert "a," in (tmp_path / "out" / "failed.csv").read_text()
+
+
+def test_a_corrected_mask_is_neither_kept_nor_lost_for_other_images(gliomask: Command, tmp_path: Path) -> None:
+    """As after the numbers of a patient's examinations shifted: the study fails, and the others are done."""
+    brain = np.zeros((1, 24, 24, 24), np.int16)
+    brain[0, 6:18, 6:18, 6:18] = 500
+    for name in ("a", "b"):
+        write_volume(tmp_path / "studies" / name / "t2f.nii.gz", Volume(brain, np.diag([2.0, 2.0, 2.0, 1.0])))
+    options = ("-o", tmp_path / "out", "--skull-strip", "none", "--atlas", "none")
+    status, said = gliomask("predict", "--raw", "-i", tmp_path / "studies", *options)
+    assert status == 0, said
+    mask = tmp_path / "out" / "a.nii.gz"
+    found = read_volume(mask, mask=True)
+    corrected = found.data.copy()
+    corrected[0, 8, 8, 8] = 2
+    write_volume(mask, Volume(corrected, found.affine))
+    content = mask.read_bytes()
+    status, said = gliomask("predict", "--raw", "-i", tmp_path / "studies", *options)
+    assert (status, "the mask was changed after it was written; it is kept" in said) == (0, True)
+    write_volume(tmp_path / "studies" / "a" / "t2f.nii.gz", Volume(brain + 1, np.diag([2.0, 2.0, 2.0, 1.0])))
+    (tmp_path / "out" / "b.nii.gz").unlink()
+    status, said = gliomask("predict", "--raw", "-i", tmp_path / "studies", *options)
+    assert (status, "made for other images than those of this study now" in " ".join(said.split())) == (1, True), said
+    assert mask.read_bytes() == content
+    assert (tmp_path / "out" / "b.nii.gz").is_file()
+    status, said = gliomask("predict", "--raw", "-i", tmp_path / "studies", *options, "--overwrite")
+    assert (status, mask.read_bytes() == content) == (0, False), said
 
 
 @pytest.mark.parametrize("place", ["studies/out", "studies/RAW", "studies"])

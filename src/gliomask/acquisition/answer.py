@@ -43,6 +43,10 @@ def find_answer(
 
     It is kept if its JSON says that it was made for the same request, with `any_model` by whatever model, and all that
     is wanted is whole.
+
+    Raises:
+        InputError: The mask was changed by hand, and made for other images than those of the request: it must neither
+            be taken for their answer nor be lost.
     """
     if not path.exists():
         return False, ""
@@ -51,16 +55,28 @@ def find_answer(
         return False, "there is no readable JSON beside the mask"
     if not is_readable(path, mask=True):
         return False, "the mask is damaged"
-    if facts.get("mask") != digest_of(path.read_bytes()):
-        return True, "the mask was changed after it was written; it is kept (--overwrite replaces it)"
     before = facts.get("request")
     before = before if isinstance(before, dict) else {}
+    if facts.get("mask") != digest_of(path.read_bytes()):
+        made_for, images = _images_of(before), _images_of(request)
+        if made_for is not None and images is not None and made_for != images:
+            raise InputError(
+                f"{path.name} was changed by hand and made for other images than those of this study now; it is "
+                "neither used nor replaced. Move it away with its JSON (--overwrite replaces it)."
+            )
+        return True, "the mask was changed after it was written; it is kept (--overwrite replaces it)"
     compared = {name: value for name, value in request.items() if not (any_model and name == "models")}
     if others := sorted(name for name, value in compared.items() if before.get(name) != value):
         return False, f"it was made with other settings: {', '.join(others)}"
     if probabilities and not is_readable(beside(path, "_probabilities.nii.gz")):
         return False, "its probabilities are missing or damaged"
     return True, ""
+
+
+def _images_of(request: Mapping[str, Any]) -> Any:
+    """The fingerprints of the images in a request; None where there are none."""
+    preparation = request.get("preparation")
+    return preparation.get("images") if isinstance(preparation, Mapping) else None
 
 
 def write_answer(

@@ -223,23 +223,13 @@ def predict_studies(
     Raises:
         InputError: The only study failed, or what is wanted cannot be written of these studies.
     """
-    from gliomask.acquisition.answer import answer_request
     from gliomask.cli.raw_answer import AnswerStudy, complete_answer
     from gliomask.exchange import check_outputs
-    from gliomask.inference.record import FOREIGN, is_foreign
 
     check_outputs(wishes.outputs, wishes.segments, wishes.space, studies)
-    failed: dict[str, InputError | None] = {}
-    requests = {}
-    for study in studies:
-        try:
-            if not wishes.overwrite and is_foreign(output / f"{study.id}.nii.gz"):
-                raise InputError(FOREIGN)
-            requests[study.id] = answer_request(study, settings, wishes.prediction, wishes.space)
-        except InputError as error:  # also of an image that is gone since its headers were read
-            failed[study.id] = error
+    requests, to_do, refused = _find_work(studies, output, settings, wishes)
+    failed: dict[str, InputError | None] = {**refused}
     own = [study for study in studies if study.id not in failed]
-    to_do = [study for study in own if wishes.overwrite or not _is_done(study, output, requests[study.id], wishes)]
     if len(to_do) < len(own):
         done = len(own) - len(to_do)
         out.print(f"{done} of {len(studies)} masks are in {output} already (--overwrite makes them again)")
@@ -263,6 +253,26 @@ def predict_studies(
     problems = _problems(failed)
     tables.end(problems, begun=bool(to_do))
     _end(problems, studies, len(studies) - len(problems))
+
+
+def _find_work(
+    studies: Sequence[Study], output: Path, settings: PreprocessSettings, wishes: Wishes
+) -> tuple[dict[str, dict[str, Any]], list[Study], dict[str, InputError]]:
+    """What determines the mask of each study, the studies that lack theirs, and those that cannot have one, and why."""
+    from gliomask.acquisition.answer import answer_request
+    from gliomask.inference.record import FOREIGN, is_foreign
+
+    requests, to_do, failed = {}, [], {}
+    for study in studies:
+        try:
+            if not wishes.overwrite and is_foreign(output / f"{study.id}.nii.gz"):
+                raise InputError(FOREIGN)
+            requests[study.id] = answer_request(study, settings, wishes.prediction, wishes.space)
+            if wishes.overwrite or not _is_done(study, output, requests[study.id], wishes):
+                to_do.append(study)
+        except InputError as error:  # also of an image that is gone since its headers were read
+            failed[study.id] = error
+    return requests, to_do, failed
 
 
 def _answers(

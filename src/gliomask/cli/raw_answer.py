@@ -40,7 +40,7 @@ class Wishes:
     """Keep a mask although another model made it."""
 
     def is_kept(self, mask: Path, request: Mapping[str, Any]) -> tuple[bool, str]:
-        """Return whether a mask is kept, and the reason; see `find_answer`."""
+        """Return whether a mask is kept, and the reason; see `find_answer`, also for the error."""
         from gliomask.acquisition.answer import find_answer
 
         return find_answer(mask, request, probabilities=self.probabilities, any_model=self.any_model)
@@ -100,7 +100,8 @@ class AnswerStudy:
         """Return the answer if the mask is there by now: made by another process or a worker that was lost, or edited.
 
         Raises:
-            InputError: It is a mask of which nothing says that gliomask made it.
+            InputError: It is a mask of which nothing says that gliomask made it, or that was corrected for other
+                images.
         """
         from gliomask.inference.record import FOREIGN, is_foreign
 
