@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from gliomask.phantom.dicom import (
     write_dicom_study,
     write_enhanced_series,
 )
-from gliomask.volume import Volume, reorient
+from gliomask.volume import Volume, reorient, write_volume
 
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("SimpleITK")
@@ -471,6 +472,22 @@ def test_two_patients_under_one_study_uid_are_two(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 patients"):
         find_studies(tmp_path / "flat")
     assert [len(study.choices) for study in find_studies(tmp_path / "flat", by_patient=True)] == [1, 1]
+
+
+def test_a_name_that_two_studies_have_stops_no_other(gliomask: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    """P1 holds two examinations, and there is a folder P1_2: neither is prepared, and the rest is."""
+    for number, (folder, uid) in enumerate((("P1", "1.2.1"), ("P1", "1.2.2"), ("P1_2", "1.2.3")), 1):
+        write(tmp_path / "all" / folder, DESCRIPTIONS["SIEMENS"]["t2f"], number, study_uid=uid, volume=image(0, 3))
+    brain = np.zeros((1, 24, 24, 24), np.int16)
+    brain[0, 6:18, 6:18, 6:18] = 500
+    write_volume(tmp_path / "all" / "P3" / "flair.nii.gz", Volume(brain, np.diag([2.0, 2.0, 2.0, 1.0])))
+    problems = [(study.id, study.problem) for study in find_studies(tmp_path / "all")]
+    assert [name for name, problem in problems if "of the folders P1 and P1_2" in problem] == ["P1_2", "P1_2"]
+    options = ("-o", tmp_path / "out", "--skull-strip", "none", "--atlas", "none")
+    status, said = gliomask("preprocess", tmp_path / "all", *options)
+    assert (status, "2 studies have this name" in said) == (1, True), said
+    assert (tmp_path / "out" / "P3" / "P3_flair.nii.gz").is_file()
+    assert not (tmp_path / "out" / "P1_2").exists()
 
 
 @pytest.mark.parametrize("names", [("Anna", "Bert"), ("", "")])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -73,7 +75,7 @@ def find_studies(
     """Return the studies in a folder: DICOM, and volumes in NIfTI, MHA, MHD or NRRD; only headers are read.
 
     Where a subfolder holds DICOM files, its volumes are passed over, and those beside all subfolders. A study that
-    cannot be used has a `problem`.
+    cannot be used has a `problem`, and so have two of one name.
 
     Args:
         path: A study's folder, or a folder of studies.
@@ -83,8 +85,7 @@ def find_studies(
         output: A folder that results are written to; what was written there is no study.
 
     Raises:
-        InputError: There is no such folder, no image in it, two studies would have one name, or see
-            `find_dicom_studies`.
+        InputError: There is no such folder, no image in it, or see `find_dicom_studies`.
     """
     refuse_list(path, _INSTEAD)
     if not path.is_dir():
@@ -110,15 +111,30 @@ def find_studies(
             if not studies:
                 raise
             studies.append(Study(path.resolve().name, (), problem=str(error).removeprefix(f"{path}: ")))
-    names = [study.id for study in studies]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise InputError(f"{path}: {len(twice)} names stand for two studies each: {', '.join(sorted(twice)[:3])}.")
+    studies = _refuse_doubles(path, studies)
     return [name_series(study, named or {}) for study in sorted(studies, key=lambda study: study.id)]
 
 
 def holds_images(path: Path) -> bool:
     """Tell whether a folder holds any image that `find_studies` looks at: DICOM, NIfTI, MHA, MHD or NRRD."""
     return any(is_dicom(file) for file in visible_files(path)) or bool(volume_files(path))
+
+
+def _refuse_doubles(path: Path, studies: Sequence[Study]) -> list[Study]:
+    """Give studies that have one name a problem, so that neither is taken for the other, and the rest is done."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for study in studies:
+        files = [choice.series.files[0] for choice in study.choices]
+        folders[study.id].append(subfolder_of(path, files[0]) if files else study.id)
+    return [
+        replace(
+            study,
+            problem=f"{len(those)} studies have this name, of the folders {' and '.join(sorted(those))}. Rename one.",
+        )
+        if len(those := folders[study.id]) > 1
+        else study
+        for study in studies
+    ]
 
 
 def _unpack(path: Path, root: Path) -> None:

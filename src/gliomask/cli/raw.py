@@ -163,6 +163,7 @@ def prepare_all(
     with progress("preparing", len(studies)) as bar:
         for study in studies:
             try:
+                study.check()
                 before = None if wishes.overwrite else prepared_before(study, folder / study.id, settings)
                 if before is None:
                     to_do.append(study)
@@ -265,6 +266,7 @@ def _find_work(
     requests, to_do, failed = {}, [], {}
     for study in studies:
         try:
+            study.check()
             if not wishes.overwrite and is_foreign(output / f"{study.id}.nii.gz"):
                 raise InputError(FOREIGN)
             requests[study.id] = answer_request(study, settings, wishes.prediction, wishes.space)
