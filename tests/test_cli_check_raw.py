@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,29 @@ def test_the_user_may_name_a_series(study: Path, name: str) -> None:
     reasons = {choice.series.name: choice.reason for choice in found.choices}
     assert reasons["series 5"] == "named by you"
     assert "you named it" in reasons["series 2"]
+
+
+@pytest.mark.parametrize("command", ["preprocess", "predict"])
+def test_a_description_is_taken_as_it_was_written(gliomask: Command, tmp_path: Path, command: str) -> None:
+    """It is no path, which would lose the stroke at its end and be turned round on Windows."""
+    header = SeriesHeader("AX T1 FS W/", 12, 600)
+    places = {"study_uid": STUDY_UID, "frame_uid": "1.2.4", "patient": NAME}
+    write_dicom_series(tmp_path / "study", image(1, 3), header, number=1, **places)
+    raw = ("--raw", "-i") if command == "predict" else ()
+    words = (command, *raw, tmp_path / "study", "-o", tmp_path / "out", "--t1c", "AX T1 FS W/")
+    _, said = gliomask(*words)
+    assert "no series is called" not in said
+    assert "series 1, named for t1c, cannot be used" in " ".join(said.split())
+
+
+def test_a_workbook_is_no_zip_file_of_raw_scans(gliomask: Command, tmp_path: Path) -> None:
+    """`check` says how to save it; the commands for raw scans say that they take no list."""
+    with zipfile.ZipFile(tmp_path / "list.xlsx", "w") as file:
+        file.writestr("xl/workbook.xml", "<workbook/>")
+    status, said = gliomask("check", tmp_path / "list.xlsx")
+    assert (status, "Save the sheet with the list of cases as CSV" in " ".join(said.split())) == (2, True), said
+    status, said = gliomask("preprocess", tmp_path / "list.xlsx", "-o", tmp_path / "out")
+    assert (status, "lists of cases are for check" in " ".join(said.split())) == (2, True), said
 
 
 def test_by_uid_and_file_name_too(study: Path, tmp_path: Path) -> None:

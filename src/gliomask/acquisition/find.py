@@ -54,6 +54,7 @@ def opened_studies(
         InputError: See `find_studies`; or the zip file is damaged or encrypted, unpacks to more than 64 GB or 200 times
             its size, or holds a path that leads out of it.
     """
+    refuse_list(path, _INSTEAD)  # a workbook is a zip file too
     if path.is_file() and zipfile.is_zipfile(path):
         with TemporaryDirectory(prefix="gliomask-") as folder:
             root = Path(folder) / path.name.removesuffix(".zip")

@@ -101,8 +101,10 @@ def _survey(folder: Path) -> Survey | None:
 
     from gliomask.acquisition.find import holds_images
     from gliomask.cases import NoCaseError, survey
+    from gliomask.cases.tables import WORKBOOKS
 
-    if folder.is_file() and (is_zipfile(folder) or folder.name.upper() == "DICOMDIR"):
+    is_zip = is_zipfile(folder) and folder.suffix.lower() not in WORKBOOKS
+    if folder.is_file() and (is_zip or folder.name.upper() == "DICOMDIR"):
         return None
     try:
         return survey(folder)

@@ -111,13 +111,14 @@ _Source = Annotated[
     Path | None,
     typer.Option("-i", "--input", help="A case, a folder of cases in any layout, or a list of them (CSV, Parquet)."),
 ]
+# Texts, as a path would lose the stroke at the end of a description, and turn it round on Windows.
 _T1n = Annotated[
-    Path | None,
+    str | None,
     typer.Option("--t1", "--t1n", help="T1-weighted, native; with --raw -i, a series' number, description or UID."),
 ]
-_T1c = Annotated[Path | None, typer.Option("--t1c", "--t1ce", "--t1gd", help="T1-weighted, after contrast; likewise.")]
-_T2w = Annotated[Path | None, typer.Option("--t2", "--t2w", help="T2-weighted; likewise.")]
-_T2f = Annotated[Path | None, typer.Option("--flair", "--t2f", help="T2-FLAIR; likewise.")]
+_T1c = Annotated[str | None, typer.Option("--t1c", "--t1ce", "--t1gd", help="T1-weighted, after contrast; likewise.")]
+_T2w = Annotated[str | None, typer.Option("--t2", "--t2w", help="T2-weighted; likewise.")]
+_T2f = Annotated[str | None, typer.Option("--flair", "--t2f", help="T2-FLAIR; likewise.")]
 _Labels = Annotated[
     str | None,
     typer.Option(
@@ -223,7 +224,7 @@ def predict(
 
     Research use only, not a medical device.
     """
-    files = {name: path for name, path in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if path}
+    files = {name: text for name, text in (("t1n", t1n), ("t1c", t1c), ("t2w", t2w), ("t2f", t2f)) if text}
     sequences = _check_wishes(labels, show, picture=picture)
     source, more_models = _source_and_models(source, files, more or [])
     paths: list[Path | None] = [*(model or []), *more_models]
@@ -268,7 +269,7 @@ def predict(
 
 
 def _source_and_models(
-    source: Path | None, files: Mapping[str, Path], given: Sequence[Path]
+    source: Path | None, files: Mapping[str, str], given: Sequence[Path]
 ) -> tuple[Path | None, Sequence[Path]]:
     """Return the input and the further models; without `-i`, a single argument that is no model file is the input."""
     if source is None and not files and len(given) == 1 and given[0].suffix.lower() not in (".safetensors", ".onnx"):
@@ -367,13 +368,13 @@ def _draw(found: Prediction, path: Path, *, sequences: tuple[str, ...]) -> None:
     draw_prediction(found, path, sequences=sequences)
 
 
-def _cases(source: Path | None, files: Mapping[str, Path], output: Path) -> tuple[list[Case], list[Problem]]:
+def _cases(source: Path | None, files: Mapping[str, str], output: Path) -> tuple[list[Case], list[Problem]]:
     from gliomask.cases import case_of_files, survey
 
     if (source is None) == (not files):
         raise InputError("name the images with -i CASE_OR_FOLDER, or each with --t1 --t1c --t2 --flair; not both.")
     if source is None:
-        return [case_of_files(files)], []
+        return [case_of_files({name: Path(text) for name, text in files.items()})], []
     found = survey(source, output)
     show_notes(found)
     if not found.cases:

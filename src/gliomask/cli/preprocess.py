@@ -32,8 +32,9 @@ _NativeMasks = Annotated[
         help="Also write native/ID_brain_t1.nii.gz and so on: the brain mask on each sequence's own grid.",
     ),
 ]
+# Texts, as a path would lose the stroke at the end of a description, and turn it round on Windows.
 _T1n = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--t1",
         "--t1n",
@@ -43,16 +44,16 @@ _T1n = Annotated[
     ),
 ]
 _T1c = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--t1c", "--t1ce", "--t1gd", metavar="SERIES", help="Likewise, T1 after contrast.", rich_help_panel=PANEL
     ),
 ]
 _T2w = Annotated[
-    Path | None, typer.Option("--t2", "--t2w", metavar="SERIES", help="Likewise, T2.", rich_help_panel=PANEL)
+    str | None, typer.Option("--t2", "--t2w", metavar="SERIES", help="Likewise, T2.", rich_help_panel=PANEL)
 ]
 _T2f = Annotated[
-    Path | None, typer.Option("--flair", "--t2f", metavar="SERIES", help="Likewise, T2-FLAIR.", rich_help_panel=PANEL)
+    str | None, typer.Option("--flair", "--t2f", metavar="SERIES", help="Likewise, T2-FLAIR.", rich_help_panel=PANEL)
 ]
 
 

@@ -69,7 +69,7 @@ def make_settings(atlas: str, skull_strip: str, register: str, threads: int | No
 
 @contextmanager
 def raw_studies(
-    source: Path | None, files: Mapping[str, Path], output: Path, *, by_patient: bool
+    source: Path | None, files: Mapping[str, str], output: Path, *, by_patient: bool
 ) -> Iterator[list[Study]]:
     """Give the studies that the options name, having printed which images are used.
 
@@ -92,11 +92,11 @@ def raw_studies(
         raise InputError(f"{output}: name a folder with -o; it also gets the prepared images.")
     with ExitStack() as stack:
         if source is None:
-            name = next(iter(files.values())).resolve().parent.name
-            studies = [make_study(name, series_by_name(files))]
+            paths = {modality: Path(name) for modality, name in files.items()}
+            name = next(iter(paths.values())).resolve().parent.name
+            studies = [make_study(name, series_by_name(paths))]
         else:
-            named = {modality: str(path) for modality, path in files.items()}
-            studies = stack.enter_context(reading_studies(source, by_patient=by_patient, named=named, output=output))
+            studies = stack.enter_context(reading_studies(source, by_patient=by_patient, named=files, output=output))
         for study in studies:
             show_study(study)
         _refuse_if_none_is_usable(studies)
