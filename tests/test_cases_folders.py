@@ -208,6 +208,52 @@ def test_a_contrast_agent_makes_no_second_case(tmp_path: Path) -> None:
     assert case.mask is not None
 
 
+@pytest.mark.parametrize("word", ["KM", "CM", "CE", "GD"])
+@pytest.mark.parametrize("place", ["{}", "P012/{}", "P012/{0}/P012_XX_{0}"])
+def test_initials_are_no_contrast_agent_where_a_t1_with_contrast_is_there(
+    tmp_path: Path, word: str, place: str
+) -> None:
+    """The T1 without contrast is never used as the one with contrast."""
+    for name in ("t1", "t1ce", "t2", "flair"):
+        file = f"P012_{word}_{name}"
+        path = tmp_path / (place.replace("{0}/P012_XX_{0}", f"{name}/{file}").format(file) + ".nii.gz")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = survey(tmp_path)
+    (case,) = found.cases
+    assert case.id == f"P012_{word}"
+    assert {name: source.path.name for name, source in case.images.items()} == {
+        "t1n": f"P012_{word}_t1.nii.gz",
+        "t1c": f"P012_{word}_t1ce.nii.gz",
+        "t2w": f"P012_{word}_t2.nii.gz",
+        "t2f": f"P012_{word}_flair.nii.gz",
+    }
+    assert not found.passed_over
+
+
+def test_two_images_with_contrast_are_refused(tmp_path: Path) -> None:
+    """Neither spelling goes before the other."""
+    for name in ("P1_ce_t1", "P1_t1ce", "P1_flair"):
+        (tmp_path / f"{name}.nii.gz").touch()
+    found = survey(tmp_path)
+    assert not found.cases
+    assert "2 files for t1c" in found.problems[0].what
+
+
+def test_an_image_that_was_registered_to_another_sequence_is_none_of_the_two(tmp_path: Path) -> None:
+    """It makes no case and takes no other image's place, and that is said."""
+    for name in ("T1_to_FLAIR", "T2_to_FLAIR", "FLAIR"):
+        (tmp_path / f"P1_{name}.nii.gz").touch()
+    found = survey(tmp_path)
+    assert [(case.id, list(case.images)) for case in found.cases] == [("P1", ["t2f"])]
+    assert "not used (2: P1_T1_to_FLAIR.nii.gz, ...)" in found.notes[0].what
+    assert len(found.passed_over) == 2
+    # Before several sequences it is an id.
+    for name in ("T1", "FLAIR"):
+        (tmp_path / f"P2_T1_2_{name}.nii.gz").touch()
+    assert {case.id for case in survey(tmp_path).cases} == {"P1", "P2_T1_2"}
+
+
 def test_runs_are_one_case_unless_they_are_whole_examinations(tmp_path: Path) -> None:
     """A second run of one sequence is refused by name; runs with the same sequences each stay apart."""
     touch(tmp_path / "a" / "sub-01", "sub-01_T1w", "sub-01_run-1_ce-gd_T1w", "sub-01_FLAIR")

@@ -80,6 +80,14 @@ def test_every_spelling_of_a_sequence_is_read_in_a_files_name(modality: str, sep
         ("CE-01_2_T1.nii.gz", ("CE-01_2", "t1n")),
         ("P1_FLAIR_T2.nii.gz", ("P1", "t2f")),
         ("P1_T1+C.nii.gz", ("P1", "t1c")),
+        ("P1_T1_to_FLAIR.nii.gz", None),  # the T1 on the grid of the FLAIR
+        ("P1_T1ce-reg-T1_brain.nii.gz", None),
+        ("T2_registered_to_FLAIR.nii.gz", None),
+        ("P1_t1-ce_brain_to_FLAIR.nii.gz", None),
+        ("P1_T2_2_FLAIR.nii.gz", None),
+        ("P1_T1_FLAIR.nii.gz", ("P1_T1", "t2f")),  # a time point
+        ("P1_scan_2_FLAIR.nii.gz", ("P1_scan_2", "t2f")),
+        ("moved_to_FLAIR.nii.gz", ("moved_to", "t2f")),
         ("two\nlines_T1.nii.gz", ("two\nlines", "t1n")),
         ("P1_adc.nii.gz", None),
         ("patientt1.nii.gz", None),

@@ -10,7 +10,7 @@ from typing import Any
 
 from gliomask.cases.case import MODALITIES, Source
 from gliomask.cases.dataset import described_channels, described_convention
-from gliomask.cases.naming import classify
+from gliomask.cases.naming import classify, names_beside
 from gliomask.cases.rows import Row, column_of, make_row, path_in
 from gliomask.errors import InputError
 
@@ -96,7 +96,8 @@ def _images(files: Sequence[Path], channels: Mapping[int, str]) -> tuple[dict[st
     """Return the sequences of the files of an entry: of one 4-D file or, by their names or positions, of several."""
     if len(files) == 1 and len(channels) > 1:
         return {modality: Source(files[0], channel) for channel, modality in channels.items()}, []
-    told = [classify(file) for file in files]
+    beside = names_beside(files)
+    told = [classify(file, beside) for file in files]
     modalities = [found[1] if found else channels.get(place, "") for place, found in enumerate(told)]
     unknown = [file.name for file, modality in zip(files, modalities, strict=True) if modality in ("", "mask")]
     if unknown:

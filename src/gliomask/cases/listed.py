@@ -15,7 +15,7 @@ from gliomask.cases.dataset import survey_dataset
 from gliomask.cases.folders import Listing
 from gliomask.cases.identity import Key, examination_folder, identify
 from gliomask.cases.layouts import layout_of
-from gliomask.cases.naming import folded, nifti_ending, read_name, stem_of
+from gliomask.cases.naming import folded, is_registered, names_beside, nifti_ending, read_name, stem_of
 from gliomask.cases.sequence_folders import find_sequence_folders
 from gliomask.errors import InputError
 from gliomask.volume import read_volume
@@ -86,13 +86,19 @@ def _survey_names(folder: Path, listing: Listing) -> Survey:
     passed_over = list(listing.passed_over)
     spellings: dict[Key, str] = {}
     by_sequence = find_sequence_folders(folder, listing.by_folder)
+    beside = _names_by_place(folder, listing.by_folder)
+    registered: list[Path] = []
     for parent, paths in listing.by_folder.items():
         # Kaggle: ID_flair.nii/00000057_brain_flair.nii
         above = parent if parent != folder and nifti_ending(parent) else None
         around = _place(folder, above.parent if above else parent)
         for path in paths:
-            place, told = by_sequence.get(path) or (around, read_name(above or path))
-            if told is None:
+            told_by = above or path
+            place, told = by_sequence.get(path) or (around, read_name(told_by, beside[around]))
+            if told is None and is_registered(told_by, beside[around]):
+                registered.append(path)
+                passed_over.append(Problem(str(path), "an image of one sequence that was registered to another"))
+            elif told is None:
                 passed_over.append(Problem(str(path), "its name is that of no sequence and no tumour mask"))
             elif told.role == "mask" and _holds_brain(path):
                 passed_over.append(Problem(str(path), "a brain mask: one value over a whole brain"))
@@ -100,7 +106,7 @@ def _survey_names(folder: Path, listing: Listing) -> Survey:
                 name = spellings.setdefault((place, folded(told.case_id)), told.case_id)
                 groups[place, name][told.role].append((told.rank, path))
     _join_runs(groups)
-    notes = adopt_masks(folder, groups)
+    notes = adopt_masks(folder, groups) + _notes_on_registered(folder, registered)
     notes += _notes_on_links(groups, listing.broken_links) + _notes_on_halves(groups)
     identities = identify(folder, groups)
     cases: list[Case] = []
@@ -137,6 +143,17 @@ def _place(root: Path, folder: Path) -> Path:
     folder = examination_folder(root, folder)
     named = read_name(folder) if folder != root else None
     return folder.parent if named and not named.case_id else folder
+
+
+def _names_by_place(root: Path, by_folder: Mapping[Path, Sequence[Path]]) -> dict[Path, dict[str, set[str]]]:
+    """Return what `names_beside` says of the files of each place."""
+    places: dict[Path, list[Path]] = defaultdict(list)
+    for parent, paths in by_folder.items():
+        if parent != root and nifti_ending(parent):
+            places[_place(root, parent.parent)].append(parent)
+        else:
+            places[_place(root, parent)] += paths
+    return {place: names_beside(paths) for place, paths in places.items()}
 
 
 def _join_runs(groups: dict[Key, Files]) -> None:
@@ -179,6 +196,18 @@ def _choose(files: Files, passed_over: list[Problem]) -> tuple[dict[str, Path], 
         if len(best) > 1:
             doubles[role] = best
     return chosen, doubles
+
+
+def _notes_on_registered(root: Path, registered: Sequence[Path]) -> list[Problem]:
+    """Say that images whose names tell two sequences are not used, as they would be missing without a word."""
+    if not registered:
+        return []
+    names = registered[0].name + (", ..." if len(registered) > 1 else "")
+    what = (
+        f"images that were registered from one sequence to another are not used ({len(registered)}: {names}). Let the "
+        "names of those that are wanted end in their own sequence"
+    )
+    return [Problem(str(root), what)]
 
 
 def _notes_on_links(groups: Mapping[Key, Files], broken: Collection[Path]) -> list[Problem]:

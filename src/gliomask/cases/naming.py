@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gliomask.cases.case import MODALITIES
@@ -23,6 +25,9 @@ _MASK_SPELLINGS = (
 
 # Above or below the other masks of a case.
 _RANKS = {"glistrboost_manuallycorrected": 1, "automated_approx_segm": -1}
+
+_EXTRACTED = 1
+"""The rank of an image without skull."""
 
 _ROLES = {spelling: modality for modality, spellings in MODALITIES.items() for spelling in spellings}
 _ROLES |= dict.fromkeys(_MASK_SPELLINGS, "mask")
@@ -57,6 +62,16 @@ _CONTRAST_BEFORE = re.compile(
     r"(?:ce|cm|km|gd|gad|gado|gadolinium|contrast|enhanced)",
     re.IGNORECASE | re.DOTALL,
 )
+
+# What stands before the second sequence in names such as `T1_to_FLAIR`: the first one was registered to it. `T1_2` can
+# also be the id of an examination.
+_REGISTERED = re.compile(
+    r"(?P<first>.+?)[ _.-]+(?:(?P<number>2)|(?:reg(?:istered)?[ _.-]*)?(?:to|in|on)|reg(?:istered)?)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+Beside = Mapping[str, Collection[str]]
+"""The sequences that names of files in one place end in, by what stands before it, folded (see `names_beside`)."""
 
 
 _SHOWN = 40
@@ -143,30 +158,69 @@ def shows_brain_mask(path: Path) -> bool:
     return _BRAIN_MASK.search(stem_of(path).lower()) is not None
 
 
-def read_name(path: Path) -> FileName | None:
+def names_beside(paths: Iterable[Path]) -> dict[str, set[str]]:
+    """Return the sequences of the files of one place by what stands before them in the names, folded."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in paths:
+        if (told := _spelled(path)) and told.role != "mask":
+            found[folded(told.case_id)].add(told.role)
+    return dict(found)
+
+
+def is_registered(path: Path, beside: Beside | None = None) -> bool:
+    """Tell whether a NIfTI file's name says that an image of one sequence was registered to another (`T1_to_FLAIR`).
+
+    Args:
+        path: The file.
+        beside: What `names_beside` says of the files of its place.
+    """
+    told = _spelled(path)
+    found = _REGISTERED.fullmatch(told.case_id) if told and told.role != "mask" else None
+    first = _spelled(Path(f"{found['first']}.nii")) if found else None
+    if told is None or found is None or first is None or first.role == "mask":
+        return False
+    # Before several sequences, `T1_2` is an id.
+    return not found["number"] or not set((beside or {}).get(folded(told.case_id), ())) - {told.role}
+
+
+def read_name(path: Path, beside: Beside | None = None) -> FileName | None:
     """Return what a NIfTI file's name says, or None where it is that of no sequence and no tumour mask.
 
     Images without skull (`T1_bet`, `t1_brain`) rank above others, manually corrected masks above automatic ones. In
     BIDS names a contrast agent (`ce-gd_T1w`) makes a T1 `t1c`, and entities that belong to a single image are left out
-    of the id.
+    of the id. An image that was registered to one of another sequence (`T1_to_FLAIR`) is none of the two.
+
+    Args:
+        path: The file.
+        beside: What `names_beside` says of the files of its place. The end of `P1_KM` is no contrast agent but part of
+            the id where `P1_KM_t1ce` lies there too.
     """
-    stem = stem_of(path)
-    if shows_brain_mask(path):
+    told = _spelled(path)
+    if told is None or is_registered(path, beside):
         return None
-    if found := _match(stem):
-        return found
-    extracted = _BRAIN_EXTRACTED.fullmatch(stem)
-    found = _match(extracted.group(1)) if extracted else None
-    return FileName(found.case_id, found.role, 1) if found and found.role != "mask" else None
+    found = _clean(told.case_id, told.role, told.rank, beside or {})
+    return replace(found, rank=_EXTRACTED) if told.rank == _EXTRACTED else found
 
 
-def classify(path: Path) -> tuple[str, str] | None:
+def classify(path: Path, beside: Beside | None = None) -> tuple[str, str] | None:
     """Return (id, sequence or `mask`) as a NIfTI file's name tells them, or None where it tells nothing.
 
     The id is what stands before the sequence, or the folder's name where nothing does. See `read_name`.
     """
-    found = read_name(path)
+    found = read_name(path, beside)
     return (found.case_id or folder_name(path.parent), found.role) if found else None
+
+
+def _spelled(path: Path) -> FileName | None:
+    """Return what stands before the sequence or `mask` in a name, whole, and the spelling's role and rank."""
+    if shows_brain_mask(path):
+        return None
+    stem = stem_of(path)
+    if found := _match(stem):
+        return found
+    extracted = _BRAIN_EXTRACTED.fullmatch(stem)
+    found = _match(extracted.group(1)) if extracted else None
+    return FileName(found.case_id, found.role, _EXTRACTED) if found and found.role != "mask" else None
 
 
 def _match(stem: str) -> FileName | None:
@@ -174,26 +228,30 @@ def _match(stem: str) -> FileName | None:
     lower = (stem if stem.isascii() else stem.translate(_LETTERS)).lower()
     for start in range(max(0, len(lower) - _LONGEST), len(lower)):
         if (start == 0 or lower[start - 1] in _SEPARATORS) and (role := _ROLES.get(lower[start:])):
-            return _clean(stem[:start].rstrip(_SEPARATORS), role, _RANKS.get(lower[start:], 0))
+            return FileName(stem[:start].rstrip(_SEPARATORS), role, _RANKS.get(lower[start:], 0))
     return None
 
 
-def _clean(case_id: str, role: str, rank: int) -> FileName:
+def _clean(case_id: str, role: str, rank: int, beside: Beside) -> FileName:
     """Take out of the id what belongs to the single file."""
     bids = case_id.lower().startswith("sub-")
+    if not bids and "t1c" in beside.get(folded(case_id), ()):
+        return _without_brain(case_id, role, rank)
     before = None if bids or role == "mask" else _CONTRAST_BEFORE.fullmatch(case_id)
     if before:
         case_id = before["id"] or ""
     if (before and not before["without"]) or _CONTRAST.search(case_id):
         # With contrast a T1 is another sequence; a T2 or FLAIR is the same one, and the second choice.
-        role, rank = ("t1c", rank) if role == "t1n" else (role, rank - 1)
+        role, rank = ("t1c", rank) if role in ("t1n", "t1c") else (role, rank - 1)
     dropped = (_OF_ONE_MASK if role == "mask" else _OF_ONE_IMAGE) if bids else frozenset({"ce"})
     first, *others = case_id.split("_")
     kept = [part for part in others[:-1] if "-" not in part or part.partition("-")[0].lower() not in dropped]
     # Of `label-tumor_mask` the spelling `tumor_mask` leaves `label`.
     kept += [part for part in others[-1:] if part.partition("-")[0].lower() not in dropped]
-    whole = "_".join([first, *kept])
-    extracted = re.fullmatch(r"(?:(.*?)[ _.-]+)?(?<!desc-)(?:brain|bet)", whole, re.IGNORECASE)
-    if extracted is not None:
-        return FileName(extracted.group(1) or "", role, rank)
-    return FileName(whole, role, rank)
+    return _without_brain("_".join([first, *kept]), role, rank)
+
+
+def _without_brain(case_id: str, role: str, rank: int) -> FileName:
+    """Take the word for an image without skull from the end of the id."""
+    extracted = re.fullmatch(r"(?:(.*?)[ _.-]+)?(?<!desc-)(?:brain|bet)", case_id, re.IGNORECASE)
+    return FileName(case_id if extracted is None else extracted.group(1) or "", role, rank)
