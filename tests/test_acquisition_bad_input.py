@@ -15,6 +15,7 @@ from gliomask.acquisition.find import find_studies, opened_studies
 from gliomask.acquisition.prepare_study import describe_series
 from gliomask.acquisition.preprocess import quality_warnings
 from gliomask.acquisition.study import Series
+from gliomask.cases import survey
 from gliomask.errors import InputError
 from gliomask.phantom.dicom import DESCRIPTIONS, SeriesHeader, write_dicom_series
 from gliomask.volume import Volume, read_volume, write_volume
@@ -268,3 +269,90 @@ def test_what_was_written_into_the_studies_is_no_study(tmp_path: Path, place: st
     assert {series.files[0].parent for series in study.chosen.values()} == {raw.images}
     assert len(study.choices) == 2
     assert len(find_studies(studies)) > 1 or len(find_studies(studies)[0].choices) > 2
+
+
+def write_sequences(folder: Path, *names: str) -> None:
+    for number, name in enumerate(names):
+        data = np.random.default_rng(number).integers(1, 99, (1, 8, 8, 8)).astype(np.int16)
+        write_volume(folder / f"{name}.nii.gz", Volume(data, np.diag([8.0, 8.0, 8.0, 1.0])))
+
+
+def chosen(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the names of the chosen series of each study."""
+    return {study.id: {name: one.name for name, one in study.chosen.items()} for study in find_studies(folder)}
+
+
+def test_two_patients_in_one_folder_of_volumes_are_two_studies(tmp_path: Path) -> None:
+    """They are told apart by the ids in the names, as `check` does, with a note; other files go with their id."""
+    for patient in ("ANNA", "BERT"):
+        write_sequences(tmp_path / "flat", *(f"{patient}_{name}" for name in ("t1", "t1ce", "flair", "seg", "adc")))
+    anna, bert = find_studies(tmp_path / "flat")
+    for study, patient in ((anna, "ANNA"), (bert, "BERT")):
+        assert study.id == patient
+        assert len(study.choices) == 5
+        assert all(choice.series.name.startswith(patient) for choice in study.choices)
+        assert "the 2 ids in the names (ANNA, BERT)" in study.notes[0]
+    assert {case.id for case in survey(tmp_path / "flat").cases} == {"ANNA", "BERT"}
+
+
+def test_ids_that_may_be_two_patients_are_not_joined(tmp_path: Path) -> None:
+    """Where no sequence is there twice, nothing tells; the orientation of slices and a missing id are no patients."""
+    write_sequences(tmp_path / "flat", "ANNA_t1", "BERT_flair")
+    (study,) = find_studies(tmp_path / "flat")
+    assert "2 ids (ANNA, BERT)" in study.problem
+    with pytest.raises(InputError, match="same id"):
+        study.read()
+    write_sequences(tmp_path / "one" / "P1", "AX_t1", "SAG_T1", "ax-3D_flair", "P1_t2")
+    assert [(study.id, study.problem, study.notes) for study in find_studies(tmp_path / "one")] == [("P1", "", ())]
+
+
+def test_initials_and_registered_images_take_no_other_images_place(tmp_path: Path) -> None:
+    """As in the names of prepared cases."""
+    write_sequences(tmp_path / "P012", *(f"P012_KM_{name}" for name in ("t1", "t1ce", "flair")))
+    write_sequences(tmp_path / "A", "FLAIR", "A_T1_to_FLAIR")
+    found = chosen(tmp_path)
+    assert {name: one.removesuffix(".nii.gz") for name, one in found["P012"].items()} == {
+        "t1n": "P012_KM_t1",
+        "t1c": "P012_KM_t1ce",
+        "t2f": "P012_KM_flair",
+    }
+    assert found["A"] == {"t2f": "FLAIR.nii.gz"}
+
+
+def test_a_folder_for_each_sequence_is_one_raw_study(tmp_path: Path) -> None:
+    """As for prepared cases; folders T1 and T2 that hold other sequences are time points."""
+    for name in ("t1", "t1ce", "flair"):
+        write_sequences(tmp_path / "P1" / name.upper(), name)
+        write_sequences(tmp_path / "P2" / name.upper() / "NIFTI", "image")
+        write_sequences(tmp_path / "P4" / name.upper(), f"P4_{name}", "other")
+    for time in ("T1", "T2"):
+        write_sequences(tmp_path / "P3" / time, "t1", "flair")
+    found = chosen(tmp_path)
+    three = {"t1n", "t1c", "t2f"}
+    assert {name: set(one) for name, one in found.items()} == {
+        "P1": three,
+        "P2": three,
+        "P4": three,
+        "P3_T1": {"t1n", "t2f"},
+        "P3_T2": {"t1n", "t2f"},
+    }
+    assert found["P2"]["t1c"] == "T1CE/NIFTI/image.nii.gz"
+    study = next(study for study in find_studies(tmp_path, named={}) if study.id == "P1")
+    assert study.chosen["t1c"].is_called("t1ce.nii.gz")
+    assert set(chosen(tmp_path / "P1")) == {"P1"}
+
+
+def test_a_zip_file_of_older_tools_of_windows_has_its_folders(tmp_path: Path) -> None:
+    """They separate folders by backslashes, and a path out of it is refused all the same."""
+    write_sequences(tmp_path / "S", "t1", "flair")
+    for name, folders in (("good.zip", ("P1\\", "P2\\")), ("evil.zip", ("..\\",))):
+        with zipfile.ZipFile(tmp_path / name, "w") as file:
+            for folder in folders:
+                for image in (tmp_path / "S").iterdir():
+                    member = zipfile.ZipInfo("x")
+                    member.filename = f"{folder}{image.name}"
+                    file.writestr(member, image.read_bytes())
+    with opened_studies(tmp_path / "good.zip") as studies:
+        assert [(study.id, set(study.chosen)) for study in studies] == [("P1", {"t1n", "t2f"}), ("P2", {"t1n", "t2f"})]
+    with pytest.raises(InputError, match="leads out"), opened_studies(tmp_path / "evil.zip"):
+        pass

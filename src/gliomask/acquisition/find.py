@@ -15,13 +15,13 @@ from gliomask.acquisition.dicom import find_dicom_studies, is_dicom
 from gliomask.acquisition.places import without_results
 from gliomask.acquisition.study import (
     Study,
-    find_volume_studies,
     name_series,
     subfolder_of,
     visible_files,
     volume_files,
     volumes_of,
 )
+from gliomask.acquisition.volumes import find_volume_studies
 from gliomask.cases import refuse_list
 from gliomask.errors import InputError
 
@@ -141,14 +141,17 @@ def _refuse_doubles(path: Path, studies: Sequence[Study]) -> list[Study]:
 def _unpack(path: Path, root: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+            members = archive.infolist()
+            for member in members:
+                member.filename = member.filename.replace("\\", "/")  # as older tools of Windows write it
+            members = [member for member in members if not member.is_dir()]
             size = sum(member.file_size for member in members)
             if len(members) > _MOST_FILES:
                 raise InputError(f"{path}: holds {len(members)} files, more than is taken for images.")
             if size > _MOST_BYTES or size > _MOST_RATIO * max(1, path.stat().st_size):
                 raise InputError(f"{path}: unpacks to {size / 1e9:.1f} GB, more than is taken for images.")
             for member in members:
-                place = PurePosixPath(member.filename.replace("\\", "/"))
+                place = PurePosixPath(member.filename)
                 if place.is_absolute() or ".." in place.parts or ":" in place.parts[0]:
                     raise InputError(f"{path}: holds a path that leads out of it ({member.filename[:60]!r}).")
                 archive.extract(member, root)

@@ -12,7 +12,7 @@ import numpy as np
 
 from gliomask.acquisition.classify import alias_of
 from gliomask.acquisition.itk import from_itk, read_itk_grid, require_itk
-from gliomask.cases import MODALITIES, classify
+from gliomask.cases import MODALITIES
 from gliomask.errors import InputError
 from gliomask.volume import NIFTI_ENDINGS, Grid, Volume, read_grid, read_volume
 
@@ -173,19 +173,6 @@ def subfolder_of(path: Path, file: Path) -> str:
     return parts[0] if parts else ""
 
 
-def find_volume_studies(path: Path, files: Sequence[Path]) -> list[Study]:
-    """Return the examinations of raw volumes, one for each folder that holds some.
-
-    A file's sequence follows from its name. Of several files of one sequence the best is used (see `make_study`).
-    """
-    folders: dict[Path, list[Path]] = defaultdict(list)
-    for file in files:
-        folders[file.parent].append(file)
-    return [
-        make_study(_study_id(folder, path), map(_volume_series, files)) for folder, files in sorted(folders.items())
-    ]
-
-
 def make_study(study_id: str, series: Iterable[Series], notes: Sequence[str] = (), *, uid: str = "") -> Study:
     """Return a study in which the best series of each sequence is chosen, and a reason given for every one.
 
@@ -235,23 +222,8 @@ def _slice_axis(grid: Grid) -> int:
     return int(np.argmax(np.abs(grid.affine[:3, thickest])))
 
 
-def _study_id(folder: Path, root: Path) -> str:
-    parts = folder.relative_to(root).parts
-    return "_".join(parts) if parts else folder.resolve().name
-
-
-def _volume_series(path: Path) -> Series:
-    found = classify(path.with_suffix(".nii") if path.name.lower().endswith(ITK_ENDINGS) else path)
-    modality = found[1] if found and found[1] in MODALITIES else None
-    reason = f"its name says {modality}" if modality else "its name is that of no sequence"
-    if found and found[1] == "mask":
-        reason = "its name says that it is a mask"
-    grid, problem = _read_grid(path)
-    return Series(path.name, (path,), modality, reason, grid, problem, read=partial(read_raw_volume, path))
-
-
-def _read_grid(path: Path) -> tuple[Grid | None, str]:
-    """The grid of a volume by its header, and what is wrong with it; of those that ITK reads both may be empty."""
+def read_raw_grid(path: Path) -> tuple[Grid | None, str]:
+    """Return the grid of a raw volume by its header, and what is wrong with it; ITK's formats may give neither."""
     try:
         if not path.name.lower().endswith(NIFTI_ENDINGS):
             return read_itk_grid(path), ""
@@ -288,7 +260,7 @@ def read_raw_volume(path: Path) -> Volume:
 def series_by_name(names: Mapping[str, Path], *, reason: str = "named by you") -> list[Series]:
     """Return the series of files that are given by sequence."""
     return [
-        Series(path.name, (path,), name, reason, *_read_grid(path), read=partial(read_raw_volume, path))
+        Series(path.name, (path,), name, reason, *read_raw_grid(path), read=partial(read_raw_volume, path))
         for name, path in names.items()
     ]
 
