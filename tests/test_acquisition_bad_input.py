@@ -356,3 +356,58 @@ def test_a_zip_file_of_older_tools_of_windows_has_its_folders(tmp_path: Path) ->
         assert [(study.id, set(study.chosen)) for study in studies] == [("P1", {"t1n", "t2f"}), ("P2", {"t1n", "t2f"})]
     with pytest.raises(InputError, match="leads out"), opened_studies(tmp_path / "evil.zip"):
         pass
+
+
+def test_linked_folders_hold_raw_studies(tmp_path: Path) -> None:
+    """Volumes and DICOM files, as for prepared cases; a circle of links ends."""
+    write_sequences(tmp_path / "all" / "P1", "t1")
+    write_sequences(tmp_path / "store" / "x", "t1")
+    write(tmp_path / "store" / "y")
+    try:
+        (tmp_path / "all" / "P2").symlink_to(tmp_path / "store" / "x")
+        (tmp_path / "all" / "P3").symlink_to(tmp_path / "store" / "y")
+        (tmp_path / "all" / "P1" / "up").symlink_to(tmp_path / "all")
+    except OSError:
+        pytest.skip("links cannot be made here")
+    assert {name: set(one) for name, one in chosen(tmp_path / "all").items()} == {
+        "P1": {"t1n"},
+        "P2": {"t1n"},
+        "P3": {"t2f"},
+    }
+
+
+def test_damaged_volumes_beside_dicom_studies_are_a_study_that_fails(tmp_path: Path) -> None:
+    """They are named like sequences; masks beside DICOM are none."""
+    for number, name in enumerate(("P1", "P3")):
+        write(tmp_path / name, study_uid=f"1.2.{number}")
+    write_sequences(tmp_path / "masks", "P1_seg")
+    (tmp_path / "P2").mkdir()
+    for name in ("t1", "flair"):
+        (tmp_path / "P2" / f"{name}.nii.gz").write_bytes(b"broken")
+    found = chosen(tmp_path)
+    assert {name: set(one) for name, one in found.items()} == {"P1": {"t2f"}, "P2": set(), "P3": {"t2f"}}
+    with pytest.raises(InputError, match="P2: none of its 2 images is a usable"):
+        find_studies(tmp_path)[1].check()
+
+
+def test_the_only_good_study_keeps_the_name_of_its_folder(tmp_path: Path) -> None:
+    """The others fail by name; series in folders of their own are one study with what is unusable in it."""
+    write(tmp_path / "all" / "P1")
+    edit(write(tmp_path / "all" / "P2", study_uid="1.2.9"), SOPClassUID="1.2.840.10008.5.1.4.1.1.2", Modality="CT")
+    write(tmp_path / "all" / "P3", study_uid="1.2.10")
+    for path in (tmp_path / "all" / "P3").rglob("I*"):
+        path.write_bytes(path.read_bytes()[:200])
+    good, *bad = find_studies(tmp_path / "all")
+    assert (good.id, list(good.chosen), good.notes) == ("P1", ["t2f"], ())
+    assert [(study.id, "none of its DICOM files is a usable" in study.problem) for study in bad] == [
+        ("P2", True),
+        ("P3", True),
+    ]
+    shutil.rmtree(tmp_path / "all" / "P3")
+    shutil.rmtree(tmp_path / "all" / "P2")
+    write_sequences(tmp_path / "all" / "P2", "t1")
+    assert [study.id for study in find_studies(tmp_path / "all")] == ["P1", "P2"]
+    write(tmp_path / "one", number=1)
+    edit(write(tmp_path / "one", number=2), SOPClassUID="1.2.840.10008.5.1.4.1.1.2", Modality="CT")
+    (study,) = find_studies(tmp_path / "one")
+    assert (study.id, study.notes) == ("one", ("DICOM files passed over: 12 images of modality CT",))

@@ -176,6 +176,19 @@ def test_masks_without_images_in_a_dataset_are_passed_over(folder_of: Callable[.
     assert reasons(survey(folder)) == {"BRATS_777.nii.gz": "a mask without images"}
 
 
+def test_what_lies_beside_a_dataset_is_named(folder_of: Callable[..., Path]) -> None:
+    """Folders and images that are not read with it are passed over with a reason."""
+    root = folder_of(layout="nnunet")
+    assert not survey(root).passed_over
+    touch(root / "imagesVal", "A_0000")
+    touch(root / "P9", "P9_flair")
+    touch(root, "P8_flair")
+    found = survey(root)
+    assert set(reasons(found)) == {"imagesVal", "P9", "P8_flair.nii.gz"}
+    assert "imagesTr, imagesTs, labelsTr are read" in reasons(found)["P9"]
+    assert {case.id for case in found.cases}.isdisjoint({"P9", "P8"})
+
+
 def test_skull_stripped_images_and_corrected_masks_are_preferred(tmp_path: Path) -> None:
     """Files that are not used are listed with the one that is used instead."""
     touch(tmp_path / "P1", "T1", "T1_bet", "FLAIR", "FLAIR_bet", "T1_bet_mask")

@@ -35,6 +35,7 @@ def find_dicom_studies(
     files: Sequence[Path],
     *,
     by_patient: bool = False,
+    alone: bool = True,
     on_file: Callable[[], None] = lambda: None,
 ) -> list[Study]:
     """Return the studies that DICOM files below a folder belong to, each with its series chosen (see `make_study`).
@@ -42,15 +43,16 @@ def find_dicom_studies(
     Files belong to one study that have the study's UID and the patient's id, or name without an id, in common; where
     there is no study UID, the subfolder too.
 
-    One study anywhere below the folder has the folder's name. Of several, each has the name of the subfolder that holds
-    it; those of one subfolder, or spread over several, are numbered in the order of their times. A study that cannot be
-    used has a `problem`.
+    One study anywhere below the folder has the folder's name, if it is alone. Of several, each has the name of the
+    subfolder that holds it; those of one subfolder, or spread over several, are numbered in the order of their times. A
+    study that cannot be used has a `problem`, as a subfolder has whose files are all unusable and of no other study.
 
     Args:
         path: The folder.
         files: DICOM files below it.
         by_patient: Take the studies of several patients in one subfolder apart, instead of refusing them. They are told
             apart by id, or by name without an id.
+        alone: Whether no other study lies below the folder, such as one of volumes.
         on_file: Called after each file.
 
     Raises:
@@ -75,7 +77,14 @@ def find_dicom_studies(
         listed = ", ".join(_counts(found for _, found in passed_over))
         raise InputError(f"{path}: of {len(files)} DICOM files none is a usable magnetic resonance image ({listed}).")
     if len(headers) == 1:
-        (only,) = headers.values()
+        ((examination, only),) = headers.items()
+        (here,) = places.values()
+        own = next(iter(here)) if len(here) == 1 else ""
+        by_subfolder = _bysubfolder_of(path, passed_over)
+        others = {name: those for name, those in by_subfolder.items() if _is_another(name, those, examination[0], here)}
+        if others or (own and not alone):
+            rest = [one for name, those in by_subfolder.items() if name not in others for one in those]
+            return _studies_of_folders(path, {own: dict(headers)}, {**others, own: rest}, by_patient=by_patient)
         if problem := _several_patients(only, by_patient=by_patient):
             raise InputError(f"{path}: {problem}")
         return [_study(path.resolve().name, only, [found for _, found in passed_over])]
@@ -121,6 +130,17 @@ def _several_patients(headers: Iterable[Header], *, by_patient: bool) -> str:
         f"holds images of {len(patients)} patients. Put each into a folder of its own, or take them apart with "
         "--by-patient."
     )
+
+
+def _is_another(name: str, passed_over: Sequence[PassedOver], uid: str, places: set[str]) -> bool:
+    """Tell whether a subfolder without a usable image is another study than the only one that has some.
+
+    Where no UID tells, it is one if the study has a subfolder of its own; subfolders may also be those of its series.
+    """
+    uids = {one.study for one in passed_over} - {""}
+    if not name or name in places or uid in uids:
+        return False
+    return bool(uids) or (len(places) == 1 and "" not in places)
 
 
 def _bysubfolder_of(path: Path, passed_over: Sequence[tuple[Path, PassedOver]]) -> dict[str, list[PassedOver]]:

@@ -76,7 +76,8 @@ def find_studies(
     """Return the studies in a folder: DICOM, and volumes in NIfTI, MHA, MHD or NRRD; only headers are read.
 
     Where a subfolder holds DICOM files, its volumes are passed over, and those beside all subfolders. A study that
-    cannot be used has a `problem`, and so have two of one name.
+    cannot be used has a `problem`, and so have two of one name, or no series that is used (see `Study.check`). Links
+    are followed.
 
     Args:
         path: A study's folder, or a folder of studies.
@@ -103,10 +104,14 @@ def find_studies(
     studies = find_volume_studies(path, volumes)
     if dicom:
         try:
-            # Volumes beside DICOM, such as masks that somebody drew, are no studies.
-            studies = [study for study in studies if study.chosen]
+            # Volumes beside DICOM that are named like no sequence, such as masks that somebody drew, are no studies.
+            studies = [study for study in studies if any(choice.series.modality for choice in study.choices)]
             studies += find_dicom_studies(
-                path, dicom, by_patient=by_patient, on_file=lambda: on_files(next(done), len(dicom))
+                path,
+                dicom,
+                by_patient=by_patient,
+                alone=not studies,
+                on_file=lambda: on_files(next(done), len(dicom)),
             )
         except InputError as error:
             if not studies:

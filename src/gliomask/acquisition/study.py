@@ -13,6 +13,7 @@ import numpy as np
 from gliomask.acquisition.classify import alias_of
 from gliomask.acquisition.itk import from_itk, read_itk_grid, require_itk
 from gliomask.cases import MODALITIES
+from gliomask.cases.folders import files_below
 from gliomask.errors import InputError
 from gliomask.volume import NIFTI_ENDINGS, Grid, Volume, read_grid, read_volume
 
@@ -159,12 +160,8 @@ def volumes_of(files: Iterable[Path]) -> list[Path]:
 
 
 def visible_files(path: Path) -> list[Path]:
-    """Return all files below a folder that are not hidden and in no hidden folder, sorted."""
-    return [
-        file
-        for file in sorted(path.rglob("*"))
-        if not any(part.startswith(".") for part in file.relative_to(path).parts) and file.is_file()
-    ]
+    """Return all files below a folder that are not hidden, sorted; links are followed (see `files_below`)."""
+    return files_below(path)
 
 
 def subfolder_of(path: Path, file: Path) -> str:

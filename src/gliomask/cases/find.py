@@ -9,7 +9,7 @@ from pathlib import Path
 from zipfile import is_zipfile
 
 from gliomask.cases.case import Case, Problem, Source
-from gliomask.cases.folders import list_folder, without_results
+from gliomask.cases.folders import files_below, list_folder, without_results
 from gliomask.cases.listed import Survey, survey_listing, with_labels_of
 from gliomask.cases.lists import survey_list
 from gliomask.cases.naming import classify, fault_of_length, folded, stem_of
@@ -134,14 +134,14 @@ def _holds_labels(path: Path) -> bool:
 
 def _raw_images(folder: Path) -> str | None:
     """Return what kind of images below a folder `--raw` takes, in words; None if there is none."""
-    for path in sorted(folder.rglob("*")):
+    for path in files_below(folder):
         if path.name.lower().endswith((".mha", ".mhd", ".nrrd", ".nhdr")):
             return "MetaImage or NRRD volumes"
         try:
             with path.open("rb") as file:
                 if file.read(132)[128:] == b"DICM":
                     return "DICOM files"
-        except OSError:  # a folder, or a file that may not be read
+        except OSError:  # it may not be read
             continue
     return None
 

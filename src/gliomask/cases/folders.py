@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -68,28 +68,64 @@ def list_folder(root: Path) -> Listing:
     no folder is listed twice and no cycle is followed.
     """
     found = Listing()
+    for link in _walk(root, lambda folder: _list_one(folder, found)):
+        found.passed_over.append(Problem(str(link), "a link to a folder that is searched already"))
+    found.by_folder = dict(sorted(found.by_folder.items(), key=lambda item: str(item[0])))
+    return found
+
+
+def files_below(root: Path) -> list[Path]:
+    """Return all files below a folder, of whatever kind, sorted.
+
+    Links are followed as `list_folder` follows them. Hidden files, hidden and system folders, links whose targets are
+    missing and folders that cannot be read are left out.
+    """
+    found: list[Path] = []
+
+    def list_one(folder: Path) -> tuple[list[str], list[Path]]:
+        try:
+            with os.scandir(folder) as entries:
+                content = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError:
+            return [], []
+        folders = [entry for entry in content if _is_folder(entry) and not is_system_folder(entry.name)]
+        found.extend(folder / entry.name for entry in content if _is_file(entry))
+        linked = sorted(folder / entry.name for entry in folders if entry.is_symlink())
+        return [entry.name for entry in folders if not entry.is_symlink()], linked
+
+    _walk(root, list_one)
+    return sorted(found)
+
+
+def _walk(root: Path, list_one: Callable[[Path], tuple[list[str], list[Path]]]) -> list[Path]:
+    """Enter a folder and those below it, each once; return the links to folders that are entered anyway.
+
+    Args:
+        root: The folder.
+        list_one: Returns the names of the folders to enter in a folder, and the links to folders in it.
+    """
     top = root.resolve()
     seen = {top}
+    repeated = []
     folders, links = [(root, top)], deque[Path]()
     while folders or links:
         if not folders:
             link = links.popleft()
             target = link.resolve()
             if target in seen or top.is_relative_to(target):
-                found.passed_over.append(Problem(str(link), "a link to a folder that is searched already"))
+                repeated.append(link)
                 continue
             seen.add(target)
             folders.append((link, target))
         folder, real = folders.pop()
-        entered, linked = _list_one(folder, found)
+        entered, linked = list_one(folder)
         links.extend(linked)
         for name in reversed(entered):
             below = real / name
             if below not in seen:
                 seen.add(below)
                 folders.append((folder / name, below))
-    found.by_folder = dict(sorted(found.by_folder.items(), key=lambda item: str(item[0])))
-    return found
+    return repeated
 
 
 def place_within(root: Path, place: Path) -> Path | None:
@@ -153,6 +189,7 @@ def _list_one(folder: Path, found: Listing) -> tuple[list[str], list[Path]]:
         return [], []
     if any(entry.name in ("imagesTr", "imagesTs") and _is_folder(entry) for entry in content):
         found.datasets.append(folder)
+        found.passed_over += _beside_dataset(folder, content)
         return [], []
     entered, linked, files = [], [], list[Path]()
     prepared = any(entry.name == PREPARATION_RECORD for entry in content)
@@ -172,6 +209,18 @@ def _list_one(folder: Path, found: Listing) -> tuple[list[str], list[Path]]:
     if files:
         found.by_folder[folder] = files
     return entered, linked
+
+
+def _beside_dataset(folder: Path, content: Sequence[os.DirEntry[str]]) -> list[Problem]:
+    """Return what lies in the folder of a data set and is not read with it."""
+    read = ("imagesTr", "imagesTs", "labelsTr")
+    what = f"beside a data set, of which {', '.join(read)} are read"
+    return [
+        Problem(str(folder / entry.name), "a hidden or system folder" if is_system_folder(entry.name) else what)
+        for entry in content
+        if (_is_folder(entry) and entry.name not in read)
+        or (nifti_ending(folder / entry.name) and not entry.name.startswith("."))
+    ]
 
 
 def _is_wanted(entry: os.DirEntry[str], path: Path, found: Listing) -> bool:
