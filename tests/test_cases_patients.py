@@ -108,6 +108,42 @@ def test_files_named_alike_in_every_examination_are_told_by_their_folders(tmp_pa
     assert patients(tmp_path) == {"sub-01_ses-01": "sub-01", "sub-01_ses-02": "sub-01"}
 
 
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (("P1/2019-03-04", "P1/2020-01-01", "P2/2019-05-06"), ("t1", "flair")),
+        (("sub-01/ses-1", "sub-01/ses-2", "sub-02/ses-1"), ("t1", "flair")),
+        (("anna/week-000", "anna/week-044"), ("t1", "flair")),
+        (("HGG/2019-03-04/x", "HGG/y"), ("t1", "flair")),
+        (("2019-03-04", "2020-01-01"), ("t1", "flair")),
+    ],
+)
+def test_folders_in_a_list_have_the_patients_that_they_have_by_themselves(
+    tmp_path: Path, folders: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    """So that a list splits no patient; the folder of the list itself is none."""
+    touch(tmp_path, *folders, names=names)
+    listed = tmp_path / "list.csv"
+    listed.write_text("\n".join(["folder", *folders]) + "\n", "utf-8")
+    by_folder = {(case.id, case.patient, case.timepoint) for case in find_cases(tmp_path)}
+    assert {(case.id, case.patient, case.timepoint) for case in find_cases(listed)} == by_folder
+    # With ids that tell nothing, the patient is that of the folder; what the row names goes first.
+    rows = [f"{letter},{folder}" for letter, folder in zip("abc", folders, strict=False)]
+    listed.write_text("\n".join(["id,folder", *rows]) + "\n", "utf-8")
+    named = [patient for _, patient, timepoint in sorted(by_folder) if timepoint]
+    assert sorted(case.patient for case in find_cases(listed) if case.timepoint) == named
+    listed.write_text(f"id,patient,folder\na,anna,{folders[0]}\n", "utf-8")
+    assert [case.patient for case in find_cases(listed)] == ["anna"]
+
+
+def test_the_names_in_a_listed_folder_tell_the_patient(tmp_path: Path) -> None:
+    """Where neither the row nor the folder does."""
+    for folder in ("x", "y"):
+        touch(tmp_path, folder, names=(f"BraTS-GLI-00005-10{'xy'.index(folder)}-t1n",))
+    (tmp_path / "list.csv").write_text("folder\nx\ny\n", "utf-8")
+    assert {case.patient for case in find_cases(tmp_path / "list.csv")} == {"GLI-00005"}
+
+
 def test_the_patients_are_counted_with_the_rules_that_told_them_apart(tmp_path: Path) -> None:
     """One rule is named alone, several with the number of examinations of each."""
     touch(tmp_path, "sub-01/ses-01", "sub-01/ses-02", "sub-02/ses-01")

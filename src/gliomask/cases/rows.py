@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gliomask.cases.case import MODALITIES, Source, get_modality
 from gliomask.cases.naming import classify, fault_of_id, folder_name, id_of_mask, stem_of
+from gliomask.cases.patients import names_examination
 from gliomask.errors import InputError
 from gliomask.files.remote import url_of
 
@@ -47,14 +48,19 @@ class Row:
     problems: tuple[str, ...] = ()
     paths: tuple[Path, ...] = ()
     """The paths that the problems name."""
+    above: str = ""
+    """The name of the folder around `folder`, where that is named like an examination of a patient (`P1/ses-1`)."""
 
     @property
     def id(self) -> str:
-        """The id that the row names, or else the one in the name of its folder or of its first file."""
+        """The id that the row names, or else the one in the name of its folder or of its first file.
+
+        A folder that is named like an examination has the name of the folder around it before its own.
+        """
         if named := self.facts.get("id"):
             return named
         if self.folder is not None:
-            return folder_name(self.folder)
+            return f"{self.above}_{folder_name(self.folder)}" if self.above else folder_name(self.folder)
         if self.images:
             first = next(iter(self.images.values())).path
             told = classify(first)
@@ -92,13 +98,20 @@ def make_row(
         images = {name: Source(path_in(base, text)) for name, text in cells.items() if name not in COLUMNS}
     folder = path_in(base, cells["folder"]) if "folder" in cells else None
     mask = path_in(base, cells["mask"]) if "mask" in cells else None
-    row = Row(line, dict(images), mask, folder, facts)
+    row = Row(line, dict(images), mask, folder, facts, above=_examined(base, folder) if folder is not None else "")
     problems = [*_faults_of_cells(cells), *_faults_of_files(row, masks=masks)]
     if fault := fault_of_id(row.id):
         problems.append(fault)
     elif row.id.startswith("#"):
         problems.append("begins with '#'. Remove the row, or the sign from its id.")
-    return Row(line, dict(images), mask, folder, facts, tuple(problems), _paths_of(row))
+    return replace(row, problems=tuple(problems), paths=_paths_of(row))
+
+
+def _examined(base: Path, folder: Path) -> str:
+    """Return the name of the folder around one that is named like an examination, unless it is that of the list."""
+    if not names_examination(folder_name(folder)) or os.path.normpath(folder.parent) == os.path.normpath(base):
+        return ""
+    return folder_name(folder.parent)
 
 
 def path_in(base: Path, text: str) -> Path:

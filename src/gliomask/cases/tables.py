@@ -15,8 +15,8 @@ from gliomask.cases.case import Case, Problem
 from gliomask.cases.datalist import read_datalist
 from gliomask.cases.dataset import DatasetSurvey
 from gliomask.cases.layouts import layout_of
-from gliomask.cases.naming import folded
-from gliomask.cases.patients import find_patient
+from gliomask.cases.naming import folded, folder_name
+from gliomask.cases.patients import BY_FOLDERS, FoundPatient, find_patient
 from gliomask.cases.rows import COLUMNS, Row, column_of, make_row
 from gliomask.errors import InputError
 from gliomask.execution import ahead
@@ -102,8 +102,9 @@ def survey_table(
     A CSV, TSV or Parquet file has a column for each sequence, in any spelling, and the columns `id` (by default the id
     in the first image's name), `patient`, `timepoint` and `mask`, all of which may be missing. Cells may be empty, as
     those with `NA`, `n/a`, `NaN`, `None` or `null` are. Instead of sequences a row may have `folder` or `path`, the
-    folder of one case (its name is the id by default); a mask beside it goes before the mask in the folder. CSV files
-    are read as `files.delimited` says.
+    folder of one case (its name is the id by default, after that of the folder around it where it is named like an
+    examination); a mask beside it goes before the mask in the folder, and the folder tells the patient where neither
+    the row nor the id does. CSV files are read as `files.delimited` says.
 
     In a `datalist.json`, each entry of `training`, `validation` and `testing` has `image` and `label`. `image` is a
     list of files whose names tell the sequences, or a 4-D file whose channels the key `channel_names` or `modality`
@@ -192,7 +193,21 @@ def _case(path: Path, row: Row, convention: str | None, found: DatasetSurvey | N
                 convention=inside.convention or case.convention,
                 convention_given=inside.convention_given,
             )
+            if not case.patient_rule:
+                case = _with_patient_of_folder(case, row, inside)
     return case, wrong
+
+
+def _with_patient_of_folder(case: Case, row: Row, inside: Case) -> Case:
+    """Return the case of a row that names no patient with the one that its folder tells, as it would by itself."""
+    if inside.patient_rule:
+        told = FoundPatient(inside.patient, inside.timepoint, inside.patient_rule)
+    elif row.folder is not None and row.above:
+        told = FoundPatient(row.above, folder_name(row.folder), BY_FOLDERS)
+    else:
+        return case
+    timepoint = row.facts.get("timepoint", told.timepoint)
+    return replace(case, patient=told.patient, timepoint=timepoint, patient_rule=told.rule)
 
 
 def _named(path: Path, row: Row, what: str) -> tuple[str, str]:
