@@ -68,6 +68,12 @@ def test_sequences_are_recognised_from_the_form_or_the_name(client: TestClient) 
     assert "file_names" not in client.get(f"/api/jobs/{by_field['id']}").json()
 
 
+def test_initials_in_an_uploads_name_are_no_contrast_agent(client: TestClient) -> None:
+    """As in a folder: with a T1ce of the same id, `KM` is part of the id."""
+    job = post(client, {"x_KM_t1.nii": nifti("t1n"), "x_KM_t1ce.nii": nifti("t1c"), "x_KM_flair.nii": nifti("t2f")})
+    assert sequences(job) == [("t1n", "name"), ("t1c", "name"), ("t2f", "name")]
+
+
 def test_two_images_of_one_sequence_must_be_corrected(client: TestClient) -> None:
     """The job can be started only after one of them is corrected or left out."""
     job = post(client, {"a_t1.nii": nifti("t1n"), "b_t1.nii": nifti("t2f")})

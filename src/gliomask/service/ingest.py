@@ -13,6 +13,7 @@ import numpy as np
 
 from gliomask.acquisition.headers import is_dicom
 from gliomask.cases import MODALITIES, SEQUENCE_NAMES, Case, Source, check_case, classify, get_modality
+from gliomask.cases.naming import Beside, names_beside
 from gliomask.errors import InputError
 from gliomask.files import write_bytes
 from gliomask.inference.prediction import check_sequences
@@ -291,7 +292,8 @@ def shows_head(image: Volume) -> bool:
 def _with_sequences(files: Sequence[Upload], grids: Sequence[Grid], folder: Path) -> tuple[Image, ...]:
     """Return the images with their sequences: from the form field, else the file name, else guessed from the image."""
     by_field = [_sequence_of(file.field) for file in files]
-    by_name = [_sequence_in(file.name) for file in files]
+    beside = names_beside(Path(file.name) for file in files)
+    by_name = [_sequence_in(file.name, beside) for file in files]
     known = [first or second for first, second in zip(by_field, by_name, strict=True)]
     guessed: Mapping[int, str | None] = {}
     if None in known and len(files) <= len(MODALITIES) and not any(grids[0].difference(grid) for grid in grids[1:]):
@@ -323,8 +325,8 @@ def _sequence_of(field: str) -> str | None:
         return None
 
 
-def _sequence_in(name: str) -> str | None:
-    found = classify(Path(name))
+def _sequence_in(name: str, beside: Beside) -> str | None:
+    found = classify(Path(name), beside)
     return found[1] if found is not None and found[1] in MODALITIES else None
 
 
