@@ -76,7 +76,7 @@ def find_studies(
     """Return the studies in a folder: DICOM, and volumes in NIfTI, MHA, MHD or NRRD; only headers are read.
 
     Where a subfolder holds DICOM files, its volumes are passed over, and those beside all subfolders. A study that
-    cannot be used has a `problem`, and so have two of one name, or no series that is used (see `Study.check`). Links
+    cannot be used has a `problem`, as two of one name have, or no series that is used (see `Study.check`). Links
     are followed.
 
     Args:
