@@ -304,6 +304,9 @@ def test_ids_that_may_be_two_patients_are_not_joined(tmp_path: Path) -> None:
         study.read()
     write_sequences(tmp_path / "one" / "P1", "AX_t1", "SAG_T1", "ax-3D_flair", "P1_t2")
     assert [(study.id, study.problem, study.notes) for study in find_studies(tmp_path / "one")] == [("P1", "", ())]
+    write_sequences(tmp_path / "numbered", "3_ax_t1", "11_ax_flair")  # numbers of series
+    (study,) = find_studies(tmp_path / "numbered")
+    assert (study.id, study.problem, set(study.chosen)) == ("numbered", "", {"t1n", "t2f"})
 
 
 def test_initials_and_registered_images_take_no_other_images_place(tmp_path: Path) -> None:
@@ -393,7 +396,8 @@ def test_damaged_volumes_beside_dicom_studies_are_a_study_that_fails(tmp_path: P
 def test_the_only_good_study_keeps_the_name_of_its_folder(tmp_path: Path) -> None:
     """The others fail by name; series in folders of their own are one study with what is unusable in it."""
     write(tmp_path / "all" / "P1")
-    edit(write(tmp_path / "all" / "P2", study_uid="1.2.9"), SOPClassUID="1.2.840.10008.5.1.4.1.1.2", Modality="CT")
+    ct_of = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CT"}
+    edit(write(tmp_path / "all" / "P2", study_uid="1.2.9", patient="BERT"), **ct_of)
     write(tmp_path / "all" / "P3", study_uid="1.2.10")
     for path in (tmp_path / "all" / "P3").rglob("I*"):
         path.write_bytes(path.read_bytes()[:200])
@@ -411,3 +415,7 @@ def test_the_only_good_study_keeps_the_name_of_its_folder(tmp_path: Path) -> Non
     edit(write(tmp_path / "one", number=2), SOPClassUID="1.2.840.10008.5.1.4.1.1.2", Modality="CT")
     (study,) = find_studies(tmp_path / "one")
     assert (study.id, study.notes) == ("one", ("DICOM files passed over: 12 images of modality CT",))
+    write(tmp_path / "anna" / "MR")
+    edit(write(tmp_path / "anna" / "CT", study_uid="1.2.9"), **ct_of)  # of the same patient
+    (study,) = find_studies(tmp_path / "anna")
+    assert (study.id, study.notes) == ("anna", ("DICOM files passed over: 12 images of modality CT",))

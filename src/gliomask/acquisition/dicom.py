@@ -81,7 +81,7 @@ def find_dicom_studies(
         (here,) = places.values()
         own = next(iter(here)) if len(here) == 1 else ""
         by_subfolder = _bysubfolder_of(path, passed_over)
-        others = {name: those for name, those in by_subfolder.items() if _is_another(name, those, examination[0], here)}
+        others = {name: those for name, those in by_subfolder.items() if _is_another(name, those, examination, here)}
         if others or (own and not alone):
             rest = [one for name, those in by_subfolder.items() if name not in others for one in those]
             return _studies_of_folders(path, {own: dict(headers)}, {**others, own: rest}, by_patient=by_patient)
@@ -132,13 +132,15 @@ def _several_patients(headers: Iterable[Header], *, by_patient: bool) -> str:
     )
 
 
-def _is_another(name: str, passed_over: Sequence[PassedOver], uid: str, places: set[str]) -> bool:
+def _is_another(name: str, passed_over: Sequence[PassedOver], only: _Key, places: set[str]) -> bool:
     """Tell whether a subfolder without a usable image is another study than the only one that has some.
 
-    Where no UID tells, it is one if the study has a subfolder of its own; subfolders may also be those of its series.
+    What is of the same patient, such as a CT, is not another study to be predicted. Where no UID tells, it is one if
+    the study has a subfolder of its own; subfolders may also be those of its series.
     """
-    uids = {one.study for one in passed_over} - {""}
-    if not name or name in places or uid in uids:
+    uid, patient_id, _ = only
+    uids, patients = ({getattr(one, field) for one in passed_over} - {""} for field in ("study", "patient_id"))
+    if not name or name in places or uid in uids or patients == {patient_id}:
         return False
     return bool(uids) or (len(places) == 1 and "" not in places)
 

@@ -50,6 +50,8 @@ class PassedOver:
     kind: str
     """What it is instead, in the plural, for a count."""
     study: str = ""
+    patient_id: str = ""
+    """As that of a `Header`; empty where it is not known."""
 
 
 def is_dicom(path: Path) -> bool:
@@ -127,25 +129,24 @@ def require_pydicom() -> Any:
 
 def _header(path: Path, found: Any, pixels_at: int) -> Header | PassedOver:
     kind, study = str(found.get("SOPClassUID", "")), str(found.get("StudyInstanceUID", ""))
+    person, name = _person(found)
+    patient_id = str(hash(person or name)) if person or name else ""
     if kind not in _MR:
-        return PassedOver(_kind_of(found, kind), study)
+        return PassedOver(_kind_of(found, kind), study, patient_id)
     image_type = tuple(str(word).upper() for word in found.get("ImageType", ()))
     if "MOSAIC" in image_type:
-        return PassedOver("Siemens mosaic images, which are not supported", study)
+        return PassedOver("Siemens mosaic images, which are not supported", study, patient_id)
     if _is_cut_short(path, found, pixels_at):
-        return PassedOver("cut short", study)
+        return PassedOver("cut short", study, patient_id)
     shared = found.get("SharedFunctionalGroupsSequence")
     frames = frames_of(path, found)
     if not frames:
-        return PassedOver("without pixel spacing, position or orientation", study)
+        return PassedOver("without pixel spacing, position or orientation", study, patient_id)
     echo, repetition, inversion, b_value = _timings(found, shared[0] if shared else None)
     description = str(found.get("SeriesDescription", ""))
-    person = str(found.get("PatientID") or "").strip()
-    # Letters count, not how they are written: Meier^Eva, MEIER^EVA^^^.
-    name = " ".join(re.findall(r"\w+", str(found.get("PatientName") or "").casefold().replace("_", " ")))
     return Header(
         patient=str(hash((person, name))),
-        patient_id=str(hash(person or name)) if person or name else "",
+        patient_id=patient_id,
         study=study,
         series=(str(found.get("SeriesInstanceUID", "")), _direction(frames[0])),
         number=int(found.get("SeriesNumber") or 0),
@@ -166,6 +167,15 @@ def _header(path: Path, found: Any, pixels_at: int) -> Header | PassedOver:
         b_value=b_value,
         frames=tuple(frames),
     )
+
+
+def _person(found: Any) -> tuple[str, str]:
+    """Return the patient's id, and the name, of which the letters count and not how they are written.
+
+    Meier^Eva and MEIER^EVA^^^ are one name.
+    """
+    person = str(found.get("PatientID") or "").strip()
+    return person, " ".join(re.findall(r"\w+", str(found.get("PatientName") or "").casefold().replace("_", " ")))
 
 
 def _direction(frame: Frame) -> str:
