@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -175,6 +176,29 @@ def test_folds_are_trained_and_averaged(gliomask, folder_of, tmp_path: Path) -> 
     status, said = gliomask("predict", "-i", folder, "-o", tmp_path / "out", "-m", *models)
     assert status == 0, said
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
+
+
+def test_fold_names_a_split_of_a_file(gliomask, folder_of, tmp_path: Path) -> None:
+    """That split is trained and is kept when the run is resumed; a number that the file does not have is refused."""
+    folder, file = folder_of(4), tmp_path / "splits.json"
+    ids = sorted(path.name for path in folder.iterdir())
+    splits = [{"train": ids[:2], "val": ids[2:]}, {"train": ids[1:], "val": ids[:1]}]
+    file.write_text(json.dumps(splits))
+    words = ("train", folder, *TINY, "--steps", 1, "--split", file)
+    status, said = gliomask(*words, "-o", tmp_path / "run", "--fold", 1)
+    assert status == 0, said
+    assert "split 1 of 2 is used" in said
+    assert load_run(tmp_path / "run").split() == splits[1]
+    status, said = gliomask("train", "-o", tmp_path / "run", "--resume", "--steps", 2)
+    assert status == 0, said
+    assert load_run(tmp_path / "run").config.fold == 1
+    assert gliomask(*words, "-o", tmp_path / "first")[0] == 0
+    assert load_run(tmp_path / "first").split() == splits[0]
+    for more, word in ((("--fold", 2), "--fold 2 is asked for"), (("--fold", "0,1"), "one split at a time")):
+        status, said = gliomask(*words, "-o", tmp_path / "no", *more)
+        assert (status, word in said) == (2, True), said
+    status, said = gliomask("train", folder, "-o", tmp_path / "none", "--fold", 1)
+    assert (status, "--folds or the splits of --split" in said) == (2, True)
 
 
 def test_patience_stops_a_training_early(gliomask, folder_of, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from gliomask.training.loop import Watcher, repeated, train
 from gliomask.training.losses import LOSSES, build_loss, supervised
 from gliomask.training.patches import Order, Patches, PatchSettings
 from gliomask.training.run import make_plan
-from gliomask.training.split import hold_out, read_split
+from gliomask.training.split import hold_out, read_splits
 from gliomask.training.validation import score_cached_case, validate
 from gliomask.volume import Volume, read_volume, write_volume
 
@@ -247,18 +247,19 @@ def test_a_split_file_is_followed_or_refused(cases: list[Case], tmp_path: Path) 
     prepared = cached(cases, tmp_path / "cache")
     ids = [case.id for case in prepared]
     path.write_text(json.dumps([{"train": ids[:3], "val": ids[5:]}]))
-    assert read_split(path, prepared) == {"train": ids[:3], "val": ids[5:]}
+    assert read_splits(path, prepared) == [{"train": ids[:3], "val": ids[5:]}]
     run = train(cases, tmp_path / "run", config(split=str(path), steps=1))
     assert run.split() == {"train": ids[:3], "val": ids[5:]}
     for wrong, word in (
         ([{"train": ["nobody"], "val": []}], "nobody"),
         ([{"train": [], "val": ids}], "no case to train on"),
         ([{"train": ids, "val": ids[:1]}], "both"),
+        ([], r"has 0 split\(s\)"),
         ({"train": ids}, "cannot be read"),
     ):
         path.write_text(json.dumps(wrong))
         with pytest.raises(InputError, match=word):
-            read_split(path, prepared)
+            read_splits(path, prepared)
 
 
 def test_validation_scores_what_is_known(cases: list[Case], tmp_path: Path) -> None:

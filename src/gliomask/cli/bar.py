@@ -128,6 +128,9 @@ class Bar(Watcher):
     def on_split(self, patients: str) -> None:
         self.say(patients)
 
+    def on_note(self, text: str) -> None:
+        self.say(text)
+
     def on_start(
         self, run: Run, config: TrainConfig, training: Sequence[CachedCase], validation: Sequence[CachedCase]
     ) -> None:

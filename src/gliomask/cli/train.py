@@ -82,7 +82,7 @@ def train(
         str,
         typer.Option(
             "--fold",
-            help="With --folds, which to train: all, or one or more: 0 or 0,2.",
+            help="With --folds, which to train: all, or one or more: 0 or 0,2. With --split, which split of the file.",
             rich_help_panel=Panel.HELD_OUT.value,
         ),
     ] = "all",
@@ -124,6 +124,8 @@ def train(
             "--cluster trains the folds of a cross-validation: --folds 5. One training: gliomask docs cluster"
         )
     chosen = None if fold == "all" else _numbers(fold)
+    if chosen is not None and config.folds is None:
+        config = _with_fold(config, chosen)
     where = _cluster_of(cluster, config, chosen)
     source = _source(output, config, labels, given=cases is not None)
     if config.folds is None:
@@ -180,7 +182,18 @@ def _of_run(output: Path, values: dict[str, Any]) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise InputError(f"{output}: nothing to resume (no config.json). Start without --resume.")
     settings = load_run(folder).config.model_dump()
-    return {k: v for k, v in settings.items() if k != "fold" and not (lengths & values.keys() and k in lengths)}
+    if settings["folds"]:
+        del settings["fold"]  # each run of a cross-validation has its own
+    return {k: v for k, v in settings.items() if not (lengths & values.keys() and k in lengths)}
+
+
+def _with_fold(config: TrainConfig, folds: Sequence[int]) -> TrainConfig:
+    """Return the config with the split of the file that `--fold` names."""
+    if config.split is None:
+        raise InputError("--fold chooses among the folds of --folds or the splits of --split: name one of them.")
+    if len(folds) > 1:
+        raise InputError("--split FILE trains one split at a time: --fold 0, and another output folder for each.")
+    return config.model_copy(update={"fold": folds[0]})
 
 
 def _of_model(path: Path) -> dict[str, Any]:

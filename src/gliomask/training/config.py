@@ -203,13 +203,13 @@ class TrainConfig(BaseModel):
             metavar="<path>",
         ),
     ] = None
-    """A list of `{"train": [...], "val": [...]}` like nnU-Net's `splits_final.json`, of which the first entry is used.
+    """A list of `{"train": [...], "val": [...]}` like nnU-Net's `splits_final.json`, of which the entry `fold` is used.
     Cases in neither are left out."""
     folds: Annotated[
         int | None, Field(ge=2), Option("Cross-validation with N folds, a run for each.", Panel.HELD_OUT)
     ] = None
     fold: int = Field(default=0, ge=0)
-    """The fold that this run holds out, counted from 0."""
+    """The fold that this run holds out, or the entry of the split file, counted from 0."""
     min_tumour: Annotated[
         float,
         Field(ge=0, lt=1),
@@ -256,7 +256,7 @@ class TrainConfig(BaseModel):
         given = [length for length in _LENGTHS if getattr(self, length) is not None]
         if len(given) > 1:
             raise ValueError(f"give one of {', '.join(_LENGTHS)}; got {' and '.join(given)}")
-        if self.fold >= (self.folds or 1):
+        if not self.split and self.fold >= (self.folds or 1):
             raise ValueError(f"there is no fold {self.fold} of {self.folds or 1}; folds count from 0")
         if self.folds and self.split:
             raise ValueError("--folds and --split both choose the held-out cases; give one of the two")

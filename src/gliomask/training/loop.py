@@ -59,6 +59,9 @@ class Watcher:
     def on_split(self, patients: str) -> None:
         """Called before a split is drawn, with how the patients of the cases were told apart."""
 
+    def on_note(self, text: str) -> None:
+        """Called with what is to be known about the split and the model that the run starts from."""
+
     def on_start(self, run: Run, config: TrainConfig, train: Sequence[CachedCase], val: Sequence[CachedCase]) -> None:
         """Called when everything is ready and the loop begins."""
 
@@ -137,7 +140,9 @@ def train(
         folder = group.once(lambda: open_run(Path(run), config, start, resume=resume))
         prepared = group.once(lambda: folder.prepare(cases, model.plan, on_case=watcher.on_prepared))
         training, validation = group.once(
-            lambda: split_cases(prepared, config, folder, model.plan, on_split=watcher.on_split)
+            lambda: split_cases(
+                prepared, config, folder, model.plan, on_split=watcher.on_split, on_note=watcher.on_note
+            )
         )
         watcher.on_start(folder, config, training, validation)
         training = repeated(training, config.repeat_faint)

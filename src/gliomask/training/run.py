@@ -28,7 +28,7 @@ from gliomask.training.config import FREE, TrainConfig
 from gliomask.training.own_files import reading
 from gliomask.training.patients import with_patients
 from gliomask.training.record import check_row, read_config, read_log, read_run_split, write_log
-from gliomask.training.split import Split, hold_out, make_folds, read_split
+from gliomask.training.split import Split, hold_out, make_folds, read_splits
 
 START = "start.json"
 """The plan of the model that a run started from."""
@@ -310,12 +310,18 @@ def new_run_model(plan: Plan, seed: int, config_file: Path | None) -> Model:
 
 
 def split_cases(
-    cases: Sequence[CachedCase], config: TrainConfig, run: Run, plan: Plan, *, on_split: Callable[[str], None]
+    cases: Sequence[CachedCase],
+    config: TrainConfig,
+    run: Run,
+    plan: Plan,
+    *,
+    on_split: Callable[[str], None],
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[CachedCase], list[CachedCase]]:
     """Return the cases to train on and to validate on; see `split`. The split is written to the run once and then kept.
 
     Cases whose tumour is smaller than `min_tumour` are left out of training but not of validation. When a split is
-    drawn, `on_split` is called with how patients were told apart.
+    drawn, `on_split` is called with how patients were told apart, and `on_note` with what else is to be known about it.
 
     Raises:
         InputError: There are too few patients, no case is left to train on, or a case of the run's split is missing.
@@ -324,7 +330,7 @@ def split_cases(
     if not path.is_file():
         of_patients = with_patients(cases, Path(config.patients) if config.patients else None)
         on_split(describe_patients(of_patients))
-        write_text(path, json.dumps(_splits(of_patients, config), indent=2) + "\n")
+        write_text(path, json.dumps(_splits(of_patients, config, on_note), indent=2) + "\n")
     ids = {side: set(names) for side, names in run.split().items()}
     if missing := sorted((ids["train"] | ids["val"]) - {case.id for case in cases}):
         raise InputError(
@@ -343,9 +349,12 @@ def split_cases(
     return training, validation
 
 
-def _splits(cases: Sequence[CachedCase], config: TrainConfig) -> list[Split]:
+def _splits(cases: Sequence[CachedCase], config: TrainConfig, on_note: Callable[[str], None]) -> list[Split]:
     if config.split:
-        return [read_split(Path(config.split), cases)]
+        splits = read_splits(Path(config.split), cases, config.fold)
+        if len(splits) > 1:
+            on_note(f"{config.split}: split {config.fold} of {len(splits)} is used, counted from 0 (--fold)")
+        return splits
     if config.folds:
         return make_folds(cases, config.folds, config.seed)
     return [hold_out(cases, config.val_fraction, config.seed)]

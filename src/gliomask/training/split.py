@@ -58,18 +58,26 @@ def make_folds(cases: Sequence[CachedCase], count: int, seed: int) -> list[Split
     return [_split(cases, held_out) for held_out in folds]
 
 
-def read_split(path: Path, cases: Sequence[CachedCase]) -> Split:
-    """Return the first split of a file like nnU-Net's `splits_final.json`.
+def read_splits(path: Path, cases: Sequence[CachedCase], number: int = 0) -> list[Split]:
+    """Return the splits of a file like nnU-Net's `splits_final.json`, of which one is to be used and is checked.
+
+    Args:
+        path: The file.
+        cases: The cases that the split may name.
+        number: The split that is to be used, counted from 0.
 
     Raises:
-        InputError: The file cannot be read or holds no split, names a case that is not there, names none to train on,
-            or has cases of one patient on both sides.
+        InputError: The file cannot be read or has no split of that number; or this split names a case that is not
+            there, names none to train on, or has cases of one patient on both sides.
     """
     remedy = 'Write a list of {"train": [...], "val": [...]}.'
-    splits = read_json(path, remedy)
+    stored = read_json(path, remedy)
     with reading(path, remedy):
-        first = TypeAdapter(list[Split]).validate_python(splits)[0]
-        split: Split = {side: first[side] for side in ("train", "val")}
+        splits = TypeAdapter(list[Split]).validate_python(stored)
+    if number >= len(splits):
+        raise InputError(f"{path}: has {len(splits)} split(s), counted from 0, and --fold {number} is asked for.")
+    with reading(path, remedy):
+        split = splits[number] = {side: splits[number][side] for side in ("train", "val")}
     patients = {case.id: case.patient for case in cases}
     missing = sorted({name for names in split.values() for name in names} - patients.keys())
     if missing:
@@ -79,7 +87,7 @@ def read_split(path: Path, cases: Sequence[CachedCase]) -> Split:
     both = {patients[name] for name in split["train"]} & {patients[name] for name in split["val"]}
     if both:
         raise InputError(f"{path}: has {', '.join(sorted(both))} both to train on and to validate on.")
-    return split
+    return splits
 
 
 def source_of(case_id: str) -> str:
