@@ -91,6 +91,29 @@ def test_a_run_is_resumed_without_repeating_its_settings(gliomask, folder_of, tm
     assert (status, "lr was 0.003" in said) == (2, True)
 
 
+def test_a_resumed_run_keeps_the_numbers_of_its_masks(gliomask, folder_of, tmp_path: Path) -> None:
+    """`--labels` is one of its settings; what an older run did not record is asked for, and nothing is prepared anew."""
+    run, folder = tmp_path / "run", folder_of(4, "brats2023")
+    words = ("train", folder, "-o", run, *TINY, "--labels", "msd")
+    assert gliomask(*words, "--steps", 1)[0] == 0
+    before = (run / "cache").rglob("case.json")
+    facts = {path: path.read_bytes() for path in before}
+    assert b'"msd"' in next(iter(facts.values()))
+    status, said = gliomask("train", "-o", run, "--resume", "--steps", 2)
+    assert status == 0, said
+    assert load_torch_model(run / "last.safetensors").plan.convention == "msd"
+    status, said = gliomask("train", "-o", run, "--resume", "--steps", 3, "--labels", "brats2023")
+    assert (status, "in the numbers of msd" in said) == (2, True), said
+    settings = json.loads((run / "config.json").read_text())
+    del settings["labels"]  # as versions before it was a setting wrote it
+    (run / "config.json").write_text(json.dumps(settings))
+    status, said = gliomask("train", "-o", run, "--resume", "--steps", 3)
+    assert (status, "Resume with --labels msd" in said) == (2, True), said
+    status, said = gliomask("train", "-o", run, "--resume", "--steps", 3, "--labels", "msd")
+    assert status == 0, said
+    assert {path: path.read_bytes() for path in facts} == facts
+
+
 def test_a_run_whose_cases_have_moved_continues_from_its_cache(gliomask, folder_of, tmp_path: Path) -> None:
     """It says so; a folder that is named and does not exist is still refused."""
     run, folder = tmp_path / "run", folder_of(4)

@@ -110,7 +110,7 @@ def train(
     from gliomask.cases import get_modality
     from gliomask.cli.bar import train_with_bar
 
-    given = settings | {"modalities": modalities, "device": device, "threads": threads}
+    given = settings | {"modalities": modalities, "device": device, "threads": threads, "labels": labels}
     values = {name: value for name, value in given.items() if _was_given(context, name)}
     if "modalities" in values:
         values["modalities"] = tuple(get_modality(name) for name in modalities.split(","))
@@ -127,7 +127,7 @@ def train(
     if chosen is not None and config.folds is None:
         config = _with_fold(config, chosen)
     where = _cluster_of(cluster, config, chosen)
-    source = _source(output, config, labels, given=cases is not None)
+    source = _source(output, config, given=cases is not None)
     if config.folds is None:
         run = train_with_bar(source, output, config, resume=resume)
         _print_result(run)
@@ -207,7 +207,7 @@ def _of_model(path: Path) -> dict[str, Any]:
     return kind | ({} if norm == "own" else {"norm": norm or "none"})
 
 
-def _source(output: Path, config: TrainConfig, labels: str | None, *, given: bool) -> Sequence[Case] | Path:
+def _source(output: Path, config: TrainConfig, *, given: bool) -> Sequence[Case] | Path:
     """Return the cases to train on: a folder that is given or known from the run, or else the run's own cache.
 
     A run that was started from Python may have no folder of cases, and the folder may have moved since.
@@ -232,15 +232,15 @@ def _source(output: Path, config: TrainConfig, labels: str | None, *, given: boo
     show_notes(found)
     if found.problems:
         raise InputError("; ".join(map(str, found.problems)))
-    return resolve_conventions(with_masks(_with_corrections(found.cases, config, labels), folder), labels)
+    return resolve_conventions(with_masks(_with_corrections(found.cases, config), folder), config.labels)
 
 
-def _with_corrections(cases: Sequence[Case], config: TrainConfig, labels: str | None) -> Sequence[Case]:
+def _with_corrections(cases: Sequence[Case], config: TrainConfig) -> Sequence[Case]:
     if config.corrected is None:
         return cases
     from gliomask.training.correction import use_corrections
 
-    changed, corrected = use_corrections(cases, Path(config.corrected), labels)
+    changed, corrected = use_corrections(cases, Path(config.corrected), config.labels)
     note(f"corrected masks of {len(corrected)} cases: {listed(corrected)}")
     return changed
 

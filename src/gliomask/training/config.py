@@ -55,6 +55,8 @@ class TrainConfig(BaseModel):
     modalities: tuple[str, ...] = ("t2f", "t1c", "t2w")
     cases: str | None = None
     """The folder of the cases or of their cache, so that `gliomask train --resume` finds them again."""
+    labels: str | None = None
+    """The label convention of the masks, as for `resolve_conventions`; None: what the cases themselves tell."""
     start_from: Annotated[
         str | None,
         Option(

@@ -19,7 +19,7 @@ from gliomask.training.config import TrainConfig
 from gliomask.training.distributed import join_process_group
 from gliomask.training.loop import Watcher, train
 from gliomask.training.own_files import read_json, reading
-from gliomask.training.run import Run, load_run, make_plan, start_plan
+from gliomask.training.run import Run, check_conventions, load_run, make_plan, start_plan
 
 
 def cross_validate(
@@ -56,7 +56,7 @@ def cross_validate(
     earlier = [folder / f"fold{fold}" for fold in chosen] if resume else []
     with join_process_group(get_device(config.device)) as group:
         start = group.once(lambda: start_plan(config, earlier))
-        cache = group.once(lambda: prepared_once(cases, folder / "cache", config, start, watcher))
+        cache = group.once(lambda: prepared_once(cases, folder / "cache", config, start, watcher, resume=resume))
         for fold in chosen:
             place = folder / f"fold{fold}"
             resumed = resume and (place / "config.json").is_file()
@@ -91,15 +91,23 @@ def found_folds(folder: Path) -> list[Run]:
 
 
 def prepared_once(
-    cases: Sequence[Case] | Path, place: Path, config: TrainConfig, start: Plan | None, watcher: Watcher
+    cases: Sequence[Case] | Path,
+    place: Path,
+    config: TrainConfig,
+    start: Plan | None,
+    watcher: Watcher,
+    *,
+    resume: bool = False,
 ) -> Path:
-    """Return the cache that all folds use: the given one, or one that is made at a place.
+    """Return the cache that all folds use: the given one, or one that is made at a place in their folder.
 
     Raises:
-        InputError: Cases cannot be prepared; all of them are named.
+        InputError: Cases cannot be prepared; all of them are named. With `resume`, as for `run.check_conventions`.
     """
     if isinstance(cases, Path):
         return cases
+    if resume:
+        check_conventions(cases, place, [run.folder for run in found_folds(place.parent)])
     _, problems = build_cache(cases, place, make_plan(config, cases, start), on_case=watcher.on_prepared)
     if problems:
         raise InputError("; ".join(map(str, problems)))

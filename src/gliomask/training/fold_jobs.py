@@ -59,7 +59,7 @@ def cross_validate_on(
             again = resume and (place / "config.json").is_file()
             # Another run is refused before any work.
             open_run(place, config.model_copy(update={"fold": fold}), start, resume=again)
-    cache = prepared_once(cases, folder / "cache", config, start, watcher).absolute()
+    cache = prepared_once(cases, folder / "cache", config, start, watcher, resume=resume).absolute()
     work = partial(train_fold, cache, folder, config.threads)
     failed: dict[int, str] = {}
     left = chosen

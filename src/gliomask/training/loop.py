@@ -30,7 +30,7 @@ from gliomask.training.losses import build_loss
 from gliomask.training.patches import Batch, Order, Patches, PatchSettings, is_fully_labelled
 from gliomask.training.patients import read_patients
 from gliomask.training.record import best_row
-from gliomask.training.run import Run, RunState, make_plan, new_run_model, open_run, split_cases, start_plan
+from gliomask.training.run import Run, RunState, check_conventions, make_plan, new_run_model, open_run, split_cases, start_plan
 from gliomask.training.schedule import Schedule, learning_rate
 from gliomask.training.validation import validate
 
@@ -127,7 +127,9 @@ def train(
             keep_memory()
         start = group.once(lambda: start_plan(config, [Path(run)] if resume else []))
         plan = group.once(lambda: make_plan(config, cases, start))
-        if not resume:
+        if resume:
+            group.once(lambda: check_conventions(cases, Path(run) / "cache", [Path(run)]))
+        else:
             group.once(lambda: _check_patients(config, cases))
         model = new_run_model(plan, config.seed, Path(run) / "config.json" if resume else None)
         if config.start_from is not None and not (Path(run) / "checkpoint.pt").is_file():

@@ -23,7 +23,7 @@ from gliomask.inference.preprocessing import common_spacing
 from gliomask.labels import get_convention
 from gliomask.model.plan import Plan, Postprocessing, plan_from_dict, plan_to_dict
 from gliomask.model.sampling import Origin
-from gliomask.training.cache import CachedCase, build_cache, cache_plan, open_cache
+from gliomask.training.cache import CachedCase, build_cache, cache_plan, open_cache, refuse_other_conventions
 from gliomask.training.config import FREE, TrainConfig
 from gliomask.training.own_files import reading
 from gliomask.training.patients import with_patients
@@ -180,7 +180,8 @@ def open_run(folder: Path, config: TrainConfig, start: Plan | None, *, resume: b
 
     Raises:
         InputError: The folder is not empty; or with `resume` it has no run, or a run with another config, whose
-            differences are listed. The fields in `config.FREE` may differ.
+            differences are listed. The fields in `config.FREE` may differ, and a label convention may be named where
+            the run had none: `check_conventions` compares it with that of the prepared cases.
     """
     path = folder / "config.json"
     if resume:
@@ -376,11 +377,24 @@ def _check_cases(cases: Sequence[Case], modalities: Sequence[str], *, can_miss: 
         )
 
 
+def check_conventions(cases: Sequence[Case] | Path, cache: Path, runs: Sequence[Path]) -> None:
+    """Refuse to go on with runs whose prepared cases would now be read in another label convention.
+
+    Raises:
+        InputError: As for `cache.refuse_other_conventions`; or the split of a run is damaged.
+    """
+    if isinstance(cases, Path):
+        return
+    splits = [load_run(folder).split() for folder in runs if (folder / "splits_final.json").is_file()]
+    refuse_other_conventions(cases, cache, {name for split in splits for side in split.values() for name in side})
+
+
 def _check_same(path: Path, config: TrainConfig) -> None:
     if not path.is_file():
         raise InputError(f"{path.parent}: nothing to resume (no config.json). Start without --resume.")
     before = load_run(path.parent).config.model_dump(mode="json")
-    changed = [key for key, value in config.model_dump(mode="json").items() if value != before[key] and key not in FREE]
+    free = FREE | ({"labels"} if before["labels"] is None else set())
+    changed = [key for key, value in config.model_dump(mode="json").items() if value != before[key] and key not in free]
     if changed:
         listed = ", ".join(f"{key} was {before[key]}" for key in changed)
         raise InputError(f"{path.parent}: the run was started with other settings ({listed}). Resume with those.")
