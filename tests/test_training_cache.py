@@ -213,6 +213,22 @@ def test_a_changed_file_is_prepared_anew(cases: list[Case], folder: Path, plan: 
     assert changed == {f"{cases[1].id}/{name}" for name in ("image.npy", "labels.npy", "places.npz", "case.json")}
 
 
+@pytest.mark.parametrize("layout", ["brats2021", "msd"])
+def test_a_corrected_sequence_is_prepared_anew(
+    folder_of: Callable[..., Path], folder: Path, plan: Plan, layout: str
+) -> None:
+    """Which file, or which channel of one file, is which sequence; their order says nothing."""
+    case = find_cases(folder_of(1, layout))[0]
+    (old,) = build([case], folder, plan)
+    before, image = times(folder), np.array(old.image())
+    assert build([replace(case, images=dict(reversed(case.images.items())))], folder, plan) == [old]
+    assert times(folder) == before
+    images = case.images | {"t2f": case.images["t1c"], "t1c": case.images["t2f"]}
+    (new,) = build([replace(case, images=images)], folder, plan)
+    np.testing.assert_array_equal(new.image(), image[::-1])
+    assert new.files["t2f"] == old.files["t1c"]
+
+
 def test_another_convention_is_prepared_anew(cases: list[Case], folder: Path, plan: Plan) -> None:
     """Because the same numbers mean other regions."""
     build(cases, folder, plan)

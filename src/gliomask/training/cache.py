@@ -29,7 +29,7 @@ from gliomask.training.own_files import describe_error, read_json, reading
 log = logging.getLogger(__name__)
 
 # The version of the stored format; cases in a cache of another version are prepared again.
-_FORMAT = 2
+_FORMAT = 3
 # The number of voxels stored for each region, to centre patches on: as many as a long training draws, in 12 kB.
 _MOST_PLACES = 2048
 _LARGEST = float(np.finfo(np.float32).max)
@@ -379,9 +379,10 @@ def _stored_stamp(folder: Path) -> object:
 
 
 def _stamp(case: Case, plan: Plan) -> str:
-    """Return a digest of the files in their present state and of the plan's settings."""
-    paths = [*dict.fromkeys(source.path for source in case.images.values()), *([case.mask] if case.mask else [])]
-    facts = [[str(path), *_size_and_time(path)] for path in paths]
+    """Return a digest of the files in their present state, of what each of them is, and of the plan's settings."""
+    sources = {name: (source.path, source.channel) for name, source in case.images.items()}
+    sources |= {"mask": (case.mask, None)} if case.mask else {}
+    facts = sorted([name, str(path), channel, *_size_and_time(path)] for name, (path, channel) in sources.items())
     text = json.dumps([_FORMAT, facts, case.convention, plan.model_dump(mode="json", include=set(_settings(plan)))])
     return hashlib.sha256(text.encode()).hexdigest()
 
