@@ -292,6 +292,34 @@ def test_a_bad_case_is_a_problem_and_the_others_are_done(cases: list[Case], fold
     assert open_cache(folder, plan) == prepared
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_case_that_cannot_be_prepared_any_more_leaves_the_cache(
+    cases: list[Case], folder: Path, plan: Plan, gone: bool
+) -> None:
+    """What was prepared from other files is not trained on; the case is there again when its files are."""
+    built = build(cases, folder, plan)
+    path = cases[1].mask
+    whole, time = path.read_bytes(), path.stat().st_mtime_ns
+    if gone:
+        path.unlink()
+    else:
+        path.write_bytes(whole[:60])
+    _, (problem,) = build_cache(cases, folder, plan)
+    assert problem.where == cases[1].id
+    assert open_cache(folder, plan) == [built[0], built[2]]
+    path.write_bytes(whole)
+    os.utime(path, ns=(time, time))
+    assert build(cases, folder, plan) == open_cache(folder, plan) == built
+
+
+def test_prepare_names_the_cases_that_stay(cases: list[Case], gliomask, folder: Path, tmp_path: Path) -> None:
+    """Those that are no longer among the cases given."""
+    assert gliomask("prepare", tmp_path / "data", "-o", folder)[0] == 0
+    (tmp_path / "data" / cases[1].id).rename(tmp_path / cases[1].id)
+    status, said = gliomask("prepare", tmp_path / "data", "-o", folder)
+    assert (status, f"1 further case in the cache, which training uses too: {cases[1].id}" in said) == (0, True), said
+
+
 def test_a_mask_on_another_grid_is_a_problem(cases: list[Case], folder: Path, plan: Plan) -> None:
     """Its voxels would not match those of the images."""
     affine = AFFINE.copy()

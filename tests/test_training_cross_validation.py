@@ -15,10 +15,12 @@ from gliomask.errors import InputError
 from gliomask.inference.loading import load_model
 from gliomask.inference.prediction import predict
 from gliomask.inference.windows import Inference
+from gliomask.training.cache import build_cache
 from gliomask.training.config import TrainConfig, make_config
 from gliomask.training.cross_validation import cross_validate, found_folds
 from gliomask.training.loop import Moment, Watcher
 from gliomask.training.record import best_row
+from gliomask.training.run import load_run, make_plan
 from gliomask.volume import read_volume
 
 
@@ -53,6 +55,18 @@ def test_every_case_is_predicted_by_the_fold_that_did_not_train_on_it(cases: lis
     means = [np.mean([scores[case] for case in run.split()["val"]]) for run in runs]
     np.testing.assert_allclose(means, logged, atol=0.02)  # the log has the run's precision and the network's grid
     assert [run.folder for run in found_folds(tmp_path / "cv")] == [run.folder for run in runs]
+
+
+def test_cases_that_are_not_given_any_more_are_in_no_fold(cases: list[Case], tmp_path: Path) -> None:
+    """What was prepared of them before is not used; a fold that has begun needs all cases of its split."""
+    _, problems = build_cache(cases, tmp_path / "cv" / "cache", make_plan(config(), cases))
+    assert not problems
+    cross_validate(cases[1:], tmp_path / "cv", config(), folds=[0])
+    split = load_run(tmp_path / "cv" / "fold0").split()
+    assert sorted(split["train"] + split["val"]) == [case.id for case in cases[1:]]
+    with pytest.raises(InputError, match="Resume with all cases"):
+        cross_validate(cases[2:], tmp_path / "cv", config(), resume=True)
+    assert (tmp_path / "cv" / "cache" / cases[1].id / "case.json").is_file()
 
 
 def test_folds_can_be_trained_one_at_a_time(cases: list[Case], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gliomask.cli.console import advance, counted, end_batch, out, progress, show_notes, with_masks
+from gliomask.cli.console import advance, counted, end_batch, listed, out, progress, show_notes, warn, with_masks
 from gliomask.cli.options import Cluster, Labels, Modalities, Output, Threads, Workers, where_of
 
 EXAMPLES = """
@@ -39,13 +39,14 @@ def prepare(
 ) -> None:
     """Prepare cases for training: crop them to the brain and store them as memory-mapped arrays, using all cores.
 
-    Cases that are already prepared are kept, so an interrupted preparation continues where it stopped.
+    Cases that are already prepared are kept, so an interrupted preparation continues where it stopped. Prepared cases
+    that are no longer among those given are named: they stay in the cache, and are trained on.
     """
     from gliomask.cases import common_convention, get_modality, resolve_conventions, survey
     from gliomask.files import check_writable
     from gliomask.inference.preprocessing import common_spacing
     from gliomask.model.plan import Plan
-    from gliomask.training.cache import build_cache
+    from gliomask.training.cache import build_cache, further_cases
     from gliomask.training.cubes import write_crops
 
     where = where_of(workers, cluster)
@@ -71,6 +72,11 @@ def prepare(
                 usable, output, plan, crop, threads=threads, on_case=lambda _: advance(bar), where=where
             )
             done = len(crops)
+    if crop is None and (further := further_cases(output, {case.id for case in found.cases})):
+        warn(
+            f"{counted(len(further), 'further case')} in the cache, which training uses too: {listed(further)}. "
+            f"Remove their folders from {output} if they are not wanted."
+        )
     if not done:
         end_batch([*found.problems, *problems], done)
     if crop is None:

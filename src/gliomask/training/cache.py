@@ -104,7 +104,8 @@ def build_cache(
     """Prepare cases into a folder, one sub-folder each, and return them in their order with those that failed.
 
     A case that has already been prepared from the same files for the same plan is kept, so an interrupted preparation
-    continues where it stopped. Whatever error one case causes, the others are prepared.
+    continues where it stopped. Whatever error one case causes, the others are prepared. A case that has changed and
+    cannot be prepared any more is no longer in the cache; cases that are not given stay in it (`further_cases`).
 
     Args:
         cases: With masks and conventions (see `resolve_conventions`).
@@ -166,6 +167,18 @@ def open_cache(folder: Path, plan: Plan) -> list[CachedCase]:
     if not cases:
         raise InputError(f"{folder}: the cache is empty. Make it again with gliomask prepare.")
     return cases
+
+
+def further_cases(folder: Path, ids: Collection[str]) -> list[str]:
+    """Return the ids of the cases in a cache that are not among those given, sorted."""
+    return sorted({path.parent.name for path in folder.glob("*/case.json")} - set(ids))
+
+
+def forget_cases(folder: Path, ids: Collection[str]) -> None:
+    """Take cases out of a cache, so that `open_cache` does not return them; their arrays stay until it is removed."""
+    with one_writer(folder):
+        for case in ids:
+            (folder / case / "case.json").unlink(missing_ok=True)
 
 
 def refuse_other_conventions(cases: Sequence[Case], folder: Path, ids: Collection[str]) -> None:
@@ -231,10 +244,15 @@ def _make_or_error(case: Case, *, folder: Path, plan: Plan) -> CachedCase | Prob
 
 
 def _make(case: Case, folder: Path, plan: Plan) -> CachedCase:
-    stamp = _stamp(case, plan)
-    if _stored_stamp(folder) == stamp:
-        with suppress(InputError):  # a damaged case is prepared again
-            return _of_patient(_read_cached(folder, plan.modalities), case, stamp)
+    try:
+        stamp = _stamp(case, plan)
+        if _stored_stamp(folder) == stamp:
+            with suppress(InputError):  # a damaged case is prepared again
+                return _of_patient(_read_cached(folder, plan.modalities), case, stamp)
+    except InputError:  # a file of the case is gone
+        (folder / "case.json").unlink(missing_ok=True)
+        raise
+    (folder / "case.json").unlink(missing_ok=True)  # what was prepared from other files is not used any more
     volume = read_case(case, plan.modalities)
     mask = read_mask(case, volume.grid)
     framed = frame(volume, plan)
@@ -274,7 +292,6 @@ def _write(
     facts: CachedCase, framed: Framed, labels: NDArray[np.uint8], regions: Mapping[str, NDArray[np.bool_]], stamp: str
 ) -> None:
     folder = facts.folder
-    (folder / "case.json").unlink(missing_ok=True)
     with replacing(folder / "image.npy") as path:
         np.save(path, np.ascontiguousarray(_compact(framed.data)))
     with replacing(folder / "labels.npy") as path:

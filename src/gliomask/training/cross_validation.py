@@ -14,12 +14,12 @@ from gliomask.inference.torch_engine import get_device
 from gliomask.inference.windows import Inference
 from gliomask.labels import LabelConvention, get_convention
 from gliomask.model.plan import Plan
-from gliomask.training.cache import CachedCase, build_cache, cache_plan, open_cache
+from gliomask.training.cache import CachedCase, build_cache, cache_plan, forget_cases, further_cases, open_cache
 from gliomask.training.config import TrainConfig
 from gliomask.training.distributed import join_process_group
 from gliomask.training.loop import Watcher, train
 from gliomask.training.own_files import read_json, reading
-from gliomask.training.run import Run, check_conventions, load_run, make_plan, start_plan
+from gliomask.training.run import Run, check_complete, check_conventions, load_run, make_plan, start_plan
 
 
 def cross_validate(
@@ -101,16 +101,23 @@ def prepared_once(
 ) -> Path:
     """Return the cache that all folds use: the given one, or one that is made at a place in their folder.
 
+    A cache that is made holds the given cases only: what an earlier call prepared of others is taken out of it.
+
     Raises:
-        InputError: Cases cannot be prepared; all of them are named. With `resume`, as for `run.check_conventions`.
+        InputError: Cases cannot be prepared; all of them are named. With `resume`, a case that a fold trains or
+            validates on is not given; or as for `run.check_conventions`.
     """
     if isinstance(cases, Path):
         return cases
     if resume:
-        check_conventions(cases, place, [run.folder for run in found_folds(place.parent)])
-    _, problems = build_cache(cases, place, make_plan(config, cases, start), on_case=watcher.on_prepared)
+        begun = [run.folder for run in found_folds(place.parent)]
+        check_conventions(cases, place, begun)
+        for folder in begun:
+            check_complete(folder, {case.id for case in cases})
+    prepared, problems = build_cache(cases, place, make_plan(config, cases, start), on_case=watcher.on_prepared)
     if problems:
         raise InputError("; ".join(map(str, problems)))
+    forget_cases(place, further_cases(place, {case.id for case in prepared}))
     return place
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -332,12 +332,8 @@ def split_cases(
         of_patients = with_patients(cases, Path(config.patients) if config.patients else None)
         on_split(describe_patients(of_patients))
         write_text(path, json.dumps(_splits(of_patients, config, on_note), indent=2) + "\n")
+    check_complete(run.folder, {case.id for case in cases})
     ids = {side: set(names) for side, names in run.split().items()}
-    if missing := sorted((ids["train"] | ids["val"]) - {case.id for case in cases}):
-        raise InputError(
-            f"{path}: {len(missing)} case(s) of the run's split are not among the {len(cases)} cases given, such as "
-            f"{missing[0]}. Resume with all cases of the run."
-        )
     validation = [case for case in cases if case.id in ids["val"]]
     candidates = [case for case in cases if case.id in ids["train"]]
     least = config.min_tumour * np.prod(plan.patch_size)
@@ -374,6 +370,21 @@ def _check_cases(cases: Sequence[Case], modalities: Sequence[str], *, can_miss: 
         raise InputError(
             f"cannot train on all cases: {shown}. Complete them or move them away; where sequences are missing, name "
             "fewer --modalities or train with --drop-modalities 0.3."
+        )
+
+
+def check_complete(folder: Path, ids: Collection[str]) -> None:
+    """Refuse to go on with a run without all cases of its split; a run whose split is not drawn yet needs none.
+
+    Raises:
+        InputError: As said; or the split is damaged.
+    """
+    path = folder / "splits_final.json"
+    wanted = {name for side in load_run(folder).split().values() for name in side} if path.is_file() else set()
+    if missing := sorted(wanted - set(ids)):
+        raise InputError(
+            f"{path}: {len(missing)} case(s) of the run's split are not among the {len(ids)} cases given, such as "
+            f"{missing[0]}. Resume with all cases of the run."
         )
 
 
