@@ -192,7 +192,10 @@ def test_small_tumours_are_left_out_of_training_only(cases: list[Case], tmp_path
 
 
 def test_cases_that_cannot_be_trained_on_are_all_named(folder_of: Callable[..., Path], tmp_path: Path) -> None:
-    """A missing sequence and a missing mask in one message; with --drop-modalities a sequence may be missing."""
+    """A missing sequence and a missing mask in one message; with --drop-modalities a sequence may be missing.
+
+    It is the same from a cache, where a missing sequence is zero.
+    """
     folder = folder_of(4)
     next(folder.glob("*1/*_t1ce.nii.gz")).unlink()
     cases = resolve_conventions(find_cases(folder))
@@ -200,6 +203,9 @@ def test_cases_that_cannot_be_trained_on_are_all_named(folder_of: Callable[..., 
         train(cases, tmp_path / "run", config())
     run = train(cases, tmp_path / "dropping", config(epochs=1, drop_modalities=0.3))
     assert load_model(run.best).plan.can_miss
+    with pytest.raises(InputError, match=r"00001 lacks t1c"):
+        train(run.folder / "cache", tmp_path / "cached", config())
+    train(run.folder / "cache", tmp_path / "cached", config(epochs=1, drop_modalities=0.3))
     next(folder.glob("*2/*_seg.nii.gz")).unlink()
     with pytest.raises(InputError, match=r"00001 lacks t1c; BraTS2021_00002 has no mask"):
         train(resolve_conventions(find_cases(folder)), tmp_path / "no", config())

@@ -260,7 +260,9 @@ def make_plan(config: TrainConfig, cases: Sequence[Case] | Path, start: Plan | N
     if isinstance(cases, Path):
         made_for = cache_plan(cases)
         spacing_mm, axes, convention = made_for.spacing_mm, made_for.axes, made_for.convention
-        known = {region for case in open_cache(cases, made_for) for region in case.known}
+        opened = open_cache(cases, made_for)
+        _check_cached(opened, modalities, can_miss=config.drop_modalities > 0)
+        known = {region for case in opened for region in case.known}
     else:
         _check_cases(cases, modalities, can_miss=config.drop_modalities > 0)
         axes = "LPS" if start is None else start.axes
@@ -365,6 +367,21 @@ def _check_cases(cases: Sequence[Case], modalities: Sequence[str], *, can_miss: 
             wrong.append(f"{case.id} has no mask")
         if missing and not (can_miss and len(missing) < len(modalities)):
             wrong.append(f"{case.id} lacks {', '.join(missing)}")
+    _refuse(wrong)
+
+
+def _check_cached(cases: Sequence[CachedCase], modalities: Sequence[str], *, can_miss: bool) -> None:
+    """Refuse prepared cases as `_check_cases` does; a sequence that none of the cache has is refused elsewhere."""
+    wrong = []
+    for case in cases:
+        present = dict(zip(case.modalities, case.present, strict=True))
+        missing = [modality for modality in modalities if not present.get(modality, True)]
+        if missing and not (can_miss and len(missing) < len(modalities)):
+            wrong.append(f"{case.id} lacks {', '.join(missing)}")
+    _refuse(wrong)
+
+
+def _refuse(wrong: Sequence[str]) -> None:
     if wrong:
         shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise InputError(
