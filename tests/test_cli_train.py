@@ -92,7 +92,7 @@ def test_a_run_is_resumed_without_repeating_its_settings(gliomask, folder_of, tm
 
 
 def test_a_resumed_run_keeps_the_numbers_of_its_masks(gliomask, folder_of, tmp_path: Path) -> None:
-    """`--labels` is one of its settings; what an older run did not record is asked for, and nothing is prepared anew."""
+    """`--labels` is one of its settings; what an older run did not record is asked for; nothing is prepared anew."""
     run, folder = tmp_path / "run", folder_of(4, "brats2023")
     words = ("train", folder, "-o", run, *TINY, "--labels", "msd")
     assert gliomask(*words, "--steps", 1)[0] == 0

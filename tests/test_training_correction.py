@@ -17,7 +17,7 @@ from gliomask.inference.loading import load_torch_model, save_model
 from gliomask.model.plan import Postprocessing, RegionRule
 from gliomask.training.config import make_config
 from gliomask.training.correction import Improvement, compare_with_start, use_corrections
-from gliomask.training.loop import train
+from gliomask.training.loop import Watcher, train
 from gliomask.viewer import read_scene
 from gliomask.viewer.editing import edit_mask
 from gliomask.volume import Volume, read_volume, write_volume
@@ -111,6 +111,54 @@ def test_the_models_before_and_after_are_scored_on_the_same_held_out_cases(cases
     assert load_torch_model(second.best).plan.regions == tuple(found.tests)[:-1]
     with pytest.raises(InputError, match="did not start from a model"):
         compare_with_start(first)
+
+
+class Notes(Watcher):
+    """Keeps what is said about the split."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def on_note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_no_patient_that_the_model_before_has_seen_is_held_out(cases: list[Case], tmp_path: Path) -> None:
+    """Patients are compared, not ids, over all models in line; a split file that breaks it is refused."""
+    again = [replace(case, id=f"P{n}-2", patient=f"P{n}") for n, case in enumerate(cases)]
+    cases = [replace(case, id=f"P{n}-1", patient=f"P{n}") for n, case in enumerate(cases)]
+    table = tmp_path / "patients.csv"
+    table.write_text("case,patient\n" + "".join(f"{case.id},{case.patient}\n" for case in [*cases, *again]))
+    options = CONFIG | {"patients": str(table), "steps": 1}
+    first = train(cases, tmp_path / "first", make_config(**options))
+    told = Notes()
+    tuned = options | {"start_from": str(first.last)}
+    second = train(again, tmp_path / "second", make_config(**tuned, seed=5), watcher=told)
+    assert {name[:2] for name in second.split()["val"]} == {name[:2] for name in first.split()["val"]}
+    assert any("trained on 3 of the 5 patients; none of them is held out, and all others are" in t for t in told.notes)
+    assert "none of these patients" in compare_with_start(second).before_saw
+    third = train(again, tmp_path / "third", make_config(**options | {"start_from": str(second.last)}))
+    assert third.split() == second.split()
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(json.dumps([{"train": second.split()["val"], "val": second.split()["train"]}]))
+    with pytest.raises(InputError, match=r"holds out P\d, P\d, P\d, whom the model"):
+        train(again, tmp_path / "wrong", make_config(**tuned, split=str(wrong)))
+
+
+def test_a_model_without_a_record_may_have_seen_what_is_held_out(cases: list[Case], tmp_path: Path) -> None:
+    """It is said when the split is drawn, and beside the comparison; folds hold out all patients."""
+    first = train(cases, tmp_path / "first", make_config(**CONFIG, steps=1))
+    start = tmp_path / "start.safetensors"
+    start.write_bytes(first.last.read_bytes())
+    told = Notes()
+    options = CONFIG | {"start_from": str(start), "steps": 1}
+    tuned = train(cases, tmp_path / "tuned", make_config(**options), watcher=told)
+    assert [note for note in told.notes if "not known which of the held-out patients" in note]
+    assert "It is not known" in compare_with_start(tuned).before_saw
+    assert "It is not known" in (tuned.folder / "before_after.md").read_text("utf-8")
+    folds = options | {"folds": 2, "fold": 0, "start_from": str(first.last), "seed": 1}
+    train(cases, tmp_path / "fold", make_config(**folds), watcher=told)
+    assert "held-out patients: scores on them are too high" in told.notes[-1]
 
 
 @pytest.mark.parametrize(

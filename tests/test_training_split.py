@@ -84,6 +84,23 @@ def test_a_share_of_the_patients_is_held_out(fraction: float, count: int) -> Non
         assert {source_of(c.id) for c in held.values()} == {"BraTS2021", "Brats18_CBICA"}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_patients_that_the_first_model_has_seen_are_not_held_out(seed: int) -> None:
+    """As many of the others as without it, all of them if they are fewer; and if there is none, that is said."""
+    cases = cohort()
+    patients = [f"p{number}" for number in range(1, 41)]
+    for seen, count in ((patients[:30], 10), (patients[::2], 10), (patients[:37], 3), ([], 10)):
+        split = hold_out(cases, 0.25, seed, set(seen))
+        held = {c.patient for c in cases if c.id in split["val"]}
+        assert not held & set(seen)
+        assert len(held) == count
+        assert sorted(split["train"] + split["val"]) == sorted(c.id for c in cases)
+    assert hold_out(cases, 0.25, seed, set()) == hold_out(cases, 0.25, seed)
+    assert hold_out(cases, 0, seed, set(patients))["val"] == []
+    with pytest.raises(InputError, match="trained on all 40 patients"):
+        hold_out(cases, 0.25, seed, set(patients))
+
+
 def test_too_few_patients_are_said() -> None:
     """For a fraction and for folds."""
     with pytest.raises(InputError, match="too few to keep 1"):

@@ -280,6 +280,7 @@ def _print_improvement(run: Run) -> None:
         change = f"{test.difference:+.3f} (95 % interval {test.low:+.3f} to {test.high:+.3f})"
         out.print(f"Dice {name}: {test.second:.3f} before, {test.first:.3f} after, {change}")
     out.print(found.verdict)
+    out.print(found.before_saw)
     out.print(f"the new model: {run.last}")
 
 

@@ -15,6 +15,9 @@ from gliomask.evaluation.conventions import find_conventions
 from gliomask.evaluation.pairs import EDITED
 from gliomask.files import write_text
 from gliomask.inference.loading import load_torch_model
+from gliomask.training.cache import CachedCase
+from gliomask.training.config import TrainConfig
+from gliomask.training.learned import learned_from, seen_patients
 from gliomask.training.run import Run
 from gliomask.training.run_comparison import common_cases
 from gliomask.training.validation import dice_as_predicted
@@ -67,6 +70,8 @@ class Improvement:
 
     tests: Mapping[str, PairedTest]
     """Dice after minus Dice before, for each region and, as `mean`, for their mean."""
+    before_saw: str = ""
+    """A sentence that says what is known about whether the model before was trained on these patients."""
 
     @property
     def is_better(self) -> bool:
@@ -124,7 +129,8 @@ def compare_with_start(run: Run, *, on_case: Callable[[int, int], None] = lambda
     regions = after.plan.regions
     values = {region: [[score[region] for score in each] for each in scores] for region in regions}
     values["mean"] = [[_mean(score) for score in each] for each in scores]
-    found = Improvement({name: paired_test(*pair) for name, pair in values.items()})
+    tests = {name: paired_test(*pair) for name, pair in values.items()}
+    found = Improvement(tests, _what_start_saw(run.config, cases))
     write_text(run.folder / "before_after.md", _table(found))
     return found
 
@@ -141,4 +147,20 @@ def _table(found: Improvement) -> str:
             f"| {name} | {test.cases} | {test.second:.3f} | {test.first:.3f} | {test.difference:+.3f} "
             f"({test.low:+.3f} to {test.high:+.3f}) | {test.p_permutation:.3f} |"
         )
-    return "\n".join([*lines, "", found.verdict[0].upper() + found.verdict[1:] + ".", ""])
+    return "\n".join([*lines, "", found.verdict[0].upper() + found.verdict[1:] + ".", "", found.before_saw, ""])
+
+
+def _what_start_saw(config: TrainConfig, cases: Sequence[CachedCase]) -> str:
+    learned = learned_from(Path(config.start_from or ""))
+    table = Path(config.patients) if config.patients and Path(config.patients).is_file() else None
+    patients, seen = {case.patient for case in cases}, seen_patients(cases, learned.ids, table)
+    if seen:
+        return (
+            f"The model before was trained on {len(seen)} of these {len(patients)} patients: its scores are too high."
+        )
+    if learned.unknown is not None:
+        return (
+            f"It is not known whether the model before was trained on these patients: no splits_final.json lies beside "
+            f"{learned.unknown}. If it was, its scores are too high."
+        )
+    return "The model before was trained on none of these patients, as the splits_final.json beside it says."

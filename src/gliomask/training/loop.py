@@ -30,7 +30,16 @@ from gliomask.training.losses import build_loss
 from gliomask.training.patches import Batch, Order, Patches, PatchSettings, is_fully_labelled
 from gliomask.training.patients import read_patients
 from gliomask.training.record import best_row
-from gliomask.training.run import Run, RunState, check_conventions, make_plan, new_run_model, open_run, split_cases, start_plan
+from gliomask.training.run import (
+    Run,
+    RunState,
+    check_conventions,
+    make_plan,
+    new_run_model,
+    open_run,
+    split_cases,
+    start_plan,
+)
 from gliomask.training.schedule import Schedule, learning_rate
 from gliomask.training.validation import validate
 

@@ -28,6 +28,20 @@ def read_patients(path: Path, ids: Sequence[str]) -> dict[str, str]:
         InputError: The file cannot be read, a column is missing, a row has no patient, a case has two patients, or
             cases are missing from the table.
     """
+    patients = read_table(path)
+    if absent := sorted(set(ids) - patients.keys()):
+        raise InputError(
+            f"{path}: has no patient for {len(absent)} of {len(ids)} cases, such as {', '.join(absent[:3])}. Add them."
+        )
+    return {case: patients[case] for case in ids}
+
+
+def read_table(path: Path) -> dict[str, str]:
+    """Return the patient of each case in a table, also of cases that are not given.
+
+    Raises:
+        InputError: As for `read_patients`, except that no case is missing.
+    """
     patients: dict[str, str] = {}
     with reading(path, _FORM):
         table = read_delimited(path, lambda heading: heading.lower() in _COLUMNS)
@@ -43,11 +57,7 @@ def read_patients(path: Path, ids: Sequence[str]) -> dict[str, str]:
                 raise ValueError(f"line {row.number} lacks a case or a patient")
             if patients.setdefault(case, patient) != patient:
                 raise ValueError(f"line {row.number} gives {case} a second patient")
-    if absent := sorted(set(ids) - patients.keys()):
-        raise InputError(
-            f"{path}: has no patient for {len(absent)} of {len(ids)} cases, such as {', '.join(absent[:3])}. Add them."
-        )
-    return {case: patients[case] for case in ids}
+    return patients
 
 
 def with_patients(cases: Sequence[CachedCase], path: Path | None) -> list[CachedCase]:

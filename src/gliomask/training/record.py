@@ -113,6 +113,38 @@ def read_run_split(folder: Path, fold: int) -> Split:
         return splits[fold]
 
 
+def read_trained_on(folder: Path) -> frozenset[str]:
+    """Return the ids of the cases that the models of a run were trained on.
+
+    Raises:
+        InputError: As for `read_run_split`; or the run's `config.json` is missing or damaged.
+    """
+    try:
+        fold = int(_facts(folder).get("fold", 0))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"{folder / 'config.json'}: missing or damaged, so that it is not known which cases the model was trained "
+            "on. Restore it, or copy the model file to another folder and give only cases that it was not trained on."
+        ) from error
+    return frozenset(read_run_split(folder, fold)["train"])
+
+
+def read_start(folder: Path) -> str | None:
+    """Return the model that a run started from, as it was named; None if it began with initial weights.
+
+    Raises:
+        InputError: Its `config.json` cannot be read.
+    """
+    with reading(folder / "config.json", _RESTORE):
+        start = _facts(folder).get("start_from")
+        return None if start is None else str(start)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
+    return facts
+
+
 def best_row(rows: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
     """Return the row of the best epoch: that with the highest mean Dice, or without validation the last row."""
     validated = [row for row in rows if not math.isnan(row.get("val_dice", math.nan))]

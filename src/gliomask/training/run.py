@@ -25,6 +25,7 @@ from gliomask.model.plan import Plan, Postprocessing, plan_from_dict, plan_to_di
 from gliomask.model.sampling import Origin
 from gliomask.training.cache import CachedCase, build_cache, cache_plan, open_cache, refuse_other_conventions
 from gliomask.training.config import FREE, TrainConfig
+from gliomask.training.learned import Learned, learned_from, seen_patients
 from gliomask.training.own_files import reading
 from gliomask.training.patients import with_patients
 from gliomask.training.record import check_row, read_config, read_log, read_run_split, write_log
@@ -326,8 +327,12 @@ def split_cases(
     Cases whose tumour is smaller than `min_tumour` are left out of training but not of validation. When a split is
     drawn, `on_split` is called with how patients were told apart, and `on_note` with what else is to be known about it.
 
+    A run that starts from a model holds out patients that this model was not trained on, as far as the
+    `splits_final.json` beside it tells (`learned_from`). A cross-validation holds out all, and says so.
+
     Raises:
-        InputError: There are too few patients, no case is left to train on, or a case of the run's split is missing.
+        InputError: There are too few patients, no case is left to train on, a case of the run's split is missing, or
+            the split file holds out patients that the model was trained on from which the run starts.
     """
     path = run.folder / "splits_final.json"
     if not path.is_file():
@@ -349,14 +354,46 @@ def split_cases(
 
 
 def _splits(cases: Sequence[CachedCase], config: TrainConfig, on_note: Callable[[str], None]) -> list[Split]:
+    learned = None if config.start_from is None else learned_from(Path(config.start_from))
+    table = Path(config.patients) if config.patients else None
+    seen = set() if learned is None else seen_patients(cases, learned.ids, table)
     if config.split:
         splits = read_splits(Path(config.split), cases, config.fold)
         if len(splits) > 1:
             on_note(f"{config.split}: split {config.fold} of {len(splits)} is used, counted from 0 (--fold)")
-        return splits
-    if config.folds:
-        return make_folds(cases, config.folds, config.seed)
-    return [hold_out(cases, config.val_fraction, config.seed)]
+    elif config.folds:
+        splits = make_folds(cases, config.folds, config.seed)
+    else:
+        splits = [hold_out(cases, config.val_fraction, config.seed, seen)]
+    held_out = {case.patient for case in cases if case.id in splits[config.fold]["val"]}
+    if config.split and (both := sorted(held_out & seen)):
+        raise InputError(
+            f"{config.split}: holds out {', '.join(both[:5])}{' and others' if len(both) > 5 else ''}, whom the model "
+            f"{config.start_from} was trained on. Train on them, or start from another model."
+        )
+    if learned is not None and held_out:
+        on_note(_what_start_saw(config, learned, seen, held_out, len({case.patient for case in cases})))
+    return splits
+
+
+def _what_start_saw(
+    config: TrainConfig, learned: Learned, seen: Collection[str], held_out: Collection[str], patients: int
+) -> str:
+    """Return what is known about the held-out patients and the cases that the first model was trained on."""
+    if both := set(held_out) & set(seen):
+        count = f"{len(both)} of the {len(held_out)} held-out patients"
+        text = f"the model of --from was trained on {count}: scores on them are too high"
+    else:
+        text = f"the model of --from was trained on {len(seen)} of the {patients} patients; none of them is held out"
+        if seen and len(held_out) == patients - len(seen):
+            text += ", and all others are (to learn from more of these: a lower --val-fraction)"
+    if learned.unknown is None:
+        return text
+    unknown = (
+        f"it is not known which of the held-out patients {learned.unknown} was trained on: no splits_final.json lies "
+        "beside it"
+    )
+    return f"{text}; {unknown}" if seen else unknown
 
 
 def _check_cases(cases: Sequence[Case], modalities: Sequence[str], *, can_miss: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +17,31 @@ Split = dict[str, list[str]]
 """Case ids under `train` and `val`, as in nnU-Net's `splits_final.json`."""
 
 
-def hold_out(cases: Sequence[CachedCase], fraction: float, seed: int) -> Split:
+def hold_out(cases: Sequence[CachedCase], fraction: float, seed: int, seen: Collection[str] = frozenset()) -> Split:
     """Return one split that holds out a fraction of the patients, but at least one; 0 holds out none.
+
+    None of the patients in `seen` is held out, even if too few others are left for the fraction: these are those that
+    the model was trained on from which the training starts.
 
     Patients are sorted by the regions that their masks label, their source, whether their tumour enhances, and its
     size. The sorted list is divided into as many equal parts as patients are held out, and one is drawn from each part.
 
     Raises:
-        InputError: There are too few patients.
+        InputError: There are too few patients, or all are in `seen`.
     """
-    patients = _sorted_patients(cases)
-    count = max(1, round(fraction * len(patients))) if fraction else 0
-    if count >= len(patients):
+    every = _sorted_patients(cases)
+    count = max(1, round(fraction * len(every))) if fraction else 0
+    if count >= len(every):
         raise InputError(
-            f"{len(patients)} patient(s): too few to keep {count} for validation. Give more cases, or --val-fraction 0."
+            f"{len(every)} patient(s): too few to keep {count} for validation. Give more cases, or --val-fraction 0."
         )
+    patients = [patient for patient in every if patient not in seen]
+    if count and not patients:
+        raise InputError(
+            f"the model that the training starts from was trained on all {len(every)} patients, so that none is left "
+            "for validation. Give cases that it has not seen, or --val-fraction 0."
+        )
+    count = min(count, len(patients))
     generator = np.random.default_rng([seed, 0])
     groups = np.array_split(np.arange(len(patients)), count) if count else []
     return _split(cases, {patients[int(generator.choice(group))] for group in groups})

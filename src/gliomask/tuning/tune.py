@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gliomask.cases import Case, Problem
-from gliomask.errors import InputError
 from gliomask.foreign import is_foreign, read_training
 from gliomask.inference.loading import load_torch_model, save_model
 from gliomask.labels import get_convention
 from gliomask.model.edit import replace_plan
 from gliomask.model.plan import Plan, Postprocessing
-from gliomask.training.record import read_run_split
+from gliomask.training.record import read_trained_on
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ def choose_cases(model: Path, plan: Plan, cases: Sequence[Case]) -> Usable:
         InputError: The record of the run is damaged.
     """
     split = model.absolute().parent / "splits_final.json"
-    trained = _trained_on(split.parent) if split.is_file() else frozenset()
+    trained = read_trained_on(split.parent) if split.is_file() else frozenset()
     kept, left_out = [], []
     for case in cases:
         known = get_convention(case.convention or plan.convention)
@@ -71,14 +69,3 @@ def write_tuned(model: Path, plan: Plan, rules: Postprocessing, target: Path) ->
         save_model(replace(load_torch_model(model), plan=tuned), target, training=read_training(model))
     else:
         replace_plan(model, tuned, target)
-
-
-def _trained_on(run: Path) -> frozenset[str]:
-    try:
-        fold = int(json.loads((run / "config.json").read_text("utf-8")).get("fold", 0))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise InputError(
-            f"{run / 'config.json'}: missing or damaged, so that it is not known which cases the model was trained on. "
-            "Restore it, or copy the model file to another folder and give only cases that it was not trained on."
-        ) from error
-    return frozenset(read_run_split(run, fold)["train"])
