@@ -113,6 +113,25 @@ def test_the_models_before_and_after_are_scored_on_the_same_held_out_cases(cases
         compare_with_start(first)
 
 
+def test_a_run_that_could_not_be_compared_is_not_begun(gliomask, cases: list[Case], tmp_path: Path) -> None:
+    """The command takes the normalization of the model before; another one is said, and refused with corrections."""
+    first = train(cases, tmp_path / "first", make_config(**CONFIG, steps=1, normalization="minmax"))
+    (tmp_path / "edits").mkdir()
+    correct(cases[0], tmp_path / "edits")
+    options = CONFIG | {"start_from": str(first.last), "steps": 1}
+    with pytest.raises(InputError, match="normalizations zscore, zscore, zscore, not minmax, minmax, minmax"):
+        train(cases, tmp_path / "no", make_config(**options, corrected=str(tmp_path / "edits")))
+    assert not (tmp_path / "no").exists()
+    told = Notes()
+    train(cases, tmp_path / "other", make_config(**options), watcher=told)
+    assert "this one has normalizations zscore, zscore, zscore, not minmax" in told.notes[0]
+    words = ("train", tmp_path / "data", "-o", tmp_path / "same", "--from", first.last, "--steps", 1, "-d", "cpu")
+    status, said = gliomask(*words, "--patch-size", 16, "--val-fraction", 0.4)
+    assert status == 0, said
+    assert "other than the model" not in said
+    assert load_torch_model(tmp_path / "same" / "last.safetensors").plan.normalization == "minmax"
+
+
 class Notes(Watcher):
     """Keeps what is said about the split."""
 

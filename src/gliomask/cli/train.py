@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -13,6 +13,7 @@ from gliomask.cli.console import listed, note, out, progress, show_notes, warn, 
 from gliomask.cli.options import Device, Labels, Modalities, Output, Threads
 from gliomask.cli.train_options import add_options
 from gliomask.errors import InputError
+from gliomask.model.choices import Normalization
 from gliomask.training.config import TrainConfig, make_config
 from gliomask.training.options import Panel
 
@@ -197,13 +198,16 @@ def _with_fold(config: TrainConfig, folds: Sequence[int]) -> TrainConfig:
 
 
 def _of_model(path: Path) -> dict[str, Any]:
-    """Return the settings of the network in a model file, which a run that starts from it must share."""
+    """Return the settings in a model file that a run which starts from it shares: its network and normalization."""
     from gliomask.foreign import read_plan
 
     plan = read_plan(path)
     arguments = dict(plan.network_arguments)
     norm = arguments.pop("norm", "own")
-    kind = {"network": plan.network, "network_arguments": arguments}
+    kind: dict[str, Any] = {"network": plan.network, "network_arguments": arguments}
+    kinds = set(plan.normalizations)
+    if len(kinds) == 1 and kinds <= set(get_args(Normalization)):
+        kind["normalization"] = kinds.pop()
     return kind | ({} if norm == "own" else {"norm": norm or "none"})
 
 

@@ -18,7 +18,7 @@ from gliomask.inference.loading import load_torch_model
 from gliomask.training.cache import CachedCase
 from gliomask.training.config import TrainConfig
 from gliomask.training.learned import learned_from, seen_patients
-from gliomask.training.run import Run
+from gliomask.training.run import Run, refuse_incomparable
 from gliomask.training.run_comparison import common_cases
 from gliomask.training.validation import dice_as_predicted
 from gliomask.volume import NIFTI_ENDINGS
@@ -111,12 +111,7 @@ def compare_with_start(run: Run, *, on_case: Callable[[int, int], None] = lambda
     if run.config.start_from is None:
         raise InputError(f"{run.folder}: did not start from a model (--from), so there is nothing to compare with.")
     before, after = load_torch_model(Path(run.config.start_from)), load_torch_model(run.last)
-    for name in ("modalities", "regions", "spacing_mm", "axes", "normalizations"):
-        if getattr(before.plan, name) != getattr(after.plan, name):
-            raise InputError(
-                f"{run.config.start_from}: made for other {name.replace('_', ' ')} than {run.last}, so that the two "
-                "cannot be compared on the prepared cases."
-            )
+    refuse_incomparable(run.config, before.plan, after.plan)
     cases, notes = common_cases({"run": run})
     if not cases:
         raise InputError(f"{run.folder}: no held-out case to compare on. {' '.join(notes)}")

@@ -37,6 +37,8 @@ from gliomask.training.run import (
     make_plan,
     new_run_model,
     open_run,
+    plan_differences,
+    refuse_incomparable,
     split_cases,
     start_plan,
 )
@@ -122,7 +124,7 @@ def train(
         InputError: The folder holds another run or another process is training into it, a case is bad or lacks its mask
             or a sequence, there are too few patients for the split, a name in the config is unknown, the device does
             not exist, there is too little memory, the loss is not finite (the case is named), or another process of the
-            training has ended.
+            training has ended; or with `corrected`, as for `run.refuse_incomparable`.
     """
     watcher = watcher or Watcher()
     started = time.monotonic()
@@ -136,6 +138,11 @@ def train(
             keep_memory()
         start = group.once(lambda: start_plan(config, [Path(run)] if resume else []))
         plan = group.once(lambda: make_plan(config, cases, start))
+        if start is not None and not resume:
+            if config.corrected is not None:
+                refuse_incomparable(config, start, plan)
+            if found := plan_differences(start, plan):
+                watcher.on_note(f"other than the model of --from, this one has {'; '.join(found)}")
         if resume:
             group.once(lambda: check_conventions(cases, Path(run) / "cache", [Path(run)]))
         else:

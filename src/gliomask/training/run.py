@@ -305,6 +305,33 @@ def _origin(start: Plan) -> Origin | None:
     return start.origin.model_copy(update={"made_with": made_with + further})
 
 
+def plan_differences(start: Plan, plan: Plan) -> list[str]:
+    """Return in what a plan differs from that of the model that a run starts from, so that the same input differs."""
+    fields = ("modalities", "regions", "spacing_mm", "axes", "normalizations")
+    return [
+        f"{name.replace('_', ' ')} {_listed(getattr(plan, name))}, not {_listed(getattr(start, name))}"
+        for name in fields
+        if getattr(plan, name) != getattr(start, name)
+    ]
+
+
+def _listed(value: str | Sequence[object]) -> str:
+    return value if isinstance(value, str) else ", ".join(map(str, value))
+
+
+def refuse_incomparable(config: TrainConfig, start: Plan, plan: Plan) -> None:
+    """Refuse a run whose model cannot be compared on the same prepared cases with the model that it starts from.
+
+    Raises:
+        InputError: Sequences, regions, voxel sizes, orientation or normalization differ; all differences are named.
+    """
+    if found := plan_differences(start, plan):
+        raise InputError(
+            f"{config.start_from}: the two models cannot be compared on the prepared cases, as --corrected does: the "
+            f"new one has {'; '.join(found)}. Give the options with which the old one was trained."
+        )
+
+
 def new_run_model(plan: Plan, seed: int, config_file: Path | None) -> Model:
     """Return an untrained model; an error about the network's arguments names the file from which they were read."""
     if config_file is None:
