@@ -128,6 +128,43 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(
     assert timeless(parts.rows()) == timeless(whole.rows())
 
 
+def test_a_stop_is_obeyed_at_a_validation(cases: list[Case], tmp_path: Path) -> None:
+    """One that is asked for before it, which is left to the resumed run, and one during it: no further step is taken.
+
+    The checkpoint before a validation is that of all steps, so that a run killed there loses none.
+    """
+    whole = train(cases, tmp_path / "whole", config())
+
+    class During(StopAfter):
+        def __init__(self) -> None:
+            super().__init__(0)
+            self.stop, self.checkpoints = False, list[int]()
+
+        def on_validated(self, case: str) -> None:
+            saved = torch.load(tmp_path / "during" / "checkpoint.pt", weights_only=True)["state"]
+            self.stop = True
+            self.checkpoints.append(saved["step"])
+
+        def should_stop(self) -> bool:
+            return self.stop
+
+    during = During()
+    run = train(cases, tmp_path / "during", config(), watcher=during)
+    assert during.checkpoints == [3]
+    assert [row["step"] for row in run.rows()] == [3]
+    before = StopAfter(3)
+    run = train(cases, tmp_path / "before", config(), watcher=before)
+    assert (before.rows, run.rows()) == ([], [])
+    assert not run.last.exists()
+    for name in ("during", "before"):
+        resumed = train(cases, tmp_path / name, config(), resume=True)
+        assert resumed.last.read_bytes() == whole.last.read_bytes()
+        assert [row["learning_rate"] for row in resumed.rows()] == [row["learning_rate"] for row in whole.rows()]
+    run = train(cases, tmp_path / "longer", config(epochs=1), watcher=StopAfter(3))
+    run = train(cases, tmp_path / "longer", config(epochs=3), resume=True)
+    assert [row["step"] for row in run.rows()] == [3, 6, 9]
+
+
 def test_whole_brains_are_trained_on_one_at_a_time(cases: list[Case], tmp_path: Path) -> None:
     """Brains differ in size, so a larger batch is refused before anything is written, also in parts."""
     for parts in (1, 2):

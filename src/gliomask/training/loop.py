@@ -92,7 +92,10 @@ class Watcher:
         """Called at the end of a cross-validation with the scores of all held-out cases predicted so far."""
 
     def should_stop(self) -> bool:
-        """Tell whether to save everything and return; called after each step."""
+        """Tell whether to save everything and return; called after each step, and after each validation.
+
+        After the last step of an epoch it returns before the validation, which is done when the run is resumed.
+        """
         return False
 
 
@@ -238,6 +241,9 @@ def _loop(job: _Job, started: float) -> None:
     schedule = Schedule(config, job.steps_per_epoch, len(job.validation))
     patches = Patches(job.training, job.model.plan, _patch_settings(job), config.batch_size, job.group)
     saved = now.seconds
+    if _is_whole(job, now):  # stopped before the validation at the end of its epoch
+        _end_epoch(job, schedule, now, learner.rate, clock)
+        _save(job, learner, now)
     with closing(patches.ahead(now.step, _workers(config, job.group))) as batches:
         while not schedule.is_over(now.step, now.seconds) and not _out_of_patience(config, now.rows):
             before = now.seconds
@@ -245,9 +251,9 @@ def _loop(job: _Job, started: float) -> None:
             _step(learner, rate, batches, now, clock)
             schedule.step_seconds.append(now.seconds - before)
             job.watcher.on_step(_moment(now, schedule))
-            stop = job.group.total([job.watcher.should_stop()])[0] > 0
-            if now.step % job.steps_per_epoch == 0 or schedule.is_over(now.step, now.seconds):
-                _end_epoch(job, schedule, now, rate, clock)
+            stop = _should_stop(job)
+            if _is_whole(job, now) or schedule.is_over(now.step, now.seconds):
+                stop = _end_epoch_or_stop(job, learner, schedule, now, rate, clock, stop=stop)
             if not now.epoch.losses or stop or now.seconds - saved > _CHECKPOINT_SECONDS:
                 _save(job, learner, now)
                 saved = now.seconds
@@ -260,6 +266,28 @@ def _loop(job: _Job, started: float) -> None:
         _save(job, learner, now)
     if job.group.first:
         job.folder.finish(now.state())
+
+
+def _is_whole(job: _Job, now: _Progress) -> bool:
+    """Tell whether all steps of the current epoch have been taken, and it has not been ended yet."""
+    return bool(now.epoch.losses) and now.step % job.steps_per_epoch == 0
+
+
+def _should_stop(job: _Job) -> bool:
+    """Tell whether the watcher of any process asks for a stop."""
+    return job.group.total([job.watcher.should_stop()])[0] > 0
+
+
+def _end_epoch_or_stop(
+    job: _Job, learner: Learner, schedule: Schedule, now: _Progress, rate: float, clock: _Clock, *, stop: bool
+) -> bool:
+    """End the epoch and return whether to stop, which is looked up again; a validation is not begun after a stop."""
+    if schedule.validates(now.step, now.seconds):
+        if stop:
+            return True
+        _save(job, learner, now)  # a validation may take long, and a run that is killed in it must not lose its steps
+    _end_epoch(job, schedule, now, rate, clock)
+    return stop or _should_stop(job)
 
 
 def _step(learner: Learner, rate: float, batches: Iterator[Batch], now: _Progress, clock: _Clock) -> None:
