@@ -173,6 +173,29 @@ def test_words_for_contrast_are_read_in_the_description_first(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("description", "protocol", "modality"),
+    [
+        ("AX FLAIR", "BRAIN T1 T2", "t2f"),
+        ("AX T2", "BRAIN T1 FLAIR DWI", "t2w"),
+        ("AX T1", "BRAIN FLAIR W PERFUSION", "t1n"),
+        ("SAG T1 FLAIR", "BRAIN", "t1n"),
+        ("AX", "T2 FLAIR", "t2f"),
+        ("AX", "BRAIN PERFUSION", None),
+        ("AX T2 DWI", "BRAIN T1", None),
+    ],
+)
+def test_a_description_counts_more_than_the_protocol(
+    tmp_path: Path, description: str, protocol: str, modality: str | None
+) -> None:
+    """The name of the protocol may be that of the whole examination; it tells where the description does not."""
+    write(tmp_path / "made", SeriesHeader(description, 90, 5000), 1)
+    change(tmp_path / "made" / "S001", tmp_path / "study", ProtocolName=protocol)
+    (study,) = find_studies(tmp_path / "study")
+    (choice,) = study.choices
+    assert choice.series.modality == modality, choice.series.reason
+
+
+@pytest.mark.parametrize(
     ("description", "shown"),
     [
         ("AX T1 W/O CONTRAST", "ax t1 w/o contrast"),

@@ -30,6 +30,8 @@ class Header:
     """Seconds at which the acquisition began, or its series; for comparisons within an examination."""
     words: str
     """Descriptions and names of the sequence, in lower case."""
+    own: str
+    """The same without the protocol's name, which may be that of the whole examination."""
     title: str
     """The series' description alone, in lower case."""
     description: str
@@ -132,15 +134,17 @@ def alias_of(text: str) -> str:
 
 def classify_header(header: Header) -> tuple[str | None, str]:
     """Return the sequence of a series (`t1n t1c t2w t2f` or None for any other), and the reason in plain words."""
-    words = _spaced(header.words)
-    if other := _other(header, words):
+    words, title = _spaced(header.words), _spaced(header.title)
+    # A protocol of a whole examination, such as BRAIN T1 T2 PERFUSION, tells nothing of a series that says what it is.
+    is_named = re.search(f"{_T1}|{_FLAIR}|{_T2}", title)
+    named = title if is_named else words
+    if other := _other(header, _spaced(header.own) if is_named else words):
         return None, other
-    flair = re.search(_FLAIR, words)
-    if re.search(_T1, words):
+    if re.search(_T1, named):
         return _t1(header, words, "T1 by its description")
-    if flair:
+    if re.search(_FLAIR, named):
         return _checked(header, "t2f", "FLAIR by its description")
-    if re.search(_T2, words):
+    if re.search(_T2, named):
         return _t2(header)
     return _by_times(header, words)
 

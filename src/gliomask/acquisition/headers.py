@@ -13,7 +13,8 @@ from gliomask.acquisition.classify import Header, alias_of, known_words
 from gliomask.acquisition.frames import Frame
 from gliomask.extras import missing_extra
 
-_DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
+_PROTOCOL = "ProtocolName"
+_DESCRIPTIONS = ("SeriesDescription", _PROTOCOL, "SequenceName", "PulseSequenceName")
 # MR images, enhanced MR images, and those converted from older ones.
 _MR = {"1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4"}
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -153,6 +154,7 @@ def _header(path: Path, found: Any, pixels_at: int) -> Header | PassedOver:
         began=_began(found),
         when=" ".join(str(found.get(name) or "") for name in ("StudyDate", "SeriesTime", "AcquisitionTime")),
         words=" ".join(str(found.get(name, "")).lower() for name in _DESCRIPTIONS),
+        own=" ".join(str(found.get(name, "")).lower() for name in _DESCRIPTIONS if name != _PROTOCOL),
         title=description.lower(),
         description=known_words(description),
         alias=alias_of(description),

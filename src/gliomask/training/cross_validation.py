@@ -19,7 +19,8 @@ from gliomask.training.config import TrainConfig
 from gliomask.training.distributed import join_process_group
 from gliomask.training.loop import Watcher, train
 from gliomask.training.own_files import read_json, reading
-from gliomask.training.run import Run, check_complete, check_conventions, load_run, make_plan, start_plan
+from gliomask.training.run import Run, load_run, make_plan, start_plan
+from gliomask.training.run_split import check_complete, check_conventions
 
 
 def cross_validate(

@@ -33,15 +33,14 @@ from gliomask.training.record import best_row
 from gliomask.training.run import (
     Run,
     RunState,
-    check_conventions,
     make_plan,
     new_run_model,
     open_run,
     plan_differences,
     refuse_incomparable,
-    split_cases,
     start_plan,
 )
+from gliomask.training.run_split import check_conventions, split_cases
 from gliomask.training.schedule import Schedule, learning_rate
 from gliomask.training.validation import validate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 
-from gliomask.cases import Case, common_convention, describe_patients, get_modality
+from gliomask.cases import Case, common_convention, get_modality
 from gliomask.errors import InputError
 from gliomask.figures import SCREEN_DPI, curves_figure, figure_png, save_figure
 from gliomask.files import clear_partials, replacing, write_text
@@ -23,13 +23,11 @@ from gliomask.inference.preprocessing import common_spacing
 from gliomask.labels import get_convention
 from gliomask.model.plan import Plan, Postprocessing, plan_from_dict, plan_to_dict
 from gliomask.model.sampling import Origin
-from gliomask.training.cache import CachedCase, build_cache, cache_plan, open_cache, refuse_other_conventions
+from gliomask.training.cache import CachedCase, build_cache, cache_plan, open_cache
 from gliomask.training.config import FREE, TrainConfig
-from gliomask.training.learned import Learned, learned_from, seen_patients
 from gliomask.training.own_files import reading
-from gliomask.training.patients import with_patients
 from gliomask.training.record import check_row, read_config, read_log, read_run_split, write_log
-from gliomask.training.split import Split, hold_out, make_folds, read_splits
+from gliomask.training.split import Split
 
 START = "start.json"
 """The plan of the model that a run started from."""
@@ -340,89 +338,6 @@ def new_run_model(plan: Plan, seed: int, config_file: Path | None) -> Model:
         return new_model(plan, seed=seed)
 
 
-def split_cases(
-    cases: Sequence[CachedCase],
-    config: TrainConfig,
-    run: Run,
-    plan: Plan,
-    *,
-    on_split: Callable[[str], None],
-    on_note: Callable[[str], None] = lambda _: None,
-) -> tuple[list[CachedCase], list[CachedCase]]:
-    """Return the cases to train on and to validate on; see `split`. The split is written to the run once and then kept.
-
-    Cases whose tumour is smaller than `min_tumour` are left out of training but not of validation. When a split is
-    drawn, `on_split` is called with how patients were told apart, and `on_note` with what else is to be known about it.
-
-    A run that starts from a model holds out patients that this model was not trained on, as far as the
-    `splits_final.json` beside it tells (`learned_from`). A cross-validation holds out all, and says so.
-
-    Raises:
-        InputError: There are too few patients, no case is left to train on, a case of the run's split is missing, or
-            the split file holds out patients that the model was trained on from which the run starts.
-    """
-    path = run.folder / "splits_final.json"
-    if not path.is_file():
-        of_patients = with_patients(cases, Path(config.patients) if config.patients else None)
-        on_split(describe_patients(of_patients))
-        write_text(path, json.dumps(_splits(of_patients, config, on_note), indent=2) + "\n")
-    check_complete(run.folder, {case.id for case in cases})
-    ids = {side: set(names) for side, names in run.split().items()}
-    validation = [case for case in cases if case.id in ids["val"]]
-    candidates = [case for case in cases if case.id in ids["train"]]
-    least = config.min_tumour * np.prod(plan.patch_size)
-    training = [case for case in candidates if "WT" not in case.known or case.voxels["WT"] >= least]
-    if not training:
-        raise InputError(
-            f"no case is left to train on: the tumours of all {len(candidates)} fill less than {config.min_tumour:.2%} "
-            "of a patch. Lower --min-tumour."
-        )
-    return training, validation
-
-
-def _splits(cases: Sequence[CachedCase], config: TrainConfig, on_note: Callable[[str], None]) -> list[Split]:
-    learned = None if config.start_from is None else learned_from(Path(config.start_from))
-    table = Path(config.patients) if config.patients else None
-    seen = set() if learned is None else seen_patients(cases, learned.ids, table)
-    if config.split:
-        splits = read_splits(Path(config.split), cases, config.fold)
-        if len(splits) > 1:
-            on_note(f"{config.split}: split {config.fold} of {len(splits)} is used, counted from 0 (--fold)")
-    elif config.folds:
-        splits = make_folds(cases, config.folds, config.seed)
-    else:
-        splits = [hold_out(cases, config.val_fraction, config.seed, seen)]
-    held_out = {case.patient for case in cases if case.id in splits[config.fold]["val"]}
-    if config.split and (both := sorted(held_out & seen)):
-        raise InputError(
-            f"{config.split}: holds out {', '.join(both[:5])}{' and others' if len(both) > 5 else ''}, whom the model "
-            f"{config.start_from} was trained on. Train on them, or start from another model."
-        )
-    if learned is not None and held_out:
-        on_note(_what_start_saw(config, learned, seen, held_out, len({case.patient for case in cases})))
-    return splits
-
-
-def _what_start_saw(
-    config: TrainConfig, learned: Learned, seen: Collection[str], held_out: Collection[str], patients: int
-) -> str:
-    """Return what is known about the held-out patients and the cases that the first model was trained on."""
-    if both := set(held_out) & set(seen):
-        count = f"{len(both)} of the {len(held_out)} held-out patients"
-        text = f"the model of --from was trained on {count}: scores on them are too high"
-    else:
-        text = f"the model of --from was trained on {len(seen)} of the {patients} patients; none of them is held out"
-        if seen and len(held_out) == patients - len(seen):
-            text += ", and all others are (to learn from more of these: a lower --val-fraction)"
-    if learned.unknown is None:
-        return text
-    unknown = (
-        f"it is not known which of the held-out patients {learned.unknown} was trained on: no splits_final.json lies "
-        "beside it"
-    )
-    return f"{text}; {unknown}" if seen else unknown
-
-
 def _check_cases(cases: Sequence[Case], modalities: Sequence[str], *, can_miss: bool) -> None:
     wrong = []
     for case in cases:
@@ -452,33 +367,6 @@ def _refuse(wrong: Sequence[str]) -> None:
             f"cannot train on all cases: {shown}. Complete them or move them away; where sequences are missing, name "
             "fewer --modalities or train with --drop-modalities 0.3."
         )
-
-
-def check_complete(folder: Path, ids: Collection[str]) -> None:
-    """Refuse to go on with a run without all cases of its split; a run whose split is not drawn yet needs none.
-
-    Raises:
-        InputError: As said; or the split is damaged.
-    """
-    path = folder / "splits_final.json"
-    wanted = {name for side in load_run(folder).split().values() for name in side} if path.is_file() else set()
-    if missing := sorted(wanted - set(ids)):
-        raise InputError(
-            f"{path}: {len(missing)} case(s) of the run's split are not among the {len(ids)} cases given, such as "
-            f"{missing[0]}. Resume with all cases of the run."
-        )
-
-
-def check_conventions(cases: Sequence[Case] | Path, cache: Path, runs: Sequence[Path]) -> None:
-    """Refuse to go on with runs whose prepared cases would now be read in another label convention.
-
-    Raises:
-        InputError: As for `cache.refuse_other_conventions`; or the split of a run is damaged.
-    """
-    if isinstance(cases, Path):
-        return
-    splits = [load_run(folder).split() for folder in runs if (folder / "splits_final.json").is_file()]
-    refuse_other_conventions(cases, cache, {name for split in splits for side in split.values() for name in side})
 
 
 def _check_same(path: Path, config: TrainConfig) -> None:
