@@ -348,15 +348,17 @@ def test_a_killed_browser_loses_only_the_last_seconds(case: Case, mask: Path, tm
     slack = 5.0  # seconds that a busy machine needs to save; with the 15 of the real page less than 20 are lost
     scene = read_scene(case, [mask])
     command = [CHROMIUM, *FLAGS, "--remote-debugging-port=0", f"--user-data-dir={tmp_path / 'profile'}"]
+    written = tmp_path / "browser.txt"  # not a pipe: the browser would wait when what it says is not read
     with (
+        written.open("w") as messages,
         edit_mask(scene, mask, mask.parent, autosave_s=SOON) as editing,
         serve_scene(scene, editing=editing) as served,
-        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process,
+        subprocess.Popen(command, stderr=messages, start_new_session=True) as process,
         sync_playwright() as playwright,
     ):
         try:
-            assert process.stderr is not None
-            address = next(line for line in process.stderr if "ws://" in line).split()[-1]
+            until(lambda: re.search(r"ws://\S+\n", written.read_text()))
+            address = re.findall(r"ws://\S+", written.read_text())[0]
             page = playwright.chromium.connect_over_cdp(address).contexts[0].new_page()
             page.set_viewport_size({"width": 1000, "height": 800})
             page.goto(served.url)
