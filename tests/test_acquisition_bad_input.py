@@ -307,6 +307,10 @@ def test_ids_that_may_be_two_patients_are_not_joined(tmp_path: Path) -> None:
     write_sequences(tmp_path / "numbered", "3_ax_t1", "11_ax_flair")  # numbers of series
     (study,) = find_studies(tmp_path / "numbered")
     assert (study.id, study.problem, set(study.chosen)) == ("numbered", "", {"t1n", "t2f"})
+    (note,) = study.notes
+    assert "begin (11, 3) are taken for those of series" in note
+    write_sequences(tmp_path / "padded", "001_t1", "002_flair")  # may be two patients
+    assert "2 ids (001, 002)" in find_studies(tmp_path / "padded")[0].problem
 
 
 def test_initials_and_registered_images_take_no_other_images_place(tmp_path: Path) -> None:

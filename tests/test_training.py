@@ -24,8 +24,10 @@ from gliomask.model.file import read_training
 from gliomask.model.plan import Plan
 from gliomask.training.cache import build_cache
 from gliomask.training.config import TrainConfig
-from gliomask.training.loop import Moment, Watcher, repeated, train
+from gliomask.training.loop import train
+from gliomask.training.patches import repeated
 from gliomask.training.run import load_run
+from gliomask.training.watcher import Moment, Watcher
 from gliomask.volume import read_volume
 
 TINY = {"network": "fcn", "patch_size": 16, "epochs": 2, "val_fraction": 0.25, "lr": 3e-3, "precision": "fp32"}

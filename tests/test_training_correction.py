@@ -17,7 +17,8 @@ from gliomask.inference.loading import load_torch_model, save_model
 from gliomask.model.plan import Postprocessing, RegionRule
 from gliomask.training.config import make_config
 from gliomask.training.correction import Improvement, compare_with_start, use_corrections
-from gliomask.training.loop import Watcher, train
+from gliomask.training.loop import train
+from gliomask.training.watcher import Watcher
 from gliomask.viewer import read_scene
 from gliomask.viewer.editing import edit_mask
 from gliomask.volume import Volume, read_volume, write_volume

@@ -18,9 +18,9 @@ from gliomask.inference.windows import Inference
 from gliomask.training.cache import build_cache
 from gliomask.training.config import TrainConfig, make_config
 from gliomask.training.cross_validation import cross_validate, found_folds
-from gliomask.training.loop import Moment, Watcher
 from gliomask.training.record import best_row
 from gliomask.training.run import load_run, make_plan
+from gliomask.training.watcher import Moment, Watcher
 from gliomask.volume import read_volume
 
 

@@ -16,8 +16,8 @@ from gliomask.training import fold_jobs
 from gliomask.training.config import TrainConfig, make_config
 from gliomask.training.cross_validation import cross_validate
 from gliomask.training.fold_jobs import cross_validate_on, train_fold
-from gliomask.training.loop import Watcher
 from gliomask.training.run import Run
+from gliomask.training.watcher import Watcher
 
 CONFIG: dict[str, object] = {"network": "fcn", "patch_size": 16, "epochs": 1, "precision": "fp32", "threads": 1}
 

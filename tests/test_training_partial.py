@@ -19,12 +19,13 @@ from gliomask.model.plan import Plan
 from gliomask.training.cache import CachedCase, build_cache
 from gliomask.training.config import TrainConfig, make_config
 from gliomask.training.confusion import Confusion
-from gliomask.training.loop import Watcher, repeated, train
+from gliomask.training.loop import train
 from gliomask.training.losses import LOSSES, build_loss, supervised
-from gliomask.training.patches import Order, Patches, PatchSettings
+from gliomask.training.patches import Order, Patches, PatchSettings, repeated
 from gliomask.training.run import make_plan
 from gliomask.training.split import hold_out, read_splits
 from gliomask.training.validation import score_cached_case, validate
+from gliomask.training.watcher import Watcher
 from gliomask.volume import Volume, read_volume, write_volume
 
 FULL, PARTIAL = 4, 3

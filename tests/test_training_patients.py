@@ -13,9 +13,10 @@ from gliomask.cases import find_cases, resolve_conventions
 from gliomask.errors import InputError
 from gliomask.training.cache import build_cache, open_cache
 from gliomask.training.config import make_config
-from gliomask.training.loop import Watcher, train
+from gliomask.training.loop import train
 from gliomask.training.patients import read_patients
 from gliomask.training.run import make_plan
+from gliomask.training.watcher import Watcher
 
 
 class Said(Watcher):

@@ -21,6 +21,8 @@ _OF_ONE_IMAGE = re.compile(
     r"|run-[a-z0-9]+)(?=[ _.-]|$)",
     re.IGNORECASE,
 )
+# Numbers of series, as converters put before the description (3_AX_T1). Those of patients often begin with zeros.
+_OF_SERIES = re.compile(r"[1-9]\d{0,3}")
 _SEPARATORS = " _.-"
 _SHOWN = 3
 _SEVERAL = 2
@@ -67,7 +69,8 @@ def find_volume_studies(path: Path, files: Sequence[Path]) -> list[Study]:
     Folders that are named like sequences belong to the examination around them (`sequence_folders`). A file's sequence
     follows from its name; of several files of one sequence the best is used (see `make_study`). Files whose names begin
     with different ids, as several patients' do, are taken apart with a note. Where no sequence is there twice they may
-    be of one examination or of several, and the study has a `problem`; short numbers are then those of series.
+    be of one examination or of several, and the study has a `problem`. Short numbers are then
+    taken for those of series, with a note.
 
     Args:
         path: The folder that is looked into.
@@ -128,10 +131,12 @@ def _studies(root: Path, place: Path, files: Sequence[_File]) -> list[Study]:
     ids = {key: those[0].case_id for key, those in by_id.items()}
     sequences = [modality for those in by_id.values() for modality in {file.modality for file in those}]
     twice = len(sequences) > len(set(sequences))
-    numbered = all(re.fullmatch(r"\d{1,4}", one) for one in ids.values() if one)  # 3_AX_T1, 5_AX_FLAIR: of series
-    if len(ids) < _SEVERAL or (not twice and (numbered or (len(ids) == _SEVERAL and "" in ids))):
+    if len(ids) < _SEVERAL or (len(ids) == _SEVERAL and "" in ids and not twice):
         return [make_study(name, (file.series() for file in files))]
     shown = ", ".join(one or "(no id)" for one in list(ids.values())[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
+    if not twice and all(_OF_SERIES.fullmatch(one) for one in ids.values() if one):
+        note = f"the numbers with which the names of its images begin ({shown}) are taken for those of series"
+        return [make_study(name, (file.series() for file in files), (note,))]
     if not twice:
         problem = (
             f"the names of its images begin with {len(ids)} ids ({shown}). If they are of one examination, let the "

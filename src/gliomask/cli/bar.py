@@ -22,8 +22,9 @@ from gliomask.training.cache import CachedCase
 from gliomask.training.config import TrainConfig
 from gliomask.training.cross_validation import cross_validate
 from gliomask.training.distributed import is_first
-from gliomask.training.loop import Moment, Watcher, train
+from gliomask.training.loop import train
 from gliomask.training.run import Run
+from gliomask.training.watcher import Moment, Watcher
 
 # Sent before a job is ended. Windows knows no SIGTERM from another process; it sends SIGBREAK at Ctrl-Break.
 OF_SCHEDULERS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name))

@@ -181,34 +181,6 @@ def forget_cases(folder: Path, ids: Collection[str]) -> None:
             (folder / case / "case.json").unlink(missing_ok=True)
 
 
-def refuse_other_conventions(cases: Sequence[Case], folder: Path, ids: Collection[str]) -> None:
-    """Refuse cases whose masks would be read in another label convention than that in which they were prepared.
-
-    Args:
-        cases: As for `build_cache`.
-        folder: A cache, or a folder that does not exist yet.
-        ids: Only these cases are looked at; those that are not prepared, or damaged, are passed over.
-
-    Raises:
-        InputError: As said; both conventions are named.
-    """
-    changed: dict[str, tuple[str, str]] = {}
-    for case in cases:
-        path = folder / case.id / "case.json"
-        if case.id not in ids or case.convention is None or not path.is_file():
-            continue
-        with suppress(InputError, LookupError, TypeError):
-            before = get_convention(read_json(path, "")["convention"]).name
-            if before != get_convention(case.convention).name:
-                changed[case.id] = (before, case.convention)
-    if changed:
-        (first, (before, now)), *_ = changed.items()
-        raise InputError(
-            f"{folder}: {len(changed)} case(s) of the run, such as {first}, were prepared with masks in the numbers of "
-            f"{before} and would now be read as {now}. Resume with --labels {before}, or start a new run."
-        )
-
-
 def _claim(folder: Path, plan: Plan) -> None:
     """Make the folder a cache for this plan, or check that it already is one."""
     path = folder / "cache.json"

@@ -181,7 +181,7 @@ class TrainConfig(BaseModel):
         Field(ge=1),
         Option("How often per epoch to use a case whose tumour core hardly enhances, or not at all.", Panel.LEARNING),
     ] = 1
-    """Such a case has less ET than a fiftieth of its TC; see `loop.repeated`."""
+    """Such a case has less ET than a fiftieth of its TC; see `patches.repeated`."""
     ema: Annotated[
         float,
         Field(ge=0, lt=1),

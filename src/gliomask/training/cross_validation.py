@@ -17,10 +17,11 @@ from gliomask.model.plan import Plan
 from gliomask.training.cache import CachedCase, build_cache, cache_plan, forget_cases, further_cases, open_cache
 from gliomask.training.config import TrainConfig
 from gliomask.training.distributed import join_process_group
-from gliomask.training.loop import Watcher, train
+from gliomask.training.loop import train
 from gliomask.training.own_files import read_json, reading
 from gliomask.training.run import Run, load_run, make_plan, start_plan
 from gliomask.training.run_split import check_complete, check_conventions
+from gliomask.training.watcher import Watcher
 
 
 def cross_validate(

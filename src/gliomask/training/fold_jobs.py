@@ -15,8 +15,8 @@ from gliomask.execution import Where, map_cases, usable_cores
 from gliomask.files import one_writer
 from gliomask.training.config import TrainConfig
 from gliomask.training.cross_validation import chosen_folds, is_complete, prepared_once, score_folds
-from gliomask.training.loop import Watcher
 from gliomask.training.run import Run, load_run, open_run, start_plan
+from gliomask.training.watcher import Watcher
 
 # How long a worker's last process may take to save its state after the scheduler has given its fold to another worker.
 _SAVING_SECONDS = 600.0

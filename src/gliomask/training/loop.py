@@ -13,21 +13,19 @@ import torch
 
 from gliomask.cases import Case
 from gliomask.errors import InputError
-from gliomask.evaluation import Evaluation
 from gliomask.execution.memory import keep_memory, peak_memory_gb
 from gliomask.files import one_writer
 from gliomask.inference.loading import Model, load_weights
 from gliomask.inference.torch_engine import get_device
 from gliomask.model.plan import Plan
 from gliomask.networks.checkpointing import recompute
-from gliomask.training.augment import Augmentation
 from gliomask.training.cache import CachedCase
 from gliomask.training.config import TrainConfig
 from gliomask.training.confusion import Confusion
 from gliomask.training.distributed import ProcessGroup, join_process_group
 from gliomask.training.learner import Learner
 from gliomask.training.losses import build_loss
-from gliomask.training.patches import Batch, Order, Patches, PatchSettings, is_fully_labelled
+from gliomask.training.patches import Batch, Order, Patches, is_fully_labelled, patch_settings, repeated
 from gliomask.training.patients import read_patients
 from gliomask.training.record import best_row
 from gliomask.training.run import (
@@ -43,59 +41,9 @@ from gliomask.training.run import (
 from gliomask.training.run_split import check_conventions, split_cases
 from gliomask.training.schedule import Schedule, learning_rate
 from gliomask.training.validation import validate
+from gliomask.training.watcher import Moment, Watcher
 
 _CHECKPOINT_SECONDS = 300.0
-
-
-@dataclass(frozen=True)
-class Moment:
-    """The progress of a training run after a step."""
-
-    step: int
-    epoch: int
-    """The epoch of the step, counted from 1."""
-    progress: float
-    """The completed fraction of the training."""
-    loss: float
-    seconds_left: float | None
-
-
-class Watcher:
-    """Callbacks that report on a training run and can stop it. The methods of this class do nothing."""
-
-    def on_prepared(self, case: str) -> None:
-        """Called after a case has been prepared or has failed."""
-
-    def on_split(self, patients: str) -> None:
-        """Called before a split is drawn, with how the patients of the cases were told apart."""
-
-    def on_note(self, text: str) -> None:
-        """Called with what is to be known about the split and the model that the run starts from."""
-
-    def on_start(self, run: Run, config: TrainConfig, train: Sequence[CachedCase], val: Sequence[CachedCase]) -> None:
-        """Called when everything is ready and the loop begins."""
-
-    def on_step(self, moment: Moment) -> None:
-        """Called after each step."""
-
-    def on_validated(self, case: str) -> None:
-        """Called after a validation case has been predicted and scored."""
-
-    def on_epoch(self, row: Mapping[str, float]) -> None:
-        """Called at the end of each epoch with its row of `log.jsonl`."""
-
-    def on_fold(self, run: Run) -> None:
-        """Called when a fold that was trained on a cluster is complete."""
-
-    def on_scores(self, scores: Evaluation) -> None:
-        """Called at the end of a cross-validation with the scores of all held-out cases predicted so far."""
-
-    def should_stop(self) -> bool:
-        """Tell whether to save everything and return; called after each step, and after each validation.
-
-        After the last step of an epoch it returns before the validation, which is done when the run is resumed.
-        """
-        return False
 
 
 def train(
@@ -238,7 +186,9 @@ def _loop(job: _Job, started: float) -> None:
     clock = _Clock(started - state.seconds, job.group)
     now = _Progress(state.step, state.rows, epoch, clock.read())
     schedule = Schedule(config, job.steps_per_epoch, len(job.validation))
-    patches = Patches(job.training, job.model.plan, _patch_settings(job), config.batch_size, job.group)
+    divisor = int(job.model.network.divisor)  # type: ignore[arg-type]
+    settings = patch_settings(config, job.model.plan, divisor)
+    patches = Patches(job.training, job.model.plan, settings, config.batch_size, job.group)
     saved = now.seconds
     if _is_whole(job, now):  # stopped before the validation at the end of its epoch
         _end_epoch(job, schedule, now, learner.rate, clock)
@@ -346,20 +296,6 @@ def _peak_memory_gb(device: torch.device) -> float:
     return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else peak_memory_gb()
 
 
-def repeated(cases: Sequence[CachedCase], times: int) -> list[CachedCase]:
-    """Return the cases, with those repeated that have no ET or whose ET is smaller than a fiftieth of their TC.
-
-    A case without TC has no ET either and is repeated. A case whose mask does not label both regions is not.
-    """
-
-    def is_faint(case: CachedCase) -> bool:
-        enhancing, core = case.voxels.get("ET", 0), case.voxels.get("TC", 0)
-        return {"TC", "ET"} <= set(case.known) and (not enhancing or 50 * enhancing < core)
-
-    counts = (times if is_faint(case) else 1 for case in cases)
-    return [case for case, count in zip(cases, counts, strict=True) for _ in range(count)]
-
-
 def fitted_plan(plan: Plan, model: Model) -> Plan:
     """Return the plan with a patch size that the network accepts: each edge rounded up to a multiple of its divisor."""
     divisor = int(model.network.divisor)  # type: ignore[arg-type]
@@ -398,27 +334,6 @@ def _out_of_patience(config: TrainConfig, rows: Sequence[Mapping[str, float]]) -
     if config.patience is None or not validated:
         return False
     return len(validated) - 1 - validated.index(best_row(validated)) >= config.patience
-
-
-def _patch_settings(job: _Job) -> PatchSettings:
-    config = job.config
-    changes = Augmentation().times(config.augment) if config.augment or config.thick_slices else None
-    if changes is not None:
-        changes = replace(changes, thick_scan_probability=config.thick_slices)
-    plan, divisor = job.model.plan, int(job.model.network.divisor)  # type: ignore[arg-type]
-    size = None if config.whole_brain else plan.patch_size
-    return PatchSettings(
-        size,
-        changes,
-        config.drop_modalities,
-        config.seed,
-        multiple=divisor,
-        transplant=config.transplant,
-        histograms=config.histograms,
-        lesion_contrast=config.lesion_contrast,
-        lone_modality=config.lone_modality,
-        partial_share=config.partial_share,
-    )
 
 
 def _workers(config: TrainConfig, group: ProcessGroup) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -31,6 +31,7 @@ from gliomask.training.augment import (
     sample_transplant,
 )
 from gliomask.training.cache import CachedCase
+from gliomask.training.config import TrainConfig
 from gliomask.training.distributed import ProcessGroup
 
 Size = tuple[int, int, int]
@@ -64,6 +65,31 @@ class PatchSettings:
     """The probability that a patch keeps only one sequence; otherwise `drop_modalities` applies to each."""
     partial_share: float | None = None
     """The fraction of an epoch's patches from partly labelled cases; None: each case is used once."""
+
+
+def patch_settings(config: TrainConfig, plan: Plan, divisor: int) -> PatchSettings:
+    """Return how patches are drawn for a config.
+
+    Args:
+        config: The config of the run.
+        plan: Its patch size is used, unless whole brains are drawn.
+        divisor: The edges of whole brains are rounded up to multiples of it, as the network needs.
+    """
+    changes = Augmentation().times(config.augment) if config.augment or config.thick_slices else None
+    if changes is not None:
+        changes = replace(changes, thick_scan_probability=config.thick_slices)
+    return PatchSettings(
+        None if config.whole_brain else plan.patch_size,
+        changes,
+        config.drop_modalities,
+        config.seed,
+        multiple=divisor,
+        transplant=config.transplant,
+        histograms=config.histograms,
+        lesion_contrast=config.lesion_contrast,
+        lone_modality=config.lone_modality,
+        partial_share=config.partial_share,
+    )
 
 
 @dataclass(frozen=True)
@@ -229,6 +255,20 @@ class Order:
         return int(
             self._in_turns[np.random.default_rng([self._seed, 4, times]).permutation(len(self._in_turns))[place]]
         )
+
+
+def repeated(cases: Sequence[CachedCase], times: int) -> list[CachedCase]:
+    """Return the cases, with those repeated that have no ET or whose ET is smaller than a fiftieth of their TC.
+
+    A case without TC has no ET either and is repeated. A case whose mask does not label both regions is not.
+    """
+
+    def is_faint(case: CachedCase) -> bool:
+        enhancing, core = case.voxels.get("ET", 0), case.voxels.get("TC", 0)
+        return {"TC", "ET"} <= set(case.known) and (not enhancing or 50 * enhancing < core)
+
+    counts = (times if is_faint(case) else 1 for case in cases)
+    return [case for case, count in zip(cases, counts, strict=True) for _ in range(count)]
 
 
 def is_fully_labelled(case: CachedCase, plan: Plan) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import numpy as np
 from gliomask.cases import Case, describe_patients
 from gliomask.errors import InputError
 from gliomask.files import write_text
+from gliomask.labels import get_convention
 from gliomask.model.plan import Plan
-from gliomask.training.cache import CachedCase, refuse_other_conventions
+from gliomask.training.cache import CachedCase
 from gliomask.training.config import TrainConfig
 from gliomask.training.learned import Learned, learned_from, seen_patients
+from gliomask.training.own_files import read_json
 from gliomask.training.patients import with_patients
 from gliomask.training.run import Run, load_run
 from gliomask.training.split import Split, hold_out, make_folds, read_splits
@@ -121,10 +124,30 @@ def check_complete(folder: Path, ids: Collection[str]) -> None:
 def check_conventions(cases: Sequence[Case] | Path, cache: Path, runs: Sequence[Path]) -> None:
     """Refuse to go on with runs whose prepared cases would now be read in another label convention.
 
+    Args:
+        cases: As for `train`; the cases of a cache are as they were prepared.
+        cache: The cache of the runs, which need not exist yet; cases that are not in it, or damaged, are passed over.
+        runs: The folders of the runs; the cases of their splits are looked at.
+
     Raises:
-        InputError: As for `cache.refuse_other_conventions`; or the split of a run is damaged.
+        InputError: As said, with both conventions; or the split of a run is damaged.
     """
     if isinstance(cases, Path):
         return
     splits = [load_run(folder).split() for folder in runs if (folder / "splits_final.json").is_file()]
-    refuse_other_conventions(cases, cache, {name for split in splits for side in split.values() for name in side})
+    wanted = {name for split in splits for side in split.values() for name in side}
+    changed: dict[str, tuple[str, str]] = {}
+    for case in cases:
+        path = cache / case.id / "case.json"
+        if case.id not in wanted or case.convention is None or not path.is_file():
+            continue
+        with suppress(InputError, LookupError, TypeError):
+            before = get_convention(read_json(path, "")["convention"]).name
+            if before != get_convention(case.convention).name:
+                changed[case.id] = (before, case.convention)
+    if changed:
+        (first, (before, now)), *_ = changed.items()
+        raise InputError(
+            f"{cache}: {len(changed)} case(s) of the run, such as {first}, were prepared with masks in the numbers of "
+            f"{before} and would now be read as {now}. Resume with --labels {before}, or start a new run."
+        )
